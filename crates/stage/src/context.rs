@@ -1,0 +1,249 @@
+//! What a stage's work is given beside its arguments: progress, a folder to resume from, and the wish to stop.
+
+use crate::{Role, Spec, Stopped, Values};
+use anyhow::{Context as _, Result};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value as Json};
+use std::fs::{File, OpenOptions};
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// One line of the file that `PIPELINE_EVENTS` names.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub enum Event {
+    /// How far the work is.
+    Progress {
+        /// Units done.
+        done: u64,
+        /// Units in all; 0 when unknown.
+        total: u64,
+        /// What is counted: `images`, `steps`, `bytes`.
+        unit: String,
+    },
+    /// Numbers measured at a step.
+    Metrics {
+        /// The step they belong to.
+        step: u64,
+        /// Name to value.
+        values: Map<String, Json>,
+    },
+    /// A sentence for people.
+    Message {
+        /// The sentence.
+        text: String,
+    },
+}
+
+/// The handle a stage reports through; it never prints, exits or reads the environment itself.
+pub struct Context {
+    state: PathBuf,
+    /// Whether the state folder is ours to remove after success (no runner keeps it).
+    owns_state: bool,
+    stop: Arc<AtomicBool>,
+    sink: Mutex<Sink>,
+}
+
+enum Sink {
+    Silent,
+    Events { file: File, last: Option<Instant> },
+    Screen { bar: ProgressBar, plain: Option<Instant> },
+}
+
+const EVENT_INTERVAL: Duration = Duration::from_millis(200);
+const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
+
+impl Context {
+    /// Reports to `PIPELINE_EVENTS` or draws a bar; keeps state in `PIPELINE_STATE` or beside the first output;
+    /// listens for SIGTERM and SIGINT (a second one kills).
+    pub(crate) fn from_environment(spec: &Spec, values: &Values) -> Result<Self> {
+        let sink = match std::env::var_os("PIPELINE_EVENTS") {
+            Some(path) => {
+                let file = OpenOptions::new().create(true).append(true).open(&path);
+                Sink::Events {
+                    file: file.with_context(|| format!("opening {}", path.display()))?,
+                    last: None,
+                }
+            }
+            None if std::io::stderr().is_terminal() => Sink::Screen {
+                bar: ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()),
+                plain: None,
+            },
+            None => Sink::Screen { bar: ProgressBar::hidden(), plain: Some(Instant::now()) },
+        };
+        let output = spec.of(Role::Output).find_map(|arg| values.text(&arg.name));
+        let (state, owns_state) = match (std::env::var_os("PIPELINE_STATE"), output) {
+            (Some(path), _) => (path.into(), false),
+            (None, Some(output)) => (PathBuf::from(format!("{}.state", output.trim_end_matches('/'))), true),
+            (None, None) => {
+                (std::env::temp_dir().join(format!("{}.{}", spec.name, std::process::id())), true)
+            }
+        };
+        let stop = Arc::new(AtomicBool::new(false));
+        for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+            signal_hook::flag::register_conditional_default(signal, Arc::clone(&stop))?;
+            signal_hook::flag::register(signal, Arc::clone(&stop))?;
+        }
+        Ok(Self { state, owns_state, stop, sink: Mutex::new(sink) })
+    }
+
+    /// A context that reports to nobody, for tests and benches; state goes to `state`.
+    pub fn silent(state: &Path) -> Self {
+        Self {
+            state: state.into(),
+            owns_state: false,
+            stop: Arc::new(AtomicBool::new(false)),
+            sink: Mutex::new(Sink::Silent),
+        }
+    }
+
+    /// The folder for what a later run of the same work can go on from; made on first use.
+    ///
+    /// Under the runner it belongs to this action alone. By hand it is `OUTPUT.state`, removed after success.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn state(&self) -> Result<&Path> {
+        std::fs::create_dir_all(&self.state).with_context(|| format!("making {}", self.state.display()))?;
+        Ok(&self.state)
+    }
+
+    /// Whether somebody asked to stop; long work asks between two units and saves what can be resumed.
+    pub fn stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Fails with [`Stopped`] when somebody asked to stop.
+    ///
+    /// # Errors
+    /// [`Stopped`], exit code 75.
+    pub fn check_stop(&self) -> Result<()> {
+        if self.stopping() { Err(Stopped.into()) } else { Ok(()) }
+    }
+
+    /// Asks the work to stop, as SIGTERM does.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Reports that `done` of `total` units are done. Cheap enough to call for every unit.
+    pub fn progress(&self, done: usize, total: usize, unit: &str) {
+        let (done, total) = (done as u64, total as u64);
+        match &mut *self.lock() {
+            Sink::Silent => {}
+            Sink::Events { file, last } => {
+                if done != total && last.is_some_and(|t| t.elapsed() < EVENT_INTERVAL) {
+                    return;
+                }
+                *last = Some(Instant::now());
+                emit(file, &Event::Progress { done, total, unit: unit.into() });
+            }
+            Sink::Screen { bar, plain } => {
+                if bar.length() != Some(total) || bar.message() != unit {
+                    bar.set_length(total);
+                    bar.set_message(unit.to_string());
+                    bar.set_style(style());
+                    bar.reset_eta();
+                }
+                bar.set_position(done);
+                if let Some(last) = plain
+                    && (done == total || last.elapsed() >= PLAIN_INTERVAL)
+                {
+                    *last = Instant::now();
+                    eprintln!("{done}/{total} {unit}");
+                }
+            }
+        }
+    }
+
+    /// Reports numbers measured at a step, `context.metrics(100, json!({"mse": 0.1}))`.
+    pub fn metrics(&self, step: usize, values: Json) {
+        let Json::Object(values) = values else { return };
+        match &mut *self.lock() {
+            Sink::Silent => {}
+            Sink::Events { file, .. } => emit(file, &Event::Metrics { step: step as u64, values }),
+            Sink::Screen { bar, .. } => {
+                let words: Vec<_> = values.iter().map(|(k, v)| format!("{k} {v}")).collect();
+                say(bar, &format!("step {step}: {}", words.join(", ")));
+            }
+        }
+    }
+
+    /// Says a sentence to people.
+    pub fn message(&self, text: &str) {
+        match &mut *self.lock() {
+            Sink::Silent => {}
+            Sink::Events { file, .. } => emit(file, &Event::Message { text: text.into() }),
+            Sink::Screen { bar, .. } => say(bar, text),
+        }
+    }
+
+    pub(crate) fn finish(&self, done: bool) {
+        if let Sink::Screen { bar, .. } = &*self.lock() {
+            bar.finish_and_clear();
+        }
+        if done && self.owns_state {
+            // Left-over state is only disk space; the result is complete.
+            let _ = std::fs::remove_dir_all(&self.state);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Sink> {
+        self.sink.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn style() -> ProgressStyle {
+    ProgressStyle::with_template("{wide_bar} {human_pos}/{human_len} {msg} {per_sec} {eta} left")
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+fn say(bar: &ProgressBar, text: &str) {
+    if bar.is_hidden() {
+        eprintln!("{text}");
+    } else {
+        bar.println(text);
+    }
+}
+
+fn emit(file: &mut File, event: &Event) {
+    // Progress is for watching; a full disk will stop the work itself soon enough.
+    if let Ok(mut line) = serde_json::to_vec(event) {
+        line.push(b'\n');
+        let _ = file.write_all(&line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_json_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events");
+        let context = Context {
+            sink: Mutex::new(Sink::Events { file: File::create(&path).unwrap(), last: None }),
+            ..Context::silent(dir.path())
+        };
+        context.progress(1, 2, "images");
+        context.metrics(7, serde_json::json!({"mse": 0.5}));
+        context.message("hello");
+        let text = std::fs::read_to_string(path).unwrap();
+        let events: Vec<Event> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        assert_eq!(events.len(), 3);
+        assert_eq!(events[0], Event::Progress { done: 1, total: 2, unit: "images".into() });
+    }
+
+    #[test]
+    fn a_stop_is_seen() {
+        let context = Context::silent(Path::new("unused"));
+        assert!(context.check_stop().is_ok());
+        context.stop();
+        assert_eq!(crate::exit_code(&context.check_stop().unwrap_err()), 75);
+    }
+}

@@ -1,0 +1,40 @@
+//! The contract every stage keeps with the runner and with a person at a shell.
+//!
+//! A stage declares its arguments once, with [`arguments!`]; from that one list come the command line, its
+//! `--help`, the checks of types and ranges, and the JSON of `--describe` by which the runner refuses a wrong
+//! `pipeline.yaml` before any work. `main` is then the same few lines everywhere:
+//!
+//! ```no_run
+//! # mod encode {
+//! #     stage::arguments! {
+//! #         /// Encode pictures.
+//! #         pub struct Args: "encode" {
+//! #             /// Pictures.
+//! #             input images: std::path::PathBuf;
+//! #         }
+//! #     }
+//! #     pub fn encode(_: &Args, _: &stage::Context) -> anyhow::Result<()> { Ok(()) }
+//! # }
+//! fn main() -> std::process::ExitCode {
+//!     stage::main(encode::encode)
+//! }
+//! ```
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong usage or bad input, 75 try again (also after SIGTERM).
+
+mod arguments;
+mod context;
+mod error;
+mod files;
+mod program;
+mod spec;
+
+pub use arguments::{Arguments, Bounds, Choice, Value, Values};
+pub use context::{Context, Event};
+pub use error::{BadInput, BadInputExt, Stopped, TryAgain, exit_code};
+pub use files::{Staged, digest, read_json, write_atomically, write_json};
+pub use program::main;
+pub use spec::{Arg, Kind, Role, Spec, nearest};
+
+#[doc(hidden)]
+pub use serde_json;
