@@ -3,6 +3,7 @@
 //! Legend of every `# Shapes` section: `B` batch, `N` tokens, `D` width, `E` experts, `K` kept experts, `T` timesteps,
 //! `L` blocks.
 
+pub mod random;
 pub mod weights;
 
 pub use weights::Weights;
