@@ -4,6 +4,7 @@
 //! `L` blocks.
 
 pub mod random;
+pub mod vae;
 pub mod weights;
 
 pub use weights::Weights;
