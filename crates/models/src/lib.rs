@@ -3,8 +3,31 @@
 //! Legend of every `# Shapes` section: `B` batch, `N` tokens, `D` width, `E` experts, `K` kept experts, `T` timesteps,
 //! `L` blocks.
 
+pub mod config;
+pub mod network;
+
+mod attention;
+mod block;
+mod final_layer;
+mod label;
+mod linear;
+mod mlp;
+mod modulation;
+mod parameters;
+pub mod patch;
+mod router;
+pub mod timestep;
+
+pub mod assignment;
+pub mod prior;
+pub mod relations;
+
 pub mod random;
 pub mod vae;
 pub mod weights;
 
+pub use config::Config;
+pub use network::{Network, Timesteps};
+pub use parameters::Parameter;
+pub use router::Gates;
 pub use weights::Weights;

@@ -1,0 +1,39 @@
+//! Self-attention over the tokens of an image.
+
+use crate::linear::Linear;
+use crate::parameters::Builder;
+use anyhow::Result;
+use tch::Tensor;
+
+/// Queries, keys and values from one projection; softmax attention per head; an output projection.
+pub struct Attention {
+    qkv: Linear,
+    projection: Linear,
+    heads: i64,
+}
+
+impl Attention {
+    /// `PATH.qkv` and `PATH.proj`.
+    ///
+    /// # Errors
+    /// When the weights do not fit.
+    pub fn new(builder: &mut Builder, path: &str, width: i64, heads: i64) -> Result<Self> {
+        Ok(Self {
+            qkv: Linear::xavier(builder, &format!("{path}.qkv"), width, 3 * width)?,
+            projection: Linear::xavier(builder, &format!("{path}.proj"), width, width)?,
+            heads,
+        })
+    }
+
+    /// # Shapes
+    /// `[B, N, D]` to the same.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        let (batch, tokens, width) = x.size3().unwrap_or((0, 0, 0));
+        let shape = [batch, tokens, 3, self.heads, width / self.heads];
+        let qkv = self.qkv.forward(x).view(shape).permute([2, 0, 3, 1, 4]); // [3, B, heads, N, D/heads]
+        let (q, k, v) = (qkv.get(0), qkv.get(1), qkv.get(2));
+        let mixed =
+            Tensor::scaled_dot_product_attention(&q, &k, &v, None::<&Tensor>, 0.0, false, None, false);
+        self.projection.forward(&mixed.transpose(1, 2).reshape([batch, tokens, width]))
+    }
+}

@@ -1,0 +1,40 @@
+//! The affine layer.
+
+use crate::parameters::{Builder, Init};
+use anyhow::Result;
+use tch::Tensor;
+
+/// `x Wᵀ + b`, `W` stored as `[outputs, inputs]`.
+pub struct Linear {
+    /// `[outputs, inputs]`.
+    pub weight: Tensor,
+    /// `[outputs]`.
+    pub bias: Tensor,
+}
+
+impl Linear {
+    /// The layer at `path`, its bias 0 when fresh.
+    ///
+    /// # Errors
+    /// When the weights do not fit.
+    pub fn new(builder: &mut Builder, path: &str, inputs: i64, outputs: i64, init: Init) -> Result<Self> {
+        Ok(Self {
+            weight: builder.parameter(&format!("{path}.weight"), &[outputs, inputs], init)?,
+            bias: builder.parameter(&format!("{path}.bias"), &[outputs], Init::Zero)?,
+        })
+    }
+
+    /// Xavier-uniform, as every layer that has no rule of its own.
+    ///
+    /// # Errors
+    /// When the weights do not fit.
+    pub fn xavier(builder: &mut Builder, path: &str, inputs: i64, outputs: i64) -> Result<Self> {
+        Self::new(builder, path, inputs, outputs, Init::Xavier { inputs, outputs })
+    }
+
+    /// # Shapes
+    /// `[…, inputs]` to `[…, outputs]`.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        x.linear(&self.weight, Some(&self.bias))
+    }
+}

@@ -1,0 +1,42 @@
+//! Adaptive normalisation: shifts, scales and gates from the conditioning vector.
+
+use crate::linear::Linear;
+use crate::parameters::{Builder, Init};
+use anyhow::Result;
+use tch::Tensor;
+
+/// Keeps the variance of a normalised token from 0.
+const EPSILON: f64 = 1e-6;
+
+/// One affine map of the activated conditioning vector, zero when fresh.
+pub struct Modulation {
+    linear: Linear,
+    parts: i64,
+}
+
+impl Modulation {
+    /// `PATH.adaLN_modulation.1` with `parts` vectors of the given width.
+    ///
+    /// # Errors
+    /// When the weights do not fit.
+    pub fn new(builder: &mut Builder, path: &str, width: i64, parts: i64) -> Result<Self> {
+        let path = format!("{path}.adaLN_modulation.1");
+        Ok(Self { linear: Linear::new(builder, &path, width, parts * width, Init::Zero)?, parts })
+    }
+
+    /// # Shapes
+    /// `activated`, which is SiLU(c), `[B, D]` to `parts` tensors `[B, 1, D]`.
+    pub fn forward(&self, activated: &Tensor) -> Vec<Tensor> {
+        self.linear.forward(activated).unsqueeze(1).chunk(self.parts, 2)
+    }
+}
+
+/// `LN(x) · (1 + scale) + shift`, the normalisation without parameters of its own.
+///
+/// # Shapes
+/// `x` `[B, N, D]`, `shift` and `scale` `[B, 1, D]`.
+pub fn modulate(x: &Tensor, shift: &Tensor, scale: &Tensor) -> Tensor {
+    let width = x.size().last().copied().unwrap_or(0);
+    let normal = x.layer_norm([width], None::<&Tensor>, None::<&Tensor>, EPSILON, false);
+    shift.addcmul(&normal, &(scale + 1.0))
+}

@@ -1,0 +1,262 @@
+//! A whole network: Switch-DiT, DTR or plain DiT.
+
+use crate::block::Block;
+use crate::config::{Architecture, Config, TIMESTEPS};
+use crate::final_layer::FinalLayer;
+use crate::label::LabelEmbedding;
+use crate::parameters::{Builder, Parameter};
+use crate::patch::PatchEmbedding;
+use crate::prior::Prior;
+use crate::relations::Relations;
+use crate::router::{Gates, Router};
+use crate::timestep::TimestepEmbedding;
+use crate::weights::Weights;
+use anyhow::Result;
+use stage::bad_input;
+use std::collections::BTreeMap;
+use tch::{Device, IndexOp, Kind, Tensor};
+
+/// Patches, timesteps and labels in; blocks; noise and variance out.
+pub struct Network {
+    config: Config,
+    patches: PatchEmbedding,
+    timestep: TimestepEmbedding,
+    label: LabelEmbedding,
+    routers: Vec<Router>,
+    blocks: Vec<Block>,
+    final_layer: FinalLayer,
+    prior: Option<Prior>,
+    /// DTR's channel masks minus 1, `[T, D]`.
+    masks: Option<Tensor>,
+    parameters: Vec<Parameter>,
+    device: Device,
+}
+
+/// Everything that depends on the timestep alone; one row per image, or one row for all.
+pub struct Timesteps {
+    /// `[B, D]`.
+    pub embedding: Tensor,
+    /// The routers' gates (Switch-DiT).
+    pub gates: Option<Gates>,
+    /// What the blocks use of the gates, `[B, L, E]`.
+    kept: Option<Tensor>,
+    /// The channel mask minus 1, `[B, 1, D]` (DTR).
+    mask: Option<Tensor>,
+}
+
+impl Network {
+    /// A fresh network; every parameter is drawn from (seed, its name).
+    ///
+    /// # Errors
+    /// When the sizes do not fit together.
+    pub fn fresh(config: &Config, seed: u64, device: Device) -> Result<Self> {
+        Self::build(config, Builder::fresh(seed, device))
+    }
+
+    /// A network from stored weights under the reference's names. The reference's buffers may be among them.
+    ///
+    /// # Errors
+    /// Bad input that names what is missing, misshapen or left over.
+    pub fn load(config: &Config, mut weights: Weights, trained: bool, device: Device) -> Result<Self> {
+        let network = Self::build(config, Builder::stored(&mut weights, trained, device))?;
+        for (name, value) in network.buffers() {
+            let Some(stored) = weights.get(&name) else { continue };
+            if stored.size() != value.size() || !close(stored, &value) {
+                bad_input!("{}: tensor {name} holds other timestep relations", weights.source())
+            }
+            drop(weights.take(&name, &value.size())?);
+        }
+        weights.finish()?;
+        Ok(network)
+    }
+
+    fn build(config: &Config, mut builder: Builder) -> Result<Self> {
+        config.check()?;
+        let b = &mut builder;
+        let Config { width, blocks, experts, top_k, alpha, beta, .. } = *config;
+        let patches = PatchEmbedding::new(b, config)?;
+        let timestep = TimestepEmbedding::new(b, width)?;
+        let label = LabelEmbedding::new(b, config)?;
+        let routed = if config.routed() { blocks } else { 0 };
+        let routers = (0..routed).map(|i| Router::new(b, config, i)).collect::<Result<_>>()?;
+        let blocks_ = (0..blocks).map(|i| Block::new(b, config, i)).collect::<Result<_>>()?;
+        let final_layer = FinalLayer::new(b, config)?;
+        let device = builder.device();
+        let relations = Relations::prior(blocks, experts, top_k, alpha, TIMESTEPS);
+        let prior = config.routed().then(|| Prior::new(&relations, blocks, device));
+        let masks = (config.architecture == Architecture::Dtr)
+            .then(|| Relations::reference(width, beta, alpha, TIMESTEPS).map(device) - 1.0);
+        Ok(Self {
+            config: config.clone(),
+            patches,
+            timestep,
+            label,
+            routers,
+            blocks: blocks_,
+            final_layer,
+            prior,
+            masks,
+            parameters: builder.finish(),
+            device,
+        })
+    }
+
+    /// What it is made of.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Where it lives.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Its parameters, in the reference's order.
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// The prior its gates are trained towards (Switch-DiT).
+    pub fn prior(&self) -> Option<&Prior> {
+        self.prior.as_ref()
+    }
+
+    /// The reference's buffers, by name.
+    pub fn buffers(&self) -> BTreeMap<String, Tensor> {
+        let mut buffers = BTreeMap::new();
+        if let Some(prior) = &self.prior {
+            buffers.insert("full_time".into(), Tensor::arange(TIMESTEPS, (Kind::Int64, self.device)));
+            buffers.insert("prior._unit_mapping".into(), prior.map.shallow_clone());
+        }
+        if let Some(masks) = &self.masks {
+            for i in 0..self.config.blocks {
+                buffers.insert(format!("routers.{i}._unit_mapping"), masks + 1.0);
+            }
+        }
+        buffers
+    }
+
+    /// What depends on the timestep alone, for a few timesteps or all.
+    ///
+    /// # Shapes
+    /// `t` `[B]` i64, each in `0..T`.
+    pub fn timesteps(&self, t: &Tensor) -> Timesteps {
+        let embedding = self.timestep.forward(t);
+        let gates =
+            (!self.routers.is_empty()).then(|| Gates::new(&self.routers, &embedding, self.config.top_k));
+        let mask = self.masks.as_ref().map(|m| m.index_select(0, t).unsqueeze(1));
+        Timesteps { embedding, kept: gates.as_ref().map(Gates::kept), gates, mask }
+    }
+
+    /// What depends on the timestep alone, for every timestep in order.
+    pub fn all_timesteps(&self) -> Timesteps {
+        self.timesteps(&Tensor::arange(TIMESTEPS, (Kind::Int64, self.device)))
+    }
+
+    /// # Shapes
+    /// `x` `[B, C, S, S]`, `t` `[B]` and `y` `[B]` i64, to `[B, 2C, S, S]`: noise, then variance values.
+    pub fn forward(&self, x: &Tensor, t: &Tensor, y: &Tensor) -> Tensor {
+        self.forward_at(x, &self.timesteps(t), y)
+    }
+
+    /// The same with what depends on the timestep alone computed before; its tensors may have one row for all images.
+    ///
+    /// # Shapes
+    /// `x` `[B, C, S, S]`, `y` `[B]` i64, to `[B, 2C, S, S]`.
+    pub fn forward_at(&self, x: &Tensor, timesteps: &Timesteps, y: &Tensor) -> Tensor {
+        let activated = (&timesteps.embedding + self.label.forward(y)).silu(); // [B, D]
+        let mut z = self.patches.forward(x); // [B, N, D]
+        for (i, block) in self.blocks.iter().enumerate() {
+            z = match self.excess(i, &z, timesteps) {
+                Some(excess) => block.forward_masked(&z, &excess, &activated),
+                None => block.forward(&z, &activated),
+            };
+        }
+        self.final_layer.forward(&z, &activated)
+    }
+
+    /// The mask of block `i` minus 1, if it has one.
+    fn excess(&self, i: usize, z: &Tensor, timesteps: &Timesteps) -> Option<Tensor> {
+        if let (Some(router), Some(kept)) = (self.routers.get(i), &timesteps.kept) {
+            return Some(router.forward(z, &kept.select(1, i as i64)));
+        }
+        timesteps.mask.as_ref().map(Tensor::shallow_clone)
+    }
+
+    /// Classifier-free guidance on all noise channels; the variance of each half stays its own (reference behaviour).
+    ///
+    /// # Shapes
+    /// `x` `[2n, C, S, S]` of which the first half is read, `t` and `y` `[2n]`, the labels then the null labels, to
+    /// `[2n, 2C, S, S]`.
+    pub fn forward_with_cfg(&self, x: &Tensor, t: &Tensor, y: &Tensor, scale: f64) -> Tensor {
+        let images = x.size()[0] / 2;
+        let half = x.narrow(0, 0, images);
+        let out = self.forward(&Tensor::cat(&[&half, &half], 0), t, y);
+        let (noise, variance) = self.split(&out);
+        let (conditional, null) = (noise.narrow(0, 0, images), noise.narrow(0, images, images));
+        let guided = &null + (conditional - &null) * scale;
+        Tensor::cat(&[Tensor::cat(&[&guided, &guided], 0), variance], 1)
+    }
+
+    /// One guided evaluation for images that are all at the same timestep; `timesteps` has one row.
+    ///
+    /// # Shapes
+    /// `x` `[B, C, S, S]`, `y` `[B]`, to `[B, 2C, S, S]`.
+    pub fn guided(&self, x: &Tensor, timesteps: &Timesteps, y: &Tensor, scale: f64) -> Tensor {
+        if !self.config.conditional() {
+            return self.forward_at(x, timesteps, y);
+        }
+        let images = x.size()[0];
+        let labels = Tensor::cat(&[y, &y.full_like(self.config.null_label())], 0);
+        let out = self.forward_at(&Tensor::cat(&[x, x], 0), timesteps, &labels);
+        let (noise, variance) = self.split(&out);
+        let (conditional, null) = (noise.narrow(0, 0, images), noise.narrow(0, images, images));
+        let guided = &null + (conditional - &null) * scale;
+        Tensor::cat(&[guided, variance.narrow(0, 0, images)], 1)
+    }
+
+    fn split(&self, out: &Tensor) -> (Tensor, Tensor) {
+        let channels = self.config.channels;
+        (out.narrow(1, 0, channels), out.narrow(1, channels, channels))
+    }
+
+    /// The values inside one evaluation, by name, for tests and figures.
+    ///
+    /// # Shapes
+    /// As [`Network::forward`].
+    pub fn trace(&self, x: &Tensor, t: &Tensor, y: &Tensor) -> BTreeMap<String, Tensor> {
+        let mut seen = BTreeMap::new();
+        let timesteps = self.timesteps(t);
+        let label = self.label.forward(y);
+        let c = &timesteps.embedding + &label;
+        let activated = c.silu();
+        let mut z = self.patches.forward(x);
+        seen.insert("t_emb".to_string(), timesteps.embedding.shallow_clone());
+        seen.insert("y_emb".to_string(), label);
+        seen.insert("c".to_string(), c);
+        seen.insert("tokens_in".to_string(), z.shallow_clone());
+        for (i, block) in self.blocks.iter().enumerate() {
+            z = match self.excess(i, &z, &timesteps) {
+                Some(excess) => {
+                    if timesteps.gates.is_some() {
+                        seen.insert(format!("router{i}_m"), &excess + 1.0);
+                    }
+                    block.forward_masked(&z, &excess, &activated)
+                }
+                None => block.forward(&z, &activated),
+            };
+            if let Some(gates) = &timesteps.gates {
+                seen.insert(format!("router{i}_probs"), gates.probabilities.i((.., i as i64)));
+            }
+            seen.insert(format!("block{i}_out"), z.shallow_clone());
+        }
+        seen.insert("final_tokens".to_string(), self.final_layer.tokens(&z, &activated));
+        seen
+    }
+}
+
+fn close(a: &Tensor, b: &Tensor) -> bool {
+    let (a, b) =
+        (a.to_device(Device::Cpu).to_kind(Kind::Double), b.to_device(Device::Cpu).to_kind(Kind::Double));
+    (a - b).abs().max().double_value(&[]) < 1e-6
+}

@@ -1,0 +1,73 @@
+//! The diffusion prior loss: gates are pulled towards a map in which near timesteps share experts.
+
+use crate::assignment::assign;
+use crate::random::Stream;
+use crate::relations::Relations;
+use crate::router::Gates;
+use tch::{Device, Kind, Tensor};
+
+/// Inside every logarithm of the divergence (reference behaviour).
+const EPSILON: f64 = 1e-6;
+
+/// The prior map, and the loss against it.
+pub struct Prior {
+    /// `[T, L·E]`, f32, columns block by block.
+    pub map: Tensor,
+    blocks: i64,
+}
+
+impl Prior {
+    /// A prior with this map for so many blocks.
+    pub fn new(relations: &Relations, blocks: i64, device: Device) -> Self {
+        Self { map: relations.map(device), blocks }
+    }
+
+    /// `C[i, j]`: timesteps at which gate column `i` and prior column `j` differ; whole numbers.
+    ///
+    /// # Shapes
+    /// `chosen` `[T, L, E]` for all timesteps, to `[L·E, L·E]` f32.
+    pub fn cost(&self, chosen: &Tensor) -> Tensor {
+        let chosen = chosen.flatten(1, 2); // [T, L·E]
+        let sum = |x: &Tensor| x.sum_dim_intlist([0i64].as_slice(), false, Kind::Float);
+        let both = chosen.transpose(0, 1).matmul(&self.map);
+        sum(&chosen).unsqueeze(1) + sum(&self.map).unsqueeze(0) - both * 2.0
+    }
+
+    /// The prior column of every gate column, at least total cost (Eqs. 8 and 9). Both sides are shuffled first by
+    /// (seed, step), so that ties fall differently at every step, as in the reference.
+    ///
+    /// # Shapes
+    /// `cost` `[L·E, L·E]`, to `[L·E]` i64 on the cost's device.
+    pub fn matching(cost: &Tensor, seed: u64, step: u64) -> Tensor {
+        let size = cost.size()[0] as usize;
+        let values: Vec<f32> = Vec::try_from(cost.to_device(Device::Cpu).flatten(0, -1)).unwrap_or_default();
+        let rows = Stream::new(seed, "matching/gates", step).permutation(size);
+        let columns = Stream::new(seed, "matching/prior", step).permutation(size);
+        let shuffled: Vec<i64> = rows
+            .iter()
+            .flat_map(|&r| columns.iter().map(move |c| (r, c)))
+            .map(|(r, c)| values[r * size + c] as i64)
+            .collect();
+        let mut matched = vec![0i64; size];
+        for (row, column) in assign(&shuffled, size).into_iter().enumerate() {
+            matched[rows[row]] = columns[column] as i64;
+        }
+        Tensor::from_slice(&matched).to_device(cost.device())
+    }
+
+    /// Mean over the batch of the Jensen-Shannon divergence between gates and matched prior rows (Eq. 10), in nats.
+    /// The gradient reaches the gates and, through them, the timestep embedding only.
+    ///
+    /// # Shapes
+    /// `gates` of the batch `[B, L, E]`, `t` `[B]`, `matching` `[L·E]`, to a scalar.
+    pub fn loss(&self, gates: &Gates, t: &Tensor, matching: &Tensor) -> Tensor {
+        let rows = self.map.index_select(0, t).index_select(1, matching); // [B, L·E]
+        let ones = rows.sum_dim_intlist([1i64].as_slice(), true, Kind::Float);
+        let p = gates.probabilities.flatten(1, 2) / self.blocks as f64;
+        let q = rows / ones;
+        let log = |x: &Tensor| (x + EPSILON).log();
+        let middle = log(&((&p + &q) * 0.5));
+        let terms = &p * (log(&p) - &middle) + &q * (log(&q) - &middle);
+        terms.sum_dim_intlist([1i64].as_slice(), false, Kind::Float).mean(Kind::Float) * 0.5
+    }
+}

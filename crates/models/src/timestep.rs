@@ -1,0 +1,48 @@
+//! Timesteps as vectors.
+
+use crate::linear::Linear;
+use crate::parameters::{Builder, Init};
+use anyhow::Result;
+use tch::{Device, Kind, Tensor};
+
+/// Width of the sinusoid that the timestep network reads.
+const SINUSOID: i64 = 256;
+
+/// Sinusoid, affine, SiLU, affine.
+pub struct TimestepEmbedding {
+    first: Linear,
+    second: Linear,
+}
+
+impl TimestepEmbedding {
+    /// `t_embedder.mlp`.
+    ///
+    /// # Errors
+    /// When the weights do not fit.
+    pub fn new(builder: &mut Builder, width: i64) -> Result<Self> {
+        let std = 0.02;
+        Ok(Self {
+            first: Linear::new(builder, "t_embedder.mlp.0", SINUSOID, width, Init::Normal(std))?,
+            second: Linear::new(builder, "t_embedder.mlp.2", width, width, Init::Normal(std))?,
+        })
+    }
+
+    /// # Shapes
+    /// `t` `[B]` of any kind to `[B, D]`.
+    pub fn forward(&self, t: &Tensor) -> Tensor {
+        self.second.forward(&self.first.forward(&sinusoid(t, SINUSOID)).silu())
+    }
+}
+
+/// Cosines, then sines, of `t` at `width / 2` frequencies, in f32 as the reference; a zero column where `width` is odd.
+///
+/// # Shapes
+/// `t` `[B]` to `[B, width]`.
+pub fn sinusoid(t: &Tensor, width: i64) -> Tensor {
+    let half = width / 2;
+    let steps = Tensor::arange(half, (Kind::Float, Device::Cpu));
+    let frequencies = (steps * -(10000f64.ln()) / half as f64).exp().to_device(t.device());
+    let angles = t.to_kind(Kind::Float).unsqueeze(1) * frequencies.unsqueeze(0); // [B, width/2]
+    let table = Tensor::cat(&[angles.cos(), angles.sin()], 1);
+    if width % 2 == 1 { table.constant_pad_nd([0, 1]) } else { table }
+}

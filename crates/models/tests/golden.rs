@@ -1,0 +1,8 @@
+//! Tensors and numbers recorded from the reference; another folder of the same layout is named by `GOLDEN_DIR`.
+
+mod golden {
+    pub mod embeddings;
+    pub mod networks;
+    pub mod priors;
+    pub mod support;
+}
