@@ -1,0 +1,11 @@
+//! The diffusion process: noise schedules, losses, and the steps back from noise.
+
+pub mod losses;
+pub mod respacing;
+pub mod schedule;
+pub mod steps;
+
+pub use losses::{Losses, Weighting};
+pub use respacing::Respacing;
+pub use schedule::{Curve, Schedule};
+pub use steps::{Diffusion, Prediction};
