@@ -31,7 +31,11 @@ fn without_repeats(names: impl IntoIterator<Item = String>) -> Vec<String> {
 #[test]
 fn workspace_study_and_readme_tell_one_story() {
     let members = members();
-    assert_eq!(members.len(), fs::read_dir(root().join("stages")).unwrap().count(), "a stage is not a member");
+    assert_eq!(
+        members.len(),
+        fs::read_dir(root().join("stages")).unwrap().count(),
+        "a stage is not a member"
+    );
 
     let study = read("pipeline.yaml");
     let runs = study.lines().filter_map(|l| l.trim().strip_prefix("run: "));

@@ -25,6 +25,7 @@ pub mod relations;
 pub mod diffusion;
 
 pub mod random;
+pub mod shim;
 pub mod vae;
 pub mod weights;
 

@@ -1,0 +1,39 @@
+// Facts about the libtorch that is loaded, and its switches for the whole process.
+#include "border.h"
+
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+#include <ATen/Version.h>
+#include <ATen/ops/empty.h>
+
+extern "C" {
+
+void shim_free_text(char* text) { std::free(text); }
+
+char* shim_build_settings(char** settings) {
+  return guarded([&] { *settings = to_text(at::show_config()); });
+}
+
+char* shim_cpu_capability(char** capability) {
+  return guarded([&] { *capability = to_text(at::get_cpu_capability()); });
+}
+
+char* shim_set_interop_threads(int threads) {
+  return guarded([&] { at::set_num_interop_threads(threads); });
+}
+
+char* shim_set_deterministic(bool on) {
+  return guarded([&] {
+    at::globalContext().setDeterministicAlgorithms(on, /*warn_only=*/false);
+    at::globalContext().setDeterministicCuDNN(on);
+    at::globalContext().setBenchmarkCuDNN(!on);
+  });
+}
+
+char* shim_set_tf32(bool on) {
+  return guarded([&] {
+    at::globalContext().setAllowTF32CuBLAS(on);
+    at::globalContext().setAllowTF32CuDNN(on);
+  });
+}
+}

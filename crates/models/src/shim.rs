@@ -1,0 +1,128 @@
+//! What libtorch can do and tch does not offer: a small C++ layer, called here with errors instead of exceptions.
+
+mod optimiser;
+mod precision;
+
+pub use optimiser::{AdamW, clip_gradients, drop_gradients, gradient_norm, lerp};
+pub use precision::{autocast, without_autocast};
+
+use anyhow::{Result, anyhow};
+use std::ffi::{CStr, c_char, c_int};
+use tch::{Device, Tensor};
+use torch_sys::C_tensor;
+
+unsafe extern "C" {
+    fn shim_free_text(text: *mut c_char);
+    fn shim_build_settings(settings: *mut *mut c_char) -> *mut c_char;
+    fn shim_cpu_capability(capability: *mut *mut c_char) -> *mut c_char;
+    fn shim_set_interop_threads(threads: c_int) -> *mut c_char;
+    fn shim_set_deterministic(on: bool) -> *mut c_char;
+    fn shim_set_tf32(on: bool) -> *mut c_char;
+}
+
+/// How this libtorch was built, with its version and libraries, as libtorch says it.
+///
+/// # Errors
+/// When libtorch fails.
+pub fn build_settings() -> Result<String> {
+    let mut text = std::ptr::null_mut();
+    // SAFETY: `text` is written before it is read, and owned by us afterwards.
+    unsafe { check(shim_build_settings(&raw mut text)).map(|()| take_text(text)) }
+}
+
+/// The instruction set that libtorch's kernels use on this processor: `AVX2`, `AVX512`, …
+///
+/// # Errors
+/// When libtorch fails.
+pub fn cpu_capability() -> Result<String> {
+    let mut text = std::ptr::null_mut();
+    // SAFETY: as above.
+    unsafe { check(shim_cpu_capability(&raw mut text)).map(|()| take_text(text)) }
+}
+
+/// Threads for operations that run side by side. Once per process, before the first of them.
+///
+/// # Errors
+/// On a second call.
+pub fn set_interop_threads(threads: i32) -> Result<()> {
+    // SAFETY: no pointer is passed.
+    unsafe { check(shim_set_interop_threads(threads)) }
+}
+
+/// Whether only kernels that give the same bits every time may run; an operation without such a kernel then fails.
+///
+/// # Errors
+/// When libtorch fails.
+pub fn set_deterministic(on: bool) -> Result<()> {
+    // SAFETY: no pointer is passed.
+    unsafe { check(shim_set_deterministic(on)) }
+}
+
+/// Whether f32 products on a GPU may be rounded to the 10-bit mantissa of TF32.
+///
+/// # Errors
+/// When libtorch fails.
+pub fn set_tf32(on: bool) -> Result<()> {
+    // SAFETY: no pointer is passed.
+    unsafe { check(shim_set_tf32(on)) }
+}
+
+/// An error from the message of a guarded call, which it frees.
+///
+/// # Safety
+/// `message` is null or a text made by the shim and not yet freed.
+unsafe fn check(message: *mut c_char) -> Result<()> {
+    if message.is_null() {
+        return Ok(());
+    }
+    // SAFETY: not null, so it is ours by the contract above.
+    let text = unsafe { take_text(message) };
+    Err(anyhow!("{}", text.trim()))
+}
+
+/// The text, which it frees.
+///
+/// # Safety
+/// `text` is null or made by the shim and not yet freed.
+unsafe fn take_text(text: *mut c_char) -> String {
+    if text.is_null() {
+        return String::new();
+    }
+    // SAFETY: a C string by contract; freed once, after the copy.
+    unsafe {
+        let copy = CStr::from_ptr(text).to_string_lossy().into_owned();
+        shim_free_text(text);
+        copy
+    }
+}
+
+fn pointers(tensors: &[Tensor]) -> Vec<*const C_tensor> {
+    tensors.iter().map(Tensor::as_ptr).collect()
+}
+
+/// The number that c10 has for a type of device.
+fn device_type(device: Device) -> c_int {
+    match device {
+        Device::Cpu => 0,
+        Device::Cuda(_) => 1,
+        Device::Mps => 13,
+        Device::Vulkan => 10,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libtorch_tells_of_itself() {
+        assert!(build_settings().unwrap().contains("PyTorch built with"));
+        assert!(!cpu_capability().unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_exception_becomes_an_error() {
+        let e = set_interop_threads(-1).unwrap_err().to_string();
+        assert!(e.contains("positive") && !e.contains('\n'), "{e}");
+    }
+}

@@ -1,0 +1,251 @@
+//! Operations over all parameters at once.
+
+use super::{check, pointers};
+use anyhow::{Result, ensure};
+use std::ffi::c_char;
+use tch::Tensor;
+use torch_sys::C_tensor;
+
+unsafe extern "C" {
+    fn shim_adamw(
+        parameters: *const *const C_tensor,
+        first: *const *const C_tensor,
+        second: *const *const C_tensor,
+        count: usize,
+        step: *const C_tensor,
+        learning_rate: f64,
+        beta1: f64,
+        beta2: f64,
+        epsilon: f64,
+        weight_decay: f64,
+    ) -> *mut c_char;
+    fn shim_lerp(
+        targets: *const *const C_tensor,
+        sources: *const *const C_tensor,
+        count: usize,
+        weight: f64,
+    ) -> *mut c_char;
+    fn shim_gradient_norm(
+        parameters: *const *const C_tensor,
+        count: usize,
+        norm: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    fn shim_clip_gradients(
+        parameters: *const *const C_tensor,
+        count: usize,
+        most: f64,
+        norm: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    fn shim_drop_gradients(parameters: *const *const C_tensor, count: usize) -> *mut c_char;
+}
+
+/// Settings of AdamW, with decoupled weight decay (Loshchilov and Hutter, Algorithm 2).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamW {
+    /// Learning rate.
+    pub learning_rate: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub epsilon: f64,
+    /// Weight decay, multiplied by the learning rate.
+    pub weight_decay: f64,
+}
+
+impl Default for AdamW {
+    /// PyTorch's defaults, but no weight decay: the reference's settings.
+    fn default() -> Self {
+        Self { learning_rate: 1e-4, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 }
+    }
+}
+
+impl AdamW {
+    /// One step, in place, by the gradients that the parameters hold; a parameter without one stays as it is.
+    ///
+    /// `first` and `second` are the moments, zero at the start, of the parameters' shapes. `step` is an f32 tensor of one
+    /// number on the parameters' device, the number of this step counted from 1.
+    ///
+    /// # Errors
+    /// When the lists differ in length or shape.
+    pub fn step(
+        &self,
+        parameters: &[Tensor],
+        first: &[Tensor],
+        second: &[Tensor],
+        step: &Tensor,
+    ) -> Result<()> {
+        let n = parameters.len();
+        ensure!(
+            first.len() == n && second.len() == n,
+            "{n} parameters with {} first and {} second moments",
+            first.len(),
+            second.len()
+        );
+        let (p, m, v) = (pointers(parameters), pointers(first), pointers(second));
+        // SAFETY: three arrays of `n` pointers to live tensors, and one more live tensor.
+        unsafe {
+            check(shim_adamw(
+                p.as_ptr(),
+                m.as_ptr(),
+                v.as_ptr(),
+                n,
+                step.as_ptr(),
+                self.learning_rate,
+                self.beta1,
+                self.beta2,
+                self.epsilon,
+                self.weight_decay,
+            ))
+        }
+    }
+}
+
+/// Moves each target towards its source, in place: `target += weight (source - target)`. The moving average of decay `d`
+/// is `lerp(average, parameters, 1 - d)`.
+///
+/// # Errors
+/// When the lists differ in length or shape.
+pub fn lerp(targets: &[Tensor], sources: &[Tensor], weight: f64) -> Result<()> {
+    ensure!(targets.len() == sources.len(), "{} targets and {} sources", targets.len(), sources.len());
+    let (t, s) = (pointers(targets), pointers(sources));
+    // SAFETY: two arrays of that many pointers to live tensors.
+    unsafe { check(shim_lerp(t.as_ptr(), s.as_ptr(), t.len(), weight)) }
+}
+
+/// The 2-norm of all gradients taken as one vector, a tensor of one number on their device.
+///
+/// # Errors
+/// When no parameter has a gradient.
+pub fn gradient_norm(parameters: &[Tensor]) -> Result<Tensor> {
+    let p = pointers(parameters);
+    let mut norm = std::ptr::null_mut();
+    // SAFETY: an array of that many pointers to live tensors; on success `norm` is a new tensor that is ours.
+    unsafe {
+        check(shim_gradient_norm(p.as_ptr(), p.len(), &raw mut norm))?;
+        Ok(Tensor::from_ptr(norm))
+    }
+}
+
+/// Scales the gradients, in place, so that their common 2-norm is at most `most`; gives the norm from before. Nothing is
+/// read back from the device. As PyTorch's `clip_grad_norm_`, 1e-6 is added to the norm before it divides.
+///
+/// # Errors
+/// When no parameter has a gradient.
+pub fn clip_gradients(parameters: &[Tensor], most: f64) -> Result<Tensor> {
+    let p = pointers(parameters);
+    let mut norm = std::ptr::null_mut();
+    // SAFETY: as in `gradient_norm`.
+    unsafe {
+        check(shim_clip_gradients(p.as_ptr(), p.len(), most, &raw mut norm))?;
+        Ok(Tensor::from_ptr(norm))
+    }
+}
+
+/// Forgets the gradients, so that the next backward pass writes instead of adds. Cheaper than setting them to zero.
+///
+/// # Errors
+/// When libtorch fails.
+pub fn drop_gradients(parameters: &[Tensor]) -> Result<()> {
+    let p = pointers(parameters);
+    // SAFETY: an array of that many pointers to live tensors.
+    unsafe { check(shim_drop_gradients(p.as_ptr(), p.len())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::normal;
+    use tch::Kind;
+
+    fn parameters() -> Vec<Tensor> {
+        let shapes: [&[i64]; 3] = [&[7, 5], &[33], &[2, 3, 4]];
+        let tensor = |(i, s): (usize, &&[i64])| normal(1, "parameter", i as u64, s).set_requires_grad(true);
+        shapes.iter().enumerate().map(tensor).collect()
+    }
+
+    fn backward(parameters: &[Tensor], step: u64) {
+        let term = |(i, p): (usize, &Tensor)| {
+            (p * normal(step, "slope", i as u64, &p.size())).sum(Kind::Float) + p.square().sum(Kind::Float)
+        };
+        let terms: Vec<Tensor> = parameters.iter().enumerate().map(term).collect();
+        Tensor::stack(&terms, 0).sum(Kind::Float).backward();
+    }
+
+    fn worst(a: &Tensor, b: &Tensor) -> f64 {
+        (a.detach().to_kind(Kind::Double) - b.detach().to_kind(Kind::Double)).abs().max().double_value(&[])
+    }
+
+    /// f32 rounding of a few operations on numbers of size one.
+    const ROUNDING: f64 = 2e-6;
+
+    #[test]
+    fn adamw_is_its_formula() {
+        let settings = AdamW { learning_rate: 0.03, weight_decay: 0.1, ..AdamW::default() };
+        let fused = parameters();
+        let zeros = |p: &Tensor| p.zeros_like().detach();
+        let (m, v): (Vec<_>, Vec<_>) = fused.iter().map(|p| (zeros(p), zeros(p))).unzip();
+        let mut plain: Vec<_> = fused.iter().map(|p| p.detach().to_kind(Kind::Double)).collect();
+        let mut moments: Vec<_> = plain.iter().map(|p| (p.zeros_like(), p.zeros_like())).collect();
+        for step in 1..=5 {
+            drop_gradients(&fused).unwrap();
+            backward(&fused, step);
+            let gradients: Vec<_> = fused.iter().map(|p| p.grad().to_kind(Kind::Double)).collect();
+            settings.step(&fused, &m, &v, &Tensor::from(step as f32)).unwrap();
+            for ((p, g), (m, v)) in plain.iter_mut().zip(&gradients).zip(&mut moments) {
+                *m = &*m * 0.9 + g * 0.1;
+                *v = &*v * 0.999 + g.square() * 0.001;
+                let (bias1, bias2) = (1.0 - 0.9f64.powi(step as i32), 1.0 - 0.999f64.powi(step as i32));
+                let change = (&*m / bias1) / ((&*v / bias2).sqrt() + 1e-8);
+                *p = &*p * (1.0 - 0.03 * 0.1) - change * 0.03;
+            }
+        }
+        for (a, b) in fused.iter().zip(&plain) {
+            assert!(worst(a, b) < ROUNDING, "{}", worst(a, b));
+        }
+        assert!(m.iter().zip(&moments).all(|(a, (b, _))| worst(a, b) < ROUNDING));
+        assert!(v.iter().zip(&moments).all(|(a, (_, b))| worst(a, b) < ROUNDING));
+    }
+
+    #[test]
+    fn a_parameter_without_a_gradient_stays() {
+        let p = parameters();
+        let before: Vec<_> = p.iter().map(|p| p.detach().copy()).collect();
+        backward(&p[..2], 1);
+        let m: Vec<_> = before.iter().map(Tensor::zeros_like).collect();
+        let v: Vec<_> = before.iter().map(Tensor::zeros_like).collect();
+        AdamW::default().step(&p, &m, &v, &Tensor::from(1f32)).unwrap();
+        assert!(worst(&p[0], &before[0]) > 0.0);
+        assert_eq!(worst(&p[2], &before[2]), 0.0);
+        assert!(AdamW::default().step(&p, &m[..1], &v, &Tensor::from(1f32)).is_err());
+    }
+
+    #[test]
+    fn lerp_is_its_formula() {
+        let sources = parameters();
+        let targets: Vec<_> = sources.iter().map(|s| s.detach() + 1.0).collect();
+        let wanted: Vec<_> = sources.iter().map(|s| s.detach() * 0.1 + (s.detach() + 1.0) * 0.9).collect();
+        lerp(&targets, &sources, 0.1).unwrap();
+        assert!(targets.iter().zip(&wanted).all(|(a, b)| worst(a, b) < ROUNDING));
+        let e = lerp(&targets[..1], &sources[1..2], 0.1).unwrap_err().to_string();
+        assert!(!e.contains('\n'), "{e}");
+    }
+
+    #[test]
+    fn clipping_is_its_formula() {
+        let p = parameters();
+        assert!(gradient_norm(&p).is_err());
+        backward(&p, 3);
+        let before: Vec<_> = p.iter().map(|p| p.grad().copy()).collect();
+        let squares: f64 = before.iter().map(|g| g.square().sum(Kind::Double).double_value(&[])).sum();
+        let norm = squares.sqrt();
+        assert!((gradient_norm(&p).unwrap().double_value(&[]) - norm).abs() < 1e-5 * norm);
+        assert!((clip_gradients(&p, 2.0 * norm).unwrap().double_value(&[]) - norm).abs() < 1e-5 * norm);
+        assert!(p.iter().zip(&before).all(|(p, g)| worst(&p.grad(), g) == 0.0));
+        assert!(clip_gradients(&p, 0.5).unwrap().defined());
+        assert!(p.iter().zip(&before).all(|(p, g)| worst(&p.grad(), &(g * (0.5 / norm))) < ROUNDING));
+        drop_gradients(&p).unwrap();
+        assert!(!p[0].grad().defined());
+    }
+}
