@@ -24,6 +24,7 @@ pub mod relations;
 
 pub mod diffusion;
 
+pub mod device;
 pub mod random;
 pub mod shim;
 pub mod vae;
