@@ -11,15 +11,6 @@
 
 namespace {
 
-// The gradients that there are.
-std::vector<at::Tensor> gradients(const std::vector<at::Tensor>& parameters) {
-  std::vector<at::Tensor> list;
-  list.reserve(parameters.size());
-  for (const auto& p : parameters)
-    if (p.grad().defined()) list.push_back(p.grad());
-  return list;
-}
-
 at::Tensor norm(const std::vector<at::Tensor>& list) {
   TORCH_CHECK(!list.empty(), "no tensor to take the norm of");
   return at::linalg_vector_norm(at::stack(at::_foreach_norm(list, 2)), 2);
@@ -29,24 +20,16 @@ at::Tensor norm(const std::vector<at::Tensor>& list) {
 
 extern "C" {
 
-// `step` counts from 1. Parameters without a gradient stay as they are.
-char* shim_adamw(at::Tensor* const* parameters, at::Tensor* const* first, at::Tensor* const* second, size_t count,
-                 const at::Tensor* step, double learning_rate, double beta1, double beta2, double epsilon,
-                 double weight_decay) {
+// `step` counts from 1.
+char* shim_adamw(at::Tensor* const* parameters, at::Tensor* const* gradients, at::Tensor* const* first,
+                 at::Tensor* const* second, size_t count, const at::Tensor* step, double learning_rate, double beta1,
+                 double beta2, double epsilon, double weight_decay) {
   return guarded([&] {
     at::NoGradGuard no_grad;
-    std::vector<at::Tensor> p, g, m, v, s;
-    for (size_t i = 0; i < count; ++i) {
-      if (!parameters[i]->grad().defined()) continue;
-      p.push_back(*parameters[i]);
-      g.push_back(parameters[i]->grad());
-      m.push_back(*first[i]);
-      v.push_back(*second[i]);
-      s.push_back(*step);
-    }
-    if (p.empty()) return;
-    at::_fused_adamw_(p, g, m, v, {}, s, learning_rate, beta1, beta2, weight_decay, epsilon,
-                      /*amsgrad=*/false, /*maximize=*/false);
+    if (count == 0) return;
+    at::_fused_adamw_(tensors(parameters, count), tensors(gradients, count), tensors(first, count),
+                      tensors(second, count), {}, std::vector<at::Tensor>(count, *step), learning_rate, beta1, beta2,
+                      weight_decay, epsilon, /*amsgrad=*/false, /*maximize=*/false);
   });
 }
 
@@ -57,27 +40,21 @@ char* shim_lerp(at::Tensor* const* targets, at::Tensor* const* sources, size_t c
   });
 }
 
-char* shim_gradient_norm(at::Tensor* const* parameters, size_t count, at::Tensor** result) {
+char* shim_norm(at::Tensor* const* list, size_t count, at::Tensor** result) {
   return guarded([&] {
     at::NoGradGuard no_grad;
-    *result = new at::Tensor(norm(gradients(tensors(parameters, count))));
+    *result = new at::Tensor(norm(tensors(list, count)));
   });
 }
 
-// Scales the gradients so that their norm is at most `most`; gives the norm from before. Reads nothing back.
-char* shim_clip_gradients(at::Tensor* const* parameters, size_t count, double most, at::Tensor** result) {
+// Scales the tensors so that their norm is at most `most`; gives the norm from before. Reads nothing back.
+char* shim_clip(at::Tensor* const* list, size_t count, double most, at::Tensor** result) {
   return guarded([&] {
     at::NoGradGuard no_grad;
-    auto list = gradients(tensors(parameters, count));
-    auto before = norm(list);
-    at::_foreach_mul_(list, before.add(1e-6).reciprocal().mul(most).clamp_max(1.0));
+    auto all = tensors(list, count);
+    auto before = norm(all);
+    at::_foreach_mul_(all, before.add(1e-6).reciprocal().mul(most).clamp_max(1.0));
     *result = new at::Tensor(before);
-  });
-}
-
-char* shim_drop_gradients(at::Tensor* const* parameters, size_t count) {
-  return guarded([&] {
-    for (size_t i = 0; i < count; ++i) parameters[i]->mutable_grad().reset();
   });
 }
 }

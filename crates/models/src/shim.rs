@@ -3,7 +3,7 @@
 mod optimiser;
 mod precision;
 
-pub use optimiser::{AdamW, clip_gradients, drop_gradients, gradient_norm, lerp};
+pub use optimiser::{AdamW, clip, lerp, norm};
 pub use precision::{autocast, without_autocast};
 
 use anyhow::{Result, anyhow};
