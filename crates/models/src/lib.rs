@@ -17,10 +17,13 @@ mod parameters;
 pub mod patch;
 mod router;
 pub mod timestep;
+
 pub mod assignment;
 pub mod prior;
 pub mod relations;
+
 pub mod diffusion;
+
 pub mod device;
 pub mod inception;
 pub mod random;
