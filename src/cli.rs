@@ -1,0 +1,98 @@
+//! The command line.
+
+use crate::session::Options;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Runs a study: a DAG of programs whose outputs are cached by content.
+#[derive(Debug, Parser)]
+#[command(name = "pipeline", version, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 a stage failed, 2 wrong usage or study file, \
+75 a stage asks to be run again later, 130 stopped by a signal.
+Environment: CARGO_TARGET_DIR moves the folder of built programs; CUDA_VISIBLE_DEVICES limits the GPUs handed out; \
+PIPELINE_EVENTS and PIPELINE_STATE are set for every stage.";
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// The study
+    #[arg(long, global = true, value_name = "PATH", default_value = "pipeline.yaml")]
+    pub file: PathBuf,
+    /// Give a parameter another value; may be repeated
+    #[arg(long, global = true, value_name = "STAGE.PARAM=VALUE")]
+    pub set: Vec<String>,
+    /// Put a file or folder in the place of an output; only what is downstream runs
+    #[arg(long, global = true, value_name = "STAGE.OUTPUT=PATH")]
+    pub with: Vec<String>,
+    /// Run a stage although it is cached; may be repeated
+    #[arg(long, global = true, value_name = "STAGE")]
+    pub force: Vec<String>,
+    /// Run at most so many stages at the same time
+    #[arg(long, short, global = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub jobs: Option<u32>,
+    /// After a failure, still run what does not need the failed stage
+    #[arg(long, short, global = true)]
+    pub keep_going: bool,
+    /// Print JSON on standard output, for programs
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run what is not cached, and show the scores
+    Run {
+        /// Stages to run, with all that they need [default: all]
+        #[arg(value_name = "STAGE")]
+        stages: Vec<String>,
+    },
+    /// Say what a run would do, and why
+    Plan {
+        /// Stages to plan, with all that they need [default: all]
+        #[arg(value_name = "STAGE")]
+        stages: Vec<String>,
+    },
+    /// Say how a stage differs from its last success
+    Why { stage: String },
+    /// Print the study as a picture in text
+    Graph {
+        #[arg(long, value_enum, default_value = "mermaid")]
+        format: GraphFormat,
+    },
+    /// Print the log of the last run of a stage (or of `build`)
+    Log { stage: String },
+    /// Check the study file without running anything
+    Check,
+    /// Remove from the store what no result of the present study needs
+    Gc {
+        /// Only say what would go
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum GraphFormat {
+    Mermaid,
+    Dot,
+}
+
+impl Global {
+    /// What a session needs to know.
+    pub fn options(&self, stages: &[String]) -> Options {
+        Options {
+            file: self.file.clone(),
+            set: self.set.clone(),
+            with: self.with.clone(),
+            force: self.force.clone(),
+            stages: stages.to_vec(),
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! `pipeline graph`.
+
+use super::{print, print_json};
+use crate::cli::{Global, GraphFormat};
+use crate::error::Result;
+use crate::study;
+use crate::study::graph::{Graph, Source};
+use serde_json::json;
+use std::collections::BTreeMap;
+
+/// Prints the study as a Mermaid or DOT picture, or as JSON.
+pub fn graph(global: &Global, format: GraphFormat) -> Result<()> {
+    let graph = study::load(&global.file, &global.set)?;
+    let edges = edges(&graph);
+    if global.json {
+        let stages: Vec<&str> = graph.steps.iter().map(|s| s.stage.as_str()).collect();
+        let edges: Vec<_> =
+            edges.iter().map(|((from, to), on)| json!({"from": from, "to": to, "outputs": on})).collect();
+        return print_json(&json!({ "study": graph.name, "stages": stages, "edges": edges }));
+    }
+    let mut text = String::new();
+    match format {
+        GraphFormat::Mermaid => {
+            text.push_str("flowchart LR\n");
+            for step in &graph.steps {
+                text.push_str(&format!("    {0}[{0}]\n", step.stage));
+            }
+            for ((from, to), outputs) in &edges {
+                text.push_str(&format!("    {from} -->|{}| {to}\n", outputs.join(", ")));
+            }
+        }
+        GraphFormat::Dot => {
+            text.push_str(&format!(
+                "digraph \"{}\" {{\n    rankdir=LR;\n    node [shape=box];\n",
+                graph.name
+            ));
+            for step in &graph.steps {
+                text.push_str(&format!("    \"{}\";\n", step.stage));
+            }
+            for ((from, to), outputs) in &edges {
+                text.push_str(&format!("    \"{from}\" -> \"{to}\" [label=\"{}\"];\n", outputs.join(", ")));
+            }
+            text.push_str("}\n");
+        }
+    }
+    print(&text)
+}
+
+/// The outputs that go from one stage to another.
+fn edges(graph: &Graph) -> BTreeMap<(&str, &str), Vec<&str>> {
+    let mut edges: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+    for step in &graph.steps {
+        for input in &step.inputs {
+            let Source::Output(from, output) = input.source else { continue };
+            let from = &graph.steps[from];
+            let names = edges.entry((from.stage.as_str(), step.stage.as_str())).or_default();
+            names.push(from.outputs[output].name.as_str());
+        }
+    }
+    edges
+}

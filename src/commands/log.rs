@@ -1,0 +1,31 @@
+//! `pipeline log STAGE`.
+
+use super::{print, print_json};
+use crate::cli::Global;
+use crate::error::{Error, IoContext, Result, hint};
+use crate::store::Store;
+use crate::study;
+use serde_json::json;
+
+/// Prints the newest log of a stage.
+pub fn log(global: &Global, stage: &str) -> Result<()> {
+    let graph = study::load(&global.file, &global.set)?;
+    let stages = || graph.steps.iter().map(|s| s.stage.as_str()).chain(["build"]);
+    if !stages().any(|s| s == stage) {
+        return Err(Error::Usage(format!("the study has no stage `{stage}`{}", hint(stage, stages()))));
+    }
+    let store = Store::open(&graph.root)?;
+    let mut runs: Vec<_> =
+        std::fs::read_dir(store.at("logs")).map(|d| d.flatten().collect()).unwrap_or_default();
+    runs.sort_by_key(|run| std::cmp::Reverse(run.file_name()));
+    let path = runs.iter().map(|run| run.path().join(format!("{stage}.log"))).find(|p| p.is_file());
+    let Some(path) = path else {
+        return Err(Error::Usage(format!("stage {stage} has no log: it never ran here")));
+    };
+    if global.json {
+        return print_json(&json!({ "stage": stage, "log": path }));
+    }
+    let text = std::fs::read(&path).at("reading", &path)?;
+    eprintln!("{}", path.display());
+    print(&String::from_utf8_lossy(&text))
+}

@@ -1,0 +1,69 @@
+//! One file for each command.
+
+mod check;
+mod gc;
+mod graph;
+mod log;
+mod plan;
+mod run;
+mod why;
+
+use crate::cli::{Cli, Command};
+use crate::error::{Error, Result};
+use serde::Serialize;
+use std::io::Write;
+
+/// Does what the command line says.
+pub fn call(cli: &Cli) -> Result<()> {
+    let global = &cli.global;
+    match &cli.command {
+        Command::Run { stages } => run::run(global, stages),
+        Command::Plan { stages } => plan::plan(global, stages),
+        Command::Why { stage } => why::why(global, stage),
+        Command::Graph { format } => graph::graph(global, *format),
+        Command::Log { stage } => log::log(global, stage),
+        Command::Check => check::check(global),
+        Command::Gc { dry_run } => gc::gc(global, *dry_run),
+    }
+}
+
+/// Prints text for people or programs. A reader that has gone away is no failure.
+fn print(text: &str) -> Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::Io { what: "writing to standard output".into(), source: e })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn print_json(value: &impl Serialize) -> Result<()> {
+    let json = serde_json::to_string_pretty(value)
+        .map_err(|e| Error::Io { what: "encoding JSON".into(), source: e.into() })?;
+    print(&(json + "\n"))
+}
+
+/// Columns, each as wide as its widest cell.
+fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|s| s.chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        let line = cells.collect::<Vec<_>>().join("  ");
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// `1.5 GiB`.
+fn size(bytes: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let power = (bytes.max(1).ilog2() / 10).min(4);
+    match power {
+        0 => format!("{bytes} B"),
+        _ => format!("{:.1} {}", bytes as f64 / f64::from(power * 10).exp2(), units[power as usize]),
+    }
+}

@@ -1,0 +1,94 @@
+//! What can go wrong, and the exit code of each.
+
+use crate::study::tree::Mark;
+use std::io;
+use std::path::Path;
+
+/// A result of the runner.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that ends a command without success. The texts are one line.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The command line is wrong.
+    #[error("{0}")]
+    Usage(String),
+    /// The study file is wrong.
+    #[error("{mark}: {text}")]
+    Study {
+        /// Where.
+        mark: Mark,
+        /// What, and the way out.
+        text: String,
+    },
+    /// The operating system refused something.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was attempted on what.
+        what: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The store holds something it cannot hold.
+    #[error("{0}")]
+    Store(String),
+    /// One or more stages failed; each has been told of already.
+    #[error("{}", failed(.0))]
+    Failed(Vec<String>),
+    /// A stage asked to be run again later.
+    #[error("stage {0} asks to be run again later")]
+    TryAgain(String),
+    /// The user stopped the run.
+    #[error("stopped; `pipeline run` goes on from here")]
+    Interrupted,
+}
+
+fn failed(stages: &[String]) -> String {
+    match stages {
+        [one] => format!("stage {one} failed"),
+        many => format!("stages {} failed", many.join(", ")),
+    }
+}
+
+impl Error {
+    /// A mistake in the study file.
+    pub fn study(mark: &Mark, text: impl Into<String>) -> Self {
+        Self::Study { mark: mark.clone(), text: text.into() }
+    }
+
+    /// The exit code: 1 a stage or the runner failed, 2 wrong usage or study file, 75 try again, 130 stopped.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) | Self::Study { .. } => 2,
+            Self::Io { .. } | Self::Store(_) | Self::Failed(_) => 1,
+            Self::TryAgain(_) => 75,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+/// Says what was attempted on which path.
+pub trait IoContext<T> {
+    /// `verb` is like "reading".
+    ///
+    /// # Errors
+    /// The same, with its context.
+    fn at(self, verb: &str, path: &Path) -> Result<T>;
+}
+
+impl<T, E: Into<io::Error>> IoContext<T> for Result<T, E> {
+    fn at(self, verb: &str, path: &Path) -> Result<T> {
+        self.map_err(|e| Error::Io { what: format!("{verb} {}", path.display()), source: e.into() })
+    }
+}
+
+/// `; did you mean `x`?` for the candidate nearest to `word`, or the list of them when it is short.
+pub fn hint<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    let all: Vec<_> = candidates.into_iter().collect();
+    match stage::nearest(word, all.iter().copied()) {
+        Some(near) => format!("; did you mean `{near}`?"),
+        None if all.is_empty() => String::new(),
+        None if all.len() <= 12 => format!("; there is {}", all.join(", ")),
+        None => String::new(),
+    }
+}

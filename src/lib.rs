@@ -1,0 +1,41 @@
+//! A runner for a DAG of programs whose outputs are cached by content hash.
+//!
+//! It knows nothing of what the programs do. A study file names them, with their inputs, parameters and outputs;
+//! the runner finds out which have to run, runs them, and keeps what they give.
+
+mod cli;
+mod commands;
+mod error;
+mod key;
+mod lineage;
+mod plan;
+mod run;
+mod session;
+mod store;
+mod study;
+
+use clap::Parser;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// The whole program: a command line in, an exit code out.
+pub fn main(arguments: Vec<OsString>) -> ExitCode {
+    if arguments.get(1).is_some_and(|word| word == run::supervise::WORD) {
+        return ExitCode::from(run::supervise::supervise(&arguments[2..]));
+    }
+    let cli = match cli::Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Help and mistakes alike; a closed pipe is no failure.
+            let _ = e.print();
+            return ExitCode::from(e.exit_code() as u8);
+        }
+    };
+    match commands::call(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::from(e.exit_code())
+        }
+    }
+}

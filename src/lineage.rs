@@ -1,0 +1,59 @@
+//! `pipeline.lineage`: everything upstream of a stage, as a JSON file without times.
+
+use crate::session::{Known, Session};
+use crate::store::digest::Digest;
+use crate::study::graph::Step;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The document.
+#[derive(Serialize)]
+struct Lineage {
+    /// In the order in which they can be run.
+    stages: Vec<Origin>,
+}
+
+#[derive(Serialize)]
+struct Origin {
+    stage: String,
+    /// The command as the study has it; for a stage program its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    program: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    program_digest: Option<Digest>,
+    params: BTreeMap<String, String>,
+    inputs: BTreeMap<String, Digest>,
+    outputs: BTreeMap<String, Digest>,
+    /// Outputs that were put in the stage's place by hand.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    replaced: Vec<String>,
+}
+
+/// The lineage of a step; `None` while a step before it is not done.
+pub fn of(session: &Session, step: &Step, known: &[Option<Known>]) -> Option<Vec<u8>> {
+    let graph = &session.graph;
+    let mut above: BTreeSet<usize> = BTreeSet::new();
+    let mut open: Vec<usize> = step.needs().collect();
+    while let Some(i) = open.pop() {
+        if above.insert(i) && !session.replaced.contains_key(&i) {
+            open.extend(graph.steps[i].needs());
+        }
+    }
+    let stages = above.iter().map(|i| {
+        let done = known[*i].as_ref()?;
+        let action = done.action.as_ref();
+        Some(Origin {
+            stage: graph.steps[*i].stage.clone(),
+            program: action.map(|a| a.template.join(" ")),
+            program_digest: action.map(|a| a.program),
+            params: action.map(|a| a.params.clone()).unwrap_or_default(),
+            inputs: action.map(|a| a.inputs.clone()).unwrap_or_default(),
+            outputs: done.outputs.iter().map(|(name, p)| (name.clone(), p.digest)).collect(),
+            replaced: done.replaced.clone(),
+        })
+    });
+    let lineage = Lineage { stages: stages.collect::<Option<_>>()? };
+    let mut json = serde_json::to_vec_pretty(&lineage).ok()?;
+    json.push(b'\n');
+    Some(json)
+}

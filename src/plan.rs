@@ -1,0 +1,85 @@
+//! What a run would do: every stage cached, to run, or waiting, each with its reason.
+
+use crate::error::Result;
+use crate::run::{build, reasons};
+use crate::session::{Known, Session};
+use serde::Serialize;
+
+/// Where a stage stands.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "state")]
+pub enum State {
+    Cached,
+    /// `--with` stands in for it.
+    Replaced,
+    ToRun {
+        reasons: Vec<String>,
+    },
+    /// It will be decided when these stages are done.
+    Waiting {
+        on: Vec<String>,
+    },
+}
+
+/// One stage of a plan.
+#[derive(Clone, Debug, Serialize)]
+pub struct Planned {
+    pub stage: String,
+    #[serde(flatten)]
+    pub state: State,
+    /// Action key, when it is known already.
+    pub key: Option<String>,
+    /// How long it took last time.
+    pub last_seconds: Option<f64>,
+}
+
+/// Plans all wanted steps, in the order they would run. Programs that are not built yet make their stages wait.
+pub fn plan(session: &mut Session) -> Result<Vec<Planned>> {
+    let mut planned = Vec::new();
+    let stale = build::stale(session)?;
+    if let Some(reasons) = &stale {
+        let state = State::ToRun { reasons: reasons.clone() };
+        planned.push(Planned { stage: "build".into(), state, key: None, last_seconds: None });
+    }
+    session.find_programs(stale.is_some())?;
+    let mut known: Vec<Option<Known>> = vec![None; session.graph.steps.len()];
+    for i in 0..known.len() {
+        if !session.wanted[i] {
+            continue;
+        }
+        let step = &session.graph.steps[i];
+        let last_seconds = session.store.last(&step.stage).map(|last| last.seconds);
+        let mut key = None;
+        let on: Vec<String> = step
+            .needs()
+            .filter(|need| known[*need].is_none())
+            .map(|need| session.graph.steps[need].stage.clone())
+            .collect();
+        let state = if let Some(stand_in) = session.stand_in(i)? {
+            known[i] = Some(stand_in);
+            State::Replaced
+        } else if !on.is_empty() {
+            let mut on = on;
+            on.dedup();
+            State::Waiting { on }
+        } else if stale.is_some() && build::makes(session, step) {
+            State::Waiting { on: vec!["build".into()] }
+        } else if let Some(action) = session.action(i, &known)? {
+            let name = action.key();
+            let forced = session.forced.contains(&i);
+            let found = if forced { None } else { session.store.lookup(&name)? };
+            key = Some(name);
+            match found {
+                Some(outcome) => {
+                    known[i] = Some(Known::from(&outcome));
+                    State::Cached
+                }
+                None => State::ToRun { reasons: reasons(session, i, &action) },
+            }
+        } else {
+            State::Waiting { on: vec!["build".into()] }
+        };
+        planned.push(Planned { stage: session.graph.steps[i].stage.clone(), state, key, last_seconds });
+    }
+    Ok(planned)
+}

@@ -1,0 +1,204 @@
+//! One attempt at an action: its folders, its command line, its environment, its process.
+
+use crate::error::{Error, IoContext, Result};
+use crate::key::Action;
+use crate::run::supervise;
+use crate::session::Session;
+use crate::store::lock::Lock;
+use crate::study::graph::{Call, Source, Step};
+use crate::study::template::Group;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// Variables that every stage gets from the caller: where things are, how to speak, how to use the hardware.
+/// Everything else a stage gets only through `env:` or `pass-env:`.
+const PASSED: [&str; 18] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "TZ",
+    "TERM",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "LD_PRELOAD",
+    "RUST_BACKTRACE",
+    "RUST_LOG",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "RAYON_NUM_THREADS",
+    "http_proxy",
+    "https_proxy",
+];
+/// The same, by the beginning of their names.
+const PASSED_PREFIXES: [&str; 8] = ["LC_", "CUDA_", "NVIDIA_", "NCCL_", "OMP_", "MKL_", "LIBTORCH", "SLURM_"];
+
+/// The working folder of an attempt.
+pub struct Attempt {
+    pub folder: PathBuf,
+    /// Where the outputs are written.
+    pub out: PathBuf,
+    /// Where progress is reported.
+    pub events: PathBuf,
+    /// What an interrupted run left, and this one may.
+    pub state: PathBuf,
+    pub log: PathBuf,
+    /// The program and its arguments, as a person could type them in the study's root.
+    pub words: Vec<String>,
+}
+
+impl Attempt {
+    /// Makes the folders, which needs the action's lock: what a killed attempt left is removed.
+    pub fn prepare(session: &Session, step: usize, action: &Action, log: PathBuf) -> Result<Self> {
+        let key = action.key();
+        let store = &session.store;
+        let folder = store.at("attempts").join(&key[..32]);
+        let out = folder.join("out");
+        store.fresh(&folder)?;
+        fs::create_dir(&out).at("making", &out)?;
+        let state = store.at("state").join(&key[..32]);
+        fs::create_dir_all(&state).at("making", &state)?;
+        if let Some(parent) = log.parent() {
+            fs::create_dir_all(parent).at("making", parent)?;
+        }
+        let mut attempt = Self { events: folder.join("events"), folder, out, state, log, words: Vec::new() };
+        attempt.words = attempt.command_line(session, step, action)?;
+        Ok(attempt)
+    }
+
+    fn command_line(&self, session: &Session, index: usize, action: &Action) -> Result<Vec<String>> {
+        let step = &session.graph.steps[index];
+        let short =
+            |path: &Path| path.strip_prefix(&session.graph.root).unwrap_or(path).display().to_string();
+        let mut values: Vec<((&str, &str), String)> = Vec::new();
+        for input in &step.inputs {
+            let path = match &input.source {
+                Source::Path(path) => path.display().to_string(),
+                Source::Lineage | Source::Output(..) => {
+                    let digest = action.inputs.get(&input.name);
+                    let place = digest.map(|d| session.store.place(d)).unwrap_or_default();
+                    short(&self.named(session, &input.source, &input.name, &place)?)
+                }
+            };
+            values.push((("inputs", &input.name), path));
+        }
+        for output in &step.outputs {
+            values.push((("outputs", &output.name), short(&self.out.join(&output.file))));
+        }
+        for (group, pairs) in [("params", &step.params), ("tuning", &step.tuning)] {
+            values.extend(pairs.iter().map(|(name, value)| ((group, name.as_str()), value.0.clone())));
+        }
+        let value = |group: Group, name: &str| {
+            let found = values.iter().find(|((g, n), _)| *g == group.name() && *n == name);
+            found.map_or("", |(_, text)| text.as_str())
+        };
+        let program = session.programs[index].as_ref().map(|p| p.path.clone()).unwrap_or_default();
+        Ok(match &step.call {
+            Call::Command(_, words) => words.iter().map(|word| word.fill(value)).collect(),
+            Call::Run(_) => {
+                let mut line = vec![short(&program)];
+                let names = step.inputs.iter().map(|i| (Group::Inputs, &i.name));
+                let names = names.chain(step.params.iter().map(|p| (Group::Params, &p.0)));
+                let names = names.chain(step.outputs.iter().map(|o| (Group::Outputs, &o.name)));
+                for (group, name) in names.chain(step.tuning.iter().map(|t| (Group::Tuning, &t.0))) {
+                    line.extend([format!("--{name}"), value(group, name).to_string()]);
+                }
+                line
+            }
+        })
+    }
+
+    /// The path by which a stage sees an input: its place in the store or, where its file name may mean something
+    /// (`scores.json`), a link with that name.
+    fn named(&self, session: &Session, source: &Source, name: &str, place: &Path) -> Result<PathBuf> {
+        let file = match source {
+            Source::Output(from, output) => session.graph.steps[*from].outputs[*output].file.as_str(),
+            _ => "lineage.json",
+        };
+        if !file.contains('.') {
+            return Ok(place.into());
+        }
+        let link = self.folder.join("in").join(name).join(file);
+        crate::store::link::point(&link, place)?;
+        Ok(link)
+    }
+
+    /// Starts the program under a supervisor, which holds the lock as long as anything of it lives.
+    pub fn start(
+        &self,
+        step: &Step,
+        root: &Path,
+        program: &Path,
+        lock: &Lock,
+        gpus: &[String],
+    ) -> Result<Child> {
+        let log = File::options().create(true).append(true).open(&self.log).at("opening", &self.log)?;
+        let runner = std::env::current_exe().at("finding", Path::new("the runner itself"))?;
+        let lock = lock.0.try_clone().at("sharing", &self.folder)?;
+        let mut command = Command::new(runner);
+        command
+            .arg(supervise::WORD)
+            .arg(std::process::id().to_string())
+            .arg(program)
+            .args(&self.words[1..])
+            .current_dir(root)
+            .env_clear()
+            .envs(environment(step, gpus))
+            .env("PIPELINE_EVENTS", &self.events)
+            .env("PIPELINE_STATE", &self.state)
+            .stdin(Stdio::from(lock))
+            .stdout(log.try_clone().at("opening", &self.log)?)
+            .stderr(log)
+            .process_group(0);
+        command.spawn().map_err(|e| Error::Io { what: format!("starting stage {}", step.stage), source: e })
+    }
+}
+
+/// The environment of a stage.
+fn environment(step: &Step, gpus: &[String]) -> Vec<(OsString, OsString)> {
+    let mut kept: Vec<(OsString, OsString)> = std::env::vars_os()
+        .filter(|(name, _)| {
+            let name = name.to_string_lossy();
+            PASSED.contains(&&*name)
+                || PASSED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+                || step.pass_env.iter().any(|n| *n == name)
+        })
+        .collect();
+    if let Some(cpus) = step.resources.cpus
+        && !kept.iter().any(|(name, _)| name == "OMP_NUM_THREADS")
+    {
+        kept.push(("OMP_NUM_THREADS".into(), cpus.to_string().into()));
+    }
+    if step.resources.gpus > 0 {
+        kept.retain(|(name, _)| name != "CUDA_VISIBLE_DEVICES");
+        kept.push(("CUDA_VISIBLE_DEVICES".into(), gpus.join(",").into()));
+    }
+    kept.extend(step.env.iter().map(|(name, value)| (name.into(), value.into())));
+    kept
+}
+
+/// A command line as a person would type it.
+pub fn shown(words: &[String]) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
+    let quoted = words.iter().map(|word| match word {
+        w if !w.is_empty() && w.chars().all(plain) => w.clone(),
+        w => format!("'{}'", w.replace('\'', r"'\''")),
+    });
+    quoted.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shown_line_can_be_typed() {
+        let words = ["sh", "-c", "echo 'a'", "", "x=1"].map(String::from);
+        assert_eq!(shown(&words), r"sh -c 'echo '\''a'\''' '' x=1");
+    }
+}

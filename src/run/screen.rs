@@ -1,0 +1,147 @@
+//! What a person sees while stages run: one bar per running stage on a terminal, plain lines elsewhere.
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::{Map, Value};
+use std::collections::HashMap;
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+/// How often a plain line tells of progress.
+const PLAIN_INTERVAL: Duration = Duration::from_secs(15);
+
+/// The screen, or its absence.
+pub struct Screen {
+    bars: MultiProgress,
+    terminal: bool,
+    quiet: bool,
+    running: HashMap<String, Row>,
+}
+
+struct Row {
+    bar: ProgressBar,
+    started: Instant,
+    told: Instant,
+    metrics: String,
+}
+
+impl Screen {
+    /// `quiet` shows nothing but errors.
+    pub fn new(quiet: bool) -> Self {
+        let terminal = std::io::stderr().is_terminal() && !quiet;
+        let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        Self { bars: MultiProgress::with_draw_target(target), terminal, quiet, running: HashMap::new() }
+    }
+
+    /// Says a line above the bars.
+    pub fn say(&self, line: &str) {
+        if self.terminal {
+            // Without a terminal to draw on there is nobody to tell.
+            let _ = self.bars.println(line);
+        } else if !self.quiet {
+            eprintln!("{line}");
+        }
+    }
+
+    /// A stage starts.
+    pub fn start(&mut self, stage: &str, line: &str) {
+        self.say(&format!("{stage}: {line}"));
+        let bar = self.bars.add(ProgressBar::new_spinner());
+        let style = ProgressStyle::with_template("{prefix:12} {spinner} {elapsed} {wide_msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        bar.set_prefix(stage.to_string());
+        bar.enable_steady_tick(Duration::from_millis(250));
+        let now = Instant::now();
+        self.running.insert(stage.into(), Row { bar, started: now, told: now, metrics: String::new() });
+    }
+
+    /// A stage is so far.
+    pub fn progress(&mut self, stage: &str, done: u64, total: u64, unit: &str) {
+        let Some(row) = self.running.get_mut(stage) else { return };
+        if total > 0 && row.bar.length() != Some(total) {
+            let template = "{prefix:12} {wide_bar} {human_pos}/{human_len} {msg} {per_sec} {eta} left";
+            let style = ProgressStyle::with_template(template);
+            row.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            row.bar.set_length(total);
+            row.bar.reset_eta();
+        }
+        row.bar.set_message(format!("{unit} {}", row.metrics).trim().to_string());
+        row.bar.set_position(done);
+        if row.told.elapsed() >= PLAIN_INTERVAL {
+            row.told = Instant::now();
+            let seconds = row.started.elapsed().as_secs();
+            let line = format!("{stage}: {done}/{total} {unit}, {seconds} s {}", row.metrics);
+            if !self.terminal {
+                self.say(line.trim());
+            }
+        }
+    }
+
+    /// A stage measured something.
+    pub fn metrics(&mut self, stage: &str, values: &Map<String, Value>) {
+        let Some(row) = self.running.get_mut(stage) else { return };
+        let words = values.iter().filter_map(|(name, value)| {
+            let number = value.as_f64()?;
+            Some(format!("{name} {}", significant(number)))
+        });
+        row.metrics = words.take(4).collect::<Vec<_>>().join(" ");
+    }
+
+    /// A stage says something, or the last line of its log is shown.
+    pub fn message(&mut self, stage: &str, text: &str, important: bool) {
+        if important {
+            self.say(&format!("{stage}: {text}"));
+        } else if let Some(row) = self.running.get_mut(stage) {
+            row.bar.set_message(text.to_string());
+            if !self.terminal && row.told.elapsed() >= PLAIN_INTERVAL {
+                row.told = Instant::now();
+                self.say(&format!("{stage}: {text}"));
+            }
+        }
+    }
+
+    /// A stage is over.
+    pub fn finish(&mut self, stage: &str, line: &str) {
+        if let Some(row) = self.running.remove(stage) {
+            row.bar.finish_and_clear();
+        }
+        self.say(&format!("{stage}: {line}"));
+    }
+}
+
+/// Four significant digits.
+pub fn significant(x: f64) -> String {
+    if x == 0.0 || !x.is_finite() || (x.fract() == 0.0 && x.abs() < 1e7) {
+        return format!("{x}");
+    }
+    let digits = 3 - x.abs().log10().floor() as i32;
+    if !(0..=6).contains(&digits) {
+        return format!("{x:.3e}");
+    }
+    format!("{x:.*}", digits as usize)
+}
+
+/// `1.2 s`, `3 min 20 s`, `2 h 5 min`.
+pub fn duration(seconds: f64) -> String {
+    let whole = seconds.round() as u64;
+    match whole {
+        _ if seconds < 0.01 => "0 s".into(),
+        _ if seconds < 10.0 => format!("{seconds:.2} s"),
+        0..60 => format!("{seconds:.0} s"),
+        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
+        _ => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_for_people() {
+        assert_eq!([0.25, 12.3456, 0.000012, 7.0].map(significant), ["0.2500", "12.35", "1.200e-5", "7"]);
+        assert_eq!(
+            [0.001, 1.234, 59.4, 200.0, 7500.0].map(duration),
+            ["0 s", "1.23 s", "59 s", "3 min 20 s", "2 h 5 min"]
+        );
+    }
+}

@@ -1,0 +1,284 @@
+//! One action from its lock to its result.
+
+use crate::error::{Error, IoContext};
+use crate::key::Action;
+use crate::run::attempt::{self, Attempt};
+use crate::run::events::Note;
+use crate::session::Session;
+use crate::store::link;
+use crate::store::lock::Lock;
+use crate::store::results::{self, Outcome, Produced};
+use crate::study::graph::Source;
+use rustix::process::{Pid, Signal, kill_process};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Child;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How the text of a failure with exit code 75 begins.
+pub const TRY_AGAIN: &str = "asks to be run again later";
+/// How often a time limit is looked at.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How long a stage that was asked to stop may take to save what can be resumed.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// The wish to stop, and the processes it concerns.
+#[derive(Debug, Default)]
+pub struct Stop {
+    /// 0 go on, 1 stop, 2 kill.
+    level: AtomicU8,
+    supervisors: Mutex<Vec<Pid>>,
+}
+
+impl Stop {
+    /// Whether anybody asked.
+    pub fn asked(&self) -> bool {
+        self.level.load(Ordering::SeqCst) > 0
+    }
+
+    /// The first time stages are asked to save and stop, the second time they are killed.
+    pub fn ask(&self) {
+        let supervisors = self.supervisors.lock().unwrap_or_else(PoisonError::into_inner);
+        let level = self.level.load(Ordering::SeqCst).saturating_add(1).min(2);
+        self.level.store(level, Ordering::SeqCst);
+        let signal = if level == 1 { Signal::TERM } else { Signal::QUIT };
+        for pid in &*supervisors {
+            let _ = kill_process(*pid, signal);
+        }
+    }
+
+    /// A process that is to be told.
+    pub fn add(&self, pid: Pid) {
+        let mut supervisors = self.supervisors.lock().unwrap_or_else(PoisonError::into_inner);
+        supervisors.push(pid);
+        if self.asked() {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+    }
+
+    /// It is gone.
+    pub fn remove(&self, pid: Pid) {
+        self.supervisors.lock().unwrap_or_else(PoisonError::into_inner).retain(|p| *p != pid);
+    }
+}
+
+/// Why an action gave no result.
+#[derive(Debug)]
+pub struct Failure {
+    /// In words, as the end of "stage: …".
+    pub text: String,
+    /// Where its output is.
+    pub log: Option<PathBuf>,
+    /// The user stopped it.
+    pub stopped: bool,
+}
+
+impl From<Error> for Failure {
+    fn from(e: Error) -> Self {
+        Self { text: format!("failed: {e}"), log: None, stopped: false }
+    }
+}
+
+/// One action to be done.
+pub struct Job<'a> {
+    pub session: &'a Session,
+    pub step: usize,
+    pub action: Action,
+    pub key: String,
+    pub log: PathBuf,
+    pub run: String,
+    /// GPUs that are ours.
+    pub gpus: Vec<String>,
+    pub feed: Sender<Note>,
+    pub stop: Arc<Stop>,
+}
+
+/// How one attempt ended.
+enum End {
+    Success(f64),
+    Exit(u8),
+    Signal(u8),
+    Timeout,
+    Stopped,
+}
+
+impl Job<'_> {
+    /// Waits for the action's lock, takes the result if somebody else made it meanwhile, else makes it.
+    pub fn work(self) -> Result<Outcome, Failure> {
+        let store = &self.session.store;
+        let before = store.outcomes(&self.key).len();
+        let say = |text: &str| {
+            // Nobody listens any more when the runner is on its way out.
+            let _ = self.feed.send(Note::Say(text.into()));
+        };
+        let lock = store.lock(
+            &self.key,
+            || say("waiting for another runner that does the same"),
+            || self.stop.asked(),
+        )?;
+        let Some(lock) = lock else { return Err(self.stopped()) };
+        let forced = self.session.forced.contains(&self.step) && store.outcomes(&self.key).len() == before;
+        if !forced && let Some(outcome) = store.lookup(&self.key)? {
+            return Ok(outcome);
+        }
+        let step = &self.session.graph.steps[self.step];
+        let mut tries = 0;
+        loop {
+            if self.stop.asked() {
+                return Err(self.stopped());
+            }
+            let attempt = Attempt::prepare(self.session, self.step, &self.action, self.log.clone())?;
+            let _ = self.feed.send(Note::Follow(attempt.events.clone(), attempt.log.clone()));
+            say(&attempt::shown(&attempt.words));
+            let end = self.attempt(&attempt, &lock)?;
+            let text = match end {
+                End::Success(seconds) => return self.commit(&attempt, seconds),
+                End::Stopped => {
+                    link::remove(&attempt.folder)?;
+                    return Err(self.stopped());
+                }
+                End::Exit(75) => format!("{TRY_AGAIN} (exit code 75)"),
+                End::Exit(127) => "could not be started".into(),
+                End::Exit(code) => format!("failed with exit code {code}"),
+                End::Signal(signal) => format!("killed by signal {signal}"),
+                End::Timeout => format!(
+                    "stopped after its time limit of {} s",
+                    step.timeout.unwrap_or_default().as_secs()
+                ),
+            };
+            link::remove(&attempt.folder)?;
+            let again = matches!(end, End::Exit(75) | End::Signal(_) | End::Timeout);
+            if !again || tries >= step.retries {
+                return Err(Failure { text, log: Some(self.log.clone()), stopped: false });
+            }
+            tries += 1;
+            say(&format!("{text}; try {} of {}", tries + 1, step.retries + 1));
+        }
+    }
+
+    fn stopped(&self) -> Failure {
+        Failure { text: "stopped".into(), log: Some(self.log.clone()), stopped: true }
+    }
+
+    /// Runs the program to its end.
+    fn attempt(&self, attempt: &Attempt, lock: &Lock) -> Result<End, Failure> {
+        let step = &self.session.graph.steps[self.step];
+        let program = self.session.programs[self.step].as_ref().map(|p| p.path.clone()).unwrap_or_default();
+        let started = Instant::now();
+        let mut child = attempt.start(step, &self.session.graph.root, &program, lock, &self.gpus)?;
+        let pid = Pid::from_child(&child);
+        self.stop.add(pid);
+        let waited = wait(&mut child, pid, step.timeout);
+        self.stop.remove(pid);
+        let (status, timeout) = waited.at("waiting for", &attempt.log)?;
+        Ok(match status.code() {
+            Some(0) => End::Success(started.elapsed().as_secs_f64()),
+            _ if self.stop.asked() => End::Stopped,
+            _ if timeout => End::Timeout,
+            Some(code @ 129..) => End::Signal((code - 128) as u8),
+            Some(code) => End::Exit(code as u8),
+            None => End::Signal(9),
+        })
+    }
+
+    /// Takes in the outputs, then writes the result, which alone makes them exist.
+    fn commit(&self, attempt: &Attempt, seconds: f64) -> Result<Outcome, Failure> {
+        let (session, step) = (self.session, &self.session.graph.steps[self.step]);
+        let failure = |text: String| Failure { text, log: Some(self.log.clone()), stopped: false };
+        let store = &session.store;
+        for output in &step.outputs {
+            if std::fs::symlink_metadata(attempt.out.join(&output.file)).is_err() {
+                return Err(failure(format!(
+                    "failed: it exited with 0 but did not write its output `{}`",
+                    output.name
+                )));
+            }
+        }
+        for entry in std::fs::read_dir(&attempt.out).at("reading", &attempt.out)?.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !step.outputs.iter().any(|o| o.file == name) {
+                let _ = self
+                    .feed
+                    .send(Note::Say(format!("wrote `{name}`, which is not one of its outputs; not kept")));
+            }
+        }
+        self.check_inputs().map_err(failure)?;
+        let mut taken = Vec::new();
+        let mut outputs = BTreeMap::new();
+        for output in &step.outputs {
+            let hashed = store.take(&attempt.out.join(&output.file))?;
+            let produced = Produced { digest: hashed.digest, bytes: hashed.bytes, files: hashed.files };
+            outputs.insert(output.name.clone(), produced);
+            taken.push(hashed);
+        }
+        store.sync(&taken)?;
+        let outcome = Outcome {
+            action: self.action.clone(),
+            outputs,
+            finished: results::now(),
+            seconds,
+            run: self.run.clone(),
+        };
+        store.record(&self.key, &outcome)?;
+        // From here on the result exists; what is left over can go.
+        link::remove(&attempt.folder)?;
+        link::remove(&attempt.state)?;
+        Ok(outcome)
+    }
+
+    /// An input that is not what it was at the start would make the key a lie.
+    fn check_inputs(&self) -> Result<(), String> {
+        let session = self.session;
+        let wrong = |name: &str| {
+            Err(format!("failed: its input `{name}` changed while it ran; its outputs are not kept"))
+        };
+        for input in &session.graph.steps[self.step].inputs {
+            let before = &self.action.inputs[&input.name];
+            let same = match &input.source {
+                Source::Path(path) => {
+                    session.hash_path(path, &input.mark).is_ok_and(|now| now.digest == *before)
+                }
+                Source::Output(..) | Source::Lineage => {
+                    let path = session.store.place(before);
+                    let links = crate::store::walk::Links::Keep;
+                    crate::store::walk::hash(&path, &session.store.stats, links)
+                        .is_ok_and(|now| now.digest == *before)
+                }
+            };
+            if !same {
+                return wrong(&input.name);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Waits for the supervisor; after the time limit the stage is asked to stop, and killed when it does not.
+fn wait(
+    child: &mut Child,
+    pid: Pid,
+    limit: Option<Duration>,
+) -> std::io::Result<(std::process::ExitStatus, bool)> {
+    let Some(limit) = limit else { return Ok((child.wait()?, false)) };
+    let started = Instant::now();
+    let mut asked = None;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok((status, asked.is_some()));
+        }
+        match asked {
+            None if started.elapsed() > limit => {
+                asked = Some(Instant::now());
+                let _ = kill_process(pid, Signal::TERM);
+            }
+            Some(at) if at.elapsed() > GRACE => {
+                let _ = kill_process(pid, Signal::QUIT);
+            }
+            _ => {}
+        }
+        std::thread::sleep(PAUSE);
+    }
+}

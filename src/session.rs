@@ -1,0 +1,315 @@
+//! A study with its store and programs at hand: what every command works on.
+
+use crate::error::{Error, IoContext, Result, hint};
+use crate::key::{Action, VERSION};
+use crate::store::digest::Digest;
+use crate::store::results::{Outcome, Produced};
+use crate::store::walk::{self, Hashed, Links};
+use crate::store::{Store, record};
+use crate::study::graph::{Call, Graph, Source, Step};
+use crate::study::tree::Mark;
+use crate::study::{self, describe};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+/// What the command line says beside the study.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The study file.
+    pub file: PathBuf,
+    /// `stage.param=value`.
+    pub set: Vec<String>,
+    /// `stage.output=PATH`.
+    pub with: Vec<String>,
+    /// Stages to run although they are cached.
+    pub force: Vec<String>,
+    /// Stages asked for; none means all.
+    pub stages: Vec<String>,
+}
+
+/// A study with its store.
+pub struct Session {
+    pub graph: Graph,
+    pub store: Store,
+    /// Steps that the command is about: those asked for and all that they need.
+    pub wanted: Vec<bool>,
+    pub forced: HashSet<usize>,
+    /// Contents put in the place of outputs, by step and output name.
+    pub replaced: HashMap<usize, BTreeMap<String, Produced>>,
+    /// Program and parameters of each step, once [`Session::programs`] has looked.
+    pub programs: Vec<Option<Program>>,
+}
+
+/// The program of a step.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// Absolute.
+    pub path: PathBuf,
+    pub digest: Digest,
+    /// Every parameter in use, defaults included.
+    pub params: BTreeMap<String, String>,
+}
+
+impl Session {
+    /// Reads the study, opens its store, and applies the options.
+    pub fn open(options: &Options) -> Result<Self> {
+        let graph = study::load(&options.file, &options.set)?;
+        let store = Store::open(&graph.root)?;
+        let mut replaced: HashMap<usize, BTreeMap<String, Produced>> = HashMap::new();
+        for text in &options.with {
+            let (target, path) = text
+                .split_once('=')
+                .ok_or_else(|| Error::Usage(format!("--with {text}: expected stage.output=PATH")))?;
+            let (step, output) = graph.output(target)?;
+            if !Path::new(path).exists() {
+                return Err(Error::Usage(format!("--with {text}: no such file or folder: {path}")));
+            }
+            let path = Path::new(path).canonicalize().at("finding", Path::new(path))?;
+            let digest = store.adopt(&path)?;
+            let name = graph.steps[step].outputs[output].name.clone();
+            replaced.entry(step).or_default().insert(name, digest);
+        }
+        let forced = options.force.iter().map(|s| graph.step(s)).collect::<Result<HashSet<_>>>()?;
+        let wanted = wanted(&graph, &options.stages, &replaced)?;
+        let programs = vec![None; graph.steps.len()];
+        Ok(Self { graph, store, wanted, forced, replaced, programs })
+    }
+
+    /// Finds the programs of all wanted steps and checks the study against their descriptions.
+    ///
+    /// With `missing_is_fine` a program that is not there stays unknown.
+    pub fn find_programs(&mut self, missing_is_fine: bool) -> Result<()> {
+        let mut known: HashMap<PathBuf, Digest> = HashMap::new();
+        for i in 0..self.graph.steps.len() {
+            let Some(path) = self.program_path(&self.graph.steps[i], missing_is_fine)? else { continue };
+            let digest = match known.get(&path) {
+                Some(digest) => *digest,
+                None => walk::hash(&path, &self.store.stats, Links::Keep)?.digest,
+            };
+            known.insert(path.clone(), digest);
+            let step = &mut self.graph.steps[i];
+            let params = match &step.call {
+                Call::Command(..) => {
+                    undeclared(step)?;
+                    step.params.iter().map(|(name, value)| (name.clone(), value.0.clone())).collect()
+                }
+                Call::Run(name) => {
+                    let kept = self.store.at("describe").join(digest.hex());
+                    let spec = match record::read(&kept) {
+                        Some(spec) => spec,
+                        None => {
+                            let spec = describe::ask(&path, &name.mark)?;
+                            record::write(&kept, &spec, false)?;
+                            spec
+                        }
+                    };
+                    describe::check(step, &spec)?
+                }
+            };
+            self.programs[i] = Some(Program { path, digest, params });
+        }
+        Ok(())
+    }
+
+    /// Where the program of a step is: a path of the study, one that `build` makes, or on `PATH`.
+    fn program_path(&self, step: &Step, missing_is_fine: bool) -> Result<Option<PathBuf>> {
+        let (name, mark, run) = match &step.call {
+            Call::Run(name) => (name.as_str(), &name.mark, true),
+            Call::Command(mark, words) => (words[0].literal().unwrap_or_default(), mark, false),
+        };
+        let found = if name.contains('/') {
+            Some(self.graph.root.join(name)).filter(|p| p.is_file())
+        } else {
+            let built = self
+                .graph
+                .build
+                .as_ref()
+                .filter(|_| run)
+                .map(|b| self.graph.root.join(&b.programs).join(name));
+            built
+                .filter(|p| p.is_file())
+                .or_else(|| if run && self.graph.build.is_some() { None } else { on_path(name) })
+        };
+        match found {
+            Some(path) => Ok(Some(path.canonicalize().at("finding", &path)?)),
+            None if missing_is_fine => Ok(None),
+            None => Err(self.no_program(name, mark, run)),
+        }
+    }
+
+    fn no_program(&self, name: &str, mark: &Mark, run: bool) -> Error {
+        let text = match &self.graph.build {
+            _ if name.contains('/') => format!("no such program: {name}"),
+            Some(build) if run => {
+                let folder = self.graph.root.join(&build.programs);
+                let there = std::fs::read_dir(&folder).map(|d| {
+                    let files = d.flatten().filter(|e| e.path().is_file());
+                    files.map(|e| e.file_name().to_string_lossy().into_owned()).collect::<Vec<_>>()
+                });
+                let there: Vec<String> = there.unwrap_or_default();
+                let there = there.iter().filter(|n| !n.contains('.')).map(String::as_str);
+                format!(
+                    "the build makes no program `{name}` in {}{}",
+                    build.programs.display(),
+                    hint(name, there)
+                )
+            }
+            _ => format!("no program `{name}` on PATH; give a path with a `/`, or a `build:` that makes it"),
+        };
+        Error::study(mark, text)
+    }
+
+    /// The content of every input of a step; `None` while one of them is not known. `known` holds the outputs of
+    /// the steps before.
+    pub fn inputs(&self, step: &Step, known: &[Option<Known>]) -> Result<Option<BTreeMap<String, Digest>>> {
+        let mut inputs = BTreeMap::new();
+        for input in &step.inputs {
+            let digest = match &input.source {
+                Source::Path(path) => self.hash_path(path, &input.mark)?.digest,
+                Source::Lineage => match crate::lineage::of(self, step, known) {
+                    Some(json) => self.store.put(&json)?,
+                    None => return Ok(None),
+                },
+                Source::Output(from, output) => {
+                    let name = &self.graph.steps[*from].outputs[*output].name;
+                    match known[*from].as_ref().and_then(|k| k.outputs.get(name)) {
+                        Some(produced) => produced.digest,
+                        None => return Ok(None),
+                    }
+                }
+            };
+            inputs.insert(input.name.clone(), digest);
+        }
+        Ok(Some(inputs))
+    }
+
+    /// Hashes a path of the study.
+    pub fn hash_path(&self, path: &Path, mark: &Mark) -> Result<Hashed> {
+        let full = self.graph.root.join(path);
+        if !full.exists() {
+            return Err(Error::study(mark, format!("no such file or folder: {}", path.display())));
+        }
+        let hashed = walk::hash(&full, &self.store.stats, Links::Follow)?;
+        if let Some(manifest) = &hashed.manifest {
+            self.store.keep_manifest(&hashed.digest, manifest)?;
+        }
+        Ok(hashed)
+    }
+
+    /// The action of a step; `None` while an input or the program is not known.
+    pub fn action(&self, step: usize, known: &[Option<Known>]) -> Result<Option<Action>> {
+        let Some(program) = &self.programs[step] else { return Ok(None) };
+        let step = &self.graph.steps[step];
+        let Some(inputs) = self.inputs(step, known)? else { return Ok(None) };
+        let mut files = BTreeMap::new();
+        let template = match &step.call {
+            Call::Run(name) => vec![name.value.clone()],
+            Call::Command(mark, words) => {
+                for word in words[1..].iter().filter_map(|w| w.literal()) {
+                    // A script that a command names is part of what it does.
+                    let path = Path::new(word);
+                    if path.is_relative() && self.graph.root.join(path).is_file() {
+                        files.insert(word.to_string(), self.hash_path(path, mark)?.digest);
+                    }
+                }
+                words.iter().map(ToString::to_string).collect()
+            }
+        };
+        Ok(Some(Action {
+            version: VERSION,
+            stage: step.stage.clone(),
+            template,
+            program: program.digest,
+            params: program.params.clone(),
+            inputs,
+            files,
+            env: step.env.clone(),
+            outputs: step.outputs.iter().map(|o| (o.name.clone(), o.file.clone())).collect(),
+        }))
+    }
+
+    /// What a replaced step gives: the contents put in its place, and its newest own result for the rest.
+    pub fn stand_in(&self, step: usize) -> Result<Option<Known>> {
+        let Some(replaced) = self.replaced.get(&step) else { return Ok(None) };
+        let of = &self.graph.steps[step];
+        let mut outputs = BTreeMap::new();
+        let last = self.store.last(&of.stage).map(|last| last.action.key());
+        if let Some(outcome) = last.map(|key| self.store.lookup(&key)).transpose()?.flatten() {
+            outputs.extend(outcome.outputs);
+        }
+        outputs.extend(replaced.clone());
+        for (reader, used) in self.graph.steps.iter().zip(&self.wanted) {
+            for input in reader.inputs.iter().filter(|_| *used) {
+                let Source::Output(from, output) = input.source else { continue };
+                let name = &of.outputs[output.min(of.outputs.len() - 1)].name;
+                if from == step && !outputs.contains_key(name) {
+                    let (stage, reader) = (&of.stage, &reader.stage);
+                    return Err(Error::Usage(format!(
+                        "--with replaces stage {stage}, but {reader} also reads {stage}.{name}, which was never made; \
+                         add --with {stage}.{name}=PATH"
+                    )));
+                }
+            }
+        }
+        Ok(Some(Known { outputs, replaced: replaced.keys().cloned().collect(), action: None }))
+    }
+}
+
+/// The outputs of a step that is done, and how they came about.
+#[derive(Clone, Debug)]
+pub struct Known {
+    pub outputs: BTreeMap<String, Produced>,
+    /// Outputs that `--with` replaced.
+    pub replaced: Vec<String>,
+    pub action: Option<Action>,
+}
+
+impl From<&Outcome> for Known {
+    fn from(outcome: &Outcome) -> Self {
+        Self { outputs: outcome.outputs.clone(), replaced: Vec::new(), action: Some(outcome.action.clone()) }
+    }
+}
+
+/// The steps asked for and those they need; a replaced step needs nothing.
+fn wanted(
+    graph: &Graph,
+    stages: &[String],
+    replaced: &HashMap<usize, BTreeMap<String, Produced>>,
+) -> Result<Vec<bool>> {
+    let mut wanted = vec![false; graph.steps.len()];
+    let targets: Vec<usize> = match stages {
+        [] => {
+            // Without names the targets are what nobody reads; a replaced step makes those before it needless.
+            let read: HashSet<usize> = graph.steps.iter().flat_map(Step::needs).collect();
+            (0..graph.steps.len()).filter(|i| !read.contains(i)).collect()
+        }
+        names => names.iter().map(|name| graph.step(name)).collect::<Result<_>>()?,
+    };
+    let mut open = targets;
+    while let Some(i) = open.pop() {
+        if !std::mem::replace(&mut wanted[i], true) && !replaced.contains_key(&i) {
+            open.extend(graph.steps[i].needs());
+        }
+    }
+    Ok(wanted)
+}
+
+/// A value given with `--set` to a command that has no place for it would be ignored; refuse it.
+fn undeclared(step: &Step) -> Result<()> {
+    let Call::Command(_, words) = &step.call else { return Ok(()) };
+    for (name, value) in step.params.iter().filter(|(_, v)| v.mark.line == 0) {
+        let used = words
+            .iter()
+            .flat_map(|w| &w.0)
+            .any(|part| matches!(part, crate::study::template::Part::Slot(_, slot) if slot == name));
+        if !used {
+            return Err(Error::study(&value.mark, format!("stage {} has no parameter `{name}`", step.stage)));
+        }
+    }
+    Ok(())
+}
+
+fn on_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|p| p.is_file())
+}

@@ -1,0 +1,70 @@
+//! The store beside a study: blobs by digest, results by action key, and everything a run leaves behind.
+//!
+//! ```text
+//! .pipeline/
+//!   format               version of this layout
+//!   blobs/3f/…           file contents, read only; `.x` when they may be executed
+//!   trees/3f/…           manifests of folders
+//!   views/…              folders made of links to blobs; out/ leads here
+//!   results/3f/KEY/…     what an action gave; only this makes a result exist
+//!   last/STAGE.json      the newest success of each stage, for `plan` and `why`
+//!   attempts/KEY/        working folder of a running action
+//!   state/KEY/           what an interrupted action can go on from
+//!   locks/ logs/ runs/ describe/ builds/ statcache
+//! ```
+
+pub mod digest;
+pub mod link;
+pub mod lock;
+pub mod manifest;
+pub mod objects;
+pub mod record;
+pub mod results;
+pub mod statcache;
+pub mod walk;
+
+use crate::error::{Error, IoContext, Result};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Version of the layout above.
+const FORMAT: &str = "1";
+
+/// An open store.
+pub struct Store {
+    /// `.pipeline`, absolute.
+    pub path: PathBuf,
+    pub stats: statcache::StatCache,
+}
+
+impl Store {
+    /// Opens the store of the study whose root is `root`, making it when there is none.
+    pub fn open(root: &Path) -> Result<Self> {
+        let path = root.join(".pipeline");
+        let format = path.join("format");
+        match fs::read_to_string(&format) {
+            Ok(text) if text.trim() == FORMAT => {}
+            Ok(text) => {
+                let (path, text) = (path.display(), text.trim());
+                let way = "use that version, or move the folder away";
+                return Err(Error::Store(format!(
+                    "{path} was made by another version (format {text}, not {FORMAT}); {way}"
+                )));
+            }
+            Err(_) => {
+                fs::create_dir_all(&path).at("making", &path)?;
+                record::write_bytes(&path.join(".gitignore"), b"*\n", false)?;
+                let tag = b"Signature: 8a477f597d28d172789f06886806bc55\n";
+                record::write_bytes(&path.join("CACHEDIR.TAG"), tag, false)?;
+                record::write_bytes(&format, FORMAT.as_bytes(), false)?;
+            }
+        }
+        let stats = statcache::StatCache::open(path.join("statcache"));
+        Ok(Self { path, stats })
+    }
+
+    /// A path inside the store.
+    pub fn at(&self, relative: impl AsRef<Path>) -> PathBuf {
+        self.path.join(relative)
+    }
+}

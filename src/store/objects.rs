@@ -1,0 +1,273 @@
+//! Contents: taking in what a stage wrote, and having it at hand again.
+
+use crate::error::{Error, IoContext, Result};
+use crate::store::digest::{Digest, Kind};
+use crate::store::manifest::{self, Item, Manifest};
+use crate::store::results::Produced;
+use crate::store::walk::{self, Hashed, Links};
+use crate::store::{Store, link, record};
+use rayon::prelude::*;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+/// Up to this many files are synced one by one; more are synced with the whole file system.
+const FEW: u64 = 64;
+
+impl Store {
+    /// Where a content stands for readers: the blob itself, or the view of a folder.
+    pub fn place(&self, digest: &Digest) -> PathBuf {
+        let hex = digest.hex();
+        match digest.kind {
+            Kind::File => self.path.join("blobs").join(&hex[..2]).join(&hex[2..]),
+            Kind::Program => self.path.join("blobs").join(&hex[..2]).join(format!("{}.x", &hex[2..])),
+            Kind::Tree => self.path.join("views").join(&hex[..32]),
+        }
+    }
+
+    fn manifest_path(&self, digest: &Digest) -> PathBuf {
+        let hex = digest.hex();
+        self.path.join("trees").join(&hex[..2]).join(&hex[2..])
+    }
+
+    /// The manifest of a tree, if it is there and whole.
+    pub fn manifest(&self, digest: &Digest) -> Option<Manifest> {
+        let bytes = fs::read(self.manifest_path(digest)).ok()?;
+        if manifest::digest_of(&bytes) != *digest {
+            return None;
+        }
+        Manifest::decode(&bytes)
+    }
+
+    /// Whether a content is there, whole and unchanged, and ready at its [`place`](Self::place).
+    ///
+    /// A view that was changed or lost is made again from its blobs. A blob that changed is put aside.
+    pub fn ready(&self, digest: &Digest) -> Result<bool> {
+        if digest.kind != Kind::Tree {
+            return self.blob_ready(digest);
+        }
+        let view = self.place(digest);
+        if walk::hash(&view, &self.stats, Links::Keep).is_ok_and(|found| found.digest == *digest) {
+            return Ok(true);
+        }
+        let Some(manifest) = self.manifest(digest) else { return Ok(false) };
+        let whole = manifest.0.par_iter().with_min_len(256).map(|entry| match &entry.item {
+            Item::File(blob, _) => self.blob_ready(blob),
+            _ => Ok(true),
+        });
+        if !whole.try_reduce(|| true, |a, b| Ok(a && b))? {
+            return Ok(false);
+        }
+        self.make_view(&view, &manifest)?;
+        Ok(true)
+    }
+
+    fn blob_ready(&self, digest: &Digest) -> Result<bool> {
+        let path = self.place(digest);
+        let Ok(meta) = fs::symlink_metadata(&path) else { return Ok(false) };
+        if meta.is_file() && walk::content(&path, &meta, &self.stats)? == *digest {
+            return Ok(true);
+        }
+        self.put_aside(&path)?;
+        Ok(false)
+    }
+
+    /// Moves something that is not what its name says out of the way, for a person to look at.
+    fn put_aside(&self, path: &Path) -> Result<()> {
+        let folder = self.at("damaged");
+        fs::create_dir_all(&folder).at("making", &folder)?;
+        let name = path.strip_prefix(&self.path).unwrap_or(path).to_string_lossy().replace('/', "-");
+        let aside = folder.join(name);
+        link::remove(&aside)?;
+        fs::rename(path, &aside).at("putting aside", path)
+    }
+
+    fn make_view(&self, view: &Path, manifest: &Manifest) -> Result<()> {
+        let thread = rustix::thread::gettid().as_raw_nonzero();
+        let partial = view.with_extension(format!("{thread}.partial"));
+        link::remove(&partial)?;
+        fs::create_dir_all(&partial).at("making", &partial)?;
+        for entry in &manifest.0 {
+            let path = partial.join(&entry.path);
+            match &entry.item {
+                Item::Folder => fs::create_dir(&path).at("making", &path)?,
+                Item::Link(target) => std::os::unix::fs::symlink(target, &path).at("linking", &path)?,
+                Item::File(blob, _) => self.link_blob(blob, &path)?,
+            }
+        }
+        self.place_view(&partial, view)
+    }
+
+    /// Gives a blob a second name, and remembers the digest of both (a new link changes the ctime).
+    fn link_blob(&self, blob: &Digest, path: &Path) -> Result<()> {
+        let from = self.place(blob);
+        link::link(&from, path)?;
+        for name in [from.as_path(), path] {
+            let meta = fs::symlink_metadata(name).at("reading", name)?;
+            self.stats.put(&meta, blob, None);
+        }
+        Ok(())
+    }
+
+    fn place_view(&self, partial: &Path, view: &Path) -> Result<()> {
+        for _ in 0..2 {
+            if fs::rename(partial, view).is_ok() {
+                return Ok(());
+            }
+            // Another runner may have made the same view; a damaged one is in the way.
+            link::remove(view)?;
+        }
+        fs::rename(partial, view).at("placing", view)
+    }
+
+    /// Takes in what a stage wrote at `path`. It is moved away from there.
+    pub fn take(&self, path: &Path) -> Result<Hashed> {
+        let meta = fs::symlink_metadata(path).at("reading", path)?;
+        if meta.is_symlink() {
+            return Err(Error::Store(format!(
+                "{} is a link; an output is a file or a folder",
+                path.display()
+            )));
+        }
+        let hashed = walk::hash(path, &self.stats, Links::Refuse)?;
+        let Some(manifest) = &hashed.manifest else {
+            self.take_file(path, &hashed.digest)?;
+            return Ok(hashed);
+        };
+        let files = manifest.0.par_iter().with_min_len(64).filter_map(|e| match &e.item {
+            Item::File(digest, _) => Some((path.join(&e.path), digest)),
+            _ => None,
+        });
+        files.try_for_each(|(file, digest)| {
+            self.take_file(&file, digest)?;
+            self.link_blob(digest, &file)
+        })?;
+        record::write_bytes(&self.manifest_path(&hashed.digest), &manifest.encode(), false)?;
+        let view = self.place(&hashed.digest);
+        if let Some(parent) = view.parent() {
+            fs::create_dir_all(parent).at("making", parent)?;
+        }
+        self.place_view(path, &view)?;
+        Ok(hashed)
+    }
+
+    /// Moves a file into the blobs, unless its content is there already.
+    fn take_file(&self, path: &Path, digest: &Digest) -> Result<()> {
+        let blob = self.place(digest);
+        if self.blob_ready(digest)? {
+            return link::remove(path);
+        }
+        if let Some(parent) = blob.parent() {
+            fs::create_dir_all(parent).at("making", parent)?;
+        }
+        link::protect(path, digest.kind == Kind::Program)?;
+        fs::rename(path, &blob).at("storing", path)?;
+        let meta = fs::symlink_metadata(&blob).at("reading", &blob)?;
+        self.stats.put(&meta, digest, None);
+        Ok(())
+    }
+
+    /// Stores a file that the runner itself made.
+    pub fn put(&self, bytes: &[u8]) -> Result<Digest> {
+        let digest = Digest::file(blake3::hash(bytes), false);
+        if !self.blob_ready(&digest)? {
+            let path = self.place(&digest);
+            record::write_bytes(&path, bytes, true)?;
+            link::protect(&path, false)?;
+            let meta = fs::symlink_metadata(&path).at("reading", &path)?;
+            self.stats.put(&meta, &digest, None);
+        }
+        Ok(digest)
+    }
+
+    /// Takes in a copy (or a link, where blocks can be shared) of a file or folder that belongs to somebody else.
+    pub fn adopt(&self, path: &Path) -> Result<Produced> {
+        let hashed = walk::hash(path, &self.stats, Links::Follow)?;
+        if !self.ready(&hashed.digest)? {
+            let thread = rustix::thread::gettid().as_raw_nonzero();
+            let copy = self.at(format!("attempts/adopt.{thread}"));
+            link::remove(&copy)?;
+            link::copy_all(path, &copy)?;
+            let taken = self.take(&copy)?;
+            if taken.digest != hashed.digest {
+                return Err(Error::Store(format!("{} changed while it was read", path.display())));
+            }
+            self.sync(std::slice::from_ref(&taken))?;
+        }
+        Ok(Produced { digest: hashed.digest, bytes: hashed.bytes, files: hashed.files })
+    }
+
+    /// Keeps a manifest, so that a later change of the folder can be told file by file.
+    pub fn keep_manifest(&self, digest: &Digest, manifest: &Manifest) -> Result<()> {
+        let path = self.manifest_path(digest);
+        if path.exists() { Ok(()) } else { record::write_bytes(&path, &manifest.encode(), false) }
+    }
+
+    /// Waits until contents have reached the disk.
+    pub fn sync(&self, contents: &[Hashed]) -> Result<()> {
+        if contents.iter().map(|c| c.files).sum::<u64>() > FEW {
+            let store = File::open(&self.path).at("opening", &self.path)?;
+            return rustix::fs::syncfs(&store).at("syncing", &self.path);
+        }
+        let flush = |path: &Path| File::open(path).and_then(|f| f.sync_all()).at("syncing", path);
+        for content in contents {
+            match &content.manifest {
+                None => flush(&self.place(&content.digest))?,
+                Some(manifest) => {
+                    flush(&self.manifest_path(&content.digest))?;
+                    for entry in &manifest.0 {
+                        if let Item::File(blob, _) = &entry.item {
+                            flush(&self.place(blob))?;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        (dir, store)
+    }
+
+    #[test]
+    fn a_tree_comes_back_after_its_view_is_lost() {
+        let (dir, store) = store();
+        let out = dir.path().join("out");
+        fs::create_dir_all(out.join("sub/empty")).unwrap();
+        for (name, text) in [("a", "1"), ("b", "1"), ("sub/c", "2")] {
+            fs::write(out.join(name), text).unwrap();
+        }
+        let taken = store.take(&out).unwrap();
+        store.sync(std::slice::from_ref(&taken)).unwrap();
+        assert!(!out.exists() && store.ready(&taken.digest).unwrap());
+        let view = store.place(&taken.digest);
+        link::remove(&view).unwrap();
+        assert!(store.ready(&taken.digest).unwrap());
+        assert_eq!(fs::read_to_string(view.join("sub/c")).unwrap(), "2");
+        assert!(view.join("sub/empty").is_dir());
+        fs::write(view.join("more"), "x").unwrap();
+        assert!(store.ready(&taken.digest).unwrap());
+        assert!(!view.join("more").exists());
+    }
+
+    #[test]
+    fn a_changed_blob_is_noticed_and_put_aside() {
+        let (dir, store) = store();
+        let out = dir.path().join("out");
+        fs::write(&out, "content").unwrap();
+        let digest = store.take(&out).unwrap().digest;
+        let blob = store.place(&digest);
+        link::remove(&blob).unwrap();
+        fs::write(&blob, "c0ntent").unwrap();
+        assert!(!store.ready(&digest).unwrap());
+        assert!(!blob.exists());
+        assert_eq!(fs::read_dir(store.at("damaged")).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,111 @@
+//! What actions gave. A result exists when its record does; several may stand under one key.
+
+use crate::error::{IoContext, Result};
+use crate::key::Action;
+use crate::store::digest::Digest;
+use crate::store::lock::{self, Lock};
+use crate::store::{Store, record};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// One output of an action.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Produced {
+    pub digest: Digest,
+    pub bytes: u64,
+    pub files: u64,
+}
+
+/// What one run of an action gave.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    pub action: Action,
+    pub outputs: BTreeMap<String, Produced>,
+    /// Seconds since 1970 when it was done.
+    pub finished: u64,
+    /// How long the program ran.
+    pub seconds: f64,
+    /// The run that made it.
+    pub run: String,
+}
+
+/// The newest success of a stage.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Last {
+    pub action: Action,
+    pub seconds: f64,
+    pub finished: u64,
+}
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+impl Store {
+    fn results_of(&self, key: &str) -> PathBuf {
+        self.path.join("results").join(&key[..2]).join(key)
+    }
+
+    /// The newest result of a key whose outputs are all at hand.
+    pub fn lookup(&self, key: &str) -> Result<Option<Outcome>> {
+        for outcome in self.outcomes(key) {
+            let mut whole = true;
+            for output in outcome.outputs.values() {
+                whole &= self.ready(&output.digest)?;
+            }
+            if whole {
+                return Ok(Some(outcome));
+            }
+        }
+        Ok(None)
+    }
+
+    /// All results of a key that can be read, newest first.
+    pub fn outcomes(&self, key: &str) -> Vec<Outcome> {
+        let Ok(folder) = fs::read_dir(self.results_of(key)) else { return Vec::new() };
+        let mut paths: Vec<PathBuf> = folder.flatten().map(|e| e.path()).collect();
+        paths.sort();
+        let read = paths.iter().rev().filter(|p| p.extension().is_some_and(|e| e == "json"));
+        read.filter_map(|path| record::read::<Outcome>(path)).filter(|o| o.action.key() == key).collect()
+    }
+
+    /// Writes a result; its outputs must have reached the disk.
+    pub fn record(&self, key: &str, outcome: &Outcome) -> Result<()> {
+        let folder = self.results_of(key);
+        // Numbered, because clocks can go back. The key's lock keeps others from taking the same number.
+        let number = fs::read_dir(&folder).map_or(0, |entries| {
+            let names = entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned());
+            names.filter_map(|n| n.strip_suffix(".json")?.parse::<u64>().ok()).max().map_or(0, |n| n + 1)
+        });
+        record::write(&folder.join(format!("{number:06}.json")), outcome, true)
+    }
+
+    /// Waits for the right to run an action. `None` when asked to stop while waiting.
+    pub fn lock(&self, key: &str, waiting: impl FnOnce(), stop: impl Fn() -> bool) -> Result<Option<Lock>> {
+        lock::wait(&self.at("locks").join(key), false, waiting, stop)
+    }
+
+    /// The newest success of a stage.
+    pub fn last(&self, stage: &str) -> Option<Last> {
+        record::read(&self.at("last").join(format!("{stage}.json")))
+    }
+
+    /// Notes the newest success of a stage.
+    pub fn set_last(&self, stage: &str, last: &Last) -> Result<()> {
+        let path = self.at("last").join(format!("{stage}.json"));
+        if self.last(stage).is_some_and(|old| old.action == last.action && old.finished == last.finished) {
+            return Ok(());
+        }
+        record::write(&path, last, false)
+    }
+
+    /// Makes an empty folder, whatever stood there.
+    pub fn fresh(&self, path: &std::path::Path) -> Result<()> {
+        crate::store::link::remove(path)?;
+        fs::create_dir_all(path).at("making", path)
+    }
+}

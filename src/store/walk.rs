@@ -1,0 +1,209 @@
+//! Hashing files and folders, reading only what the stat cache does not know.
+
+use crate::error::{Error, IoContext, Result};
+use crate::store::digest::{Digest, Kind};
+use crate::store::manifest::{Entry, Item, Manifest};
+use crate::store::statcache::{self, StatCache};
+use rayon::prelude::*;
+use std::fs::{self, Metadata};
+use std::path::{Path, PathBuf};
+
+/// Files larger than this are hashed by several threads.
+const LARGE: u64 = 1 << 20;
+
+/// A file or folder with its digest.
+#[derive(Clone, Debug)]
+pub struct Hashed {
+    pub digest: Digest,
+    pub bytes: u64,
+    pub files: u64,
+    /// For a folder.
+    pub manifest: Option<Manifest>,
+}
+
+/// What is done with links inside a folder.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Links {
+    /// A link that leads out of the folder counts as what it leads to (inputs).
+    Follow,
+    /// A link is a link (the store's own folders, which have been checked).
+    Keep,
+    /// A link that leads out of the folder is refused (outputs).
+    Refuse,
+}
+
+/// Hashes the file or folder at `path`; a link at `path` itself is followed.
+pub fn hash(path: &Path, cache: &StatCache, links: Links) -> Result<Hashed> {
+    let meta = fs::metadata(path).at("reading", path)?;
+    if meta.is_dir() {
+        let mut found = Vec::new();
+        list(path, Path::new(""), links, &mut found, 0)?;
+        found.sort_by(|a, b| a.0.as_os_str().cmp(b.0.as_os_str()));
+        let entries = found
+            .into_par_iter()
+            .with_min_len(256)
+            .map(|(relative, item)| {
+                let item = match item {
+                    Found::Folder => Item::Folder,
+                    Found::Link(target) => Item::Link(target),
+                    Found::File(meta) => {
+                        Item::File(content(&path.join(&relative), &meta, cache)?, meta.len())
+                    }
+                };
+                Ok(Entry { path: relative, item })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let manifest = Manifest(entries);
+        return Ok(Hashed {
+            digest: manifest.digest(),
+            bytes: manifest.bytes(),
+            files: manifest.files(),
+            manifest: Some(manifest),
+        });
+    }
+    if !meta.is_file() {
+        return Err(Error::Store(format!("{} is neither a file nor a folder", path.display())));
+    }
+    Ok(Hashed { digest: content(path, &meta, cache)?, bytes: meta.len(), files: 1, manifest: None })
+}
+
+/// The digest of one file.
+pub fn content(path: &Path, meta: &Metadata, cache: &StatCache) -> Result<Digest> {
+    if let Some(digest) = cache.get(meta) {
+        return Ok(digest);
+    }
+    let read_at = statcache::now();
+    let mut hasher = blake3::Hasher::new();
+    match meta.len() {
+        0..=LARGE => hasher.update_mmap(path),
+        _ => hasher.update_mmap_rayon(path),
+    }
+    .at("hashing", path)?;
+    let digest = Digest::file(hasher.finalize(), statcache::kind(meta) == Kind::Program);
+    // `meta` was taken before reading: a file that changed meanwhile will not match it.
+    cache.put(meta, &digest, Some(read_at));
+    Ok(digest)
+}
+
+enum Found {
+    Folder,
+    File(Metadata),
+    Link(PathBuf),
+}
+
+fn list(
+    root: &Path,
+    relative: &Path,
+    links: Links,
+    found: &mut Vec<(PathBuf, Found)>,
+    depth: usize,
+) -> Result<()> {
+    let folder = root.join(relative);
+    if depth > 128 {
+        return Err(Error::Store(format!(
+            "{} is nested too deeply; does a link lead in a circle?",
+            root.display()
+        )));
+    }
+    for entry in fs::read_dir(&folder).at("reading", &folder)? {
+        let entry = entry.at("reading", &folder)?;
+        let relative = relative.join(entry.file_name());
+        let path = entry.path();
+        let mut meta = entry.metadata().at("reading", &path)?;
+        if meta.is_symlink() {
+            let target = fs::read_link(&path).at("reading", &path)?;
+            match links {
+                Links::Follow if leads_out(root, &path) => {
+                    meta = fs::metadata(&path).at("following", &path)?
+                }
+                Links::Refuse if leads_out(root, &path) => {
+                    let (path, target) = (path.display(), target.display());
+                    return Err(Error::Store(format!(
+                        "{path} is a link that leads out of the output, to {target}"
+                    )));
+                }
+                _ => {
+                    found.push((relative, Found::Link(target)));
+                    continue;
+                }
+            }
+        }
+        if meta.is_dir() {
+            found.push((relative.clone(), Found::Folder));
+            list(root, &relative, links, found, depth + 1)?;
+        } else if meta.is_file() {
+            found.push((relative, Found::File(meta)));
+        } else {
+            return Err(Error::Store(format!("{} is neither a file nor a folder", path.display())));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a link leads to something that exists outside of `root`. A link to nothing stays a link.
+pub fn leads_out(root: &Path, link: &Path) -> bool {
+    match (link.canonicalize(), root.canonicalize()) {
+        (Ok(target), Ok(root)) => !target.starts_with(root),
+        _ => fs::read_link(link).is_ok_and(|target| target.is_absolute()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    #[test]
+    fn trees_that_differ_have_different_digests() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = StatCache::open(dir.path().join("cache"));
+        let mut seen = Vec::new();
+        let mut case = |n: usize, make: &dyn Fn(&Path)| {
+            let path = dir.path().join(n.to_string());
+            fs::create_dir(&path).unwrap();
+            make(&path);
+            seen.push(hash(&path, &cache, Links::Keep).unwrap().digest);
+        };
+        case(0, &|_| {});
+        case(1, &|p| fs::create_dir(p.join("a")).unwrap());
+        case(2, &|p| fs::write(p.join("a"), "").unwrap());
+        case(3, &|p| fs::write(p.join("b"), "").unwrap());
+        case(4, &|p| fs::write(p.join("a"), "x").unwrap());
+        case(5, &|p| {
+            fs::write(p.join("a"), "x").unwrap();
+            fs::set_permissions(p.join("a"), PermissionsExt::from_mode(0o755)).unwrap();
+        });
+        case(6, &|p| symlink("x", p.join("a")).unwrap());
+        case(7, &|p| symlink("y", p.join("a")).unwrap());
+        case(8, &|p| {
+            fs::create_dir(p.join("a")).unwrap();
+            fs::write(p.join("a/a"), "").unwrap();
+        });
+        let distinct: std::collections::HashSet<_> = seen.iter().collect();
+        assert_eq!(distinct.len(), seen.len());
+    }
+
+    #[test]
+    fn a_manifest_and_a_file_with_its_bytes_differ() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = StatCache::open(dir.path().join("cache"));
+        let tree = hash(dir.path(), &cache, Links::Keep).unwrap();
+        let file = dir.path().join("m");
+        fs::write(&file, tree.manifest.unwrap().encode()).unwrap();
+        assert_ne!(hash(&file, &cache, Links::Keep).unwrap().digest.hash, tree.digest.hash);
+    }
+
+    #[test]
+    fn links_that_lead_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = StatCache::open(dir.path().join("cache"));
+        fs::write(dir.path().join("outside"), "x").unwrap();
+        let folder = dir.path().join("f");
+        fs::create_dir(&folder).unwrap();
+        symlink("../outside", folder.join("l")).unwrap();
+        let followed = hash(&folder, &cache, Links::Follow).unwrap();
+        assert_eq!(followed.files, 1);
+        let e = hash(&folder, &cache, Links::Refuse).unwrap_err().to_string();
+        assert!(e.contains("leads out of the output"), "{e}");
+    }
+}

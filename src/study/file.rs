@@ -1,0 +1,205 @@
+//! What may stand in a study file: closed structs, one doc line per key.
+
+use crate::study::de::{Marked, Ordered, Text};
+use serde::Deserialize;
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
+use std::fmt;
+use std::time::Duration;
+
+/// A study.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Study {
+    /// Name of the study.
+    pub name: Marked<String>,
+    /// Folder that paths start from, relative to this file's folder. Default `.`.
+    pub root: Option<Marked<String>>,
+    /// Folder where the newest outputs appear, relative to `root`. Default `out`.
+    pub out: Option<Marked<String>>,
+    /// How the programs that `run:` names are made.
+    pub build: Option<Build>,
+    /// The stages.
+    pub stages: Ordered<Stage>,
+}
+
+/// How the programs that `run:` names are made; skipped while its sources are unchanged.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Build {
+    /// The command, run from `root`.
+    pub command: Marked<Command>,
+    /// Files and folders it reads.
+    pub sources: Vec<Marked<String>>,
+    /// Folder where the programs appear. Default `$CARGO_TARGET_DIR/release`, else `target/release`.
+    pub programs: Option<Marked<String>>,
+}
+
+/// A stage.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Stage {
+    /// A stage program: its name, or its path when that has a `/`.
+    pub run: Option<Marked<String>>,
+    /// Any program with its arguments; `${inputs.x}`, `${params.y}`, `${tuning.z}` and `${outputs.w}` are filled in.
+    pub command: Option<Marked<Command>>,
+    /// Name to `stage.output`, a path, or `pipeline.lineage`.
+    #[serde(default)]
+    pub inputs: Ordered<Marked<String>>,
+    /// Values that change the result; hashed.
+    #[serde(default)]
+    pub params: Ordered<Marked<Text>>,
+    /// Values that change only the speed; not hashed.
+    #[serde(default)]
+    pub tuning: Ordered<Marked<Text>>,
+    /// Names, or names to file names.
+    pub outputs: Outputs,
+    /// What one run takes from the machine.
+    #[serde(default)]
+    pub resources: Resources,
+    /// Environment variables with their values; hashed.
+    #[serde(default)]
+    pub env: Ordered<Marked<Text>>,
+    /// Environment variables handed on from the caller; neither hashed nor stored.
+    #[serde(default)]
+    pub pass_env: Vec<Marked<String>>,
+    /// How often it is run again after exit 75 or death by a signal. Default 0.
+    #[serde(default)]
+    pub retries: u32,
+    /// Longest time for one attempt, as `90s`, `30m`, `2h`.
+    pub timeout: Option<Time>,
+    /// Outputs (JSON files) whose numbers are printed after the run.
+    #[serde(default)]
+    pub show: Vec<Marked<String>>,
+}
+
+/// What one run of a stage takes from the machine.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Resources {
+    /// Cores. Default 1; when given, it is also the stage's `OMP_NUM_THREADS`.
+    pub cpus: Option<u32>,
+    /// Memory, as `4GiB`. Default 0: not counted.
+    pub memory: Bytes,
+    /// GPUs. Default 0.
+    pub gpus: u32,
+}
+
+impl Default for Resources {
+    fn default() -> Self {
+        Self { cpus: None, memory: Bytes(0), gpus: 0 }
+    }
+}
+
+/// One line that is split into words, or a list of words.
+#[derive(Clone, Debug)]
+pub enum Command {
+    Line(String),
+    Words(Vec<String>),
+}
+
+/// Output names with the file names they get.
+#[derive(Clone, Debug)]
+pub struct Outputs(pub Vec<(Marked<String>, Marked<String>)>);
+
+/// A size in bytes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bytes(pub u64);
+
+/// A length of time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Time(pub Duration);
+
+impl<'de> Deserialize<'de> for Command {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct V;
+        impl<'de> Visitor<'de> for V {
+            type Value = Command;
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a command or a list of words")
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Command, E> {
+                Ok(Command::Line(text.into()))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Command, A::Error> {
+                let mut words = Vec::new();
+                while let Some(word) = seq.next_element()? {
+                    words.push(word);
+                }
+                Ok(Command::Words(words))
+            }
+        }
+        deserializer.deserialize_any(V)
+    }
+}
+
+impl<'de> Deserialize<'de> for Outputs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct V;
+        impl<'de> Visitor<'de> for V {
+            type Value = Outputs;
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a list of names, or names with file names")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Outputs, A::Error> {
+                let mut outputs: Vec<(Marked<String>, Marked<String>)> = Vec::new();
+                while let Some(name) = seq.next_element::<Marked<String>>()? {
+                    outputs.push((name.clone(), name));
+                }
+                Ok(Outputs(outputs))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Outputs, A::Error> {
+                let mut outputs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    outputs.push(pair);
+                }
+                Ok(Outputs(outputs))
+            }
+        }
+        deserializer.deserialize_any(V)
+    }
+}
+
+/// Splits `4GiB` into its number and unit.
+fn quantity<E: de::Error>(text: &str, units: &[(&str, f64)], example: &str) -> Result<f64, E> {
+    let text = text.trim();
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = (text[..split].parse::<f64>(), text[split..].trim());
+    let scale = units.iter().find(|(name, _)| *name == unit).map(|(_, scale)| scale);
+    match (number, scale) {
+        (Ok(number), Some(scale)) => Ok(number * scale),
+        _ => {
+            let names: Vec<_> = units.iter().map(|(name, _)| *name).filter(|n| !n.is_empty()).collect();
+            let names = names.join(", ");
+            Err(E::custom(format!("`{text}` is no quantity such as `{example}`; units are {names}")))
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let (k, m) = (f64::from(1 << 10), f64::from(1 << 20));
+        let units = [
+            ("", 1.0),
+            ("B", 1.0),
+            ("KiB", k),
+            ("MiB", m),
+            ("GiB", m * k),
+            ("TiB", m * m),
+            ("kB", 1e3),
+            ("MB", 1e6),
+            ("GB", 1e9),
+            ("TB", 1e12),
+        ];
+        quantity(&text, &units, "4GiB").map(|n| Bytes(n as u64))
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let units = [("s", 1.0), ("m", 60.0), ("h", 3600.0), ("d", 86400.0)];
+        // A year is longer than any stage; it keeps the arithmetic far from its limits.
+        quantity(&text, &units, "30m").map(|s: f64| Time(Duration::from_secs_f64(s.min(31_536_000.0))))
+    }
+}
