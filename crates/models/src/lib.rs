@@ -26,6 +26,7 @@ pub mod diffusion;
 
 pub mod device;
 pub mod inception;
+pub mod parallel;
 pub mod random;
 pub mod shim;
 pub mod vae;

@@ -1,6 +1,7 @@
 //! What libtorch can do and tch does not offer: a small C++ layer, called here with errors instead of exceptions.
 
 mod optimiser;
+pub(crate) mod parallel;
 mod precision;
 
 pub use optimiser::{AdamW, clip, lerp, norm};
