@@ -1,0 +1,106 @@
+//! `manifest.json` of a folder of latents: what they are, and the digest of every part of every file.
+
+use serde::{Deserialize, Serialize};
+
+/// The manifest's file name.
+pub const FILE: &str = "manifest.json";
+/// Version 1: as described here.
+pub const VERSION: u32 = 1;
+
+/// A folder of shards.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Version of this layout.
+    pub version: u32,
+    /// Rows in all shards together.
+    pub rows: usize,
+    /// What every row holds.
+    pub latents: About,
+    /// The files, in the order of their rows.
+    pub shards: Vec<Shard>,
+}
+
+/// What the rows of a folder hold; also in the metadata of each file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct About {
+    /// `[C, H, W]` of one latent.
+    pub shape: [usize; 3],
+    /// How a number is stored: `float16`, little-endian, row-major.
+    pub dtype: String,
+    /// What a sample is multiplied by before a diffusion model sees it; the stored moments are not scaled.
+    pub scale: f64,
+    /// BLAKE3 of the autoencoder's weights.
+    pub vae: String,
+    /// Number of classes; labels are below it. 1 where the pictures have no labels.
+    pub classes: usize,
+    /// Side of the encoded pictures, in pixels.
+    pub image_size: usize,
+    /// Whether the moments of the mirrored picture stand beside those of the picture.
+    pub flipped: bool,
+}
+
+impl About {
+    /// Numbers in one latent.
+    pub fn numel(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Bytes of one stored latent.
+    pub fn width(&self) -> usize {
+        2 * self.numel()
+    }
+
+    /// The columns of moments, in the order they are stored.
+    pub fn columns(&self) -> &'static [&'static str] {
+        let all = &["mean", "std", "mean_flipped", "std_flipped"];
+        if self.flipped { all } else { &all[..2] }
+    }
+}
+
+/// One file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shard {
+    /// Its name in the folder.
+    pub path: String,
+    /// Rows.
+    pub rows: usize,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// BLAKE3 of the whole file.
+    pub blake3: String,
+    /// Its row groups, in order; the first begins right after the four bytes of Parquet's mark.
+    pub row_groups: Vec<RowGroup>,
+    /// BLAKE3 of the column of labels alone, as little-endian 64-bit integers: they are read long before the moments.
+    pub labels: String,
+    /// Everything behind the last row group.
+    pub footer: Section,
+}
+
+/// A row group: the least that is verified at once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RowGroup {
+    /// Rows.
+    pub rows: usize,
+    /// First byte in the file.
+    pub offset: u64,
+    /// Length in bytes.
+    pub bytes: u64,
+    /// BLAKE3 of these bytes.
+    pub blake3: String,
+}
+
+/// A range of bytes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Section {
+    /// First byte in the file.
+    pub offset: u64,
+    /// Length in bytes.
+    pub bytes: u64,
+    /// BLAKE3 of these bytes.
+    pub blake3: String,
+}

@@ -1,0 +1,241 @@
+//! Opens a folder of latents; every byte is checked against its digest before it is used.
+
+use crate::layout::{self, Group};
+use crate::manifest::{self, About, Manifest, Shard};
+use anyhow::{Context, Result, ensure};
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
+use bytes::Bytes;
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use rayon::prelude::*;
+use stage::{BadInputExt, bad_input, read_json};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// A folder of latents; clones share it.
+#[derive(Clone)]
+pub struct Latents {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    manifest: Manifest,
+    files: Vec<OpenShard>,
+    /// The first row of each file.
+    starts: Vec<usize>,
+    labels: Vec<i64>,
+}
+
+struct OpenShard {
+    path: PathBuf,
+    data: Bytes,
+    groups: Vec<Group>,
+}
+
+/// The moments of one picture, not scaled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// Mean. `[C, H, W]`.
+    pub mean: Vec<f32>,
+    /// Standard deviation. `[C, H, W]`.
+    pub std: Vec<f32>,
+    /// Class.
+    pub label: i64,
+}
+
+impl Latents {
+    /// Opens a folder that `encode` wrote. Footers and labels are verified now, moments when they are first read.
+    ///
+    /// # Errors
+    /// Bad input that names the file and the part of it that is missing, cut short or changed.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let place = folder.join(manifest::FILE);
+        let manifest: Manifest = read_json(&place)?;
+        if manifest.version != manifest::VERSION {
+            bad_input!(
+                "{}: version {} of the layout, this program reads {}; encode again",
+                place.display(),
+                manifest.version,
+                manifest::VERSION
+            )
+        }
+        let about = &manifest.latents;
+        let sound = about.dtype == "float16" && about.classes > 0 && about.numel() > 0 && manifest.rows > 0;
+        if !sound || manifest.rows != manifest.shards.iter().map(|s| s.rows).sum::<usize>() {
+            bad_input!("{}: its numbers contradict each other; encode again", place.display())
+        }
+        let open: Vec<(OpenShard, Vec<i64>)> = manifest
+            .shards
+            .par_iter()
+            .map(|shard| {
+                let path = folder.join(&shard.path);
+                open_shard(&path, shard, about).bad_input(|| format!("reading {}", path.display()))
+            })
+            .collect::<Result<_>>()?;
+        let (mut files, mut starts, mut labels) = (Vec::new(), Vec::new(), Vec::with_capacity(manifest.rows));
+        for (file, rows) in open {
+            starts.push(labels.len());
+            labels.extend(rows);
+            files.push(file);
+        }
+        if let Some(row) = labels.iter().position(|&l| l < 0 || l as usize >= about.classes) {
+            bad_input!(
+                "{}: row {row} has label {}, there are {} classes",
+                folder.display(),
+                labels[row],
+                about.classes
+            )
+        }
+        Ok(Self { inner: Arc::new(Inner { manifest, files, starts, labels }) })
+    }
+
+    /// Rows.
+    pub fn len(&self) -> usize {
+        self.inner.labels.len()
+    }
+
+    /// Never: an empty folder does not open.
+    pub fn is_empty(&self) -> bool {
+        self.inner.labels.is_empty()
+    }
+
+    /// `[C, H, W]` of one latent.
+    pub fn shape(&self) -> [usize; 3] {
+        self.about().shape
+    }
+
+    /// Number of classes; 1 where the pictures have no labels.
+    pub fn classes(&self) -> usize {
+        self.about().classes
+    }
+
+    /// What the rows hold.
+    pub fn about(&self) -> &About {
+        &self.inner.manifest.latents
+    }
+
+    /// The manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.inner.manifest
+    }
+
+    /// The class of every row.
+    pub fn labels(&self) -> &[i64] {
+        &self.inner.labels
+    }
+
+    /// The moments of a row, of the mirrored picture when `flipped`.
+    ///
+    /// # Errors
+    /// Bad input that names the row group when its bytes are not those that were written.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    pub fn row(&self, row: usize, flipped: bool) -> Result<Row> {
+        let mut scratch = vec![f16::ZERO; self.about().numel()];
+        let mut moments = [vec![0.0; scratch.len()], vec![0.0; scratch.len()]];
+        let [mean, std] = &mut moments;
+        self.read(row, flipped, &mut scratch, mean, std)?;
+        let [mean, std] = moments;
+        Ok(Row { mean, std, label: self.inner.labels[row] })
+    }
+
+    /// Reads every byte once and compares it with its digest.
+    ///
+    /// # Errors
+    /// Bad input that names the first row group that differs.
+    pub fn verify(&self) -> Result<()> {
+        self.inner.files.par_iter().enumerate().try_for_each(|(file, open)| {
+            (0..open.groups.len()).into_par_iter().try_for_each(|group| self.check(file, group))
+        })
+    }
+
+    pub(crate) fn read(
+        &self,
+        row: usize,
+        flipped: bool,
+        scratch: &mut [f16],
+        mean: &mut [f32],
+        std: &mut [f32],
+    ) -> Result<()> {
+        let inner = &*self.inner;
+        let file = inner.starts.partition_point(|&start| start <= row) - 1;
+        let open = &inner.files[file];
+        let within = row - inner.starts[file];
+        let index = open.groups.partition_point(|g| g.first <= within) - 1;
+        let group = &open.groups[index];
+        if !group.verified.load(Ordering::Acquire) {
+            self.check(file, index)?;
+        }
+        let width = self.about().width();
+        let first = if flipped && self.about().flipped { 2 } else { 0 };
+        for (column, target) in [(first, mean), (first + 1, std)] {
+            let start = group.values[column] + (within - group.first) * width;
+            for (value, bytes) in scratch.iter_mut().zip(open.data[start..start + width].chunks_exact(2)) {
+                *value = f16::from_le_bytes([bytes[0], bytes[1]]);
+            }
+            scratch.convert_to_f32_slice(target);
+        }
+        Ok(())
+    }
+
+    fn check(&self, file: usize, group: usize) -> Result<()> {
+        let open = &self.inner.files[file];
+        let shard = &self.inner.manifest.shards[file];
+        let stated = &shard.row_groups[group];
+        let bytes = &open.data[stated.offset as usize..(stated.offset + stated.bytes) as usize];
+        if blake3::hash(bytes).to_hex().as_str() != stated.blake3 {
+            bad_input!(
+                "{}: row group {group} (of {}) is not what was written, its BLAKE3 differs from the manifest's; \
+                 encode again",
+                open.path.display(),
+                shard.row_groups.len()
+            )
+        }
+        open.groups[group].verified.store(true, Ordering::Release);
+        Ok(())
+    }
+}
+
+fn open_shard(path: &Path, shard: &Shard, about: &About) -> Result<(OpenShard, Vec<i64>)> {
+    let data = layout::map(path)?;
+    let size = data.len() as u64;
+    ensure!(size == shard.bytes, "it has {size} bytes, the manifest says {}; encode again", shard.bytes);
+    let mut end = 4;
+    for group in &shard.row_groups {
+        ensure!(group.offset == end, "the manifest's row groups do not follow each other");
+        end += group.bytes;
+    }
+    let footer = &shard.footer;
+    ensure!(
+        footer.offset == end && end + footer.bytes == size,
+        "the manifest's footer does not end the file"
+    );
+    ensure!(
+        blake3::hash(&data[end as usize..]).to_hex().as_str() == footer.blake3 && data.starts_with(b"PAR1"),
+        "its footer is not what was written, its BLAKE3 differs from the manifest's; encode again"
+    );
+    let reader = ParquetRecordBatchReaderBuilder::try_new(data.clone()).context("no Parquet file")?;
+    ensure!(
+        *reader.schema().as_ref().fields() == layout::schema(about).fields,
+        "other columns than `encode` writes"
+    );
+    let groups = layout::groups(reader.metadata(), about, shard)?;
+    let mask = ProjectionMask::columns(reader.parquet_schema(), ["label"]);
+    let reader = reader.with_projection(mask).build().context("reading the labels")?;
+    let mut labels = Vec::with_capacity(shard.rows);
+    for batch in reader {
+        let batch = batch.context("reading the labels")?;
+        labels.extend_from_slice(batch.column(0).as_primitive::<Int64Type>().values());
+    }
+    ensure!(
+        layout::digest_labels(&labels) == shard.labels,
+        "its labels are not what was written, their BLAKE3 differs from the manifest's; encode again"
+    );
+    ensure!(labels.len() == shard.rows, "it has {} rows, the manifest says {}", labels.len(), shard.rows);
+    Ok((OpenShard { path: path.into(), data, groups }, labels))
+}
