@@ -1,1 +1,182 @@
-//! stage
+//! FID, sFID, Inception Score, precision and recall by the ADM protocol.
+
+pub mod npz;
+pub mod pictures;
+
+mod features;
+mod reference;
+mod scores;
+
+use anyhow::{Context as _, Result};
+use metrics::{Distances, Moments, inception_score, precision_recall};
+use models::device::{self, DeviceChoice};
+use models::inception::Inception;
+use models::inception::resize::Resize;
+use models::{Weights, device::unused_gpu};
+use pictures::Pictures;
+use scores::{Scores, Side};
+use sha2::{Digest, Sha256};
+use stage::{BadInputExt, Context, bad_input, write_json};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use tch::Tensor;
+
+stage::arguments! {
+    /// Score sampled pictures against reference pictures: FID, sFID, Inception Score, precision and recall, as ADM's
+    /// evaluator computes them. Without `--samples` it only keeps the statistics of the reference.
+    pub struct Args: "evaluate" {
+        /// Pictures to score: a `.npz` with `arr_0` (uint8, `[N, H, W, 3]`), a folder that `sample` wrote, or a folder of
+        /// PNG or JPEG files.
+        input samples: Option<PathBuf>;
+        /// Pictures to compare with: a folder of Parquet files with an `image` column, a folder of PNG or JPEG files, a
+        /// `.npz` of pictures, or a `.npz` with `mu`, `sigma`, `mu_s`, `sigma_s` (ADM's reference batches and
+        /// `--statistics` of an earlier run).
+        input reference: PathBuf;
+        /// Weights of the FID Inception-v3, or of a narrow member of its family: safetensors under pytorch-fid's names.
+        input inception: PathBuf;
+        /// Side to which the reference pictures of a folder are cropped, as ADM does; the samples' size when not given.
+        param image_size: Option<u64>, in 1..=4096, unit "pixels";
+        /// Most pictures of a reference folder that precision and recall compare with, taken at equal distances from the
+        /// whole; a `.npz` is always used whole.
+        param reference_images: u64 = 10_000, in 4.., unit "images";
+        /// How pictures come to 299 × 299.
+        param resize: Resize = Resize::Adm;
+        /// Arithmetic of the distances in precision and recall.
+        param distances: Distances = Distances::Adm;
+        /// Pictures in one pass through the network.
+        tuning batch_size: u64 = 64, in 1..=4096, unit "images";
+        /// `auto`, `cpu` or `cuda:N`.
+        tuning device: DeviceChoice = DeviceChoice::Auto;
+        /// CPU threads; 0 takes the cores there are.
+        tuning threads: u64 = 0;
+        /// JSON of the scores.
+        output scores: Option<PathBuf>;
+        /// Statistics of the reference as a `.npz`, for the next run and for ADM's own evaluator.
+        output statistics: Option<PathBuf>;
+    }
+}
+
+/// The network, and what identifies it in results.
+pub(crate) struct Network {
+    inception: Inception,
+    /// Of the weights file.
+    sha256: String,
+    resize: Resize,
+    batch: usize,
+    threads: usize,
+}
+
+/// Computes what was asked for.
+///
+/// # Errors
+/// Bad input that names the file, the array or the picture at fault.
+pub fn evaluate(args: &Args, context: &Context) -> Result<()> {
+    match (&args.samples, &args.scores, &args.statistics) {
+        (Some(_), None, _) => bad_input!("--samples is given, but no --scores to write"),
+        (None, Some(_), _) => bad_input!("--scores needs --samples to score"),
+        (None, None, None) => bad_input!("nothing to do: give --samples and --scores, or --statistics"),
+        _ => {}
+    }
+    let threads = args.threads as usize;
+    let device = device::open(args.device, threads)?;
+    if let Some(reason) = unused_gpu().filter(|_| args.device == DeviceChoice::Auto) {
+        context.message(&reason);
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let network = Network {
+        inception: Inception::load(Weights::read(&args.inception)?, device)?,
+        sha256: sha256(&args.inception)?,
+        resize: args.resize,
+        batch: args.batch_size as usize,
+        threads: if threads == 0 { cores } else { threads },
+    };
+    let samples = args.samples.as_deref().map(Pictures::open).transpose()?;
+    let side = match (args.image_size, &samples) {
+        (Some(side), _) => Some(side as usize),
+        (None, Some(samples)) => Some(samples.first_size()?).filter(|[h, w]| h == w).map(|[h, _]| h),
+        (None, None) => None,
+    };
+    let reference = reference::read(args, &network, side, context)?;
+    if let (Some(samples), Some(path)) = (samples, &args.scores) {
+        let scores = score(args, &network, &samples, &reference, context)?;
+        write_json(path, &scores)?;
+    }
+    Ok(())
+}
+
+fn score(
+    args: &Args,
+    network: &Network,
+    samples: &Pictures,
+    reference: &reference::Reference,
+    context: &Context,
+) -> Result<Scores> {
+    let width = network.inception.width();
+    let mut moments = Moments::new(width);
+    let mut spatial_moments: Option<Moments> = None;
+    let (mut pools, mut logits): (Vec<Tensor>, Vec<Tensor>) = (Vec::new(), Vec::new());
+    let size = samples.first_size()?;
+    features::pass(network, samples, None, context, "samples", &mut |_, features| {
+        moments.add(&features.pool)?;
+        let spatial_width = features.spatial.size()[1];
+        spatial_moments.get_or_insert_with(|| Moments::new(spatial_width)).add(&features.spatial)?;
+        pools.push(features.pool);
+        logits.push(features.logits);
+        Ok(())
+    })?;
+    let mut warnings = reference.warnings.clone();
+    context.message("computing scores");
+    let spatial = spatial_moments.context("no samples")?.statistics()?;
+    let fid = metrics::frechet(&moments.statistics()?, &reference.pool)?;
+    let sfid = metrics::frechet(&spatial, &reference.spatial)?;
+    warnings.extend(
+        [("FID", fid.warning), ("sFID", sfid.warning)]
+            .into_iter()
+            .filter_map(|(n, w)| Some(format!("{n}: {}", w?))),
+    );
+    let inception_score = inception_score(&Tensor::f_cat(&logits, 0)?, metrics::inception_score::SPLIT_SIZE)?;
+    if inception_score.is_nan() {
+        warnings.push(
+            "Inception Score: a probability underflowed to zero, for which ADM's evaluator gives nan".into(),
+        );
+    }
+    let pools = Tensor::f_cat(&pools, 0)?;
+    let k = metrics::manifold::NEIGHBOURS;
+    let blocks = metrics::Blocks::default();
+    let fractions = match &reference.features {
+        Some(features) => Some(precision_recall(features, &pools, k, args.distances, blocks)?),
+        None => {
+            warnings.push("precision and recall: the reference holds statistics but no pictures".into());
+            None
+        }
+    };
+    warnings.iter().for_each(|warning| context.message(warning));
+    Ok(Scores {
+        fid: fid.distance,
+        sfid: sfid.distance,
+        inception_score: Some(inception_score).filter(|x| x.is_finite()),
+        precision: fractions.map(|f| f.precision),
+        recall: fractions.map(|f| f.recall),
+        samples: Side { images: Some(samples.count()), size },
+        reference: reference.note.clone(),
+        inception: scores::Weights::of(network),
+        resize: args.resize,
+        distances: args.distances,
+        neighbours: k,
+        split_size: metrics::inception_score::SPLIT_SIZE,
+        warnings,
+    })
+}
+
+/// The SHA-256 of a file, in hexadecimal.
+pub(crate) fn sha256(path: &Path) -> Result<String> {
+    let context = || format!("reading {}", path.display());
+    let mut file = std::fs::File::open(path).bad_input(context)?;
+    let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut buffer).with_context(context)? {
+            0 => return Ok(hasher.finalize().iter().map(|b| format!("{b:02x}")).collect()),
+            n => hasher.update(&buffer[..n]),
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! NumPy's `.npz`: a zip archive of `.npy` arrays, read piece by piece and written so that NumPy reads it.
+
+mod header;
+mod write;
+
+pub use header::{Header, Type};
+pub use write::Writer;
+
+use anyhow::{Context, Result, ensure};
+use stage::{BadInputExt, bad_input};
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::{Path, PathBuf};
+use tch::{Kind, Tensor};
+use zip::ZipArchive;
+
+/// Deflate cannot shrink more than 1032 : 1; a member that claims more is a lie, and nothing is allocated for it.
+const GREATEST_RATIO: u64 = 1032;
+
+/// An open archive.
+pub struct Npz {
+    path: PathBuf,
+    archive: ZipArchive<BufReader<File>>,
+}
+
+/// One member, whose values are read in order.
+pub struct Array<'a> {
+    /// Shape and type.
+    pub header: Header,
+    /// Exactly the values' bytes.
+    pub values: Box<dyn Read + 'a>,
+    place: String,
+}
+
+impl Npz {
+    /// Opens an archive and reads its directory.
+    ///
+    /// # Errors
+    /// Bad input when it is missing or no zip archive.
+    pub fn open(path: &Path) -> Result<Self> {
+        let context = || format!("reading {}", path.display());
+        let file = BufReader::new(File::open(path).bad_input(context)?);
+        let archive = ZipArchive::new(file).bad_input(context)?;
+        Ok(Self { path: path.into(), archive })
+    }
+
+    /// Whether there is an array called `name`.
+    pub fn has(&self, name: &str) -> bool {
+        self.archive.index_for_name(&format!("{name}.npy")).is_some()
+    }
+
+    /// Starts reading the array called `name`.
+    ///
+    /// # Errors
+    /// Bad input when it is missing, encrypted, damaged, or of another size than its header says.
+    pub fn array(&mut self, name: &str) -> Result<Array<'_>> {
+        let place = format!("{}: {name}.npy", self.path.display());
+        let Some(index) = self.archive.index_for_name(&format!("{name}.npy")) else {
+            let names = self.archive.file_names().filter_map(|n| n.strip_suffix(".npy"));
+            let names: Vec<&str> = names.take(8).collect();
+            bad_input!("{}: no array {name}; it has {}", self.path.display(), names.join(", "))
+        };
+        let mut member = self.archive.by_index(index).bad_input(|| &place)?;
+        let (size, packed) = (member.size(), member.compressed_size());
+        let header = Header::read(&mut member).bad_input(|| &place)?;
+        let expected = header.bytes().bad_input(|| &place)?;
+        if expected.checked_add(header.length) != Some(size) {
+            bad_input!("{place}: {size} bytes, but {} are announced: truncated or damaged", {
+                expected.saturating_add(header.length)
+            })
+        }
+        if size > packed.saturating_mul(GREATEST_RATIO).saturating_add(1 << 16) {
+            bad_input!("{place}: claims {size} bytes from {packed}, which no compression gives")
+        }
+        Ok(Array { header, values: Box::new(member.take(expected)), place })
+    }
+
+    /// A whole array of numbers as f64, whatever its byte order and memory order.
+    ///
+    /// # Errors
+    /// As [`Npz::array`], and when it is of no number type.
+    pub fn numbers(&mut self, name: &str) -> Result<Tensor> {
+        let array = self.array(name)?;
+        let (header, place) = (array.header.clone(), array.place.clone());
+        let bytes = array.read_all()?;
+        let values = header.decode(&bytes).bad_input(|| &place)?;
+        let shape: Vec<i64> = header.shape.iter().map(|&n| n as i64).collect();
+        let flat = Tensor::f_from_slice(&values)?.f_to_kind(Kind::Double)?;
+        if header.fortran {
+            let reversed: Vec<i64> = shape.iter().rev().copied().collect();
+            let axes: Vec<i64> = (0..shape.len() as i64).rev().collect();
+            return Ok(flat.f_reshape(&reversed)?.f_permute(&axes)?.f_contiguous()?);
+        }
+        Ok(flat.f_reshape(&shape)?)
+    }
+
+    /// A member that is no array, such as a note in JSON; at most a megabyte.
+    ///
+    /// # Errors
+    /// Bad input when it is damaged or too long.
+    pub fn note(&mut self, name: &str) -> Result<Option<Vec<u8>>> {
+        let place = format!("{}: {name}", self.path.display());
+        let Some(index) = self.archive.index_for_name(name) else { return Ok(None) };
+        let member = self.archive.by_index(index).bad_input(|| &place)?;
+        let mut bytes = Vec::new();
+        member.take(1 << 20).read_to_end(&mut bytes).bad_input(|| &place)?;
+        Ok(Some(bytes))
+    }
+}
+
+impl Array<'_> {
+    /// The next `count` bytes of values.
+    ///
+    /// # Errors
+    /// Bad input when the file ends before them or its checksum is wrong.
+    pub fn read(&mut self, count: usize) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        (&mut self.values).take(count as u64).read_to_end(&mut bytes).bad_input(|| &self.place)?;
+        if bytes.len() != count {
+            bad_input!("{}: ends in the middle of its values", self.place)
+        }
+        Ok(bytes)
+    }
+
+    fn read_all(mut self) -> Result<Vec<u8>> {
+        let count = usize::try_from(self.header.bytes()?)?;
+        let bytes = self.read(count)?;
+        // Past the last byte the archive's checksum is compared.
+        let rest = self.values.read(&mut [0]).bad_input(|| &self.place)?;
+        ensure!(rest == 0, "{}: more bytes than announced", self.place);
+        Ok(bytes)
+    }
+}
+
+/// Reads exactly the picture array `arr_0`.
+///
+/// # Errors
+/// Bad input unless it is u8 in C order, `[N, H, W, 3]`, with at least one pixel a picture.
+pub fn pictures(npz: &mut Npz) -> Result<(Array<'_>, [usize; 3])> {
+    let array = npz.array("arr_0")?;
+    let header = &array.header;
+    if header.kind != Type::U8 {
+        bad_input!("{}: of type {}, pictures are uint8 (|u1)", array.place, header.descr)
+    }
+    if header.fortran {
+        bad_input!(
+            "{}: in Fortran order, pictures are in C order; save np.ascontiguousarray of it",
+            array.place
+        )
+    }
+    match *header.shape.as_slice() {
+        [n, h, w, 3] if h > 0 && w > 0 => Ok((array, [n, h, w])),
+        ref other => bad_input!("{}: of shape {other:?}, pictures are [N, H, W, 3]", array.place),
+    }
+}
+
+/// `arr_0`'s number of pictures and their size.
+///
+/// # Errors
+/// As [`pictures`].
+pub fn picture_shape(npz: &mut Npz) -> Result<[usize; 3]> {
+    Ok(pictures(npz)?.1)
+}
+
+/// The mean and covariance called `mu…` and `sigma…`.
+///
+/// # Errors
+/// Bad input when they are missing or do not fit.
+pub fn statistics(npz: &mut Npz, suffix: &str) -> Result<metrics::Statistics> {
+    let name = npz.path.display().to_string();
+    let (mean, covariance) = (npz.numbers(&format!("mu{suffix}"))?, npz.numbers(&format!("sigma{suffix}"))?);
+    metrics::Statistics::new(&format!("{name}: mu{suffix}, sigma{suffix}"), &mean, &covariance)
+        .with_context(|| format!("reading {name}"))
+}
