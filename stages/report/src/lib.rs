@@ -1,1 +1,140 @@
-//! stage
+//! Writes what a study found, as Markdown and as one HTML file that needs nothing else.
+//!
+//! Each input is one section; what is not given is left out. The same inputs give the same bytes.
+
+mod chart;
+mod document;
+mod html;
+mod lineage;
+mod log;
+mod markdown;
+mod npz;
+mod raster;
+mod samples;
+mod scores;
+mod svg;
+
+use anyhow::{Context as _, Result};
+use document::{Block, Document, Tile, grouped};
+use stage::{Context, Staged, bad_input};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+stage::arguments! {
+    /// Write what a study found as Markdown and as one HTML file that needs nothing else.
+    ///
+    /// Every input is optional and is one section of the report; at least one is needed.
+    pub struct Args: "report" {
+        /// Scores, the JSON that evaluate writes.
+        input scores: Option<PathBuf>;
+        /// Training log, the JSON lines that train writes.
+        input log: Option<PathBuf>;
+        /// Folder of samples, or an `.npz` with `arr_0` and `arr_1`.
+        input samples: Option<PathBuf>;
+        /// What came before, as the runner writes it for `pipeline.lineage`.
+        input lineage: Option<PathBuf>;
+        /// Title of the report.
+        param title: String = "Report".into();
+        /// Classes in the grid of samples at most, evenly spread over those there are.
+        param classes: usize = 10, in 1..=100, unit "rows";
+        /// Samples of each class in the grid.
+        param per_class: usize = 10, in 1..=50, unit "images";
+        /// Part of the training over which the smooth loss curves average.
+        param smoothing: f64 = 0.05, in 0.0..=1.0, unit "share of the log";
+        /// Folder with `report.md`, `report.html` and `figures/`.
+        output report: PathBuf;
+    }
+}
+
+/// A report under construction: the text, and the files beside it.
+#[derive(Default)]
+struct Work {
+    document: Document,
+    files: Vec<(String, Vec<u8>)>,
+}
+
+/// Reads the inputs and writes the report.
+///
+/// # Errors
+/// Bad input when no input is given, or one cannot be understood; else when the output cannot be written.
+pub fn report(args: &Args, context: &Context) -> Result<()> {
+    let mut work = Work::default();
+    work.document.title = args.title.clone();
+    let given = [&args.scores, &args.log, &args.samples, &args.lineage];
+    let total = given.iter().filter(|p| p.is_some()).count();
+    if total == 0 {
+        bad_input!("nothing to report: give at least one of --scores, --log, --samples, --lineage")
+    }
+    let mut done = 0;
+    let mut step = || {
+        context.progress(done, total, "sections");
+        done += 1;
+        context.check_stop()
+    };
+    if let Some(path) = &args.scores {
+        step()?;
+        let (section, tiles) = scores::section(&scores::read(path)?);
+        work.document.sections.push(section);
+        work.document.tiles = tiles;
+    }
+    if let Some(path) = &args.samples {
+        step()?;
+        let (section, png) = samples::Grid::read(path, args.classes, args.per_class)?.section()?;
+        work.document.sections.push(section);
+        work.files.push(("figures/samples.png".into(), png));
+    }
+    if let Some(path) = &args.log {
+        step()?;
+        let log = log::Log::read(path)?;
+        work.document.sections.push(log::section(&log, args.smoothing));
+        work.document.tiles.extend(steps_tile(&log));
+    }
+    if let Some(path) = &args.lineage {
+        step()?;
+        let lineage = lineage::Lineage::read(path)?;
+        work.document.sections.extend([lineage.settings(), lineage.provenance(), lineage.reproduce()]);
+    }
+    work.document.lead = lead(&work.document);
+    write(&work, &args.report)?;
+    context.progress(total, total, "sections");
+    context.message(&format!("report in {}", args.report.join("report.html").display()));
+    Ok(())
+}
+
+fn steps_tile(log: &log::Log) -> Option<Tile> {
+    let last = log.series.values().filter_map(|s| s.last()).map(|p| p.0).reduce(f64::max)?;
+    Some(Tile { name: "Training".into(), value: grouped(last as i64), note: "steps".into() })
+}
+
+fn lead(document: &Document) -> String {
+    let names: Vec<String> = document.sections.iter().map(|s| s.title.to_lowercase()).collect();
+    match names.as_slice() {
+        [one] => format!("What the study found: {one}."),
+        [most @ .., last] => format!("What the study found: {} and {last}.", most.join(", ")),
+        [] => String::new(),
+    }
+}
+
+fn write(work: &Work, target: &Path) -> Result<()> {
+    let staged = Staged::folder(target)?;
+    let put = |name: &str, bytes: &[u8]| -> Result<()> {
+        let path = staged.path().join(name);
+        let context = || format!("writing {}", path.display());
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).with_context(context)?;
+        }
+        fs::write(&path, bytes).with_context(context)
+    };
+    put("report.md", markdown::render(&work.document).as_bytes())?;
+    put("report.html", html::render(&work.document).as_bytes())?;
+    for block in work.document.sections.iter().flat_map(|s| &s.blocks) {
+        if let Block::Figure(figure) = block {
+            let name = format!("{}/{}.svg", markdown::FIGURES, figure.name);
+            put(&name, svg::standalone(&figure.svg).as_bytes())?;
+        }
+    }
+    for (name, bytes) in &work.files {
+        put(name, bytes)?;
+    }
+    staged.commit()
+}

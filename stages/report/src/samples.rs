@@ -1,0 +1,147 @@
+//! The grid of samples: one row per class.
+
+use crate::document::{Block, Figure, Section, grouped};
+use crate::npz;
+use crate::raster;
+use crate::svg::{Anchor, Svg, WIDTH};
+use anyhow::Result;
+use image::{RgbImage, RgbaImage, imageops};
+use stage::{BadInputExt, bad_input};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Side of a sample in the grid at most; larger ones are reduced.
+const SIDE: u32 = 96;
+/// Pixels between samples.
+const GAP: u32 = 2;
+
+/// Samples, chosen and sorted into rows.
+pub struct Grid {
+    /// Name of each row, and its images.
+    pub rows: Vec<(String, Vec<RgbImage>)>,
+    total: usize,
+    classes: usize,
+}
+
+impl Grid {
+    /// Reads the samples folder of `sample` (or an `.npz`): the first `columns` of each class, of at most `rows` classes.
+    ///
+    /// # Errors
+    /// Bad input when there are no samples or they cannot be read.
+    pub fn read(path: &Path, rows: usize, columns: usize) -> Result<Self> {
+        let file = if path.is_dir() { path.join("samples.npz") } else { path.to_path_buf() };
+        let context = || format!("reading {}", file.display());
+        let total = npz::count(&file).bad_input(context)?;
+        let labels = npz::labels(&file).bad_input(context)?;
+        if total == 0 {
+            bad_input!("{}: there are no samples in it", file.display())
+        }
+        if let Some(labels) = &labels
+            && labels.len() != total
+        {
+            bad_input!("{}: {} labels for {total} images", file.display(), labels.len())
+        }
+        let mut by_class: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
+        for i in 0..total {
+            by_class.entry(labels.as_ref().map_or(0, |l| l[i])).or_default().push(i);
+        }
+        let classes = by_class.len();
+        let chosen: Vec<(String, Vec<usize>)> = if classes == 1 {
+            let all = by_class.into_values().flatten().take(rows.min(8) * columns).collect::<Vec<_>>();
+            all.chunks(columns).map(|row| (String::new(), row.to_vec())).collect()
+        } else {
+            let shown = rows.min(classes);
+            let spread = |i: usize| if shown == 1 { 0 } else { i * (classes - 1) / (shown - 1) };
+            let all: Vec<_> = by_class.into_iter().collect();
+            let row = |(label, images): &(i64, Vec<usize>)| {
+                (label.to_string(), images.iter().copied().take(columns).collect())
+            };
+            (0..shown).map(|i| row(&all[spread(i)])).collect()
+        };
+        let mut wanted: Vec<usize> = chosen.iter().flat_map(|r| r.1.iter().copied()).collect();
+        wanted.sort_unstable();
+        let images = npz::images(&file, &wanted).bad_input(context)?;
+        let mut images: BTreeMap<usize, RgbImage> = wanted.into_iter().zip(images).collect();
+        let rows = chosen.into_iter().map(|(label, row)| {
+            (label, row.into_iter().filter_map(|i| images.remove(&i)).map(reduce).collect())
+        });
+        Ok(Self { rows: rows.collect(), total, classes })
+    }
+
+    /// All rows in one picture, transparent between the samples.
+    pub fn picture(&self) -> RgbaImage {
+        let (width, height) = self.cell();
+        let columns = self.columns() as u32;
+        let mut picture = RgbaImage::new(
+            (columns * (width + GAP)).saturating_sub(GAP),
+            (self.rows.len() as u32 * (height + GAP)).saturating_sub(GAP),
+        );
+        for (y, (_, row)) in self.rows.iter().enumerate() {
+            for (x, sample) in row.iter().enumerate() {
+                let rgba = image::DynamicImage::from(sample.clone()).to_rgba8();
+                let (x, y) = (x as i64 * i64::from(width + GAP), y as i64 * i64::from(height + GAP));
+                imageops::replace(&mut picture, &rgba, x, y);
+            }
+        }
+        picture
+    }
+
+    fn cell(&self) -> (u32, u32) {
+        self.rows.iter().flat_map(|r| &r.1).next().map_or((1, 1), RgbImage::dimensions)
+    }
+
+    fn columns(&self) -> usize {
+        self.rows.iter().map(|r| r.1.len()).max().unwrap_or(0)
+    }
+
+    /// The section, and the grid as a PNG.
+    ///
+    /// # Errors
+    /// When the picture cannot be encoded.
+    pub fn section(&self) -> Result<(Section, Vec<u8>)> {
+        let mut section = Section::new("Samples");
+        let png = raster::png(&self.picture())?;
+        let labelled = self.classes > 1;
+        let left = if labelled { 30.0 } else { 0.0 };
+        let (cell_width, cell_height) = self.cell();
+        let columns = self.columns();
+        // Few samples stay small: a cell is never wider than a tenth of the figure.
+        let cell = ((WIDTH - left) / columns as f64).min((WIDTH - 30.0) / 8.0);
+        let (width, row) = (cell * columns as f64, cell * f64::from(cell_height) / f64::from(cell_width));
+        let height = row * self.rows.len() as f64;
+        let mut svg = Svg::default();
+        for (i, (label, _)) in self.rows.iter().enumerate() {
+            svg.text("", (left - 8.0, row * (i as f64 + 0.5) + 3.5), Anchor::End, label);
+        }
+        let class = if cell_width <= 64 { "pixels" } else { "" };
+        svg.image(class, &png, left, 0.0, width, height);
+        let what = match (labelled, self.rows.len() == self.classes) {
+            (true, true) => {
+                format!("One row per class: the first {columns} samples asked for that label, unselected.")
+            }
+            (true, false) => format!(
+                "One row per class, {} of {} classes evenly spread: the first {columns} samples asked for that label, unselected.",
+                self.rows.len(),
+                grouped(self.classes as i64)
+            ),
+            (false, _) => "The first samples, unselected.".into(),
+        };
+        section.blocks.push(Block::Figure(Figure {
+            name: "samples".into(),
+            alt: "Grid of samples, one row per class".into(),
+            caption: format!("{what} {} samples in all. Source: `samples.npz`.", grouped(self.total as i64)),
+            svg: svg.finish(height),
+        }));
+        Ok((section, png))
+    }
+}
+
+fn reduce(sample: RgbImage) -> RgbImage {
+    let (width, height) = sample.dimensions();
+    let side = width.max(height);
+    if side <= SIDE {
+        return sample;
+    }
+    let scale = |n: u32| (n * SIDE / side).max(1);
+    imageops::resize(&sample, scale(width), scale(height), imageops::FilterType::Triangle)
+}

@@ -1,0 +1,226 @@
+//! The scores: what evaluate measured, each field explained.
+
+use crate::document::{Block, Section, Table, Tile, code, number};
+use anyhow::Result;
+use serde_json::Value as Json;
+use stage::bad_input;
+use std::path::Path;
+
+/// A metric: keys it may stand under, name, which way is better, what it says.
+struct Metric {
+    keys: &'static [&'static str],
+    name: &'static str,
+    better: &'static str,
+    meaning: &'static str,
+    tile: bool,
+}
+
+const METRICS: [Metric; 10] = [
+    Metric {
+        keys: &["fid"],
+        name: "FID",
+        better: "lower",
+        meaning: "Fréchet distance between Gaussians fitted to the pooled Inception features of samples and reference",
+        tile: true,
+    },
+    Metric {
+        keys: &["sfid"],
+        name: "sFID",
+        better: "lower",
+        meaning: "the same on spatial features, which see where things stand in the picture",
+        tile: true,
+    },
+    Metric {
+        keys: &["inception_score", "is"],
+        name: "IS",
+        better: "higher",
+        meaning: "Inception score: how sure the classifier is of each sample, and how varied its answers are",
+        tile: true,
+    },
+    Metric {
+        keys: &["precision"],
+        name: "Precision",
+        better: "higher",
+        meaning: "share of samples that lie within the manifold of the reference (0 to 1)",
+        tile: true,
+    },
+    Metric {
+        keys: &["recall"],
+        name: "Recall",
+        better: "higher",
+        meaning: "share of the reference that lies within the manifold of the samples (0 to 1)",
+        tile: true,
+    },
+    Metric {
+        keys: &["kid", "kid_mean"],
+        name: "KID",
+        better: "lower",
+        meaning: "kernel distance of the features, unbiased; may fall below 0",
+        tile: false,
+    },
+    Metric {
+        keys: &["density"],
+        name: "Density",
+        better: "higher",
+        meaning: "how often samples lie within the neighbourhoods of reference images, on average",
+        tile: false,
+    },
+    Metric {
+        keys: &["coverage"],
+        name: "Coverage",
+        better: "higher",
+        meaning: "share of reference images with a sample in their neighbourhood (0 to 1)",
+        tile: false,
+    },
+    Metric {
+        keys: &["fid_infinity", "fid_inf"],
+        name: "FID∞",
+        better: "lower",
+        meaning: "FID extrapolated to infinitely many samples",
+        tile: false,
+    },
+    Metric {
+        keys: &["fd_dinov2"],
+        name: "FD-DINOv2",
+        better: "lower",
+        meaning: "Fréchet distance on DINOv2 features",
+        tile: false,
+    },
+];
+
+/// Other fields by the last part of their path, and what they mean.
+const FIELDS: [(&str, &str); 26] = [
+    ("images", "how many images"),
+    ("samples", "how many samples were scored"),
+    ("count", "how many images"),
+    ("reference", "what the samples are compared with"),
+    ("reference_images", "how many images the reference statistics rest on"),
+    ("weights", "weights of the feature network, by digest"),
+    ("inception", "weights of the feature network, by digest"),
+    ("weights_sha256", "sha256 of the feature network's weights"),
+    ("sha256", "sha256 of the file"),
+    ("digest", "digest of the file"),
+    ("resize", "how images reach the input size of the feature network"),
+    ("distances", "arithmetic of the distances behind precision and recall"),
+    ("splits", "parts over which the inception score is averaged"),
+    ("inception_score_std", "standard deviation of the inception score over its parts"),
+    ("kid_std", "standard deviation of KID over its subsets"),
+    ("neighbours", "nearest neighbours that span a neighbourhood"),
+    ("k", "nearest neighbours that span a neighbourhood"),
+    ("low", "lower end of the interval"),
+    ("high", "upper end of the interval"),
+    ("confidence", "probability that the interval covers"),
+    ("source", "where it comes from"),
+    ("kind", "what it is"),
+    ("width", "features of an image"),
+    ("features", "features of an image"),
+    ("warnings", "what to know before quoting the numbers"),
+    ("version", "version of the format"),
+];
+
+/// Reads the JSON of scores.
+///
+/// # Errors
+/// Bad input when it is not a JSON object.
+pub fn read(path: &Path) -> Result<Json> {
+    let scores: Json = stage::read_json(path)?;
+    if !scores.is_object() {
+        bad_input!("reading {}: the scores are a JSON object, as evaluate writes them", path.display())
+    }
+    Ok(scores)
+}
+
+/// The value of a metric by one of its keys, at the top or one level down.
+pub fn metric(scores: &Json, key: &str) -> Option<f64> {
+    let value = |v: &Json| v.as_f64().or_else(|| ["value", "mean"].iter().find_map(|k| v.get(k)?.as_f64()));
+    let at = |v: &Json| v.get(key).and_then(value);
+    at(scores).or_else(|| scores.as_object()?.values().find_map(at))
+}
+
+/// The scores as section and tiles.
+pub fn section(scores: &Json) -> (Section, Vec<Tile>) {
+    let mut section = Section::new("Scores");
+    let mut tiles = Vec::new();
+    let mut table = Table::new("", &["Metric", "Value #", "Better", "What it says"]);
+    for m in &METRICS {
+        let Some((key, value)) = m.keys.iter().find_map(|k| Some((*k, metric(scores, k)?))) else { continue };
+        let spread = ["std", "stdev"].iter().find_map(|s| metric(scores, &format!("{key}_{s}")));
+        let spread = spread.map(|s| format!(" ± {}", number(s))).unwrap_or_default();
+        table.row([m.name.into(), number(value) + &spread, m.better.into(), m.meaning.into()]);
+        if m.tile {
+            let note = format!("{} is better", m.better);
+            tiles.push(Tile { name: m.name.into(), value: number(value), note });
+        }
+    }
+    if table.rows.is_empty() {
+        section.text("The scores file holds none of the metrics known here; its fields follow as they are.");
+    } else {
+        section.blocks.push(Block::Table(table));
+    }
+    let mut rest =
+        Table::new("How the scores were measured, field by field.", &["Field", "Value", "Meaning"]);
+    for (path, value) in flatten(scores) {
+        let top = path.rsplit('.').next().unwrap_or(&path);
+        let parent = path.split('.').rev().nth(1).unwrap_or("");
+        let known = |k: &str| METRICS.iter().any(|m| m.keys.contains(&k));
+        if known(top) || (known(parent) && matches!(top, "value" | "mean")) {
+            continue;
+        }
+        let meaning = FIELDS.iter().find(|f| f.0 == top).map_or("", |f| f.1);
+        rest.row([code(&path), value, meaning.into()]);
+    }
+    if !rest.rows.is_empty() {
+        section.blocks.push(Block::Table(rest));
+    }
+    (section, tiles)
+}
+
+/// Every leaf of a JSON value with its path; lists of numbers and words stay whole.
+pub fn flatten(json: &Json) -> Vec<(String, String)> {
+    fn walk(path: &str, json: &Json, out: &mut Vec<(String, String)>) {
+        let join = |key: &str| if path.is_empty() { key.to_string() } else { format!("{path}.{key}") };
+        match json {
+            Json::Object(map) => map.iter().for_each(|(k, v)| walk(&join(k), v, out)),
+            Json::Array(items) if items.iter().any(|v| v.is_object() || v.is_array()) => {
+                items.iter().enumerate().for_each(|(i, v)| walk(&join(&i.to_string()), v, out));
+            }
+            leaf => out.push((path.into(), plain(leaf))),
+        }
+    }
+    let mut out = Vec::new();
+    walk("", json, &mut out);
+    out
+}
+
+/// A leaf as text: numbers short, words bare, digests and paths as code.
+pub fn plain(json: &Json) -> String {
+    match json {
+        Json::Null => "none".into(),
+        Json::Bool(b) => (if *b { "yes" } else { "no" }).into(),
+        Json::Number(n) => n.as_f64().map_or_else(|| n.to_string(), number),
+        Json::String(s) if s.contains('/') || (s.len() >= 16 && !s.contains(' ')) => code(s),
+        Json::String(s) => s.clone(),
+        Json::Array(items) if items.is_empty() => "none".into(),
+        Json::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(", "),
+        Json::Object(_) => json.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn metrics_are_found_flat_and_nested() {
+        let flat = json!({"fid": 3.5, "images": 1000});
+        let nested = json!({"scores": {"fid": {"value": 3.5}}, "images": 1000});
+        for scores in [flat, nested] {
+            assert_eq!(metric(&scores, "fid"), Some(3.5));
+            let (section, tiles) = section(&scores);
+            assert_eq!((tiles.len(), tiles[0].value.as_str()), (1, "3.5"));
+            let Some(Block::Table(rest)) = section.blocks.last() else { panic!("no table") };
+            assert_eq!(rest.rows, [["`images`", "1000", "how many images"].map(String::from)]);
+        }
+    }
+}
