@@ -22,6 +22,8 @@ pub mod assignment;
 pub mod prior;
 pub mod relations;
 
+pub mod analysis;
+
 pub mod diffusion;
 
 pub mod device;

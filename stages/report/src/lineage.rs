@@ -33,15 +33,14 @@ impl Lineage {
         let json: Json = stage::read_json(path)?;
         let stages: Option<Vec<Stage>> = match json.get("stages") {
             Some(Json::Array(stages)) => {
-                stages.iter().map(|s| Stage::new(s.get("name")?.as_str()?, s)).collect()
+                stages.iter().map(|s| Stage::new(s.get("stage")?.as_str()?, s)).collect()
             }
-            Some(Json::Object(stages)) => stages.iter().map(|(name, s)| Stage::new(name, s)).collect(),
             _ => None,
         };
         match stages {
             Some(stages) => Ok(Self { stages }),
             None => bad_input!(
-                "reading {}: no `stages` with names; give the file the runner writes for `pipeline.lineage`",
+                "reading {}: no list `stages` with names and digests; give the file the runner writes for `pipeline.lineage`",
                 path.display()
             ),
         }
