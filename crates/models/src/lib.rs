@@ -26,7 +26,9 @@ pub mod analysis;
 
 pub mod diffusion;
 
+pub mod checkpoint;
 pub mod device;
+pub mod flat;
 pub mod inception;
 pub mod parallel;
 pub mod random;

@@ -1,0 +1,200 @@
+//! Checkpoints: everything that training needs to go on and sampling needs to begin, in one safetensors file.
+//!
+//! Tensors: `model.NAME`, `ema.DECAY.NAME` for each decay, `optimizer.first.NAME` and `optimizer.second.NAME`, where `NAME`
+//! is the name in the reference's state dict. Metadata: [`About`].
+
+use crate::config::Config;
+use crate::diffusion::Curve;
+use crate::weights::{self, Weights};
+use crate::{Network, flat::Flat};
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use stage::{BadInputExt, bad_input};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use tch::{Device, Tensor};
+
+/// Version 1: as described here.
+const VERSION: u32 = 1;
+/// The metadata key that holds [`About`] as JSON.
+const KEY: &str = "checkpoint";
+
+/// What a checkpoint holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct About {
+    /// Version of the file's layout.
+    pub version: u32,
+    /// Optimiser steps done.
+    pub step: usize,
+    /// The network.
+    pub network: Config,
+    /// The noise schedule it is trained with.
+    pub schedule: Curve,
+    /// Decays of the averages in the file.
+    pub ema_decays: Vec<f64>,
+    /// The latents it is trained on.
+    pub latents: LatentSpace,
+    /// How it is trained; read by training alone.
+    pub training: serde_json::Value,
+    /// Sums since the last line of the log; read by training alone.
+    pub pending: serde_json::Value,
+}
+
+/// The space that a network's latents live in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct LatentSpace {
+    /// What the autoencoder's latents are multiplied by.
+    pub scale: f64,
+    /// BLAKE3 of the autoencoder's weights.
+    pub vae: String,
+}
+
+impl About {
+    /// A description with the current version.
+    pub fn new(
+        step: usize,
+        network: Config,
+        schedule: Curve,
+        ema_decays: Vec<f64>,
+        latents: LatentSpace,
+    ) -> Self {
+        let null = serde_json::Value::Null;
+        Self {
+            version: VERSION,
+            step,
+            network,
+            schedule,
+            ema_decays,
+            latents,
+            training: null.clone(),
+            pending: null,
+        }
+    }
+}
+
+/// The name of a step's file: `step-00002000.safetensors`.
+pub fn file_name(step: usize) -> String {
+    format!("step-{step:08}.safetensors")
+}
+
+/// The checkpoints in a folder, by step.
+///
+/// # Errors
+/// Bad input when the folder cannot be read.
+pub fn list(folder: &Path) -> Result<BTreeMap<usize, PathBuf>> {
+    let mut found = BTreeMap::new();
+    let context = || format!("reading {}", folder.display());
+    for entry in std::fs::read_dir(folder).bad_input(context)? {
+        let path = entry.with_context(context)?.path();
+        let name = path.file_name().and_then(|n| n.to_str());
+        let step = name.and_then(|n| n.strip_prefix("step-")?.strip_suffix(".safetensors")?.parse().ok());
+        if let Some(step) = step {
+            found.insert(step, path);
+        }
+    }
+    Ok(found)
+}
+
+/// The checkpoint that `path` means: the file itself, or a folder's last step.
+///
+/// # Errors
+/// Bad input when the folder has none.
+pub fn resolve(path: &Path) -> Result<PathBuf> {
+    if !path.is_dir() {
+        return Ok(path.into());
+    }
+    match list(path)?.into_values().next_back() {
+        Some(last) => Ok(last),
+        None => bad_input!("{}: no checkpoint (step-….safetensors) in this folder", path.display()),
+    }
+}
+
+/// A checkpoint that has been read.
+pub struct Checkpoint {
+    /// What it holds.
+    pub about: About,
+    /// Its tensors, under the names in the file.
+    pub weights: Weights,
+}
+
+impl Checkpoint {
+    /// Reads a file, or a folder's last step.
+    ///
+    /// # Errors
+    /// Bad input when it is missing, cut short, or no checkpoint.
+    pub fn read(path: &Path) -> Result<Self> {
+        let path = resolve(path)?;
+        let weights = Weights::read(&path)?;
+        let context = || format!("reading {}", path.display());
+        let metadata: BTreeMap<String, String> = match weights.metadata().get("json") {
+            Some(text) => serde_json::from_str(text).bad_input(context)?,
+            None => BTreeMap::new(),
+        };
+        let Some(text) = metadata.get(KEY) else {
+            bad_input!("{}: no checkpoint of this program; its metadata lacks `{KEY}`", path.display())
+        };
+        let about: About = serde_json::from_str(text).bad_input(context)?;
+        if about.version != VERSION {
+            bad_input!(
+                "{}: version {} of the layout, this program reads {VERSION}",
+                path.display(),
+                about.version
+            )
+        }
+        Ok(Self { about, weights })
+    }
+
+    /// The trained network itself (`decay` none) or one of its averages, for inference.
+    ///
+    /// # Errors
+    /// Bad input when there is no such average, or a tensor is missing, misshapen or left over.
+    pub fn network(&mut self, decay: Option<f64>, device: Device) -> Result<Network> {
+        let prefix = match decay {
+            None => "model.".to_string(),
+            Some(decay) if self.about.ema_decays.contains(&decay) => average_prefix(decay),
+            Some(decay) => bad_input!(
+                "{}: no average with decay {decay}; there are {:?}",
+                self.weights.source(),
+                self.about.ema_decays
+            ),
+        };
+        let weights = self.weights.split_off(&prefix);
+        let network = Network::load(&self.about.network, weights, false, device);
+        network.with_context(|| format!("taking the tensors {prefix}*"))
+    }
+}
+
+/// The prefix of an average's tensors.
+pub fn average_prefix(decay: f64) -> String {
+    format!("ema.{decay}.")
+}
+
+/// Collects the tensors of a checkpoint.
+#[derive(Default)]
+pub struct Content(BTreeMap<String, Tensor>);
+
+impl Content {
+    /// Adds a network's state: the parts of `vector` in place of its trained parameters, its frozen ones, and the reference's
+    /// buffers.
+    pub fn state(&mut self, prefix: &str, network: &Network, flat: &Flat, vector: &Tensor) {
+        let frozen = network.parameters().iter().filter(|p| !p.trained);
+        let frozen = frozen.map(|p| (p.name.clone(), p.tensor.shallow_clone()));
+        self.add(prefix, frozen.chain(network.buffers()).chain(flat.split(vector)));
+    }
+
+    /// Adds tensors under a prefix.
+    pub fn add(&mut self, prefix: &str, tensors: impl IntoIterator<Item = (String, Tensor)>) {
+        self.0.extend(tensors.into_iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor)));
+    }
+
+    /// Writes the file, atomically.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, path: &Path, about: &About) -> Result<()> {
+        let metadata = BTreeMap::from([(KEY.to_string(), serde_json::to_string(about)?)]);
+        weights::write(path, self.0.iter().map(|(name, tensor)| (name.clone(), tensor)), &metadata)
+    }
+}
