@@ -1,1 +1,7 @@
-fn main() {}
+//! The program `sample`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    stage::main(sample::sample)
+}

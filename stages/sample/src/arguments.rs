@@ -1,0 +1,59 @@
+//! The command line of `sample`.
+
+use models::device::DeviceChoice;
+use std::path::PathBuf;
+
+stage::choice! {
+    /// How labels are given to pictures.
+    pub enum Labels {
+        /// One class after the other, as often as they fit.
+        Balanced = "balanced",
+        /// Uniformly at random; the reference.
+        Uniform = "uniform",
+    }
+}
+
+stage::choice! {
+    /// Which weights of a checkpoint are sampled from.
+    pub enum WeightSet {
+        /// A moving average.
+        Ema = "ema",
+        /// The trained weights themselves.
+        Model = "model",
+    }
+}
+
+stage::arguments! {
+    /// Sample pictures from a checkpoint by DDPM with classifier-free guidance.
+    ///
+    /// Writes each picture as PNG and all of them as `samples.npz` (`arr_0` uint8 [N, H, W, 3], `arr_1` int64 labels), the form
+    /// that ADM's evaluation reads. Picture number i depends on the seed and i, not on the batch it is in.
+    pub struct Args: "sample" {
+        /// A checkpoint, or the folder of them, whose last step is taken.
+        input checkpoints: PathBuf;
+        /// Autoencoder that the latents come from.
+        input vae: PathBuf;
+        /// Pictures to sample.
+        param images: usize = 50_000, in 1.., unit "images";
+        /// Steps from noise to picture.
+        param steps: usize = 250, in 1..=1000;
+        /// Guidance scale; 1 follows the labels as they are. Unconditional networks have none.
+        param guidance: f64 = 1.5, in 0.0..;
+        /// How labels are given out.
+        param labels: Labels = Labels::Uniform;
+        /// Weights to sample from.
+        param weights: WeightSet = WeightSet::Ema;
+        /// Which moving average; the checkpoint's first where this is not given.
+        param ema_decay: Option<f64>, in 0.0..=1.0;
+        /// Seed of noise and labels.
+        param seed: u64 = 0;
+        /// Pictures at once.
+        tuning batch_size: usize = 64, in 1.., unit "images";
+        /// Where to compute: auto, cpu, cuda:0, …
+        tuning device: DeviceChoice = DeviceChoice::Auto;
+        /// Threads of one operation; 0 leaves it to libtorch.
+        tuning threads: usize = 0;
+        /// Folder of pictures.
+        output samples: PathBuf;
+    }
+}

@@ -1,0 +1,125 @@
+//! The pictures of a run: kept batch by batch while it lasts, published together.
+
+use crate::npz::Npz;
+use anyhow::{Context, Result, ensure};
+use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
+use rayon::prelude::*;
+use serde_json::Value as Json;
+use stage::{Staged, write_atomically};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What a state folder was made for.
+const WHAT: &str = "sampling.json";
+
+/// Pictures done so far.
+pub struct Pictures {
+    folder: PathBuf,
+    side: usize,
+    /// First picture and number of pictures of each part.
+    parts: Vec<(usize, usize)>,
+}
+
+impl Pictures {
+    /// Goes on with what `folder` holds, if it was made for the same `what`; else begins anew.
+    ///
+    /// # Errors
+    /// When the folder cannot be read or cleared.
+    pub fn resume(folder: &Path, what: &Json, side: usize) -> Result<Self> {
+        let mark = folder.join(WHAT);
+        let same = fs::read(&mark).ok().and_then(|text| serde_json::from_slice::<Json>(&text).ok());
+        let mut pictures = Self { folder: folder.into(), side, parts: Vec::new() };
+        if same.as_ref() == Some(what) {
+            while let Some(count) = pictures.part_at(pictures.done())? {
+                pictures.parts.push((pictures.done(), count));
+            }
+            return Ok(pictures);
+        }
+        for name in ["parts", "images"] {
+            let old = folder.join(name);
+            if old.exists() {
+                fs::remove_dir_all(&old).with_context(|| format!("removing {}", old.display()))?;
+            }
+            fs::create_dir_all(&old).with_context(|| format!("making {}", old.display()))?;
+        }
+        stage::write_json(&mark, what)?;
+        Ok(pictures)
+    }
+
+    /// Pictures done.
+    pub fn done(&self) -> usize {
+        self.parts.last().map_or(0, |(first, count)| first + count)
+    }
+
+    fn bytes(&self) -> usize {
+        self.side * self.side * 3
+    }
+
+    fn part(&self, first: usize) -> PathBuf {
+        self.folder.join(format!("parts/{first:08}.rgb"))
+    }
+
+    fn part_at(&self, first: usize) -> Result<Option<usize>> {
+        let path = self.part(first);
+        let Ok(meta) = fs::metadata(&path) else { return Ok(None) };
+        let count = meta.len() as usize / self.bytes();
+        ensure!(count > 0 && meta.len() as usize == count * self.bytes(), "{} is cut short", path.display());
+        Ok(Some(count))
+    }
+
+    /// Adds the next pictures.
+    ///
+    /// # Shapes
+    /// `bytes` `[count, side, side, 3]`.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn add(&mut self, bytes: &[u8], count: usize) -> Result<()> {
+        ensure!(bytes.len() == count * self.bytes(), "{count} pictures have {} bytes", bytes.len());
+        let (first, side) = (self.done(), self.side as u32);
+        bytes.par_chunks(self.bytes()).enumerate().try_for_each(|(i, picture)| -> Result<()> {
+            let path = self.folder.join("images").join(name(first + i));
+            let context = || format!("writing {}", path.display());
+            let mut png = Vec::new();
+            PngEncoder::new(&mut png)
+                .write_image(picture, side, side, ExtendedColorType::Rgb8)
+                .with_context(context)?;
+            fs::write(&path, png).with_context(context)
+        })?;
+        // Last, because a part says that its pictures are there.
+        write_atomically(&self.part(first), |out| Ok(out.write_all(bytes)?))?;
+        self.parts.push((first, count));
+        Ok(())
+    }
+
+    /// Puts all pictures and `samples.npz` into `folder`, atomically.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn publish(&self, folder: &Path, labels: &[i64]) -> Result<()> {
+        let staged = Staged::folder(folder)?;
+        let images = staged.path().join("images");
+        fs::create_dir(&images).with_context(|| format!("making {}", images.display()))?;
+        for image in 0..self.done() {
+            let (from, to) = (self.folder.join("images").join(name(image)), images.join(name(image)));
+            fs::hard_link(&from, &to)
+                .or_else(|_| fs::copy(&from, &to).map(|_| ()))
+                .with_context(|| format!("writing {}", to.display()))?;
+        }
+        let mut npz = Npz::create(&staged.path().join("samples.npz"))?;
+        npz.array("arr_0", "|u1", &[self.done(), self.side, self.side, 3])?;
+        for (first, _) in &self.parts {
+            let path = self.part(*first);
+            npz.data(&fs::read(&path).with_context(|| format!("reading {}", path.display()))?)?;
+        }
+        npz.array("arr_1", "<i8", &[labels.len()])?;
+        npz.data(&labels.iter().flat_map(|l| l.to_le_bytes()).collect::<Vec<u8>>())?;
+        npz.finish()?;
+        staged.commit()
+    }
+}
+
+/// The name of a picture's file.
+fn name(image: usize) -> String {
+    format!("{image:06}.png")
+}
