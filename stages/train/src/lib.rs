@@ -1,1 +1,122 @@
-//! stage
+//! Trains Switch-DiT and the systems it is compared with on latents.
+
+mod arguments;
+mod log;
+mod recipe;
+mod resume;
+mod trainer;
+
+pub use arguments::Args;
+pub use recipe::Recipe;
+
+use anyhow::{Context as _, Result};
+use log::Log;
+use models::checkpoint::{self, Checkpoint};
+use models::device::{self, DeviceChoice};
+use resume::Start;
+use shards::{Latents, Loader};
+use stage::{Context, Staged, Stopped};
+use std::fs;
+use std::path::Path;
+use trainer::Trainer;
+
+/// The name of the log while training goes on.
+const LOG: &str = "log.jsonl";
+
+/// Trains up to `--iterations`, from the newest checkpoint that this work has left, else from nothing.
+///
+/// # Errors
+/// Bad input when an argument, the latents or a checkpoint do not fit; [`Stopped`] after a checkpoint when asked to stop.
+pub fn train(args: &Args, context: &Context) -> Result<()> {
+    let device = device::open(args.device, args.threads)?;
+    if let Some(reason) = device::unused_gpu().filter(|_| args.device == DeviceChoice::Auto) {
+        context.message(&format!("computing on the CPU: {reason}"));
+    }
+    let latents = Latents::open(&args.latents)?;
+    let recipe = Recipe::new(args, &latents)?;
+    let state = context.state()?.to_path_buf();
+    let start = Start::find(args, &recipe, &state)?;
+    let (mut trainer, mut log) = match start {
+        Start::Fresh => (Trainer::fresh(recipe, device)?, Log::create(&state.join(LOG))?),
+        Start::From { checkpoint, log } => {
+            let checkpoint = Checkpoint::read(&checkpoint)?;
+            context.message(&format!("going on from step {}", checkpoint.about.step));
+            let log = Log::resume(&state.join(LOG), log.as_deref(), checkpoint.about.step)?;
+            (Trainer::resume(recipe, checkpoint, device)?, log)
+        }
+    };
+    let loader = Loader::new(&latents, args.batch_size, args.seed)?;
+    run(args, context, &state, &mut trainer, &loader, &mut log)?;
+    publish(args, &state)
+}
+
+fn run(
+    args: &Args,
+    context: &Context,
+    state: &Path,
+    trainer: &mut Trainer,
+    loader: &Loader,
+    log: &mut Log,
+) -> Result<()> {
+    while trainer.step() < args.iterations {
+        trainer.advance(&loader.batch(trainer.step())?).with_context(|| match newest(state) {
+            Some(path) => format!("the last good checkpoint is {}", path.display()),
+            None => "there is no checkpoint before it".to_string(),
+        })?;
+        let step = trainer.step();
+        if step % args.log_every == 0 || step == args.iterations {
+            let line = trainer.take_means();
+            context.metrics(step, serde_json::to_value(&line)?);
+            log.write(&line)?;
+        }
+        let stopping = context.stopping();
+        if step % args.checkpoint_every == 0 || step == args.iterations || stopping {
+            log.sync()?;
+            trainer.save(&state.join(checkpoint::file_name(step)))?;
+            retain(args, state, step)?;
+        }
+        context.progress(step, args.iterations, "steps");
+        if stopping && step < args.iterations {
+            return Err(Stopped.into());
+        }
+    }
+    Ok(())
+}
+
+fn newest(state: &Path) -> Option<std::path::PathBuf> {
+    checkpoint::list(state).ok()?.into_values().next_back()
+}
+
+/// Removes what the retention rule does not keep: a checkpoint between the regular steps once a later one is there, and
+/// all but the last `--keep` regular ones.
+fn retain(args: &Args, state: &Path, step: usize) -> Result<()> {
+    let found = checkpoint::list(state)?;
+    let regular: Vec<usize> =
+        found.keys().copied().filter(|s| s % args.checkpoint_every == 0 || *s == step).collect();
+    let first = if args.keep == 0 { 0 } else { regular.len().saturating_sub(args.keep) };
+    for (found, path) in &found {
+        if !regular[first..].contains(found) {
+            fs::remove_file(path).with_context(|| format!("removing {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Links the checkpoints and the log into the outputs.
+fn publish(args: &Args, state: &Path) -> Result<()> {
+    let staged = Staged::folder(&args.checkpoints)?;
+    for (step, path) in checkpoint::list(state)?.range(..=args.iterations) {
+        link(path, &staged.path().join(checkpoint::file_name(*step)))?;
+    }
+    staged.commit()?;
+    let staged = Staged::file(&args.log)?;
+    fs::copy(state.join(LOG), staged.path()).with_context(|| format!("writing {}", args.log.display()))?;
+    staged.commit()
+}
+
+fn link(from: &Path, to: &Path) -> Result<()> {
+    // Across file systems a hard link fails, and a copy does as well.
+    fs::hard_link(from, to)
+        .or_else(|_| fs::copy(from, to).map(|_| ()))
+        .with_context(|| format!("writing {}", to.display()))
+}

@@ -1,1 +1,7 @@
-fn main() {}
+//! The program `train`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    stage::main(train::train)
+}

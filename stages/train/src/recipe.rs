@@ -1,0 +1,121 @@
+//! What decides the course of a training, apart from how long it lasts.
+
+use crate::Args;
+use anyhow::Result;
+use models::Config;
+use models::checkpoint::{About, LatentSpace};
+use models::diffusion::Curve;
+use serde::{Deserialize, Serialize};
+use shards::Latents;
+use stage::bad_input;
+
+/// Everything that a training must share with the checkpoint it goes on from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Recipe {
+    /// The network.
+    pub network: Config,
+    /// The noise schedule.
+    pub schedule: Curve,
+    /// The latents' space.
+    pub latents: LatentSpace,
+    /// Latents to learn from.
+    pub rows: usize,
+    /// Latents per step.
+    pub batch_size: usize,
+    /// AdamW's learning rate.
+    pub learning_rate: f64,
+    /// AdamW's weight decay.
+    pub weight_decay: f64,
+    /// Decays of the averages.
+    pub ema_decay: Vec<f64>,
+    /// Weight of the prior loss.
+    pub prior_weight: f64,
+    /// Seed.
+    pub seed: u64,
+}
+
+impl Recipe {
+    /// The recipe that the arguments and the latents give.
+    ///
+    /// # Errors
+    /// Bad input when they do not fit together.
+    pub fn new(args: &Args, latents: &Latents) -> Result<Self> {
+        let [channels, height, width] = latents.shape();
+        if height != width {
+            bad_input!("{}: latents of {height}x{width}; the networks take squares", args.latents.display())
+        }
+        let mut network = Config::preset(&args.model, height as i64, latents.classes() as i64)?;
+        network.channels = channels as i64;
+        network.experts = args.experts as i64;
+        network.top_k = args.top_k as i64;
+        network.label_dropout = args.label_dropout;
+        network.check()?;
+        let mut seen = Vec::new();
+        for decay in &args.ema_decay {
+            if seen.contains(&decay) {
+                bad_input!("--ema-decay: {decay} is there twice")
+            }
+            seen.push(decay);
+        }
+        let about = latents.about();
+        Ok(Self {
+            network,
+            schedule: args.schedule,
+            latents: LatentSpace { scale: about.scale, vae: about.vae.clone() },
+            rows: latents.len(),
+            batch_size: args.batch_size,
+            learning_rate: args.learning_rate,
+            weight_decay: args.weight_decay,
+            ema_decay: args.ema_decay.clone(),
+            prior_weight: args.prior_weight,
+            seed: args.seed,
+        })
+    }
+
+    /// The description of a checkpoint at `step`.
+    ///
+    /// # Errors
+    /// When it is no JSON.
+    pub fn about(&self, step: usize) -> Result<About> {
+        let mut about = About::new(
+            step,
+            self.network.clone(),
+            self.schedule,
+            self.ema_decay.clone(),
+            self.latents.clone(),
+        );
+        about.training = serde_json::to_value(self)?;
+        Ok(about)
+    }
+
+    /// What differs between this recipe and a checkpoint's, in words: `batch-size is 64, there 32`.
+    ///
+    /// # Errors
+    /// When it is no JSON.
+    pub fn difference(&self, about: &About) -> Result<Option<String>> {
+        let mut differences = Vec::new();
+        compare("", &serde_json::to_value(self)?, &about.training, &mut differences);
+        Ok(differences.into_iter().next())
+    }
+}
+
+fn compare(path: &str, ours: &serde_json::Value, theirs: &serde_json::Value, found: &mut Vec<String>) {
+    match (ours, theirs) {
+        (serde_json::Value::Object(a), serde_json::Value::Object(b)) => {
+            let names: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+            for name in names {
+                let null = serde_json::Value::Null;
+                let (ours, theirs) = (a.get(name).unwrap_or(&null), b.get(name).unwrap_or(&null));
+                compare(
+                    &format!("{path}{}{name}", if path.is_empty() { "" } else { "." }),
+                    ours,
+                    theirs,
+                    found,
+                );
+            }
+        }
+        _ if ours == theirs => {}
+        _ => found.push(format!("{path} is {ours} here and {theirs} there")),
+    }
+}

@@ -1,0 +1,74 @@
+//! Where a training begins: at nothing, or at the newest checkpoint of the same recipe.
+
+use crate::{Args, Recipe};
+use anyhow::Result;
+use models::checkpoint::{self, Checkpoint};
+use stage::bad_input;
+use std::path::{Path, PathBuf};
+
+/// Where to begin.
+pub enum Start {
+    /// At nothing.
+    Fresh,
+    /// At a checkpoint.
+    From {
+        /// The checkpoint.
+        checkpoint: PathBuf,
+        /// The log of what came before it, where it is not the one in the state folder.
+        log: Option<PathBuf>,
+    },
+}
+
+impl Start {
+    /// The newest checkpoint, at most at `--iterations`, among what this work has left in its state folder, what stands in its
+    /// outputs, and `--resume`.
+    ///
+    /// # Errors
+    /// Bad input when that checkpoint is unreadable or of another recipe.
+    pub fn find(args: &Args, recipe: &Recipe, state: &Path) -> Result<Self> {
+        let mut best: Option<(usize, PathBuf, Option<PathBuf>)> = None;
+        let finished = args.checkpoints.is_dir().then(|| (args.checkpoints.clone(), Some(args.log.clone())));
+        let places = [Some((state.to_path_buf(), None)), finished];
+        for (folder, log) in places.into_iter().flatten() {
+            for (step, path) in checkpoint::list(&folder)?.range(..=args.iterations) {
+                if best.as_ref().is_none_or(|(found, ..)| step > found) {
+                    best = Some((*step, path.clone(), log.clone()));
+                }
+            }
+        }
+        if let Some(given) = &args.resume {
+            let path = resumed(given, args.iterations)?;
+            let step = Checkpoint::read(&path)?.about.step;
+            if step > args.iterations {
+                bad_input!(
+                    "--resume {}: it is at step {step}, past --iterations {}",
+                    path.display(),
+                    args.iterations
+                )
+            }
+            if best.as_ref().is_none_or(|(found, ..)| step > *found) {
+                best = Some((step, path, None));
+            }
+        }
+        let Some((_, checkpoint, log)) = best else { return Ok(Self::Fresh) };
+        if let Some(difference) = recipe.difference(&Checkpoint::read(&checkpoint)?.about)? {
+            bad_input!(
+                "{}: a checkpoint of another training: {difference}; remove it, or name other outputs",
+                checkpoint.display()
+            )
+        }
+        Ok(Self::From { checkpoint, log })
+    }
+}
+
+fn resumed(given: &Path, iterations: usize) -> Result<PathBuf> {
+    if !given.is_dir() {
+        return Ok(given.into());
+    }
+    match checkpoint::list(given)?.range(..=iterations).next_back() {
+        Some((_, path)) => Ok(path.clone()),
+        None => {
+            bad_input!("--resume {}: no checkpoint up to step {iterations} in this folder", given.display())
+        }
+    }
+}
