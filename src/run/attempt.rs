@@ -66,7 +66,8 @@ impl Attempt {
         if let Some(parent) = log.parent() {
             fs::create_dir_all(parent).at("making", parent)?;
         }
-        let mut attempt = Self { events: folder.join("events"), folder, out, state, log, words: Vec::new() };
+        let mut attempt =
+            Self { events: log.with_extension("events"), folder, out, state, log, words: Vec::new() };
         attempt.words = attempt.command_line(session, step, action)?;
         Ok(attempt)
     }

@@ -227,11 +227,10 @@ impl<'a> Runner<'a> {
             let step = &self.session.graph.steps[i];
             let ready = |need: usize| self.known[need].is_some();
             if !step.needs().all(ready) {
-                if step.needs().any(|need| {
-                    self.rows[need]
-                        .as_ref()
-                        .is_some_and(|r| self.known[need].is_none() && r.fate != Fate::Cached)
-                }) {
+                let lost = |need: usize| {
+                    self.rows[need].as_ref().is_some_and(|r| matches!(r.fate, Fate::Failed | Fate::Skipped))
+                };
+                if step.needs().any(lost) {
                     self.row(
                         i,
                         Fate::Skipped,

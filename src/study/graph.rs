@@ -195,7 +195,10 @@ fn step(
             Call::Command(command.mark.clone(), words)
         }
         (None, None) => {
-            return Err(Error::study(&name.mark, format!("stage {} has neither `run` nor `command`", **name)));
+            return Err(Error::study(
+                &name.mark,
+                format!("stage {} has neither `run` nor `command`", **name),
+            ));
         }
         (Some(_), Some(command)) => {
             return Err(Error::study(
@@ -205,19 +208,18 @@ fn step(
         }
     };
     let mut names: HashMap<&str, &'static str> = HashMap::new();
-    let outputs = stage.outputs.0.iter().map(|(name, _)| (name, "output"));
-    let inputs = stage.inputs.iter().map(|(name, _)| (name, "input"));
-    let params = stage.params.iter().map(|(name, _)| (name, "parameter"));
-    let tuning = stage.tuning.iter().map(|(name, _)| (name, "tuning value"));
-    for (key, role) in inputs.chain(params).chain(tuning).chain(outputs) {
-        check_name(key, role)?;
+    let outputs = stage.outputs.0.iter().map(|(name, _)| (name, "an output"));
+    let inputs = stage.inputs.iter().map(|(name, _)| (name, "an input"));
+    let params = stage.params.iter().map(|(name, _)| (name, "a parameter"));
+    let tuning = stage.tuning.iter().map(|(name, _)| (name, "a tuning value"));
+    for (key, role) in inputs.chain(outputs).chain(params).chain(tuning) {
+        check_name(key, &format!("the name of {role},"))?;
+        // The flags of a stage program share one space of names; the places of a command say which they mean.
+        if stage.command.is_some() && !matches!(role, "a parameter" | "a tuning value") {
+            continue;
+        }
         if let Some(other) = names.insert(key, role) {
-            return Err(Error::study(
-                &key.mark,
-                format!("`{}` is already the name of an {other}", **key)
-                    .replace("an p", "a p")
-                    .replace("an t", "a t"),
-            ));
+            return Err(Error::study(&key.mark, format!("`{}` is already the name of {other}", **key)));
         }
     }
     let mut files = HashSet::new();
