@@ -3,10 +3,9 @@
 //! `cargo run --release -p evaluate --example digits-inception -- --images data/digits --weights data/digits/inception.safetensors`
 
 use anyhow::{Context as _, Result, ensure};
-use evaluate::pictures::crop::adm_crop;
-use evaluate::pictures::parquet::Dataset;
+use evaluate::pictures::Pictures;
 use models::inception::Inception;
-use models::inception::resize::{Pictures, Resize, prepare};
+use models::inception::resize::{Pictures as Raw, Resize, prepare};
 use models::inception::trainable::Trainable;
 use models::random::{Stream, normal};
 use models::{Weights, weights};
@@ -91,16 +90,18 @@ fn train(args: &Args, context: &Context) -> Result<()> {
 fn read(args: &Args) -> Result<(Split, Split)> {
     let side = args.image_size as usize;
     let mut parts = [(Vec::new(), Vec::new()), (Vec::new(), Vec::new())];
-    let mut row = 0;
-    Dataset::open(&args.images)?.for_each(&mut |_, picture, label| {
-        let (bytes, labels) = &mut parts[usize::from(row % HELD_OUT == 0)];
-        bytes.extend(adm_crop(picture, side).bytes);
-        labels.push(label.with_context(|| format!("picture {row} has no label"))?);
-        row += 1;
+    Pictures::open(&args.images)?.batches(Some(side), 256, &mut |batch| {
+        let found =
+            batch.labels.with_context(|| format!("{} has pictures without label", args.images.display()))?;
+        for (i, (picture, label)) in batch.bytes.chunks_exact(side * side * 3).zip(found).enumerate() {
+            let (bytes, labels) = &mut parts[usize::from((batch.first + i) % HELD_OUT == 0)];
+            bytes.extend(picture);
+            labels.push(label);
+        }
         Ok(())
     })?;
     let [training, held_out] = parts.map(|(bytes, labels)| -> Result<Split> {
-        let pictures = Pictures { bytes: &bytes, size: [side, side] };
+        let pictures = Raw { bytes: &bytes, size: [side, side] };
         let pictures = prepare(&pictures, Resize::Adm, args.threads as usize)?.contiguous();
         Ok(Split { pictures, labels: Tensor::from_slice(&labels) })
     });

@@ -183,7 +183,13 @@ mod tests {
             let all = |batch: usize| -> Vec<usize> {
                 let mut indices = Vec::new();
                 for first in (0..count).step_by(batch) {
-                    let part = Batch { first, count: batch.min(count - first), bytes: vec![], size: [1, 1] };
+                    let part = Batch {
+                        first,
+                        count: batch.min(count - first),
+                        bytes: vec![],
+                        size: [1, 1],
+                        labels: None,
+                    };
                     indices.extend(chosen(&part, kept, count).iter().map(|&i| first + i as usize));
                 }
                 indices

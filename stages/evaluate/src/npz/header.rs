@@ -51,12 +51,12 @@ impl Header {
         let (size_bytes, length) = match start[6] {
             1 => {
                 let mut size = [0; 2];
-                input.read_exact(&mut size)?;
+                input.read_exact(&mut size).context("ends in the middle of its header")?;
                 (2, usize::from(u16::from_le_bytes(size)))
             }
             2 | 3 => {
                 let mut size = [0; 4];
-                input.read_exact(&mut size)?;
+                input.read_exact(&mut size).context("ends in the middle of its header")?;
                 (4, u32::from_le_bytes(size) as usize)
             }
             other => bail!("version {other} of .npy is not known"),

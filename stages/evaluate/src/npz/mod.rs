@@ -6,7 +6,7 @@ mod write;
 pub use header::{Header, Type};
 pub use write::Writer;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use stage::{BadInputExt, bad_input};
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -72,7 +72,7 @@ impl Npz {
         if size > packed.saturating_mul(GREATEST_RATIO).saturating_add(1 << 16) {
             bad_input!("{place}: claims {size} bytes from {packed}, which no compression gives")
         }
-        Ok(Array { header, values: Box::new(member.take(expected)), place })
+        Ok(Array { header, values: Box::new(member), place })
     }
 
     /// A whole array of numbers as f64, whatever its byte order and memory order.
@@ -122,12 +122,22 @@ impl Array<'_> {
         Ok(bytes)
     }
 
+    /// Checks that the values have ended, and with them the archive's checksum.
+    ///
+    /// # Errors
+    /// Bad input when they have not, or it is wrong.
+    pub fn finish(mut self) -> Result<()> {
+        let rest = self.values.read(&mut [0]).bad_input(|| &self.place)?;
+        if rest != 0 {
+            bad_input!("{}: more bytes than announced", self.place)
+        }
+        Ok(())
+    }
+
     fn read_all(mut self) -> Result<Vec<u8>> {
         let count = usize::try_from(self.header.bytes()?)?;
         let bytes = self.read(count)?;
-        // Past the last byte the archive's checksum is compared.
-        let rest = self.values.read(&mut [0]).bad_input(|| &self.place)?;
-        ensure!(rest == 0, "{}: more bytes than announced", self.place);
+        self.finish()?;
         Ok(bytes)
     }
 }
@@ -160,6 +170,21 @@ pub fn pictures(npz: &mut Npz) -> Result<(Array<'_>, [usize; 3])> {
 /// As [`pictures`].
 pub fn picture_shape(npz: &mut Npz) -> Result<[usize; 3]> {
     Ok(pictures(npz)?.1)
+}
+
+/// The labels `arr_1`, where there are any.
+///
+/// # Errors
+/// Bad input when they are no whole numbers, or not one for each picture.
+pub fn labels(npz: &mut Npz, count: usize) -> Result<Option<Vec<i64>>> {
+    if !npz.has("arr_1") {
+        return Ok(None);
+    }
+    let labels = npz.numbers("arr_1")?;
+    if labels.size() != [count as i64] {
+        bad_input!("{}: arr_1.npy: of shape {:?}, for {count} pictures", npz.path.display(), labels.size())
+    }
+    Ok(Some(Vec::<i64>::try_from(labels.f_to_kind(Kind::Int64)?)?))
 }
 
 /// The mean and covariance called `mu…` and `sigma…`.

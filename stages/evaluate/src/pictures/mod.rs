@@ -1,12 +1,12 @@
 //! Where pictures come from: an archive, a folder of files, a dataset; all streamed.
 
-pub mod crop;
-pub mod parquet;
+pub mod dataset;
 
 use crate::npz::{self, Npz};
 use anyhow::Result;
-use crop::{Rgb, adm_crop};
-use parquet::Dataset;
+use dataset::Dataset;
+use rayon::prelude::*;
+use shards::pictures::{Rgb, center_crop, decode};
 use stage::{BadInputExt, bad_input};
 use std::path::{Path, PathBuf};
 
@@ -33,6 +33,8 @@ pub struct Batch {
     pub bytes: Vec<u8>,
     /// Height and width.
     pub size: [usize; 2],
+    /// Their classes, where all have one.
+    pub labels: Option<Vec<i64>>,
 }
 
 impl Pictures {
@@ -54,7 +56,7 @@ impl Pictures {
             return Self { source: Source::Files(files), path: path.into(), count }.checked();
         }
         let dataset = Dataset::open(path)?;
-        let count = dataset.len();
+        let count = dataset.count();
         Self { source: Source::Dataset(dataset), path: path.into(), count }.checked()
     }
 
@@ -80,10 +82,12 @@ impl Pictures {
     /// # Errors
     /// Bad input when it cannot be decoded.
     pub fn first_size(&self) -> Result<[usize; 2]> {
-        match &self.source {
-            Source::Archive { size } => Ok(*size),
-            Source::Files(files) => read_file(&files[0]).map(|p| [p.height, p.width]),
-            Source::Dataset(dataset) => dataset.first_size(),
+        if let Source::Archive { size } = &self.source {
+            return Ok(*size);
+        }
+        match self.encoded().next() {
+            Some(first) => first?.decoded(None).map(|p| [p.height, p.width]),
+            None => bad_input!("{}: no pictures", self.path.display()),
         }
     }
 
@@ -98,84 +102,89 @@ impl Pictures {
         batch: usize,
         give: &mut dyn FnMut(Batch) -> Result<()>,
     ) -> Result<()> {
+        match self.source {
+            Source::Archive { size } => self.archived(size, batch, give),
+            Source::Files(_) | Source::Dataset(_) => self.decoded(side, batch, give),
+        }
+    }
+
+    fn archived(
+        &self,
+        size: [usize; 2],
+        batch: usize,
+        give: &mut dyn FnMut(Batch) -> Result<()>,
+    ) -> Result<()> {
+        let mut npz = Npz::open(&self.path)?;
+        let labels = npz::labels(&mut npz, self.count)?;
+        let (mut array, _) = npz::pictures(&mut npz)?;
+        for first in (0..self.count).step_by(batch) {
+            let count = batch.min(self.count - first);
+            let bytes = array.read(count * size[0] * size[1] * 3)?;
+            let labels = labels.as_ref().map(|l| l[first..first + count].to_vec());
+            give(Batch { first, count, bytes, size, labels })?;
+        }
+        array.finish()
+    }
+
+    /// Decodes a batch on all cores at a time.
+    fn decoded(
+        &self,
+        side: Option<usize>,
+        batch: usize,
+        give: &mut dyn FnMut(Batch) -> Result<()>,
+    ) -> Result<()> {
+        let mut encoded = self.encoded().peekable();
+        let mut first = 0;
+        let mut size_of_all = None;
+        while encoded.peek().is_some() {
+            let some: Vec<Encoded> = encoded.by_ref().take(batch).collect::<Result<_>>()?;
+            let pictures: Vec<Rgb> = some.par_iter().map(|e| e.decoded(side)).collect::<Result<_>>()?;
+            let size = *size_of_all.get_or_insert([pictures[0].height, pictures[0].width]);
+            if let Some((odd, e)) = pictures.iter().zip(&some).find(|(p, _)| [p.height, p.width] != size) {
+                bad_input!(
+                    "{}: {} × {} pixels, those before it {} × {}; --image-size crops the reference to one size",
+                    e.place,
+                    odd.width,
+                    odd.height,
+                    size[1],
+                    size[0]
+                )
+            }
+            let count = pictures.len();
+            let bytes = pictures.into_iter().flat_map(|p| p.pixels).collect();
+            let labels = some.iter().map(|e| e.label).collect();
+            give(Batch { first, count, bytes, size, labels })?;
+            first += count;
+        }
+        Ok(())
+    }
+
+    fn encoded(&self) -> Box<dyn Iterator<Item = Result<Encoded>> + '_> {
         match &self.source {
-            Source::Archive { size } => {
-                let mut npz = Npz::open(&self.path)?;
-                let (mut array, _) = npz::pictures(&mut npz)?;
-                for first in (0..self.count).step_by(batch) {
-                    let count = batch.min(self.count - first);
-                    let bytes = array.read(count * size[0] * size[1] * 3)?;
-                    give(Batch { first, count, bytes, size: *size })?;
-                }
-                Ok(())
-            }
-            Source::Files(files) => {
-                let mut collected = Collector { batch, first: 0, open: None, give };
-                for path in files {
-                    collected.add(&path.display().to_string(), cropped(read_file(path)?, side))?;
-                }
-                collected.finish()
-            }
-            Source::Dataset(dataset) => {
-                let mut collected = Collector { batch, first: 0, open: None, give };
-                dataset.for_each(&mut |place, picture, _| collected.add(place, cropped(picture, side)))?;
-                collected.finish()
-            }
+            Source::Archive { .. } => Box::new(std::iter::empty()),
+            Source::Files(files) => Box::new(files.iter().map(|path| {
+                let place = path.display().to_string();
+                let bytes = std::fs::read(path).bad_input(|| format!("reading {place}"))?;
+                Ok(Encoded { place, bytes, label: None })
+            })),
+            Source::Dataset(dataset) => Box::new(dataset.iter().map(|picture| {
+                let (place, picture) = picture?;
+                Ok(Encoded { place, bytes: picture.bytes, label: picture.label })
+            })),
         }
     }
 }
 
-fn cropped(picture: Rgb, side: Option<usize>) -> Rgb {
-    match side {
-        Some(side) => adm_crop(picture, side),
-        None => picture,
-    }
+struct Encoded {
+    place: String,
+    bytes: Vec<u8>,
+    label: Option<i64>,
 }
 
-/// Puts single pictures together.
-struct Collector<'a> {
-    batch: usize,
-    first: usize,
-    open: Option<Batch>,
-    give: &'a mut dyn FnMut(Batch) -> Result<()>,
-}
-
-impl Collector<'_> {
-    fn add(&mut self, place: &str, picture: Rgb) -> Result<()> {
-        let size = [picture.height, picture.width];
-        let first = self.first;
-        let open = self.open.get_or_insert_with(|| Batch { first, count: 0, bytes: Vec::new(), size });
-        if open.size != size {
-            let [h, w] = open.size;
-            bad_input!(
-                "{place}: {} × {} pixels, those before it {w} × {h}; --image-size crops all to one size",
-                size[1],
-                size[0]
-            )
-        }
-        open.bytes.extend(picture.bytes);
-        open.count += 1;
-        if open.count == self.batch {
-            return self.flush();
-        }
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        let Some(full) = self.open.take() else { return Ok(()) };
-        let size = full.size;
-        self.first += full.count;
-        (self.give)(full)?;
-        // The size of all is the size of the first.
-        self.open = Some(Batch { first: self.first, count: 0, bytes: Vec::new(), size });
-        Ok(())
-    }
-
-    fn finish(mut self) -> Result<()> {
-        match self.open.take() {
-            Some(rest) if rest.count > 0 => (self.give)(rest),
-            _ => Ok(()),
-        }
+impl Encoded {
+    fn decoded(&self, side: Option<usize>) -> Result<Rgb> {
+        let picture = decode(&self.bytes).bad_input(|| format!("decoding {}", self.place))?;
+        Ok(side.map_or_else(|| picture.clone(), |side| center_crop(&picture, side)))
     }
 }
 
@@ -197,16 +206,4 @@ fn files_of(folder: &Path) -> Result<Vec<PathBuf>> {
     }
     files.sort();
     Ok(files)
-}
-
-fn read_file(path: &Path) -> Result<Rgb> {
-    let context = || format!("reading {}", path.display());
-    decode(&std::fs::read(path).bad_input(context)?).bad_input(context)
-}
-
-/// Decodes PNG, JPEG or WebP to RGB; alpha is dropped.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Rgb> {
-    let picture = image::load_from_memory(bytes)?.to_rgb8();
-    let (width, height) = (picture.width() as usize, picture.height() as usize);
-    Ok(Rgb { bytes: picture.into_raw(), height, width })
 }

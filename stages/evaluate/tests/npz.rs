@@ -1,0 +1,167 @@
+//! Archives by NumPy, good and bad.
+
+#[path = "../../../crates/models/tests/recipe/mod.rs"]
+mod recipe;
+
+use evaluate::npz::{Npz, Writer, picture_shape, statistics};
+use recipe::{golden, json};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use tch::{Kind, Tensor};
+use zip::write::SimpleFileOptions;
+
+#[test]
+fn every_array_of_the_golden_archives_is_read() {
+    for (file, arrays) in json("npz.json").as_object().unwrap() {
+        let mut npz = Npz::open(&golden(file)).unwrap();
+        for (name, wanted) in arrays.as_object().unwrap() {
+            let values = npz.numbers(name).unwrap();
+            let shape: Vec<i64> =
+                wanted["shape"].as_array().unwrap().iter().map(|n| n.as_i64().unwrap()).collect();
+            assert_eq!(values.size(), shape, "{file} {name}");
+            let sum = values.sum(Kind::Double).double_value(&[]);
+            let recorded = wanted["sum"].as_f64().unwrap();
+            assert!(
+                (sum - recorded).abs() <= 1e-9 * recorded.abs().max(1.0),
+                "{file} {name}: {sum}, {recorded}"
+            );
+            let flat = Vec::<f64>::try_from(values.flatten(0, -1)).unwrap();
+            let first: Vec<f64> =
+                wanted["first"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
+            assert_eq!(flat[..first.len()], first, "{file} {name}");
+        }
+    }
+}
+
+#[test]
+fn fortran_order_means_the_same_matrix() {
+    let mut odd = Npz::open(&golden("npz_odd.npz")).unwrap();
+    let mut plain = Npz::open(&golden("npz_ref_stored.npz")).unwrap();
+    let (a, b) = (odd.numbers("fortran_f8").unwrap(), plain.numbers("sigma").unwrap());
+    assert_eq!(a, b);
+    let (a, b) = (odd.numbers("bigendian_f4").unwrap(), odd.numbers("v3").unwrap());
+    assert_eq!(a, b);
+}
+
+#[test]
+fn statistics_of_either_compression() {
+    for file in ["npz_ref_stored.npz", "npz_ref_deflate.npz"] {
+        let mut npz = Npz::open(&golden(file)).unwrap();
+        let (pool, spatial) = (statistics(&mut npz, "").unwrap(), statistics(&mut npz, "_s").unwrap());
+        assert_eq!(pool.covariance.size(), [pool.width(); 2]);
+        assert_ne!(pool.width(), spatial.width());
+    }
+}
+
+fn npy(descr: &str, fortran: &str, shape: &str, values: &[u8]) -> Vec<u8> {
+    let dictionary = format!("{{'descr': {descr}, 'fortran_order': {fortran}, 'shape': {shape}, }}\n");
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend((dictionary.len() as u16).to_le_bytes());
+    bytes.extend(dictionary.as_bytes());
+    bytes.extend(values);
+    bytes
+}
+
+fn archive(folder: &Path, array: &[u8]) -> PathBuf {
+    let path = folder.join("x.npz");
+    let mut zip = zip::ZipWriter::new(std::fs::File::create(&path).unwrap());
+    zip.start_file("arr_0.npy", SimpleFileOptions::default()).unwrap();
+    zip.write_all(array).unwrap();
+    zip.finish().unwrap();
+    path
+}
+
+#[test]
+fn what_is_no_array_of_pictures_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let pixels = [0u8; 48];
+    let cases: [(&str, Vec<u8>); 9] = [
+        ("float32", npy("'<f4'", "False", "(1, 2, 2, 3)", &pixels)),
+        ("Fortran order", npy("'|u1'", "True", "(1, 4, 4, 3)", &pixels)),
+        ("[N, H, W, 3]", npy("'|u1'", "False", "(3, 4, 4)", &pixels)),
+        ("truncated", npy("'|u1'", "False", "(2, 4, 4, 3)", &pixels)),
+        ("truncated", npy("'|u1'", "False", "(1, 2, 4, 3)", &pixels)),
+        ("impossible", npy("'|u1'", "False", "(4294967296, 4294967296, 4294967296, 3)", &pixels)),
+        ("records", npy("[('a', '<f4')]", "False", "(12,)", &pixels)),
+        ("not a .npy", b"not an array at all".to_vec()),
+        ("header", b"\x93NUMPY\x01\x00\xff".to_vec()),
+    ];
+    for (what, bytes) in cases {
+        let path = archive(folder.path(), &bytes);
+        let error = Npz::open(&path).and_then(|mut npz| picture_shape(&mut npz)).unwrap_err();
+        let text = format!("{error:#}");
+        assert_eq!(stage::exit_code(&error), 2, "{text}");
+        let wanted = if what == "float32" { "<f4" } else { what };
+        assert!(text.contains("arr_0") && text.contains(wanted) && !text.contains('\n'), "{what}: {text}");
+    }
+}
+
+#[test]
+fn a_cut_archive_is_refused_wherever_it_is_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = std::fs::read(golden("npz_ref_deflate.npz")).unwrap();
+    for length in (0..whole.len()).step_by(whole.len() / 40) {
+        let path = folder.path().join("cut.npz");
+        std::fs::write(&path, &whole[..length]).unwrap();
+        let error = Npz::open(&path).err().expect("a cut archive was opened");
+        assert_eq!(stage::exit_code(&error), 2);
+        assert!(format!("{error:#}").contains("cut.npz"));
+    }
+}
+
+#[test]
+fn a_wrong_byte_is_found_by_the_checksum() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bytes = std::fs::read(golden("npz_ref_stored.npz")).unwrap();
+    let values = bytes.windows(6).position(|w| w == b"\x93NUMPY").unwrap() + 200;
+    bytes[values] ^= 1;
+    let path = folder.path().join("flipped.npz");
+    std::fs::write(&path, &bytes).unwrap();
+    let error = Npz::open(&path).and_then(|mut npz| npz.numbers("arr_0")).unwrap_err();
+    assert_eq!(stage::exit_code(&error), 2);
+}
+
+#[test]
+fn mutated_archives_neither_panic_nor_take_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mutated.npz");
+    for file in ["npz_odd.npz", "npz_ref_deflate.npz"] {
+        let whole = std::fs::read(golden(file)).unwrap();
+        let stream = recipe::Stream::new(1, file);
+        for round in 0..400 {
+            let mut bytes = whole.clone();
+            for k in 0..1 + round % 4 {
+                let at = stream.raw(round * 8 + k) as usize % bytes.len();
+                bytes[at] = stream.u8(round * 8 + k + 4);
+            }
+            std::fs::write(&path, &bytes).unwrap();
+            let Ok(mut npz) = Npz::open(&path) else { continue };
+            for name in ["arr_0", "mu", "sigma", "fortran_f8", "v3", "scalar_i8", "empty_f4"] {
+                let _ = npz.numbers(name);
+                let _ = statistics(&mut npz, "_s");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_written_is_read_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.npz");
+    let matrix = Tensor::arange(6, (Kind::Double, tch::Device::Cpu)).reshape([2, 3]) / 7.0;
+    let row = Tensor::from_slice(&[1.5f32, -2.0]);
+    let mut writer = Writer::create(&path).unwrap();
+    writer.start("arr_0", "|u1", &[1, 1, 2, 3]).unwrap();
+    writer.values(&[1, 2, 3]).unwrap();
+    writer.values(&[4, 5, 6]).unwrap();
+    writer.tensor("sigma", &matrix).unwrap();
+    writer.tensor("mu", &row).unwrap();
+    writer.note("note.json", b"{}").unwrap();
+    writer.finish().unwrap();
+    let mut npz = Npz::open(&path).unwrap();
+    assert_eq!(picture_shape(&mut npz).unwrap(), [1, 1, 2]);
+    assert_eq!(npz.numbers("sigma").unwrap(), matrix);
+    assert_eq!(npz.numbers("mu").unwrap(), row.to_kind(Kind::Double));
+    assert_eq!(npz.note("note.json").unwrap().unwrap(), b"{}");
+    assert!(npz.note("absent.json").unwrap().is_none());
+}
