@@ -210,7 +210,11 @@ fn precision_and_recall_in_both_arithmetics() {
             }
             let ours = ours.unwrap();
             let adm = |key: &str| case[key][i].as_f64().unwrap();
-            assert_eq!((ours.precision, ours.recall), (adm("precision"), adm("recall")), "{name}, k {k}, ADM");
+            assert_eq!(
+                (ours.precision, ours.recall),
+                (adm("precision"), adm("recall")),
+                "{name}, k {k}, ADM"
+            );
             let exact = &case["exact_f64"];
             if i == 0 {
                 let ours = precision_recall(&x, &y, k, Distances::Exact, blocks).unwrap();
@@ -232,7 +236,8 @@ fn big_features_are_the_recorded_ones() {
         let ours = rows.to_kind(Kind::Double).sum(Kind::Double).double_value(&[]);
         let theirs = big[sum].as_f64().unwrap();
         assert!((ours - theirs).abs() <= 1e-10 * theirs, "{which}");
-        let (name, start) = if which == "ref" { ("big/ref_first2", 0) } else { ("big/smp_last2", size("n") as i64 - 2) };
+        let (name, start) =
+            if which == "ref" { ("big/ref_first2", 0) } else { ("big/smp_last2", size("n") as i64 - 2) };
         recipe::near(name, &rows.narrow(0, start, 2), &get(&recorded, name), 0.0);
     }
 }

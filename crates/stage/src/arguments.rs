@@ -6,6 +6,7 @@ use anyhow::Result;
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io::Write;
 use std::ops::{RangeFrom, RangeInclusive};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -269,12 +270,12 @@ macro_rules! arguments {
                         required: default.is_none() && <$ty as $crate::Value>::REQUIRED,
                         default,
                         unit,
-                        help: [$($help),*].map(str::trim).join(" "),
+                        help: $crate::paragraphs(&[$($help),*]),
                     }
                 }),*];
                 $crate::Spec {
                     name: $program.to_string(),
-                    about: [$($about),*].map(str::trim).join("\n").trim().to_string(),
+                    about: $crate::paragraphs(&[$($about),*]),
                     arguments,
                 }
             }
@@ -287,6 +288,14 @@ macro_rules! arguments {
     (@role param) => { $crate::Role::Param };
     (@role tuning) => { $crate::Role::Tuning };
     (@role output) => { $crate::Role::Output };
+}
+
+/// The lines of a doc comment as text: lines of one paragraph joined, paragraphs apart.
+#[doc(hidden)]
+pub fn paragraphs(lines: &[&str]) -> String {
+    let lines: Vec<&str> = lines.iter().map(|line| line.trim()).collect();
+    let paragraphs = lines.split(|line| line.is_empty()).filter(|p| !p.is_empty()).map(|p| p.join(" "));
+    paragraphs.collect::<Vec<_>>().join("\n\n")
 }
 
 /// The values given on a command line, and the defaults of the others.
@@ -342,7 +351,8 @@ impl Values {
             }
         };
         if matches.get_flag("describe") {
-            println!("{}", serde_json::to_string_pretty(spec).unwrap_or_default());
+            // A reader that closes the pipe early has seen enough.
+            let _ = writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(spec).unwrap_or_default());
             return Ok(None);
         }
         let given = spec.arguments.iter().filter_map(|arg| {
@@ -495,7 +505,7 @@ mod tests {
         assert_eq!((size.role, size.unit.as_deref(), size.required), (Role::Param, Some("pixels"), false));
         assert!(spec.argument("images").unwrap().required);
         assert!(!spec.argument("limit").unwrap().required);
-        assert_eq!(spec.about, "Encode\nthings.");
+        assert_eq!(spec.about, "Encode things.");
         command(&spec).debug_assert();
     }
 }

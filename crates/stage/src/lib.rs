@@ -37,4 +37,6 @@ pub use program::main;
 pub use spec::{Arg, Kind, Role, Spec, nearest};
 
 #[doc(hidden)]
+pub use arguments::paragraphs;
+#[doc(hidden)]
 pub use serde_json;
