@@ -66,7 +66,7 @@ const PRESETS: [Preset; 6] = [
     Preset { size: "b",      width:  768, blocks: 12, heads: 12 },
     Preset { size: "l",      width: 1024, blocks: 24, heads: 16 },
     Preset { size: "xl",     width: 1152, blocks: 28, heads: 16 },
-    Preset { size: "digits", width:  128, blocks:  6, heads:  4 },
+    Preset { size: "digits", width:   96, blocks:  4, heads:  4 },
     Preset { size: "tiny",   width:   32, blocks:  2, heads:  2 },
 ];
 
