@@ -1,0 +1,223 @@
+//! The program itself: it trains, stops, is killed, goes on to the same bytes, and refuses what does not fit.
+
+use half::f16;
+use models::random::Stream;
+use serde_json::Value as Json;
+use shards::{About, Rows, ShardWriter, write_manifest};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// A folder with latents of two classes and a place for outputs.
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let about = About {
+            shape: [4, 8, 8],
+            dtype: "float16".into(),
+            scale: 0.18215,
+            vae: String::new(),
+            classes: 2,
+            image_size: 64,
+            flipped: false,
+        };
+        let latents = folder.path().join("latents");
+        fs::create_dir(&latents).unwrap();
+        let mut writer = ShardWriter::create(&latents.join("00000.parquet"), &about).unwrap();
+        let (rows, numel) = (32, about.numel());
+        let mut values = vec![0f32; rows * numel];
+        Stream::new(0, "latents", 0).fill_normal(&mut values);
+        writer
+            .write(Rows {
+                mean: values.iter().map(|v| f16::from_f32(v * 5.0)).collect(),
+                std: vec![f16::from_f32(0.1); rows * numel],
+                label: (0..rows as i64).map(|i| i % 2).collect(),
+                source: (0..rows).map(|i| i.to_string()).collect(),
+                ..Rows::default()
+            })
+            .unwrap();
+        let shard = writer.finish().unwrap();
+        write_manifest(&latents, &about, vec![shard]).unwrap();
+        Self { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A training whose outputs and state begin with `name`; later flags win nothing, each is given once.
+    fn command(&self, name: &str, iterations: usize, flags: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_train"));
+        command
+            .args(["--model", "switch-dit-tiny/2", "--batch-size", "8", "--device", "cpu", "--threads", "1"])
+            .args(["--iterations", &iterations.to_string(), "--log-every", "3"])
+            .arg("--latents")
+            .arg(self.path("latents"))
+            .arg("--checkpoints")
+            .arg(self.path(&format!("{name}.checkpoints")))
+            .arg("--log")
+            .arg(self.path(&format!("{name}.jsonl")))
+            .args(flags.split_whitespace())
+            .env("PIPELINE_STATE", self.path(&format!("{name}.state")))
+            .env_remove("PIPELINE_EVENTS");
+        command
+    }
+
+    fn run(&self, name: &str, iterations: usize, flags: &str) -> Output {
+        self.command(name, iterations, flags).output().unwrap()
+    }
+
+    fn train(&self, name: &str, iterations: usize, flags: &str) {
+        let output = self.run(name, iterations, flags);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn checkpoint(&self, name: &str, step: usize) -> Vec<u8> {
+        fs::read(self.path(&format!("{name}.checkpoints/step-{step:08}.safetensors"))).unwrap()
+    }
+
+    /// The log without its speeds.
+    fn log(&self, name: &str) -> Vec<Json> {
+        let text = fs::read_to_string(self.path(&format!("{name}.jsonl"))).unwrap();
+        let lines = text.lines().map(|l| serde_json::from_str::<Json>(l).unwrap());
+        lines
+            .map(|mut line| {
+                line.as_object_mut().unwrap().remove("images_per_second").unwrap();
+                line
+            })
+            .collect()
+    }
+
+    /// Starts a training and lets it run until `file` is there.
+    fn start(&self, name: &str, iterations: usize, flags: &str, file: &Path) -> std::process::Child {
+        let child = self.command(name, iterations, flags).stderr(Stdio::null()).spawn().unwrap();
+        let begin = Instant::now();
+        while !file.exists() {
+            assert!(begin.elapsed() < Duration::from_secs(120), "no {}", file.display());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        child
+    }
+}
+
+/// Refused: exit code 2, one line that holds `text`.
+fn refused(output: &Output, text: &str) {
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    let last = error.lines().last().unwrap_or_default();
+    assert!(last.starts_with("error: ") && last.contains(text), "{error}");
+}
+
+#[test]
+fn it_learns_and_logs() {
+    let place = Place::new();
+    place.train("a", 60, "--learning-rate 0.003 --checkpoint-every 25 --ema-decay 0.9,0.99");
+    let log = place.log("a");
+    let steps: Vec<u64> = log.iter().map(|l| l["step"].as_u64().unwrap()).collect();
+    assert_eq!(steps, (1..=20).map(|i| i * 3).collect::<Vec<_>>());
+    let mean =
+        |lines: &[Json]| lines.iter().map(|l| l["mse"].as_f64().unwrap()).sum::<f64>() / lines.len() as f64;
+    let (first, last) = (mean(&log[..3]), mean(&log[17..]));
+    assert!(last < 0.9 * first, "mse {first} to {last}");
+    assert!(log[0]["prior"].as_f64().unwrap() > 0.0);
+    for step in [25, 50, 60] {
+        place.checkpoint("a", step);
+    }
+    let mut checkpoint = models::checkpoint::Checkpoint::read(&place.path("a.checkpoints")).unwrap();
+    assert_eq!((checkpoint.about.step, checkpoint.about.network.classes), (60, 2));
+    for decay in [None, Some(0.9), Some(0.99)] {
+        checkpoint.network(decay, tch::Device::Cpu).unwrap();
+    }
+    assert!(checkpoint.network(Some(0.5), tch::Device::Cpu).is_err());
+}
+
+#[test]
+fn killed_stopped_or_lengthened_it_ends_with_the_same_bytes() {
+    let place = Place::new();
+    let flags = "--checkpoint-every 10";
+    place.train("whole", 200, flags);
+
+    let mut child = place.start("killed", 200, flags, &place.path("killed.state/step-00000010.safetensors"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!place.path("killed.checkpoints").exists());
+    place.train("killed", 200, flags);
+
+    let mut child =
+        place.start("stopped", 200, flags, &place.path("stopped.state/step-00000010.safetensors"));
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    let status = child.wait().unwrap();
+    // Where it was already at its end, it was done.
+    assert!(status.code() == Some(75) || status.success(), "{status}");
+    place.train("stopped", 200, flags);
+
+    place.train("longer", 104, flags);
+    place.train("longer", 200, flags);
+
+    let checkpoints = format!("--resume {} {flags}", place.path("whole.checkpoints").display());
+    fs::create_dir(place.path("part")).unwrap();
+    let name = "step-00000150.safetensors";
+    fs::copy(place.path("whole.checkpoints").join(name), place.path("part").join(name)).unwrap();
+    place.train("resumed", 200, &checkpoints.replace("whole.checkpoints", "part"));
+
+    for name in ["killed", "stopped", "longer", "resumed"] {
+        assert!(place.checkpoint("whole", 200) == place.checkpoint(name, 200), "{name}: other weights");
+    }
+    // A run that was to end at 104 logs its last steps by themselves; the others agree line by line.
+    for name in ["killed", "stopped"] {
+        assert_eq!(place.log(name), place.log("whole"), "{name}");
+    }
+    assert_eq!(place.log("resumed").len(), 17);
+}
+
+#[test]
+fn retention_keeps_the_newest() {
+    let place = Place::new();
+    place.train("a", 12, "--checkpoint-every 2 --keep 2");
+    let mut names: Vec<String> = fs::read_dir(place.path("a.checkpoints"))
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["step-00000010.safetensors", "step-00000012.safetensors"]);
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let place = Place::new();
+    place.train("a", 4, "--checkpoint-every 2");
+    refused(&place.run("a", 8, "--checkpoint-every 2 --seed 1"), "seed is 1 here and 0 there");
+
+    let last = place.path("a.state/step-00000004.safetensors");
+    let bytes = fs::read(&last).unwrap();
+    fs::remove_file(&last).unwrap();
+    fs::write(&last, &bytes[..bytes.len() / 2]).unwrap();
+    refused(&place.run("a", 8, "--checkpoint-every 2"), "step-00000004.safetensors");
+
+    refused(&place.run("b", 4, "--experts 2 --top-k 3"), "top-k 3 is outside 1 to 2");
+    refused(&place.run("c", 4, "--ema-decay 0.9,0.9"), "0.9 is there twice");
+    let mut command = place.command("d", 4, "");
+    let output = command.arg("--itertions").arg("4").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+
+    let shard = place.path("latents/00000.parquet");
+    let mut bytes = fs::read(&shard).unwrap();
+    bytes[1000] ^= 1;
+    fs::write(&shard, bytes).unwrap();
+    refused(&place.run("e", 4, ""), "00000.parquet");
+}
+
+#[test]
+fn a_loss_that_is_no_number_stops_it() {
+    let place = Place::new();
+    let output = place.run("a", 400, "--learning-rate 1e30 --checkpoint-every 1");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("step-0000") && error.contains("no finite number"), "{error}");
+}
