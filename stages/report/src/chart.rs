@@ -18,7 +18,7 @@ pub struct Panel<'a> {
 }
 
 const LEFT: f64 = 46.0;
-const RIGHT: f64 = 8.0;
+const RIGHT: f64 = 18.0;
 const TITLE: f64 = 20.0;
 const HEIGHT: f64 = 120.0;
 const GAP: f64 = 14.0;

@@ -38,8 +38,6 @@ pub struct Section {
 pub enum Block {
     /// A paragraph.
     Text(String),
-    /// A smaller heading.
-    Heading(String),
     /// A table.
     Table(Table),
     /// A picture with its caption.

@@ -59,7 +59,6 @@ fn section(out: &mut String, section: &Section) {
     for block in &section.blocks {
         match block {
             Block::Text(text) => put(out, format_args!("<p>{}</p>\n", inline(text))),
-            Block::Heading(text) => put(out, format_args!("<h3>{}</h3>\n", inline(text))),
             Block::Table(t) => table(out, t),
             Block::Figure(f) => put(
                 out,

@@ -4,6 +4,7 @@
 
 mod chart;
 mod document;
+mod gating;
 mod html;
 mod lineage;
 mod log;
@@ -13,12 +14,16 @@ mod raster;
 mod samples;
 mod scores;
 mod svg;
+mod tables;
 
 use anyhow::{Context as _, Result};
-use document::{Block, Document, Tile, grouped};
+use document::{Block, Document, Section, Tile, grouped};
+use models::analysis::Gating;
+use models::checkpoint::Checkpoint;
 use stage::{Context, Staged, bad_input};
 use std::fs;
 use std::path::{Path, PathBuf};
+use tch::Device;
 
 stage::arguments! {
     /// Write what a study found as Markdown and as one HTML file that needs nothing else.
@@ -31,6 +36,8 @@ stage::arguments! {
         input log: Option<PathBuf>;
         /// Folder of samples, or an `.npz` with `arr_0` and `arr_1`.
         input samples: Option<PathBuf>;
+        /// Checkpoints that train wrote: a folder, whose last step is taken, or one file.
+        input checkpoints: Option<PathBuf>;
         /// What came before, as the runner writes it for `pipeline.lineage`.
         input lineage: Option<PathBuf>;
         /// Title of the report.
@@ -39,8 +46,10 @@ stage::arguments! {
         param classes: usize = 10, in 1..=100, unit "rows";
         /// Samples of each class in the grid.
         param per_class: usize = 10, in 1..=50, unit "images";
-        /// Part of the training over which the smooth loss curves average.
+        /// Window of the smooth loss curves, a running median.
         param smoothing: f64 = 0.05, in 0.0..=1.0, unit "share of the log";
+        /// Timesteps whose paths through the experts are drawn.
+        param timesteps: Vec<f64> = vec![0.25, 0.5, 0.75, 1.0], in 0.0..=1.0, unit "share of all";
         /// Folder with `report.md`, `report.html` and `figures/`.
         output report: PathBuf;
     }
@@ -60,10 +69,12 @@ struct Work {
 pub fn report(args: &Args, context: &Context) -> Result<()> {
     let mut work = Work::default();
     work.document.title = args.title.clone();
-    let given = [&args.scores, &args.log, &args.samples, &args.lineage];
+    let given = [&args.scores, &args.log, &args.samples, &args.checkpoints, &args.lineage];
     let total = given.iter().filter(|p| p.is_some()).count();
     if total == 0 {
-        bad_input!("nothing to report: give at least one of --scores, --log, --samples, --lineage")
+        bad_input!(
+            "nothing to report: give at least one of --scores, --log, --samples, --checkpoints, --lineage"
+        )
     }
     let mut done = 0;
     let mut step = || {
@@ -89,15 +100,46 @@ pub fn report(args: &Args, context: &Context) -> Result<()> {
         work.document.sections.push(log::section(&log, args.smoothing));
         work.document.tiles.extend(steps_tile(&log));
     }
+    if let Some(path) = &args.checkpoints {
+        step()?;
+        checkpoint(path, args, &mut work)?;
+    }
     if let Some(path) = &args.lineage {
         step()?;
         let lineage = lineage::Lineage::read(path)?;
         work.document.sections.extend([lineage.settings(), lineage.provenance(), lineage.reproduce()]);
     }
-    work.document.lead = lead(&work.document);
+    work.document.lead = lead(args);
     write(&work, &args.report)?;
     context.progress(total, total, "sections");
     context.message(&format!("report in {}", args.report.join("report.html").display()));
+    Ok(())
+}
+
+/// The network's own section, and its gates' where it has some.
+fn checkpoint(path: &Path, args: &Args, work: &mut Work) -> Result<()> {
+    let mut checkpoint = Checkpoint::read(path)?;
+    let about = checkpoint.about.clone();
+    // The slowest average is the one that samples are drawn from by default.
+    let decay = about.ema_decays.iter().copied().reduce(f64::max);
+    let network = checkpoint.network(decay, Device::Cpu)?;
+    if let Some(gating) = Gating::of(&network) {
+        let (section, files) = gating::section(&gating, &args.timesteps)?;
+        work.document.sections.push(section);
+        work.files.extend(files);
+    }
+    let mut section = Section::new("Network");
+    let step = grouped(about.step as i64);
+    let caption = format!("The network, as its checkpoint of step {step} describes it.");
+    let mut table = lineage::table(&caption, &serde_json::to_value(&about.network)?);
+    table.row(["`schedule`".into(), about.schedule.to_string()]);
+    let values: i64 = network.parameters().iter().map(|p| p.tensor.numel() as i64).sum();
+    table.row(["parameters".into(), grouped(values)]);
+    if let Some(decay) = decay {
+        table.row(["weights shown".into(), format!("moving average, decay {decay}")]);
+    }
+    section.blocks.push(Block::Table(table));
+    work.document.sections.push(section);
     Ok(())
 }
 
@@ -106,12 +148,21 @@ fn steps_tile(log: &log::Log) -> Option<Tile> {
     Some(Tile { name: "Training".into(), value: grouped(last as i64), note: "steps".into() })
 }
 
-fn lead(document: &Document) -> String {
-    let names: Vec<String> = document.sections.iter().map(|s| s.title.to_lowercase()).collect();
+/// What the report rests on, in a sentence.
+fn lead(args: &Args) -> String {
+    let given = [
+        ("scores", args.scores.is_some()),
+        ("samples", args.samples.is_some()),
+        ("training log", args.log.is_some()),
+        ("checkpoint", args.checkpoints.is_some()),
+        ("lineage", args.lineage.is_some()),
+    ];
+    let names: Vec<&str> = given.iter().filter(|g| g.1).map(|g| g.0).collect();
     match names.as_slice() {
-        [one] => format!("What the study found: {one}."),
-        [most @ .., last] => format!("What the study found: {} and {last}.", most.join(", ")),
-        [] => String::new(),
+        [most @ .., last] if !most.is_empty() => {
+            format!("From the {} and {last} of one run.", most.join(", "))
+        }
+        names => format!("From the {} of one run.", names.concat()),
     }
 }
 

@@ -61,23 +61,18 @@ impl Log {
     }
 }
 
-/// Mean over a window centred on each point, cut at the ends.
+/// Median over a window centred on each point, cut at the ends: rare spikes leave no trace in it.
 pub fn smooth(points: &[(f64, f64)], window: usize) -> Vec<(f64, f64)> {
-    let half = window / 2;
-    let mut sums = vec![0.0];
-    for p in points {
-        sums.push(sums[sums.len() - 1] + p.1);
-    }
-    let mean = |i: usize| {
+    let median = |i: usize| {
         // As far to the left as to the right, so that the ends do not lag.
-        let reach = half.min(i).min(points.len() - 1 - i);
-        let (from, to) = (i - reach, i + reach + 1);
-        (sums[to] - sums[from]) / (to - from) as f64
+        let reach = (window / 2).min(i).min(points.len() - 1 - i);
+        let mut values: Vec<f64> = points[i - reach..=i + reach].iter().map(|p| p.1).collect();
+        *values.select_nth_unstable_by(reach, f64::total_cmp).1
     };
-    points.iter().enumerate().map(|(i, p)| (p.0, mean(i))).collect()
+    points.iter().enumerate().map(|(i, p)| (p.0, median(i))).collect()
 }
 
-/// The section on training; `share` of the logged steps is averaged for the smooth line.
+/// The section on training; `share` of the logged steps is the window of the smooth line.
 pub fn section(log: &Log, share: f64) -> Section {
     let mut section = Section::new("Training");
     let found: Vec<_> = CURVES.iter().filter_map(|c| Some((c, log.get(c.0)?))).collect();
@@ -97,7 +92,7 @@ pub fn section(log: &Log, share: f64) -> Section {
     let svg = panels(&drawn.collect::<Vec<_>>(), "training step");
     let pale = if window > 1 {
         format!(
-            "Pale: as logged, each value the mean since the line before. Strong: mean over {window} logged values, centred."
+            "Pale: as logged, each value the mean since the line before. Strong: median of {window} logged values, centred."
         )
     } else {
         "Each value as logged, the mean since the line before.".into()
@@ -175,11 +170,13 @@ mod tests {
     }
 
     #[test]
-    fn smoothing_keeps_ends_and_mean() {
+    fn smoothing_keeps_ends_and_drops_spikes() {
         let points: Vec<_> = (0..9).map(|i| (f64::from(i), f64::from(i))).collect();
         let line = smooth(&points, 5);
         for (a, b) in points.iter().zip(&line) {
             assert!((a.1 - b.1).abs() < 1e-12);
         }
+        let spike: Vec<_> = (0..9).map(|i| (f64::from(i), f64::from(i == 4))).collect();
+        assert!(smooth(&spike, 5).iter().all(|p| p.1 == 0.0));
     }
 }

@@ -23,7 +23,6 @@ pub fn render(document: &Document) -> String {
             out.push('\n');
             match block {
                 Block::Text(text) => line(&mut out, format_args!("{}", escape(text))),
-                Block::Heading(text) => line(&mut out, format_args!("### {}", escape(text))),
                 Block::Table(t) => table(&mut out, t),
                 Block::Figure(f) => {
                     let alt = escape(&f.alt);

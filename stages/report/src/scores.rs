@@ -88,34 +88,31 @@ const METRICS: [Metric; 10] = [
     },
 ];
 
-/// Other fields by the last part of their path, and what they mean.
-const FIELDS: [(&str, &str); 26] = [
-    ("images", "how many images"),
-    ("samples", "how many samples were scored"),
-    ("count", "how many images"),
-    ("reference", "what the samples are compared with"),
-    ("reference_images", "how many images the reference statistics rest on"),
-    ("weights", "weights of the feature network, by digest"),
-    ("inception", "weights of the feature network, by digest"),
-    ("weights_sha256", "sha256 of the feature network's weights"),
-    ("sha256", "sha256 of the file"),
-    ("digest", "digest of the file"),
-    ("resize", "how images reach the input size of the feature network"),
+/// Other fields by the end of their path, the first that fits, and what they mean.
+const FIELDS: [(&str, &str); 20] = [
+    ("samples.images", "samples that were scored"),
+    ("reference.images", "images behind the reference's means and covariances"),
+    ("reference.precision_recall_images", "reference images that precision and recall compare with"),
+    ("samples.size", "height and width of a sample, pixels"),
+    ("reference.size", "height and width of a reference image after cropping, pixels"),
+    (
+        "reference.inception",
+        "SHA-256 of the network's weights behind the reference; `none` where its file does not say",
+    ),
+    ("reference.resize", "how reference images reached the input size of the network"),
+    ("reference.sha256", "SHA-256 of the reference, where it is one file"),
+    ("inception.sha256", "SHA-256 of the feature network's weights"),
+    ("inception.width", "features of an image; 2048 in the full network"),
+    ("inception.classes", "classes of the feature network; 1008 in the full one"),
+    ("resize", "how samples reach the input size of the network"),
     ("distances", "arithmetic of the distances behind precision and recall"),
-    ("splits", "parts over which the inception score is averaged"),
-    ("inception_score_std", "standard deviation of the inception score over its parts"),
-    ("kid_std", "standard deviation of KID over its subsets"),
     ("neighbours", "nearest neighbours that span a neighbourhood"),
-    ("k", "nearest neighbours that span a neighbourhood"),
-    ("low", "lower end of the interval"),
-    ("high", "upper end of the interval"),
-    ("confidence", "probability that the interval covers"),
-    ("source", "where it comes from"),
-    ("kind", "what it is"),
-    ("width", "features of an image"),
-    ("features", "features of an image"),
+    ("split_size", "images of one split of the Inception score"),
     ("warnings", "what to know before quoting the numbers"),
-    ("version", "version of the format"),
+    ("images", "how many images"),
+    ("sha256", "SHA-256 of the file"),
+    ("source", "where it comes from"),
+    ("width", "features of an image"),
 ];
 
 /// Reads the JSON of scores.
@@ -162,11 +159,17 @@ pub fn section(scores: &Json) -> (Section, Vec<Tile>) {
     for (path, value) in flatten(scores) {
         let top = path.rsplit('.').next().unwrap_or(&path);
         let parent = path.split('.').rev().nth(1).unwrap_or("");
+        // A metric that could not be computed has no number: it is listed, with its meaning.
+        if value == "none" && METRICS.iter().any(|m| m.keys.contains(&path.as_str())) {
+            rest.row([code(&path), "not computed".into(), "a warning says why".into()]);
+            continue;
+        }
         let known = |k: &str| METRICS.iter().any(|m| m.keys.contains(&k));
         if known(top) || (known(parent) && matches!(top, "value" | "mean")) {
             continue;
         }
-        let meaning = FIELDS.iter().find(|f| f.0 == top).map_or("", |f| f.1);
+        let ends = |end: &str| path == end || path.ends_with(&format!(".{end}"));
+        let meaning = FIELDS.iter().find(|f| ends(f.0)).map_or("", |f| f.1);
         rest.row([code(&path), value, meaning.into()]);
     }
     if !rest.rows.is_empty() {
