@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::session::Options;
+use crate::study::Choice;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -25,7 +26,13 @@ pub struct Global {
     /// The study
     #[arg(long, global = true, value_name = "PATH", default_value = "pipeline.yaml")]
     pub file: PathBuf,
-    /// Give a parameter another value; may be repeated
+    /// Apply a profile of the study
+    #[arg(long, global = true, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// Work on a variant of the study, `*` for all; may be repeated
+    #[arg(long = "variant", global = true, value_name = "NAME")]
+    pub variants: Vec<String>,
+    /// Give a parameter (or, as vars.NAME, a variable) another value; may be repeated
     #[arg(long, global = true, value_name = "STAGE.PARAM=VALUE")]
     pub set: Vec<String>,
     /// Put a file or folder in the place of an output; only what is downstream runs
@@ -52,6 +59,14 @@ pub enum Command {
         /// Stages to run, with all that they need [default: all]
         #[arg(value_name = "STAGE")]
         stages: Vec<String>,
+        /// Do not ask before a long stage runs again only because its program changed
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// Take the newest outputs of a stage as those of its changed program, parameters or inputs
+    Accept {
+        #[arg(value_name = "STAGE", required = true)]
+        stages: Vec<String>,
     },
     /// Say what a run would do, and why
     Plan {
@@ -61,6 +76,13 @@ pub enum Command {
     },
     /// Say how a stage differs from its last success
     Why { stage: String },
+    /// Compare two variants, or two past runs: parameters, inputs, programs, metrics
+    Diff {
+        #[arg(value_name = "A")]
+        a: String,
+        #[arg(value_name = "B")]
+        b: String,
+    },
     /// Print the study as a picture in text
     Graph {
         #[arg(long, value_enum, default_value = "mermaid")]
@@ -85,11 +107,20 @@ pub enum GraphFormat {
 }
 
 impl Global {
+    /// Which study.
+    pub fn choice(&self) -> Choice {
+        Choice {
+            file: self.file.clone(),
+            profile: self.profile.clone(),
+            variants: self.variants.clone(),
+            set: self.set.clone(),
+        }
+    }
+
     /// What a session needs to know.
     pub fn options(&self, stages: &[String]) -> Options {
         Options {
-            file: self.file.clone(),
-            set: self.set.clone(),
+            choice: self.choice(),
             with: self.with.clone(),
             force: self.force.clone(),
             stages: stages.to_vec(),

@@ -13,7 +13,7 @@ struct Lineage {
     stages: Vec<Origin>,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Default, Serialize)]
 struct Origin {
     stage: String,
     /// The command as the study has it; for a stage program its name.
@@ -39,20 +39,31 @@ pub fn of(session: &Session, step: &Step, known: &[Option<Known>]) -> Option<Vec
             open.extend(graph.steps[i].needs());
         }
     }
-    let stages = above.iter().map(|i| {
-        let done = known[*i].as_ref()?;
-        let action = done.action.as_ref();
-        Some(Origin {
-            stage: graph.steps[*i].stage.clone(),
-            program: action.map(|a| a.template.join(" ")),
-            program_digest: action.map(|a| a.program),
-            params: action.map(|a| a.params.clone()).unwrap_or_default(),
-            inputs: action.map(|a| a.inputs.clone()).unwrap_or_default(),
-            outputs: done.outputs.iter().map(|(name, p)| (name.clone(), p.digest)).collect(),
+    let mut stages = Vec::new();
+    for i in above {
+        let done = known[i].as_ref()?;
+        let step = &graph.steps[i];
+        let outputs: BTreeMap<_, _> = done.outputs.iter().map(|(name, p)| (name.clone(), p.digest)).collect();
+        let origin = Origin {
+            stage: step.stage.clone(),
+            outputs,
             replaced: done.replaced.clone(),
-        })
-    });
-    let lineage = Lineage { stages: stages.collect::<Option<_>>()? };
+            ..Origin::default()
+        };
+        if done.actions.is_empty() {
+            stages.push(origin);
+            continue;
+        }
+        // A mapped stage has one action for each entry, and gathered outputs.
+        stages.extend(done.actions.iter().map(|action| Origin {
+            program: Some(action.template.join(" ")),
+            program_digest: Some(action.program),
+            params: action.params.clone(),
+            inputs: action.inputs.clone(),
+            ..origin.clone()
+        }));
+    }
+    let lineage = Lineage { stages };
     let mut json = serde_json::to_vec_pretty(&lineage).ok()?;
     json.push(b'\n');
     Some(json)

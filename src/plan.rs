@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::run::{build, reasons};
-use crate::session::{Known, Session};
+use crate::session::{Known, Session, Unit};
 use serde::Serialize;
 
 /// Where a stage stands.
@@ -24,7 +24,11 @@ pub enum State {
 /// One stage of a plan.
 #[derive(Clone, Debug, Serialize)]
 pub struct Planned {
+    /// Its name, with the variant where there is one.
     pub stage: String,
+    /// The stage's name in the study.
+    #[serde(skip)]
+    pub step: String,
     #[serde(flatten)]
     pub state: State,
     /// Action key, when it is known already.
@@ -39,7 +43,13 @@ pub fn plan(session: &mut Session) -> Result<Vec<Planned>> {
     let stale = build::stale(session)?;
     if let Some(reasons) = &stale {
         let state = State::ToRun { reasons: reasons.clone() };
-        planned.push(Planned { stage: "build".into(), state, key: None, last_seconds: None });
+        planned.push(Planned {
+            stage: "build".into(),
+            step: "build".into(),
+            state,
+            key: None,
+            last_seconds: None,
+        });
     }
     session.find_programs(stale.is_some())?;
     let mut known: Vec<Option<Known>> = vec![None; session.graph.steps.len()];
@@ -48,12 +58,12 @@ pub fn plan(session: &mut Session) -> Result<Vec<Planned>> {
             continue;
         }
         let step = &session.graph.steps[i];
-        let last_seconds = session.store.last(&step.stage).map(|last| last.seconds);
+        let last_seconds = session.store.last(&step.id).map(|last| last.seconds);
         let mut key = None;
         let on: Vec<String> = step
             .needs()
             .filter(|need| known[*need].is_none())
-            .map(|need| session.graph.steps[need].stage.clone())
+            .map(|need| session.graph.steps[need].id.clone())
             .collect();
         let state = if let Some(stand_in) = session.stand_in(i)? {
             known[i] = Some(stand_in);
@@ -64,22 +74,38 @@ pub fn plan(session: &mut Session) -> Result<Vec<Planned>> {
             State::Waiting { on }
         } else if stale.is_some() && build::makes(session, step) {
             State::Waiting { on: vec!["build".into()] }
-        } else if let Some(action) = session.action(i, &known)? {
-            let name = action.key();
-            let forced = session.forced.contains(&i);
-            let found = if forced { None } else { session.store.lookup(&name)? };
-            key = Some(name);
-            match found {
-                Some(outcome) => {
-                    known[i] = Some(Known::from(&outcome));
+        } else if let Some(units) = session.units(i, &known)? {
+            let all = units.len();
+            let mut done = Vec::new();
+            let mut missing: Vec<Unit> = Vec::new();
+            if let [unit] = units.as_slice() {
+                key = Some(unit.key.clone());
+            }
+            for unit in units {
+                let forced = session.forced.contains(&i);
+                match if forced { None } else { session.store.lookup(&unit.key)? } {
+                    Some(outcome) => done.push((unit, outcome)),
+                    None => missing.push(unit),
+                }
+            }
+            match missing.first() {
+                None => {
+                    known[i] = Some(session.gather(step, &done)?);
                     State::Cached
                 }
-                None => State::ToRun { reasons: reasons(session, i, &action) },
+                Some(first) => {
+                    let mut reasons = reasons(session, first);
+                    if step.each.is_some() {
+                        reasons.insert(0, format!("{} of {all} entries", missing.len()));
+                    }
+                    State::ToRun { reasons }
+                }
             }
         } else {
             State::Waiting { on: vec!["build".into()] }
         };
-        planned.push(Planned { stage: session.graph.steps[i].stage.clone(), state, key, last_seconds });
+        let step = session.graph.steps[i].stage.clone();
+        planned.push(Planned { stage: session.graph.steps[i].id.clone(), step, state, key, last_seconds });
     }
     Ok(planned)
 }

@@ -2,23 +2,21 @@
 
 use crate::error::{Error, IoContext, Result, hint};
 use crate::key::{Action, VERSION};
-use crate::store::digest::Digest;
+use crate::store::digest::{Digest, Kind};
 use crate::store::results::{Outcome, Produced};
 use crate::store::walk::{self, Hashed, Links};
 use crate::store::{Store, record};
 use crate::study::graph::{Call, Graph, Source, Step};
 use crate::study::tree::Mark;
-use crate::study::{self, describe};
+use crate::study::{self, Choice, describe};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 /// What the command line says beside the study.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// The study file.
-    pub file: PathBuf,
-    /// `stage.param=value`.
-    pub set: Vec<String>,
+    /// Which study.
+    pub choice: Choice,
     /// `stage.output=PATH`.
     pub with: Vec<String>,
     /// Stages to run although they are cached.
@@ -53,23 +51,27 @@ pub struct Program {
 impl Session {
     /// Reads the study, opens its store, and applies the options.
     pub fn open(options: &Options) -> Result<Self> {
-        let graph = study::load(&options.file, &options.set)?;
+        let graph = study::load(&options.choice)?;
         let store = Store::open(&graph.root)?;
         let mut replaced: HashMap<usize, BTreeMap<String, Produced>> = HashMap::new();
         for text in &options.with {
             let (target, path) = text
                 .split_once('=')
                 .ok_or_else(|| Error::Usage(format!("--with {text}: expected stage.output=PATH")))?;
-            let (step, output) = graph.output(target)?;
+            let (steps, name) = graph.output(target)?;
             if !Path::new(path).exists() {
                 return Err(Error::Usage(format!("--with {text}: no such file or folder: {path}")));
             }
             let path = Path::new(path).canonicalize().at("finding", Path::new(path))?;
-            let digest = store.adopt(&path)?;
-            let name = graph.steps[step].outputs[output].name.clone();
-            replaced.entry(step).or_default().insert(name, digest);
+            let produced = store.adopt(&path)?;
+            for step in steps {
+                replaced.entry(step).or_default().insert(name.clone(), produced.clone());
+            }
         }
-        let forced = options.force.iter().map(|s| graph.step(s)).collect::<Result<HashSet<_>>>()?;
+        let mut forced = HashSet::new();
+        for name in &options.force {
+            forced.extend(graph.find(name)?);
+        }
         let wanted = wanted(&graph, &options.stages, &replaced)?;
         let programs = vec![None; graph.steps.len()];
         Ok(Self { graph, store, wanted, forced, replaced, programs })
@@ -196,10 +198,11 @@ impl Session {
         Ok(hashed)
     }
 
-    /// The action of a step; `None` while an input or the program is not known.
-    pub fn action(&self, step: usize, known: &[Option<Known>]) -> Result<Option<Action>> {
-        let Some(program) = &self.programs[step] else { return Ok(None) };
-        let step = &self.graph.steps[step];
+    /// The actions of a step: one, or one for each entry of the folder it is mapped over. `None` while an input or
+    /// the program is not known.
+    pub fn units(&self, index: usize, known: &[Option<Known>]) -> Result<Option<Vec<Unit>>> {
+        let Some(program) = &self.programs[index] else { return Ok(None) };
+        let step = &self.graph.steps[index];
         let Some(inputs) = self.inputs(step, known)? else { return Ok(None) };
         let mut files = BTreeMap::new();
         let template = match &step.call {
@@ -215,7 +218,7 @@ impl Session {
                 words.iter().map(ToString::to_string).collect()
             }
         };
-        Ok(Some(Action {
+        let action = Action {
             version: VERSION,
             stage: step.stage.clone(),
             template,
@@ -225,7 +228,49 @@ impl Session {
             files,
             env: step.env.clone(),
             outputs: step.outputs.iter().map(|o| (o.name.clone(), o.file.clone())).collect(),
-        }))
+        };
+        let Some(each) = step.each else {
+            return Ok(Some(vec![Unit::new(index, step.id.clone(), None, action)]));
+        };
+        let name = &step.inputs[each].name;
+        let folder = action.inputs[name];
+        if folder.kind != Kind::Tree {
+            let text =
+                format!("stage {} runs over the entries of `{name}`, which is not a folder", step.stage);
+            return Err(Error::study(&step.inputs[each].mark, text));
+        }
+        let entries = self.store.entries(&folder)?;
+        let units = entries.into_iter().map(|(instance, file, digest)| {
+            let mut action = action.clone();
+            action.inputs.insert(name.clone(), digest);
+            Unit::new(
+                index,
+                format!("{}[{instance}]", step.id),
+                Some(Instance { name: instance, file }),
+                action,
+            )
+        });
+        Ok(Some(units.collect()))
+    }
+
+    /// The outputs of a step from those of its units: for a mapped step, folders with one entry for each.
+    pub fn gather(&self, step: &Step, done: &[(Unit, Outcome)]) -> Result<Known> {
+        let actions: Vec<_> = done.iter().map(|(unit, _)| unit.action.clone()).collect();
+        if step.each.is_none() {
+            let outputs = done.first().map(|(_, outcome)| outcome.outputs.clone()).unwrap_or_default();
+            return Ok(Known { outputs, replaced: Vec::new(), actions });
+        }
+        let mut outputs = BTreeMap::new();
+        for output in &step.outputs {
+            let ending = Path::new(&output.file).extension().map(|e| format!(".{}", e.to_string_lossy()));
+            let ending = ending.unwrap_or_default();
+            let parts = done.iter().filter_map(|(unit, outcome)| {
+                let instance = unit.instance.as_ref()?;
+                Some((format!("{}{ending}", instance.name), outcome.outputs.get(&output.name)?.clone()))
+            });
+            outputs.insert(output.name.clone(), self.store.gather(&parts.collect::<Vec<_>>())?);
+        }
+        Ok(Known { outputs, replaced: Vec::new(), actions })
     }
 
     /// What a replaced step gives: the contents put in its place, and its newest own result for the rest.
@@ -233,7 +278,7 @@ impl Session {
         let Some(replaced) = self.replaced.get(&step) else { return Ok(None) };
         let of = &self.graph.steps[step];
         let mut outputs = BTreeMap::new();
-        let last = self.store.last(&of.stage).map(|last| last.action.key());
+        let last = self.store.last(&of.id).map(|last| last.action.key());
         if let Some(outcome) = last.map(|key| self.store.lookup(&key)).transpose()?.flatten() {
             outputs.extend(outcome.outputs);
         }
@@ -251,7 +296,7 @@ impl Session {
                 }
             }
         }
-        Ok(Some(Known { outputs, replaced: replaced.keys().cloned().collect(), action: None }))
+        Ok(Some(Known { outputs, replaced: replaced.keys().cloned().collect(), actions: Vec::new() }))
     }
 }
 
@@ -261,12 +306,34 @@ pub struct Known {
     pub outputs: BTreeMap<String, Produced>,
     /// Outputs that `--with` replaced.
     pub replaced: Vec<String>,
-    pub action: Option<Action>,
+    /// Of each unit.
+    pub actions: Vec<Action>,
 }
 
-impl From<&Outcome> for Known {
-    fn from(outcome: &Outcome) -> Self {
-        Self { outputs: outcome.outputs.clone(), replaced: Vec::new(), action: Some(outcome.action.clone()) }
+/// One action of a step.
+#[derive(Clone, Debug)]
+pub struct Unit {
+    pub step: usize,
+    /// The step's name, with the instance where there are several: `score[step-00002000]`.
+    pub label: String,
+    pub instance: Option<Instance>,
+    pub action: Action,
+    pub key: String,
+}
+
+/// The entry that a mapped step runs over.
+#[derive(Clone, Debug)]
+pub struct Instance {
+    /// Its name without an ending.
+    pub name: String,
+    /// Its whole name.
+    pub file: String,
+}
+
+impl Unit {
+    fn new(step: usize, label: String, instance: Option<Instance>, action: Action) -> Self {
+        let key = action.key();
+        Self { step, label, instance, action, key }
     }
 }
 
@@ -283,7 +350,13 @@ fn wanted(
             let read: HashSet<usize> = graph.steps.iter().flat_map(Step::needs).collect();
             (0..graph.steps.len()).filter(|i| !read.contains(i)).collect()
         }
-        names => names.iter().map(|name| graph.step(name)).collect::<Result<_>>()?,
+        names => {
+            let mut targets = Vec::new();
+            for name in names {
+                targets.extend(graph.find(name)?);
+            }
+            targets
+        }
     };
     let mut open = targets;
     while let Some(i) = open.pop() {

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 /// Removes the results that are not the newest of a stage, and every content that no result names.
 pub fn gc(global: &Global, dry_run: bool) -> Result<()> {
-    let graph = study::load(&global.file, &[])?;
+    let graph = study::load(&global.choice())?;
     let store = Store::open(&graph.root)?;
     let Some(_held) = lock::attempt(&store.at("locks/store"), false)? else {
         return Err(Error::Store(

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 /// Prints the study as a Mermaid or DOT picture, or as JSON.
 pub fn graph(global: &Global, format: GraphFormat) -> Result<()> {
-    let graph = study::load(&global.file, &global.set)?;
+    let graph = study::load(&global.choice())?;
     let edges = edges(&graph);
     if global.json {
         let stages: Vec<&str> = graph.steps.iter().map(|s| s.stage.as_str()).collect();

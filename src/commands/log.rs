@@ -9,7 +9,7 @@ use serde_json::json;
 
 /// Prints the newest log of a stage.
 pub fn log(global: &Global, stage: &str) -> Result<()> {
-    let graph = study::load(&global.file, &global.set)?;
+    let graph = study::load(&global.choice())?;
     let stages = || graph.steps.iter().map(|s| s.stage.as_str()).chain(["build"]);
     if !stages().any(|s| s == stage) {
         return Err(Error::Usage(format!("the study has no stage `{stage}`{}", hint(stage, stages()))));

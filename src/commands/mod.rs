@@ -1,6 +1,8 @@
 //! One file for each command.
 
+mod accept;
 mod check;
+mod diff;
 mod gc;
 mod graph;
 mod log;
@@ -17,9 +19,11 @@ use std::io::Write;
 pub fn call(cli: &Cli) -> Result<()> {
     let global = &cli.global;
     match &cli.command {
-        Command::Run { stages } => run::run(global, stages),
+        Command::Run { stages, yes } => run::run(global, stages, *yes),
+        Command::Accept { stages } => accept::accept(global, stages),
         Command::Plan { stages } => plan::plan(global, stages),
         Command::Why { stage } => why::why(global, stage),
+        Command::Diff { a, b } => diff::diff(global, a, b),
         Command::Graph { format } => graph::graph(global, *format),
         Command::Log { stage } => log::log(global, stage),
         Command::Check => check::check(global),

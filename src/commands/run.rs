@@ -14,7 +14,7 @@ use signal_hook::iterator::Signals;
 use std::sync::Arc;
 
 /// Runs what is not cached, then prints what became of each stage, and the scores.
-pub fn run(global: &Global, stages: &[String]) -> Result<()> {
+pub fn run(global: &Global, stages: &[String], yes: bool) -> Result<()> {
     let mut session = Session::open(&global.options(stages))?;
     let stop = Arc::new(Stop::default());
     listen(&stop)?;
@@ -27,7 +27,7 @@ pub fn run(global: &Global, stages: &[String]) -> Result<()> {
         .and_then(|()| session.find_programs(false))
         .and_then(|()| {
             let jobs = global.jobs.map(|n| n as usize);
-            let options = RunOptions { jobs, keep_going: global.keep_going };
+            let options = RunOptions { jobs, keep_going: global.keep_going, yes };
             crate::run::run(&session, &options, name, &stop, screen)
         });
     session.store.stats.save();
@@ -106,13 +106,13 @@ fn summary(report: &Report) -> String {
 fn scores(session: &Session, report: &Report) -> String {
     let mut text = String::new();
     for step in &session.graph.steps {
-        let Some(row) = report.stages.iter().find(|r| r.stage == step.stage) else { continue };
+        let Some(row) = report.stages.iter().find(|r| r.stage == step.id) else { continue };
         for name in &step.show {
             let Some(output) = row.outputs.get(name) else { continue };
             let file = std::fs::read(session.store.place(&output.digest)).ok();
             let values = file.and_then(|bytes| serde_json::from_slice::<Map<String, Value>>(&bytes).ok());
             let Some(values) = values else { continue };
-            text.push_str(&format!("\n{}.{name}\n", step.stage));
+            text.push_str(&format!("\n{}.{name}\n", step.id));
             let rows = values.iter().filter_map(|(key, value)| {
                 let shown = match value {
                     Value::Number(n) => significant(n.as_f64()?),

@@ -1,9 +1,8 @@
 //! One attempt at an action: its folders, its command line, its environment, its process.
 
 use crate::error::{Error, IoContext, Result};
-use crate::key::Action;
 use crate::run::supervise;
-use crate::session::Session;
+use crate::session::{Session, Unit};
 use crate::store::lock::Lock;
 use crate::study::graph::{Call, Source, Step};
 use crate::study::template::Group;
@@ -54,8 +53,8 @@ pub struct Attempt {
 
 impl Attempt {
     /// Makes the folders, which needs the action's lock: what a killed attempt left is removed.
-    pub fn prepare(session: &Session, step: usize, action: &Action, log: PathBuf) -> Result<Self> {
-        let key = action.key();
+    pub fn prepare(session: &Session, unit: &Unit, log: PathBuf) -> Result<Self> {
+        let key = &unit.key;
         let store = &session.store;
         let folder = store.at("attempts").join(&key[..32]);
         let out = folder.join("out");
@@ -68,25 +67,34 @@ impl Attempt {
         }
         let mut attempt =
             Self { events: log.with_extension("events"), folder, out, state, log, words: Vec::new() };
-        attempt.words = attempt.command_line(session, step, action)?;
+        attempt.words = attempt.command_line(session, unit)?;
         Ok(attempt)
     }
 
-    fn command_line(&self, session: &Session, index: usize, action: &Action) -> Result<Vec<String>> {
-        let step = &session.graph.steps[index];
+    fn command_line(&self, session: &Session, unit: &Unit) -> Result<Vec<String>> {
+        let step = &session.graph.steps[unit.step];
         let short =
             |path: &Path| path.strip_prefix(&session.graph.root).unwrap_or(path).display().to_string();
         let mut values: Vec<((&str, &str), String)> = Vec::new();
-        for input in &step.inputs {
-            let path = match &input.source {
-                Source::Path(path) => path.display().to_string(),
-                Source::Lineage | Source::Output(..) => {
-                    let digest = action.inputs.get(&input.name);
-                    let place = digest.map(|d| session.store.place(d)).unwrap_or_default();
-                    short(&self.named(session, &input.source, &input.name, &place)?)
+        for (index, input) in step.inputs.iter().enumerate() {
+            let mapped = unit.instance.as_ref().filter(|_| step.each == Some(index)).map(|i| i.file.as_str());
+            let file = match (&input.source, mapped) {
+                (_, Some(entry)) => entry,
+                (Source::Path(path), None) => {
+                    values.push((("inputs", &input.name), path.display().to_string()));
+                    continue;
                 }
+                (Source::Output(from, output), None) => &session.graph.steps[*from].outputs[*output].file,
+                (Source::Lineage, None) => "lineage.json",
             };
-            values.push((("inputs", &input.name), path));
+            let digest = &unit.action.inputs[&input.name];
+            if !session.store.ready(digest)? {
+                let text =
+                    format!("input `{}` of stage {} is no longer in the store", input.name, step.stage);
+                return Err(Error::Store(text));
+            }
+            let path = self.named(&input.name, file, &session.store.place(digest))?;
+            values.push((("inputs", &input.name), short(&path)));
         }
         for output in &step.outputs {
             values.push((("outputs", &output.name), short(&self.out.join(&output.file))));
@@ -98,7 +106,7 @@ impl Attempt {
             let found = values.iter().find(|((g, n), _)| *g == group.name() && *n == name);
             found.map_or("", |(_, text)| text.as_str())
         };
-        let program = session.programs[index].as_ref().map(|p| p.path.clone()).unwrap_or_default();
+        let program = session.programs[unit.step].as_ref().map(|p| p.path.clone()).unwrap_or_default();
         Ok(match &step.call {
             Call::Command(_, words) => words.iter().map(|word| word.fill(value)).collect(),
             Call::Run(_) => {
@@ -116,11 +124,7 @@ impl Attempt {
 
     /// The path by which a stage sees an input: its place in the store or, where its file name may mean something
     /// (`scores.json`), a link with that name.
-    fn named(&self, session: &Session, source: &Source, name: &str, place: &Path) -> Result<PathBuf> {
-        let file = match source {
-            Source::Output(from, output) => session.graph.steps[*from].outputs[*output].file.as_str(),
-            _ => "lineage.json",
-        };
+    fn named(&self, name: &str, file: &str, place: &Path) -> Result<PathBuf> {
         if !file.contains('.') {
             return Ok(place.into());
         }

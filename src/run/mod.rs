@@ -8,16 +8,16 @@ pub mod slots;
 pub mod supervise;
 pub mod worker;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, IoContext, Result};
 use crate::key::Action;
 use crate::run::events::Events;
 use crate::run::screen::{Screen, duration};
 use crate::run::slots::{Held, Slots};
 use crate::run::worker::{Failure, Job, Stop};
-use crate::session::{Known, Session};
+use crate::session::{Known, Session, Unit};
 use crate::store::results::{Last, Outcome};
 use crate::store::{link, record, results};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -34,12 +34,14 @@ const LOG_LINES: usize = 20;
 pub struct RunOptions {
     /// Stages that run at the same time, at most.
     pub jobs: Option<usize>,
+    /// Long stages run again without asking when only their program changed.
+    pub yes: bool,
     /// After a failure, everything that does not need the failed stage still runs.
     pub keep_going: bool,
 }
 
 /// What became of a stage.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fate {
     /// It was there already.
@@ -55,21 +57,21 @@ pub enum Fate {
 }
 
 /// One line of the summary.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Row {
     pub stage: String,
     pub fate: Fate,
     /// Why it ran, or why it failed.
     pub reason: String,
-    /// Action key, when it became known.
-    pub key: Option<String>,
+    /// Action keys, when they became known: one, or one for each entry of a mapped stage.
+    pub keys: Vec<String>,
     /// How long its program ran, in this run or when it was made.
     pub seconds: Option<f64>,
     pub outputs: BTreeMap<String, results::Produced>,
 }
 
 /// A run and what came of it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
     /// Name of the run; its logs lie in `.pipeline/logs/RUN`.
     pub run: String,
@@ -81,14 +83,14 @@ pub struct Report {
 }
 
 /// Why a stage has to run.
-pub fn reasons(session: &Session, step: usize, action: &Action) -> Vec<String> {
-    if session.forced.contains(&step) {
+pub fn reasons(session: &Session, unit: &Unit) -> Vec<String> {
+    if session.forced.contains(&unit.step) {
         return vec!["forced".into()];
     }
-    let Some(last) = session.store.last(&session.graph.steps[step].stage) else {
+    let Some(last) = session.store.last(&unit.label) else {
         return vec!["it never ran".into()];
     };
-    let words = action.differences(&last.action, |digest| session.store.manifest(digest));
+    let words = unit.action.differences(&last.action, |digest| session.store.manifest(digest));
     if words.is_empty() {
         vec!["its outputs are no longer in the store, or were changed there".into()]
     } else {
@@ -108,7 +110,7 @@ pub fn show_log(screen: &Screen, log: &std::path::Path) {
 }
 
 /// What a finished job says.
-type Done = (usize, Held, Result<Outcome, Failure>);
+type Done = (Unit, Held, Result<Outcome, Failure>);
 
 /// The state of one run.
 struct Runner<'a> {
@@ -118,11 +120,26 @@ struct Runner<'a> {
     screen: Screen,
     slots: Slots,
     known: Vec<Option<Known>>,
+    progress: Vec<Progress>,
     rows: Vec<Option<Row>>,
-    /// Steps whose key is known and which wait for a slot.
-    queue: Vec<(usize, Action, String)>,
-    running: BTreeMap<usize, Events>,
+    /// Units whose key is known and which wait for a slot.
+    queue: Vec<Unit>,
+    running: BTreeMap<String, (Unit, Events)>,
     stop: Arc<Stop>,
+}
+
+/// How far the units of a step are.
+#[derive(Default)]
+struct Progress {
+    /// Whether its units are known.
+    begun: bool,
+    all: usize,
+    done: Vec<(Unit, Outcome)>,
+    /// How many of them ran, now or in another runner.
+    ran: usize,
+    failed: Option<Fate>,
+    /// Of the unit that ran last, or why one failed.
+    reason: String,
 }
 
 /// Runs all wanted steps of a session.
@@ -146,6 +163,7 @@ pub fn run(
         screen,
         slots,
         known: vec![None; steps.len()],
+        progress: steps.iter().map(|_| Progress::default()).collect(),
         rows: vec![None; steps.len()],
         queue: Vec::new(),
         running: BTreeMap::new(),
@@ -179,11 +197,11 @@ impl<'a> Runner<'a> {
     {
         let mut result = Ok(());
         loop {
-            if result.is_ok() {
+            if result.is_ok() && !self.stopping() {
                 result = self.advance();
-            }
-            if result.is_err() {
-                self.stop.ask();
+                if result.is_err() && !self.stop.asked() {
+                    self.stop.ask();
+                }
             }
             if !self.stopping() {
                 self.dispatch(scope, sender);
@@ -197,64 +215,132 @@ impl<'a> Runner<'a> {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return result,
             }
-            for (step, events) in &mut self.running {
-                events.show(&self.session.graph.steps[*step].stage, &mut self.screen);
+            for (unit, events) in self.running.values_mut() {
+                events.show(&unit.label, &mut self.screen);
             }
         }
     }
 
     fn stopping(&self) -> bool {
-        let failed = || self.rows.iter().flatten().any(|r| r.fate == Fate::Failed);
+        let failed = || self.progress.iter().any(|p| p.failed == Some(Fate::Failed));
         self.stop.asked() || (!self.options.keep_going && failed())
     }
 
     /// Looks at every step whose inputs have become known: what is cached is done, the rest is queued.
     fn advance(&mut self) -> Result<()> {
         for i in 0..self.known.len() {
-            let open = self.session.wanted[i]
-                && self.rows[i].is_none()
-                && !self.running.contains_key(&i)
-                && !self.queue.iter().any(|(step, ..)| *step == i);
-            if !open {
+            if !self.session.wanted[i] || self.rows[i].is_some() || self.progress[i].begun {
                 continue;
             }
             if let Some(known) = self.session.stand_in(i)? {
                 let (outputs, replaced) = (known.outputs.clone(), known.replaced.join(", "));
                 self.known[i] = Some(known);
-                self.row(i, Fate::Replaced, format!("--with gives {replaced}"), None, None, outputs);
+                self.row(i, Fate::Replaced, format!("--with gives {replaced}"), outputs);
                 continue;
             }
             let step = &self.session.graph.steps[i];
-            let ready = |need: usize| self.known[need].is_some();
-            if !step.needs().all(ready) {
+            if !step.needs().all(|need| self.known[need].is_some()) {
                 let lost = |need: usize| {
                     self.rows[need].as_ref().is_some_and(|r| matches!(r.fate, Fate::Failed | Fate::Skipped))
                 };
                 if step.needs().any(lost) {
-                    self.row(
-                        i,
-                        Fate::Skipped,
-                        "a stage before it failed".into(),
-                        None,
-                        None,
-                        BTreeMap::new(),
-                    );
+                    self.row(i, Fate::Skipped, "a stage before it failed".into(), BTreeMap::new());
                 }
                 continue;
             }
-            let Some(action) = self.session.action(i, &self.known)? else { continue };
-            let key = action.key();
-            let found =
-                if self.session.forced.contains(&i) { None } else { self.session.store.lookup(&key)? };
-            match found {
-                Some(outcome) => {
-                    let fate = if self.publish(i, &outcome)? { Fate::Restored } else { Fate::Cached };
-                    self.known[i] = Some(Known::from(&outcome));
-                    self.row(i, fate, String::new(), Some(key), Some(outcome.seconds), outcome.outputs);
+            let Some(units) = self.session.units(i, &self.known)? else { continue };
+            self.progress[i].begun = true;
+            self.progress[i].all = units.len();
+            for unit in units {
+                self.look_up(unit)?;
+            }
+            self.settle(i)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a unit's result from the store, or queues it.
+    fn look_up(&mut self, unit: Unit) -> Result<()> {
+        let forced = self.session.forced.contains(&unit.step);
+        let found = if forced { None } else { self.session.store.lookup(&unit.key)? };
+        match found {
+            Some(outcome) => self.complete(unit, outcome),
+            None => {
+                if let Some(seconds) = self.costly(&unit) {
+                    self.ask(&unit, seconds);
                 }
-                None => self.queue.push((i, action, key)),
+                if self.progress[unit.step].failed.is_none() {
+                    self.queue.push(unit);
+                }
+                Ok(())
             }
         }
+    }
+
+    /// How long a unit took last time, when that was long and only its program is different now.
+    fn costly(&self, unit: &Unit) -> Option<f64> {
+        let last = self.session.store.last(&unit.label)?;
+        let same = Action { program: last.action.program, ..unit.action.clone() } == last.action;
+        let only_program = same && unit.action.program != last.action.program;
+        let long = last.seconds > self.session.graph.ask_above.as_secs_f64();
+        (only_program && long && !self.options.yes && !self.session.forced.contains(&unit.step))
+            .then_some(last.seconds)
+    }
+
+    /// Asks whether a costly unit is to run again. Where nobody can be asked, it is not run.
+    fn ask(&mut self, unit: &Unit, seconds: f64) {
+        let (label, took) = (&unit.label, duration(seconds));
+        let question = format!("{label} took {took}, and only its program changed. Run it again? [y/N] ");
+        if self.screen.ask(&question) {
+            return;
+        }
+        let stage = &self.session.graph.steps[unit.step].stage;
+        let text = format!(
+            "not run: it took {took} and only its program changed; `--yes` runs it, `pipeline accept {stage}` keeps its outputs"
+        );
+        self.screen.say(&format!("{label}: {text}"));
+        let progress = &mut self.progress[unit.step];
+        progress.failed = Some(Fate::Failed);
+        progress.reason = text;
+    }
+
+    fn complete(&mut self, unit: Unit, outcome: Outcome) -> Result<()> {
+        let (seconds, finished) = (outcome.seconds, outcome.finished);
+        let last = Last { action: outcome.action.clone(), seconds, finished };
+        self.session.store.set_last(&unit.label, &last)?;
+        self.progress[unit.step].done.push((unit, outcome));
+        Ok(())
+    }
+
+    /// Ends a step when all its units have ended.
+    fn settle(&mut self, i: usize) -> Result<()> {
+        let open = self.queue.iter().chain(self.running.values().map(|(unit, _)| unit)).any(|u| u.step == i);
+        if open || self.rows[i].is_some() || !self.progress[i].begun {
+            return Ok(());
+        }
+        let step = &self.session.graph.steps[i];
+        let progress = &mut self.progress[i];
+        if let Some(fate) = progress.failed.clone() {
+            let reason = progress.reason.clone();
+            self.row(i, fate, reason, BTreeMap::new());
+            return Ok(());
+        }
+        progress.done.sort_by(|a, b| a.0.label.cmp(&b.0.label));
+        let known = self.session.gather(step, &progress.done)?;
+        let restored = publish(self.session, i, &known)?;
+        let progress = &self.progress[i];
+        let fate = match progress.ran {
+            0 if restored => Fate::Restored,
+            0 => Fate::Cached,
+            _ => Fate::Ran,
+        };
+        let mut reason = progress.reason.clone();
+        if step.each.is_some() && progress.ran > 0 {
+            reason = format!("{} of {} entries: {reason}", progress.ran, progress.all);
+        }
+        let outputs = known.outputs.clone();
+        self.known[i] = Some(known);
+        self.row(i, fate, reason, outputs);
         Ok(())
     }
 
@@ -264,24 +350,27 @@ impl<'a> Runner<'a> {
         'a: 's,
     {
         let mut waiting = Vec::new();
-        for (i, action, key) in std::mem::take(&mut self.queue) {
-            let step = &self.session.graph.steps[i];
+        for unit in std::mem::take(&mut self.queue) {
+            let step = &self.session.graph.steps[unit.step];
+            if self.running.values().any(|(other, _)| other.key == unit.key) {
+                // Another variant is making the same; its result will serve both.
+                waiting.push(unit);
+                continue;
+            }
             let Some(held) = self.slots.take(step) else {
-                waiting.push((i, action, key));
+                waiting.push(unit);
                 continue;
             };
-            let reason = reasons(self.session, i, &action).join(", ");
-            self.screen.start(&step.stage, &reason);
+            let reason = reasons(self.session, &unit).join(", ");
+            self.screen.start(&unit.label, &reason);
+            self.progress[unit.step].reason = reason;
             let log: PathBuf =
-                self.session.store.at("logs").join(&self.run).join(format!("{}.log", step.stage));
+                self.session.store.at("logs").join(&self.run).join(format!("{}.log", unit.label));
             let (events, feed) = Events::new();
-            self.running.insert(i, events);
-            self.row(i, Fate::Ran, reason, Some(key.clone()), None, BTreeMap::new());
+            self.running.insert(unit.label.clone(), (unit.clone(), events));
             let job = Job {
                 session: self.session,
-                step: i,
-                action,
-                key,
+                unit: unit.clone(),
                 log,
                 run: self.run.clone(),
                 gpus: held.gpus.clone(),
@@ -292,91 +381,103 @@ impl<'a> Runner<'a> {
             scope.spawn(move || {
                 let outcome = job.work();
                 // The receiver lives as long as anything runs.
-                let _ = sender.send((i, held, outcome));
+                let _ = sender.send((unit, held, outcome));
             });
         }
         self.queue = waiting;
     }
 
-    fn done(&mut self, (i, held, outcome): Done) -> Result<()> {
+    fn done(&mut self, (unit, held, outcome): Done) -> Result<()> {
         self.slots.give_back(held);
-        let stage = self.session.graph.steps[i].stage.clone();
-        if let Some(mut events) = self.running.remove(&i) {
-            events.show(&stage, &mut self.screen);
+        if let Some((_, mut events)) = self.running.remove(&unit.label) {
+            events.show(&unit.label, &mut self.screen);
         }
+        let step = unit.step;
         match outcome {
             Ok(outcome) => {
-                self.publish(i, &outcome)?;
                 let by_us = outcome.run == self.run;
                 let line = match by_us {
                     true => format!("done in {}", duration(outcome.seconds)),
                     false => "done by another runner".into(),
                 };
-                self.screen.finish(&stage, &line);
-                self.known[i] = Some(Known::from(&outcome));
-                if let Some(row) = &mut self.rows[i] {
-                    row.seconds = Some(outcome.seconds);
-                    row.outputs = outcome.outputs;
-                    row.fate = if by_us { Fate::Ran } else { Fate::Cached };
+                self.screen.finish(&unit.label, &line);
+                self.progress[step].ran += usize::from(by_us);
+                // Units that waited for the same action are served as well.
+                let (same, rest) =
+                    std::mem::take(&mut self.queue).into_iter().partition(|u: &Unit| u.key == unit.key);
+                self.queue = rest;
+                self.complete(unit, outcome)?;
+                let same: Vec<Unit> = same;
+                for other in same {
+                    let index = other.step;
+                    self.look_up(other)?;
+                    self.settle(index)?;
                 }
             }
             Err(failure) => {
-                self.screen.finish(&stage, &failure.text);
+                self.screen.finish(&unit.label, &failure.text);
                 if let (Some(log), false) = (&failure.log, failure.stopped) {
                     show_log(&self.screen, log);
                 }
-                if let Some(row) = &mut self.rows[i] {
-                    row.fate = if failure.stopped { Fate::Skipped } else { Fate::Failed };
-                    row.reason = failure.text;
+                let progress = &mut self.progress[step];
+                if progress.failed != Some(Fate::Failed) {
+                    progress.failed = Some(if failure.stopped { Fate::Skipped } else { Fate::Failed });
+                    progress.reason = failure.text;
+                }
+                if !self.options.keep_going {
+                    self.queue.retain(|u| u.step != step);
                 }
             }
         }
-        Ok(())
+        self.settle(step)
     }
 
-    /// Makes `out/<stage>/` show a result. Returns whether something else stood there.
-    fn publish(&self, i: usize, outcome: &Outcome) -> Result<bool> {
-        let (session, step) = (self.session, &self.session.graph.steps[i]);
-        let folder = session.graph.root.join(&session.graph.out).join(&step.stage);
-        let mut changed = false;
-        for output in &step.outputs {
-            let Some(produced) = outcome.outputs.get(&output.name) else { continue };
-            let target = relative(&folder, &session.store.place(&produced.digest));
-            let path = folder.join(&output.file);
-            if !std::fs::read_link(&path).is_ok_and(|old| old == target) {
-                let lock = session.store.at("locks").join(format!("out-{}", step.stage));
-                let _held = crate::store::lock::wait(&lock, false, || {}, || false)?;
-                link::point(&path, &target)?;
-                changed = true;
-            }
-        }
-        let last =
-            Last { action: outcome.action.clone(), seconds: outcome.seconds, finished: outcome.finished };
-        session.store.set_last(&step.stage, &last)?;
-        Ok(changed)
-    }
-
-    fn row(
-        &mut self,
-        i: usize,
-        fate: Fate,
-        reason: String,
-        key: Option<String>,
-        seconds: Option<f64>,
-        outputs: BTreeMap<String, results::Produced>,
-    ) {
-        let stage = self.session.graph.steps[i].stage.clone();
-        self.rows[i] = Some(Row { stage, fate, reason, key, seconds, outputs });
+    fn row(&mut self, i: usize, fate: Fate, reason: String, outputs: BTreeMap<String, results::Produced>) {
+        let done = &self.progress[i].done;
+        let keys = done.iter().map(|(unit, _)| unit.key.clone()).collect();
+        let seconds = (!done.is_empty()).then(|| done.iter().map(|(_, outcome)| outcome.seconds).sum());
+        let stage = self.session.graph.steps[i].id.clone();
+        self.rows[i] = Some(Row { stage, fate, reason, keys, seconds, outputs });
     }
 
     fn skip_rest(&mut self) {
         for i in 0..self.rows.len() {
             if self.session.wanted[i] && self.rows[i].is_none() {
                 let reason = if self.stop.asked() { "the run was stopped" } else { "another stage failed" };
-                self.row(i, Fate::Skipped, reason.into(), None, None, BTreeMap::new());
+                self.row(i, Fate::Skipped, reason.into(), BTreeMap::new());
             }
         }
     }
+}
+
+/// Makes `out/` show the outputs of a step, under `out/VARIANT/` for variants. Returns whether something else stood
+/// there.
+pub fn publish(session: &Session, i: usize, known: &Known) -> Result<bool> {
+    let step = &session.graph.steps[i];
+    let mut changed = false;
+    for variant in &step.variants {
+        // Joining an empty name adds nothing.
+        let folder = session.graph.root.join(&session.graph.out).join(variant).join(&step.stage);
+        for output in &step.outputs {
+            let Some(produced) = known.outputs.get(&output.name) else { continue };
+            let path = folder.join(&output.file);
+            let target = |folder: &std::path::Path| relative(folder, &session.store.place(&produced.digest));
+            if std::fs::read_link(&path).is_ok_and(|old| old == target(&folder)) {
+                continue;
+            }
+            let lock = session.store.at("locks").join(format!("out-{variant}-{}", step.stage));
+            let _held = crate::store::lock::wait(&lock, false, || {}, || false)?;
+            std::fs::create_dir_all(&folder).at("making", &folder)?;
+            // `out` may itself be a link to another disk; a relative link counts from where it really is.
+            let real = folder.canonicalize().at("finding", &folder)?;
+            let target = target(&real);
+            if !std::fs::read_link(&path).is_ok_and(|old| old == target) {
+                link::point(&path, &target)?;
+                changed = true;
+            }
+        }
+    }
+    Ok(changed)
 }
 
 /// `to` as seen from the folder `from`; both absolute.

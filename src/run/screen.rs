@@ -42,6 +42,19 @@ impl Screen {
         }
     }
 
+    /// Asks a person; where there is none, the answer is no.
+    pub fn ask(&self, question: &str) -> bool {
+        if !self.terminal || !std::io::stdin().is_terminal() {
+            return false;
+        }
+        self.bars.suspend(|| {
+            eprint!("{question}");
+            let mut answer = String::new();
+            let read = std::io::stdin().read_line(&mut answer);
+            read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+        })
+    }
+
     /// A stage starts.
     pub fn start(&mut self, stage: &str, line: &str) {
         self.say(&format!("{stage}: {line}"));

@@ -1,10 +1,9 @@
 //! One action from its lock to its result.
 
 use crate::error::{Error, IoContext};
-use crate::key::Action;
 use crate::run::attempt::{self, Attempt};
 use crate::run::events::Note;
-use crate::session::Session;
+use crate::session::{Session, Unit};
 use crate::store::link;
 use crate::store::lock::Lock;
 use crate::store::results::{self, Outcome, Produced};
@@ -85,9 +84,7 @@ impl From<Error> for Failure {
 /// One action to be done.
 pub struct Job<'a> {
     pub session: &'a Session,
-    pub step: usize,
-    pub action: Action,
-    pub key: String,
+    pub unit: Unit,
     pub log: PathBuf,
     pub run: String,
     /// GPUs that are ours.
@@ -109,28 +106,29 @@ impl Job<'_> {
     /// Waits for the action's lock, takes the result if somebody else made it meanwhile, else makes it.
     pub fn work(self) -> Result<Outcome, Failure> {
         let store = &self.session.store;
-        let before = store.outcomes(&self.key).len();
+        let before = store.outcomes(&self.unit.key).len();
         let say = |text: &str| {
             // Nobody listens any more when the runner is on its way out.
             let _ = self.feed.send(Note::Say(text.into()));
         };
         let lock = store.lock(
-            &self.key,
+            &self.unit.key,
             || say("waiting for another runner that does the same"),
             || self.stop.asked(),
         )?;
         let Some(lock) = lock else { return Err(self.stopped()) };
-        let forced = self.session.forced.contains(&self.step) && store.outcomes(&self.key).len() == before;
-        if !forced && let Some(outcome) = store.lookup(&self.key)? {
+        let forced =
+            self.session.forced.contains(&self.unit.step) && store.outcomes(&self.unit.key).len() == before;
+        if !forced && let Some(outcome) = store.lookup(&self.unit.key)? {
             return Ok(outcome);
         }
-        let step = &self.session.graph.steps[self.step];
+        let step = &self.session.graph.steps[self.unit.step];
         let mut tries = 0;
         loop {
             if self.stop.asked() {
                 return Err(self.stopped());
             }
-            let attempt = Attempt::prepare(self.session, self.step, &self.action, self.log.clone())?;
+            let attempt = Attempt::prepare(self.session, &self.unit, self.log.clone())?;
             let _ = self.feed.send(Note::Follow(attempt.events.clone(), attempt.log.clone()));
             say(&attempt::shown(&attempt.words));
             let end = self.attempt(&attempt, &lock)?;
@@ -165,8 +163,9 @@ impl Job<'_> {
 
     /// Runs the program to its end.
     fn attempt(&self, attempt: &Attempt, lock: &Lock) -> Result<End, Failure> {
-        let step = &self.session.graph.steps[self.step];
-        let program = self.session.programs[self.step].as_ref().map(|p| p.path.clone()).unwrap_or_default();
+        let step = &self.session.graph.steps[self.unit.step];
+        let program =
+            self.session.programs[self.unit.step].as_ref().map(|p| p.path.clone()).unwrap_or_default();
         let started = Instant::now();
         let mut child = attempt.start(step, &self.session.graph.root, &program, lock, &self.gpus)?;
         let pid = Pid::from_child(&child);
@@ -186,7 +185,7 @@ impl Job<'_> {
 
     /// Takes in the outputs, then writes the result, which alone makes them exist.
     fn commit(&self, attempt: &Attempt, seconds: f64) -> Result<Outcome, Failure> {
-        let (session, step) = (self.session, &self.session.graph.steps[self.step]);
+        let (session, step) = (self.session, &self.session.graph.steps[self.unit.step]);
         let failure = |text: String| Failure { text, log: Some(self.log.clone()), stopped: false };
         let store = &session.store;
         for output in &step.outputs {
@@ -216,13 +215,14 @@ impl Job<'_> {
         }
         store.sync(&taken)?;
         let outcome = Outcome {
-            action: self.action.clone(),
+            action: self.unit.action.clone(),
             outputs,
             finished: results::now(),
             seconds,
             run: self.run.clone(),
+            accepted: None,
         };
-        store.record(&self.key, &outcome)?;
+        store.record(&self.unit.key, &outcome)?;
         // From here on the result exists; what is left over can go.
         link::remove(&attempt.folder)?;
         link::remove(&attempt.state)?;
@@ -235,13 +235,14 @@ impl Job<'_> {
         let wrong = |name: &str| {
             Err(format!("failed: its input `{name}` changed while it ran; its outputs are not kept"))
         };
-        for input in &session.graph.steps[self.step].inputs {
-            let before = &self.action.inputs[&input.name];
+        let step = &session.graph.steps[self.unit.step];
+        for (index, input) in step.inputs.iter().enumerate() {
+            let before = &self.unit.action.inputs[&input.name];
             let same = match &input.source {
-                Source::Path(path) => {
+                Source::Path(path) if step.each != Some(index) => {
                     session.hash_path(path, &input.mark).is_ok_and(|now| now.digest == *before)
                 }
-                Source::Output(..) | Source::Lineage => {
+                Source::Path(_) | Source::Output(..) | Source::Lineage => {
                     let path = session.store.place(before);
                     let links = crate::store::walk::Links::Keep;
                     crate::store::walk::hash(&path, &session.store.stats, links)

@@ -2,11 +2,12 @@
 
 use crate::error::{Error, IoContext, Result};
 use crate::store::digest::{Digest, Kind};
-use crate::store::manifest::{self, Item, Manifest};
+use crate::store::manifest::{self, Entry, Item, Manifest};
 use crate::store::results::Produced;
 use crate::store::walk::{self, Hashed, Links};
 use crate::store::{Store, link, record};
 use rayon::prelude::*;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -179,6 +180,83 @@ impl Store {
         Ok(digest)
     }
 
+    /// The entries of a stored folder, by name: their name without an ending (with it where two would be alike), their
+    /// whole name, their content.
+    pub fn entries(&self, folder: &Digest) -> Result<Vec<(String, String, Digest)>> {
+        let manifest = self
+            .manifest(folder)
+            .ok_or_else(|| Error::Store(format!("the list of files of {folder} is not in the store")))?;
+        let mut entries: BTreeMap<String, (Option<Digest>, Vec<Entry>)> = BTreeMap::new();
+        for entry in manifest.0 {
+            let mut parts = entry.path.components();
+            let Some(first) = parts.next() else { continue };
+            let (_, below) = entries.entry(first.as_os_str().to_string_lossy().into_owned()).or_default();
+            let rest = parts.as_path().to_path_buf();
+            match (rest.as_os_str().is_empty(), entry.item) {
+                (true, Item::File(digest, _)) => {
+                    entries
+                        .insert(first.as_os_str().to_string_lossy().into_owned(), (Some(digest), Vec::new()));
+                }
+                (true, Item::Link(_)) => {
+                    let (folder, path) = (self.place(folder), entry.path.display());
+                    return Err(Error::Store(format!(
+                        "{path} in {} is a link; a stage maps over files and folders",
+                        folder.display()
+                    )));
+                }
+                (true, Item::Folder) => {}
+                (false, item) => below.push(Entry { path: rest, item }),
+            }
+        }
+        let stem =
+            |name: &str| Path::new(name).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let mut stems: HashMap<String, usize> = HashMap::new();
+        for name in entries.keys() {
+            *stems.entry(stem(name)).or_default() += 1;
+        }
+        let mut found = Vec::with_capacity(entries.len());
+        for (name, (file, below)) in entries {
+            let digest = match file {
+                Some(digest) => digest,
+                None => {
+                    let manifest = Manifest(below);
+                    let digest = manifest.digest();
+                    self.keep_manifest(&digest, &manifest)?;
+                    digest
+                }
+            };
+            let short = if file.is_some() && stems[&stem(&name)] == 1 { stem(&name) } else { name.clone() };
+            found.push((short, name, digest));
+        }
+        Ok(found)
+    }
+
+    /// A folder made of contents that are in the store, by name.
+    pub fn gather(&self, parts: &[(String, Produced)]) -> Result<Produced> {
+        let mut entries = Vec::new();
+        for (name, part) in parts {
+            if part.digest.kind != Kind::Tree {
+                entries.push(Entry { path: name.into(), item: Item::File(part.digest, part.bytes) });
+                continue;
+            }
+            let manifest = self.manifest(&part.digest);
+            let manifest = manifest
+                .ok_or_else(|| Error::Store(format!("the files of {} are not in the store", part.digest)))?;
+            entries.push(Entry { path: name.into(), item: Item::Folder });
+            entries.extend(
+                manifest.0.into_iter().map(|e| Entry { path: Path::new(name).join(e.path), item: e.item }),
+            );
+        }
+        entries.sort_by(|a, b| a.path.as_os_str().cmp(b.path.as_os_str()));
+        let manifest = Manifest(entries);
+        let digest = manifest.digest();
+        self.keep_manifest(&digest, &manifest)?;
+        if !self.ready(&digest)? {
+            return Err(Error::Store(format!("a part of {digest} is no longer in the store")));
+        }
+        Ok(Produced { digest, bytes: manifest.bytes(), files: manifest.files() })
+    }
+
     /// Takes in a copy (or a link, where blocks can be shared) of a file or folder that belongs to somebody else.
     pub fn adopt(&self, path: &Path) -> Result<Produced> {
         let hashed = walk::hash(path, &self.stats, Links::Follow)?;
@@ -198,8 +276,11 @@ impl Store {
 
     /// Keeps a manifest, so that a later change of the folder can be told file by file.
     pub fn keep_manifest(&self, digest: &Digest, manifest: &Manifest) -> Result<()> {
-        let path = self.manifest_path(digest);
-        if path.exists() { Ok(()) } else { record::write_bytes(&path, &manifest.encode(), false) }
+        let (path, encoded) = (self.manifest_path(digest), manifest.encode());
+        if fs::metadata(&path).is_ok_and(|meta| meta.len() == encoded.len() as u64) {
+            return Ok(());
+        }
+        record::write_bytes(&path, &encoded, false)
     }
 
     /// Waits until contents have reached the disk.

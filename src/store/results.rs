@@ -30,6 +30,9 @@ pub struct Outcome {
     pub seconds: f64,
     /// The run that made it.
     pub run: String,
+    /// The key under which the outputs were made, where a person accepted them for this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<String>,
 }
 
 /// The newest success of a stage.

@@ -18,6 +18,9 @@ pub struct Study {
     pub out: Option<Marked<String>>,
     /// How the programs that `run:` names are made.
     pub build: Option<Build>,
+    /// When a stage that took longer than this would run again only because its program changed, `run` asks first.
+    /// Default `10m`.
+    pub ask_above: Option<Time>,
     /// The stages.
     pub stages: Ordered<Stage>,
 }
@@ -42,6 +45,9 @@ pub struct Stage {
     pub run: Option<Marked<String>>,
     /// Any program with its arguments; `${inputs.x}`, `${params.y}`, `${tuning.z}` and `${outputs.w}` are filled in.
     pub command: Option<Marked<Command>>,
+    /// An input that is a folder: the stage runs once for each file or folder in it, and who reads its outputs reads
+    /// a folder with one entry for each.
+    pub each: Option<Marked<String>>,
     /// Name to `stage.output`, a path, or `pipeline.lineage`.
     #[serde(default)]
     pub inputs: Ordered<Marked<String>>,

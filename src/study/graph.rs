@@ -21,6 +21,8 @@ pub struct Graph {
     /// The folder of the newest outputs, relative to `root`.
     pub out: PathBuf,
     pub build: Option<BuildStep>,
+    /// See [`Study::ask_above`].
+    pub ask_above: Duration,
     /// Steps, each after those it reads from.
     pub steps: Vec<Step>,
 }
@@ -33,10 +35,16 @@ pub struct BuildStep {
     pub programs: PathBuf,
 }
 
-/// One stage.
+/// One stage, of the study as it stands or of variants that agree on it.
 #[derive(Clone, Debug)]
 pub struct Step {
     pub stage: String,
+    /// `train`, or `train@switch-s` where variants differ from the study as it stands.
+    pub id: String,
+    /// The selected variants that it belongs to; the empty name is the study as it stands.
+    pub variants: Vec<String>,
+    /// Index of the input whose entries the step runs over.
+    pub each: Option<usize>,
     pub mark: Mark,
     pub call: Call,
     pub inputs: Vec<Input>,
@@ -97,28 +105,32 @@ impl Step {
 }
 
 impl Graph {
-    /// The step called `name`.
-    pub fn step(&self, name: &str) -> Result<usize> {
-        self.steps.iter().position(|s| s.stage == name).ok_or_else(|| {
+    /// The steps called `name`: by their stage, or by their whole name with the variant.
+    pub fn find(&self, name: &str) -> Result<Vec<usize>> {
+        let named = |by: fn(&Step) -> &String| -> Vec<usize> {
+            (0..self.steps.len()).filter(|i| by(&self.steps[*i]) == name).collect()
+        };
+        let found = Some(named(|s| &s.id)).filter(|f| !f.is_empty() && name.contains('@'));
+        let found = found.unwrap_or_else(|| named(|s| &s.stage));
+        if found.is_empty() {
             let near = hint(name, self.steps.iter().map(|s| s.stage.as_str()));
-            Error::Usage(format!("the study has no stage `{name}`{near}"))
-        })
+            return Err(Error::Usage(format!("the study has no stage `{name}`{near}")));
+        }
+        Ok(found)
     }
 
-    /// A step and an output from `stage.output`.
-    pub fn output(&self, reference: &str) -> Result<(usize, usize)> {
+    /// Steps and the name of an output of theirs, from `stage.output`.
+    pub fn output(&self, reference: &str) -> Result<(Vec<usize>, String)> {
         let (stage, output) = reference
-            .split_once('.')
+            .rsplit_once('.')
             .ok_or_else(|| Error::Usage(format!("`{reference}` is not of the form stage.output")))?;
-        let step = self.step(stage)?;
-        let outputs = &self.steps[step].outputs;
-        match outputs.iter().position(|o| o.name == output) {
-            Some(found) => Ok((step, found)),
-            None => {
-                let near = hint(output, outputs.iter().map(|o| o.name.as_str()));
-                Err(Error::Usage(format!("stage {stage} has no output `{output}`{near}")))
-            }
+        let steps = self.find(stage)?;
+        let outputs = &self.steps[steps[0]].outputs;
+        if outputs.iter().any(|o| o.name == output) {
+            return Ok((steps, output.to_string()));
         }
+        let near = hint(output, outputs.iter().map(|o| o.name.as_str()));
+        Err(Error::Usage(format!("stage {stage} has no output `{output}`{near}")))
     }
 }
 
@@ -150,7 +162,8 @@ pub fn resolve(study: &Study, folder: &Path) -> Result<Graph> {
     }
     let out = PathBuf::from(study.out.as_ref().map_or("out", |o| o.as_str()));
     let build = study.build.as_ref().map(|b| build_step(b, &root)).transpose()?;
-    Ok(Graph { name: study.name.value.clone(), root, out, build, steps: sorted })
+    let ask_above = study.ask_above.map_or(Duration::from_secs(600), |t| t.0);
+    Ok(Graph { name: study.name.value.clone(), root, out, build, ask_above, steps: sorted })
 }
 
 fn build_step(build: &Build, root: &Path) -> Result<BuildStep> {
@@ -262,11 +275,21 @@ fn step(
         let source = source(text, study, index, root)?;
         inputs.push(Input { name: key.value.clone(), mark: text.mark.clone(), source });
     }
+    let each = match &stage.each {
+        None => None,
+        Some(each) => Some(inputs.iter().position(|i| i.name == each.as_str()).ok_or_else(|| {
+            let near = hint(each, inputs.iter().map(|i| i.name.as_str()));
+            Error::study(&each.mark, format!("stage {} has no input `{}`{near}", **name, **each))
+        })?),
+    };
     let own = |pairs: &[(Marked<String>, Marked<Text>)]| {
         pairs.iter().map(|(k, v)| (k.value.clone(), v.clone())).collect::<Vec<_>>()
     };
     let step = Step {
         stage: name.value.clone(),
+        id: name.value.clone(),
+        variants: Vec::new(),
+        each,
         mark: name.mark.clone(),
         call,
         inputs,

@@ -7,3 +7,4 @@ mod faults;
 mod mistakes;
 mod processes;
 mod study;
+mod variants;

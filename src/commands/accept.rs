@@ -1,0 +1,76 @@
+//! `pipeline accept STAGE`.
+
+use super::{print, print_json};
+use crate::cli::Global;
+use crate::error::{Error, Result};
+use crate::run::reasons;
+use crate::session::{Known, Session};
+use crate::store::results::{self, Last, Outcome};
+use serde_json::json;
+
+/// Records the newest outputs of stages under their present keys, and says what that overlooks.
+pub fn accept(global: &Global, stages: &[String]) -> Result<()> {
+    let mut session = Session::open(&global.options(stages))?;
+    session.find_programs(false)?;
+    let mut asked = Vec::new();
+    for name in stages {
+        asked.extend(session.graph.find(name)?);
+    }
+    let mut known: Vec<Option<Known>> = vec![None; session.graph.steps.len()];
+    let mut accepted = Vec::new();
+    for i in 0..known.len() {
+        if !session.wanted[i] {
+            continue;
+        }
+        let step = &session.graph.steps[i];
+        let Some(units) = session.units(i, &known)? else {
+            return Err(Error::Usage(format!(
+                "stage {} has not run, so nothing after it can be accepted",
+                step.id
+            )));
+        };
+        let mut done = Vec::new();
+        for unit in units {
+            if let Some(outcome) = session.store.lookup(&unit.key)? {
+                done.push((unit, outcome));
+                continue;
+            }
+            if !asked.contains(&i) {
+                return Err(Error::Usage(format!(
+                    "{} has to run first (or be accepted as well)",
+                    unit.label
+                )));
+            }
+            let old = session.store.last(&unit.label).map(|last| last.action.key());
+            let Some(outcome) = old.as_ref().map(|key| session.store.lookup(key)).transpose()?.flatten()
+            else {
+                return Err(Error::Usage(format!("{} has no outputs that could be accepted", unit.label)));
+            };
+            if unit.action.outputs != outcome.action.outputs {
+                return Err(Error::Usage(format!("{} now has other outputs; it has to run", unit.label)));
+            }
+            let overlooked = reasons(&session, &unit);
+            let new =
+                Outcome { action: unit.action.clone(), accepted: old, finished: results::now(), ..outcome };
+            session.store.record(&unit.key, &new)?;
+            let last = Last { action: new.action.clone(), seconds: new.seconds, finished: new.finished };
+            session.store.set_last(&unit.label, &last)?;
+            accepted.push((unit.label.clone(), overlooked));
+            done.push((unit, new));
+        }
+        known[i] = Some(session.gather(&session.graph.steps[i], &done)?);
+    }
+    session.store.stats.save();
+    if global.json {
+        let list: Vec<_> =
+            accepted.iter().map(|(stage, why)| json!({"stage": stage, "overlooked": why})).collect();
+        return print_json(&list);
+    }
+    for (stage, why) in &accepted {
+        print(&format!("{stage}: accepted, although {}\n", why.join(", ")))?;
+    }
+    if accepted.is_empty() {
+        print("nothing to accept: all of it is cached\n")?;
+    }
+    Ok(())
+}

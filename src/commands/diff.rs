@@ -1,0 +1,170 @@
+//! `pipeline diff A B`.
+
+use super::{print, print_json, table};
+use crate::cli::Global;
+use crate::error::{Error, Result, hint};
+use crate::key::Action;
+use crate::run::Report;
+use crate::run::screen::significant;
+use crate::session::{Options, Session};
+use crate::store::results::Produced;
+use crate::store::{Store, record};
+use crate::study::{self, Choice};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What is known of a stage on one side.
+#[derive(Clone, Debug, Default)]
+struct Side {
+    action: Option<Action>,
+    outputs: BTreeMap<String, Produced>,
+}
+
+/// One thing that is different.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Difference {
+    stage: String,
+    /// `parameter`, `input`, `metric`, …
+    what: &'static str,
+    name: String,
+    a: Option<String>,
+    b: Option<String>,
+}
+
+/// Compares two variants, or two past runs by their names or the beginnings of them.
+pub fn diff(global: &Global, a: &str, b: &str) -> Result<()> {
+    let graph = study::load(&Choice { variants: Vec::new(), ..global.choice() })?;
+    let store = Store::open(&graph.root)?;
+    let sides = [side(global, &store, a)?, side(global, &store, b)?];
+    let stages: BTreeSet<&String> = sides[0].keys().chain(sides[1].keys()).collect();
+    // In the order of the study, then whatever it no longer has.
+    let order: Vec<&str> = graph.steps.iter().map(|s| s.stage.as_str()).collect();
+    let mut stages: Vec<&String> = stages.into_iter().collect();
+    stages.sort_by_key(|s| order.iter().position(|o| o == s).unwrap_or(usize::MAX));
+    let empty = Side::default();
+    let mut found = Vec::new();
+    for stage in stages {
+        let [a, b] = [0, 1].map(|i| sides[i].get(stage).unwrap_or(&empty));
+        compare(&store, stage, a, b, &mut found);
+    }
+    if global.json {
+        return print_json(&found);
+    }
+    if found.is_empty() {
+        return print("no difference\n");
+    }
+    let head = ["stage", "what", "name", a, b].map(str::to_string).to_vec();
+    let cell = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
+    let rows =
+        found.iter().map(|d| vec![d.stage.clone(), d.what.into(), d.name.clone(), cell(&d.a), cell(&d.b)]);
+    print(&table(&std::iter::once(head).chain(rows).collect::<Vec<_>>()))
+}
+
+/// The stages of a variant as they would be now, or of a run as they were.
+fn side(global: &Global, store: &Store, name: &str) -> Result<BTreeMap<String, Side>> {
+    let choice = Choice { variants: vec![name.to_string()], ..global.choice() };
+    match study::load(&choice) {
+        Ok(_) => variant(choice),
+        Err(Error::Usage(unknown)) => run(store, name)?.ok_or_else(|| {
+            let text = unknown.replace("the study has no variant", "there is neither a run nor a variant");
+            Error::Usage(text)
+        }),
+        Err(e) => Err(e),
+    }
+}
+
+fn variant(choice: Choice) -> Result<BTreeMap<String, Side>> {
+    let mut session = Session::open(&Options { choice, ..Options::default() })?;
+    session.find_programs(true)?;
+    let mut known = vec![None; session.graph.steps.len()];
+    let mut sides = BTreeMap::new();
+    for i in 0..known.len() {
+        let step = &session.graph.steps[i];
+        let Some(units) = session.units(i, &known)? else { continue };
+        let mut side = Side { action: units.first().map(|u| u.action.clone()), outputs: BTreeMap::new() };
+        let mut done = Vec::new();
+        let all = units.len();
+        for unit in units {
+            if let Some(outcome) = session.store.lookup(&unit.key)? {
+                done.push((unit, outcome));
+            }
+        }
+        if done.len() == all {
+            let gathered = session.gather(step, &done)?;
+            side.outputs = gathered.outputs.clone();
+            known[i] = Some(gathered);
+        }
+        sides.insert(step.stage.clone(), side);
+    }
+    session.store.stats.save();
+    Ok(sides)
+}
+
+fn run(store: &Store, name: &str) -> Result<Option<BTreeMap<String, Side>>> {
+    let names = std::fs::read_dir(store.at("runs")).map(|d| {
+        let files = d.flatten().map(|e| e.file_name().to_string_lossy().into_owned());
+        files.filter_map(|f| f.strip_suffix(".json").map(str::to_string)).collect::<Vec<_>>()
+    });
+    let mut found: Vec<String> =
+        names.unwrap_or_default().into_iter().filter(|n| n.starts_with(name)).collect();
+    if found.len() > 1 {
+        found.sort();
+        return Err(Error::Usage(format!(
+            "`{name}` begins several runs{}",
+            hint("", found.iter().map(String::as_str))
+        )));
+    }
+    let Some(found) = found.first() else { return Ok(None) };
+    let Some(report) = record::read::<Report>(&store.at("runs").join(format!("{found}.json"))) else {
+        return Err(Error::Store(format!("the record of run {found} is damaged")));
+    };
+    let sides = report.stages.into_iter().map(|row| {
+        let outcome = row.keys.first().and_then(|key| store.outcomes(key).into_iter().next());
+        let side = Side { action: outcome.map(|o| o.action), outputs: row.outputs };
+        (row.stage.split('@').next().unwrap_or_default().to_string(), side)
+    });
+    Ok(Some(sides.collect()))
+}
+
+fn compare(store: &Store, stage: &str, a: &Side, b: &Side, found: &mut Vec<Difference>) {
+    let mut add = |what, a: BTreeMap<String, String>, b: BTreeMap<String, String>| {
+        let names: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+        for name in names {
+            let (a, b) = (a.get(name).cloned(), b.get(name).cloned());
+            if a != b {
+                found.push(Difference { stage: stage.into(), what, name: name.clone(), a, b });
+            }
+        }
+    };
+    let of = |side: &Side, pick: &dyn Fn(&Action) -> BTreeMap<String, String>| {
+        side.action.as_ref().map(pick).unwrap_or_default()
+    };
+    let short = |digest: &crate::store::digest::Digest| digest.hex()[..12].to_string();
+    let params = |x: &Action| x.params.clone();
+    add("parameter", of(a, &params), of(b, &params));
+    let inputs = |x: &Action| x.inputs.iter().map(|(n, d)| (n.clone(), short(d))).collect();
+    add("input", of(a, &inputs), of(b, &inputs));
+    let program = |x: &Action| BTreeMap::from([(x.template.join(" "), short(&x.program))]);
+    add("program", of(a, &program), of(b, &program));
+    add("metric", metrics(store, a), metrics(store, b));
+}
+
+/// The numbers in all outputs that are JSON objects.
+fn metrics(store: &Store, side: &Side) -> BTreeMap<String, String> {
+    let mut numbers = BTreeMap::new();
+    for (output, produced) in &side.outputs {
+        // Nobody keeps scores in a file of megabytes.
+        if produced.files != 1 || produced.bytes > 1 << 20 {
+            continue;
+        }
+        let bytes = std::fs::read(store.place(&produced.digest)).unwrap_or_default();
+        let Ok(values) = serde_json::from_slice::<Map<String, Value>>(&bytes) else { continue };
+        for (name, value) in values {
+            if let Some(number) = value.as_f64() {
+                numbers.insert(format!("{output}.{name}"), significant(number));
+            }
+        }
+    }
+    numbers
+}

@@ -1,0 +1,144 @@
+//! Studies of studies: variants, matrices, profiles, variables, stages mapped over folders.
+
+use crate::study::{GEN, Study, TOY, stderr};
+
+const MODELS: &str = r#"name: models
+vars: {model: plain}
+variants:
+  wide: {vars: {model: wide}}
+  same: {vars: {model: plain}}
+matrix:
+  vars.model: [a, b]
+stages:
+  data:
+    command: sh -c 'echo data >> ran; echo 1 > $1' -- ${outputs.x}
+    outputs: [x]
+  train:
+    command: sh -c 'echo train $2 >> ran; cat $1 > $3; echo $2 >> $3' -- ${inputs.x} ${params.model} ${outputs.m}
+    inputs: {x: data.x}
+    params: {model: "${vars.model}"}
+    outputs: [m]
+"#;
+
+#[test]
+fn variants_share_what_is_equal() {
+    let study = Study::new(MODELS);
+    let mut ran = study.run(&["--variant", "*"]);
+    ran.sort();
+    assert_eq!(ran, ["data", "train a", "train b", "train plain", "train wide"]);
+    assert_eq!(study.read("out/wide/train/m"), "1\nwide\n");
+    assert_eq!(study.read("out/same/train/m"), "1\nplain\n");
+    assert!(!study.exists("out/train"));
+    // The study as it stands is one more, and equal to `same`.
+    assert!(study.run(&[]).is_empty());
+    assert_eq!(study.read("out/train/m"), "1\nplain\n");
+    let plan =
+        String::from_utf8(study.call(&["plan", "--variant", "a", "--variant", "wide"]).stdout).unwrap();
+    let names: Vec<_> = plan.lines().map(|l| l.split_whitespace().next().unwrap()).collect();
+    assert_eq!(names, ["data", "train@wide", "train@a"]);
+}
+
+#[test]
+fn equal_actions_of_two_variants_run_once() {
+    // The steps differ (one has a tuning value), the actions do not.
+    let yaml = MODELS.replace("wide: {vars: {model: wide}}", "wide: {stages: {train: {retries: 1}}}");
+    let study = Study::new(&yaml);
+    let mut ran = study.run(&["--variant", "wide", "--variant", "same"]);
+    ran.sort();
+    assert_eq!(ran, ["data", "train plain"]);
+    assert!(study.exists("out/wide/train/m") && study.exists("out/same/train/m"));
+}
+
+#[test]
+fn a_variant_can_be_one_stage_of_the_command_line() {
+    let study = Study::new(MODELS);
+    assert_eq!(study.run(&["--variant", "a", "--set", "train.model=c"]), ["data", "train c"]);
+    assert_eq!(study.run(&["--set", "vars.model=d"]), ["train d"]);
+    let wrong = study.call(&["run", "--variant", "wid"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert_eq!(stderr(&wrong), "error: the study has no variant `wid`; did you mean `wide`?\n");
+}
+
+#[test]
+fn two_variants_are_compared() {
+    let study = Study::new(MODELS);
+    study.run(&["--variant", "*"]);
+    let text = String::from_utf8(study.call(&["diff", "wide", "same"]).stdout).unwrap();
+    assert!(
+        text.contains("train") && text.contains("model") && text.contains("wide") && text.contains("plain"),
+        "{text}"
+    );
+    assert!(!text.contains("data"), "{text}");
+}
+
+#[test]
+fn a_study_extends_another_and_takes_a_profile() {
+    let study = Study::new(TOY);
+    study.write(
+        "small.yaml",
+        "extends: pipeline.yaml\nname: small\nstages: {gen: {params: {size: 2}}}\nprofiles: {one: {stages: {gen: {params: {size: 1}}}}}\n",
+    );
+    study.run(&["--file", "small.yaml"]);
+    assert_eq!(study.read("out/count/n"), "2\n");
+    study.run(&["--file", "small.yaml", "--profile", "one"]);
+    assert_eq!(study.read("out/count/n"), "1\n");
+}
+
+const EACH: &str = "name: each
+stages:
+  gen:
+    run: ./gen
+    params: {size: 3}
+    outputs: [files]
+  score:
+    command: sh -c 'echo score $(cat $1) >> ran; wc -c < $1 > $2; [ ! -e fail ] || [ \"$(cat $1)\" != \"file 1\" ]' -- ${inputs.file} ${outputs.n}
+    each: file
+    inputs: {file: gen.files}
+    outputs: {n: n.txt}
+  curve:
+    command: sh -c 'echo curve >> ran; cd $1; ls > $2; cat * >> $2' -- ${inputs.all} ${outputs.list}
+    inputs: {all: score.n}
+    outputs: [list]
+";
+
+#[test]
+fn a_stage_is_mapped_over_a_folder_and_gathered() {
+    let study = Study::new(&EACH.replace("cd $1; ls > $2; cat * >> $2", "ls $1 > $2; cat $1/* >> $2"));
+    assert_eq!(study.run(&[]).len(), 5);
+    assert_eq!(study.read("out/curve/list"), "0.txt\n1.txt\n2.txt\n7\n7\n7\n");
+    assert_eq!(study.read("out/score/n.txt/1.txt"), "7\n");
+    assert!(study.run(&[]).is_empty());
+    // One more file: one more instance, nothing again.
+    assert_eq!(study.run(&["--set", "gen.size=4"]), ["gen", "score file 3", "curve"]);
+    let plan =
+        String::from_utf8(study.call(&["plan", "--set", "gen.size=4", "--force", "score"]).stdout).unwrap();
+    assert!(plan.contains("score  to run") && plan.contains("4 of 4 entries"), "{plan}");
+}
+
+#[test]
+fn one_failed_instance_keeps_the_others() {
+    let study = Study::new(&EACH.replace("cd $1; ls > $2; cat * >> $2", "ls $1 > $2"));
+    study.write("fail", "");
+    let failed = study.call(&["run", "--keep-going"]);
+    assert_eq!(failed.status.code(), Some(1));
+    std::fs::remove_file(study.path("fail")).unwrap();
+    assert_eq!(study.run(&[]), ["score file 1", "curve"]);
+}
+
+#[test]
+fn consent_before_a_long_stage_runs_for_its_program_alone() {
+    let study = Study::new(&TOY.replace("name: toy\n", "name: toy\nask-above: 0s\n"));
+    study.run(&[]);
+    study.program("gen", &GEN.replace("echo file", "echo File"));
+    let refused = study.call(&["run"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("`pipeline accept gen` keeps its outputs"), "{}", stderr(&refused));
+    let accepted = String::from_utf8(study.call(&["accept", "gen"]).stdout).unwrap();
+    assert_eq!(accepted, "gen: accepted, although program `./gen` changed\n");
+    assert!(study.run(&[]).is_empty());
+    assert_eq!(study.read("out/gen/files/0"), "file 0\n");
+    study.program("gen", &GEN.replace("echo file", "echo FILE"));
+    assert_eq!(study.run(&["--yes"]), ["gen", "count"]);
+    // A parameter that changed needs no consent.
+    assert_eq!(study.run(&["--set", "gen.size=1"]), ["gen", "count", "score"]);
+}
