@@ -1,0 +1,166 @@
+//! The program itself: its files, batches of any size, kills, and what it refuses.
+
+use models::checkpoint::{About, Content, LatentSpace};
+use models::diffusion::Curve;
+use models::flat::Flat;
+use models::random;
+use models::{Config, Network, vae, weights};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+use tch::{Device, Tensor};
+
+/// A checkpoint and an autoencoder, random, and a place for outputs.
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+const CLASSES: i64 = 3;
+
+impl Place {
+    fn new() -> Self {
+        let place = Self { folder: tempfile::tempdir().unwrap() };
+        let vae = vae::Config { channels: vec![32, 32], layers: 1, latent: 4, picture: 3 };
+        let tensors: BTreeMap<String, Tensor> = (vae.shapes().unwrap().iter())
+            .map(|(name, shape)| (name.clone(), random::normal(1, name, 0, shape) * 0.1))
+            .collect();
+        weights::write(&place.path("vae"), tensors.iter().map(|(n, t)| (n.clone(), t)), &BTreeMap::new())
+            .unwrap();
+        place.checkpoint("network", &stage::digest(&place.path("vae")).unwrap());
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A checkpoint in a folder of its own, trained on the latents of the autoencoder with this digest.
+    fn checkpoint(&self, name: &str, vae: &str) {
+        let config = Config::preset("switch-dit-tiny/2", 4, CLASSES).unwrap();
+        let network = Network::fresh(&config, 0, Device::Cpu).unwrap();
+        let flat = Flat::new(network.parameters());
+        let values = random::normal(2, "weights", 0, &flat.values.size()) * 0.05;
+        let latents = LatentSpace { scale: vae::LATENT_SCALE, vae: vae.into() };
+        let about = About::new(7, config, Curve::Linear, vec![0.99], latents);
+        let mut content = Content::default();
+        content.state("model.", &network, &flat, &flat.values);
+        content.state("ema.0.99.", &network, &flat, &values);
+        fs::create_dir(self.path(name)).unwrap();
+        content.write(&self.path(name).join("step-00000007.safetensors"), &about).unwrap();
+    }
+
+    fn command(&self, name: &str, images: usize, flags: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sample"));
+        let inputs =
+            if flags.contains("--checkpoints") { vec![] } else { vec![("--checkpoints", "network")] };
+        for (flag, path) in inputs.into_iter().chain([("--vae", "vae"), ("--samples", name)]) {
+            command.arg(flag).arg(self.path(path));
+        }
+        command
+            .args(["--labels", "balanced", "--device", "cpu", "--threads", "1"])
+            .args(["--images", &images.to_string()])
+            .args(flags.split_whitespace())
+            .env("PIPELINE_STATE", self.path(&format!("{name}.state")))
+            .env_remove("PIPELINE_EVENTS");
+        command
+    }
+
+    fn run(&self, name: &str, images: usize, flags: &str) -> Output {
+        self.command(name, images, flags).output().unwrap()
+    }
+
+    fn sample(&self, name: &str, images: usize, flags: &str) {
+        let output = self.run(name, images, flags);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn npz(&self, name: &str) -> Vec<u8> {
+        fs::read(self.path(name).join("samples.npz")).unwrap()
+    }
+}
+
+/// The header's text and the data of an array.
+fn array(npz: &Path, name: &str) -> (String, Vec<u8>) {
+    let mut archive = zip::ZipArchive::new(fs::File::open(npz).unwrap()).unwrap();
+    let mut bytes = Vec::new();
+    archive.by_name(&format!("{name}.npy")).unwrap().read_to_end(&mut bytes).unwrap();
+    assert_eq!(&bytes[..8], b"\x93NUMPY\x01\x00");
+    let end = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+    assert_eq!((end % 64, bytes[end - 1]), (0, b'\n'));
+    (String::from_utf8(bytes[10..end].to_vec()).unwrap().trim().to_string(), bytes[end..].to_vec())
+}
+
+#[test]
+fn pictures_and_labels() {
+    let place = Place::new();
+    place.sample("a", 7, "--steps 5 --batch-size 7");
+    let npz = place.path("a/samples.npz");
+    let (header, pixels) = array(&npz, "arr_0");
+    assert_eq!(header, "{'descr': '|u1', 'fortran_order': False, 'shape': (7, 8, 8, 3), }");
+    let (header, labels) = array(&npz, "arr_1");
+    assert_eq!(header, "{'descr': '<i8', 'fortran_order': False, 'shape': (7,), }");
+    let labels: Vec<i64> =
+        labels.chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap())).collect();
+    assert_eq!(labels, [0, 1, 2, 0, 1, 2, 0]);
+    for (i, picture) in pixels.chunks(8 * 8 * 3).enumerate() {
+        let png = image::open(place.path(&format!("a/images/{i:06}.png"))).unwrap().into_rgb8();
+        assert_eq!((png.dimensions(), png.as_raw().as_slice()), ((8, 8), picture));
+    }
+    assert!(pixels.chunks(192).skip(1).all(|p| p != &pixels[..192]), "all pictures alike");
+
+    // The batch moves roundings only.
+    place.sample("b", 7, "--steps 5 --batch-size 3");
+    let (_, other) = array(&place.path("b/samples.npz"), "arr_0");
+    assert!(pixels.iter().zip(&other).all(|(a, b)| a.abs_diff(*b) <= 1));
+    place.sample("c", 7, "--steps 5 --batch-size 7");
+    assert!(place.npz("a") == place.npz("c"));
+    place.sample("d", 7, "--steps 5 --batch-size 7 --weights model");
+    assert!(place.npz("a") != place.npz("d"));
+}
+
+#[test]
+fn killed_it_goes_on_to_the_same_bytes() {
+    let place = Place::new();
+    let flags = "--steps 60 --batch-size 2";
+    place.sample("whole", 30, flags);
+    let mut child = place.command("killed", 30, flags).stderr(Stdio::null()).spawn().unwrap();
+    let (first, begin) = (place.path("killed.state/parts/00000002.rgb"), Instant::now());
+    while !first.exists() {
+        assert!(begin.elapsed() < Duration::from_secs(120), "no {}", first.display());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let made = fs::metadata(&first).unwrap().modified().unwrap();
+    place.sample("killed", 30, flags);
+    assert!(place.npz("whole") == place.npz("killed"));
+    assert_eq!(fs::metadata(&first).unwrap().modified().unwrap(), made, "done again");
+    // Other settings begin anew.
+    place.sample("killed", 30, "--steps 5 --batch-size 2");
+    assert!(place.npz("whole") != place.npz("killed"));
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let place = Place::new();
+    let refused = |flags: &str, text: &str| {
+        let output = place.run("x", 2, flags);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(error.lines().count() == 1 && error.contains(text), "{error}");
+        assert!(!place.path("x").exists());
+    };
+    place.checkpoint("stranger", "00ff");
+    refused(&format!("--checkpoints {}", place.path("stranger").display()), "not the autoencoder");
+    fs::create_dir(place.path("empty")).unwrap();
+    refused(&format!("--checkpoints {}", place.path("empty").display()), "no checkpoint");
+    refused("--ema-decay 0.5", "no average with decay 0.5");
+    refused("--steps 5000", "5000");
+    let whole = fs::read(place.path("network/step-00000007.safetensors")).unwrap();
+    let cut = place.path("cut.safetensors");
+    fs::write(&cut, &whole[..whole.len() / 2]).unwrap();
+    refused(&format!("--checkpoints {}", cut.display()), "cut.safetensors");
+}
