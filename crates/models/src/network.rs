@@ -172,7 +172,23 @@ impl Network {
                 None => block.forward(&z, &activated),
             };
         }
-        self.final_layer.forward(&z, &activated)
+        // Nothing to do but in mixed precision.
+        self.final_layer.forward(&z, &activated).to_kind(Kind::Float)
+    }
+
+    /// Keeps the weights of the blocks' products in `kind`, for evaluations in that precision that need no gradient: they are
+    /// then cast once, not at every use. What [`Network::timesteps`] reads stays f32.
+    pub fn store_products(&self, kind: Kind) {
+        let product = |p: &&Parameter| {
+            let name = p.name.as_str();
+            let inside =
+                name.starts_with("blocks.") || name.starts_with("final_layer.") || name.contains(".experts.");
+            inside && p.tensor.dim() > 1
+        };
+        for parameter in self.parameters.iter().filter(product) {
+            let tensor = parameter.tensor.detach().to_kind(kind);
+            parameter.tensor.shallow_clone().set_data(&tensor);
+        }
     }
 
     /// The mask of block `i` minus 1, if it has one.

@@ -1,5 +1,6 @@
 //! The command line of `sample`.
 
+use models::Precision;
 use models::device::DeviceChoice;
 use std::path::PathBuf;
 
@@ -45,6 +46,8 @@ stage::arguments! {
         param weights: WeightSet = WeightSet::Ema;
         /// Which moving average; the checkpoint's first where this is not given.
         param ema_decay: Option<f64>, in 0.0..=1.0;
+        /// What the network's products are computed in; the chain itself is f32 always.
+        param precision: Precision = Precision::F32;
         /// Seed of noise and labels.
         param seed: u64 = 0;
         /// Pictures at once.

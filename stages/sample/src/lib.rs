@@ -59,6 +59,7 @@ pub fn sample(args: &Args, context: &Context) -> Result<()> {
         "vae": digest,
         "steps": args.steps,
         "guidance": args.guidance,
+        "precision": args.precision,
         "labels": args.labels,
         "seed": args.seed,
         "images": args.images,

@@ -7,7 +7,7 @@ use models::config::TIMESTEPS;
 use models::diffusion::{Diffusion, Respacing, Schedule};
 use models::random::Stream;
 use models::vae::{Vae, to_bytes};
-use models::{Network, Timesteps};
+use models::{Network, Precision, Timesteps};
 use tch::{Kind, Tensor, no_grad};
 
 /// A network, an autoencoder and the schedule between them.
@@ -19,6 +19,7 @@ pub struct Sampler {
     timesteps: Vec<Timesteps>,
     scale: f64,
     guidance: f64,
+    precision: Precision,
     labels: Labels,
     seed: u64,
 }
@@ -36,6 +37,9 @@ impl Sampler {
         let timesteps = no_grad(|| {
             seen.map(|&t| network.timesteps(&Tensor::from_slice(&[t]).to_device(network.device()))).collect()
         });
+        if args.precision != Precision::F32 {
+            network.store_products(args.precision.kind());
+        }
         Ok(Self {
             network,
             vae,
@@ -43,6 +47,7 @@ impl Sampler {
             timesteps,
             scale: about.latents.scale,
             guidance: args.guidance,
+            precision: args.precision,
             labels: args.labels,
             seed: args.seed,
         })
@@ -73,7 +78,9 @@ impl Sampler {
         let mut x = self.noise("start", first, count, 0).to_device(device); // [B, C, S, S]
         for step in (0..self.timesteps.len()).rev() {
             check()?;
-            let output = self.network.guided(&x, &self.timesteps[step], &labels, self.guidance);
+            let output = self
+                .precision
+                .run(device, || self.network.guided(&x, &self.timesteps[step], &labels, self.guidance))?;
             let at = self.diffusion.at(&Tensor::from_slice(&[step as i64]).to_device(device));
             let guess = self.diffusion.predict(&at, &x, &output, false);
             // The last step takes no noise.

@@ -1,5 +1,6 @@
 //! The command line of `train`.
 
+use models::Precision;
 use models::device::DeviceChoice;
 use models::diffusion::Curve;
 use std::path::PathBuf;
@@ -36,6 +37,8 @@ stage::arguments! {
         param ema_decay: Vec<f64> = vec![0.9999], in 0.0..=1.0;
         /// Probability that a label is hidden.
         param label_dropout: f64 = 0.1, in 0.0..=1.0;
+        /// What products are computed in; weights and the optimiser's state are f32 always.
+        param precision: Precision = Precision::F32;
         /// Seed of everything random.
         param seed: u64 = 0;
         /// Steps between checkpoints; the last step always has one.

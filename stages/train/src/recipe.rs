@@ -2,9 +2,9 @@
 
 use crate::Args;
 use anyhow::Result;
-use models::Config;
 use models::checkpoint::{About, LatentSpace};
 use models::diffusion::Curve;
+use models::{Config, Precision};
 use serde::{Deserialize, Serialize};
 use shards::Latents;
 use stage::bad_input;
@@ -31,6 +31,8 @@ pub struct Recipe {
     pub ema_decay: Vec<f64>,
     /// Weight of the prior loss.
     pub prior_weight: f64,
+    /// What products are computed in.
+    pub precision: Precision,
     /// Seed.
     pub seed: u64,
 }
@@ -69,6 +71,7 @@ impl Recipe {
             weight_decay: args.weight_decay,
             ema_decay: args.ema_decay.clone(),
             prior_weight: args.prior_weight,
+            precision: args.precision,
             seed: args.seed,
         })
     }

@@ -145,7 +145,8 @@ impl Trainer {
         });
         let x = self.diffusion.noised(&self.diffusion.at(&t), &start, &noise);
         let timesteps = network.timesteps(&t);
-        let output = network.forward_at(&x, &timesteps, &labels);
+        let output =
+            self.recipe.precision.run(self.device, || network.forward_at(&x, &timesteps, &labels))?;
         let losses = self.diffusion.losses(&output, &start, &x, &noise, &t, Weighting::Constant);
         let prior = match (matching.flatten(), &timesteps.gates) {
             (Some((prior, matching)), Some(gates)) => prior.loss(gates, &t, &matching),
