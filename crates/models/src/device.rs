@@ -65,13 +65,22 @@ impl Value for DeviceChoice {
 /// # Errors
 /// Bad input when the GPU that was asked for cannot be used, with the reason and the way out.
 pub fn open(choice: DeviceChoice, threads: usize) -> Result<Device> {
+    open_local(choice, 0, threads)
+}
+
+/// The same for the process of number `local` on its machine: `auto` takes the GPU of that number, counted round.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_local(choice: DeviceChoice, local: usize, threads: usize) -> Result<Device> {
     set_threads(threads);
     let index = match choice {
         DeviceChoice::Cpu => return Ok(Device::Cpu),
-        DeviceChoice::Auto => 0,
+        DeviceChoice::Auto => local,
         DeviceChoice::Cuda(index) => index,
     };
     match (gpus(), choice) {
+        (Ok(count), DeviceChoice::Auto) => Ok(Device::Cuda(index % count)),
         (Ok(count), _) if index < count => Ok(Device::Cuda(index)),
         (_, DeviceChoice::Auto) => Ok(Device::Cpu),
         (Ok(count), _) => {

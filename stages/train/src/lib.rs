@@ -4,6 +4,7 @@ mod arguments;
 mod log;
 mod recipe;
 mod resume;
+mod team;
 mod trainer;
 
 pub use arguments::Args;
@@ -13,11 +14,13 @@ use anyhow::{Context as _, Result};
 use log::Log;
 use models::checkpoint::{self, Checkpoint};
 use models::device::{self, DeviceChoice};
+use models::parallel::Launch;
 use resume::Start;
 use shards::{Latents, Loader};
 use stage::{Context, Staged, Stopped};
 use std::fs;
 use std::path::Path;
+use team::Team;
 use trainer::Trainer;
 
 /// The name of the log while training goes on.
@@ -25,10 +28,13 @@ const LOG: &str = "log.jsonl";
 
 /// Trains up to `--iterations`, from the newest checkpoint that this work has left, else from nothing.
 ///
+/// Started by `torchrun` or `srun` as one of several processes, each takes its share of every batch, and the first writes.
+///
 /// # Errors
 /// Bad input when an argument, the latents or a checkpoint do not fit; [`Stopped`] after a checkpoint when asked to stop.
 pub fn train(args: &Args, context: &Context) -> Result<()> {
-    let device = device::open(args.device, args.threads)?;
+    let launch = Launch::from_environment()?;
+    let device = device::open_local(args.device, launch.as_ref().map_or(0, |l| l.local), args.threads)?;
     if let Some(reason) = device::unused_gpu().filter(|_| args.device == DeviceChoice::Auto) {
         context.message(&format!("computing on the CPU: {reason}"));
     }
@@ -36,46 +42,65 @@ pub fn train(args: &Args, context: &Context) -> Result<()> {
     let recipe = Recipe::new(args, &latents)?;
     let state = context.state()?.to_path_buf();
     let start = Start::find(args, &recipe, &state)?;
-    let (mut trainer, mut log) = match start {
-        Start::Fresh => (Trainer::fresh(recipe, device)?, Log::create(&state.join(LOG))?),
+    // Nobody writes before all have looked at what is there.
+    let team = Team::join(launch.as_ref())?;
+    let rows = team.rows(args.batch_size)?;
+    let loader = Loader::for_rank(&latents, rows.len(), args.seed, team.rank(), team.size())?;
+    let (mut trainer, log) = match start {
+        Start::Fresh => {
+            (Trainer::fresh(recipe, device, &team)?, team.leads().then(|| Log::create(&state.join(LOG))))
+        }
         Start::From { checkpoint, log } => {
             let checkpoint = Checkpoint::read(&checkpoint)?;
-            context.message(&format!("going on from step {}", checkpoint.about.step));
-            let log = Log::resume(&state.join(LOG), log.as_deref(), checkpoint.about.step)?;
-            (Trainer::resume(recipe, checkpoint, device)?, log)
+            let step = checkpoint.about.step;
+            let log = team.leads().then(|| {
+                context.message(&format!("going on from step {step}"));
+                Log::resume(&state.join(LOG), log.as_deref(), step)
+            });
+            (Trainer::resume(recipe, checkpoint, device, &team)?, log)
         }
     };
-    let loader = Loader::new(&latents, args.batch_size, args.seed)?;
-    run(args, context, &state, &mut trainer, &loader, &mut log)?;
-    publish(args, &state)
+    team.agree(trainer.step())?;
+    let mut log = log.transpose()?;
+    run(args, context, &state, &team, &mut trainer, &loader, log.as_mut())?;
+    if team.leads() {
+        publish(args, &state)?;
+    }
+    // The state folder stays until the first process is done with it.
+    team.any(false)?;
+    Ok(())
 }
 
 fn run(
     args: &Args,
     context: &Context,
     state: &Path,
+    team: &Team,
     trainer: &mut Trainer,
     loader: &Loader,
-    log: &mut Log,
+    mut log: Option<&mut Log>,
 ) -> Result<()> {
     while trainer.step() < args.iterations {
-        trainer.advance(&loader.batch(trainer.step())?).with_context(|| match newest(state) {
+        trainer.advance(&loader.batch(trainer.step())?, team).with_context(|| match newest(state) {
             Some(path) => format!("the last good checkpoint is {}", path.display()),
             None => "there is no checkpoint before it".to_string(),
         })?;
         let step = trainer.step();
-        if step % args.log_every == 0 || step == args.iterations {
-            let line = trainer.take_means();
-            context.metrics(step, serde_json::to_value(&line)?);
-            log.write(&line)?;
+        let stopping = team.any(context.stopping())?;
+        // Only the first process has a log.
+        if let Some(log) = log.as_deref_mut() {
+            if step % args.log_every == 0 || step == args.iterations {
+                let line = trainer.take_means();
+                context.metrics(step, serde_json::to_value(&line)?);
+                log.write(&line)?;
+            }
+            if step % args.checkpoint_every == 0 || step == args.iterations || stopping {
+                log.sync()?;
+                trainer.save(&state.join(checkpoint::file_name(step)))?;
+                retain(args, state, step)?;
+            }
+            context.progress(step, args.iterations, "steps");
         }
-        let stopping = context.stopping();
-        if step % args.checkpoint_every == 0 || step == args.iterations || stopping {
-            log.sync()?;
-            trainer.save(&state.join(checkpoint::file_name(step)))?;
-            retain(args, state, step)?;
-        }
-        context.progress(step, args.iterations, "steps");
         if stopping && step < args.iterations {
             return Err(Stopped.into());
         }

@@ -2,11 +2,13 @@
 
 use crate::Recipe;
 use crate::log::Line;
+use crate::team::Team;
 use anyhow::{Context, Result, ensure};
 use models::checkpoint::{Checkpoint, Content, average_prefix};
 use models::config::TIMESTEPS;
 use models::diffusion::{Diffusion, Respacing, Schedule, Weighting};
 use models::flat::{Flat, Moments};
+use models::parallel::Reducer;
 use models::prior::Prior;
 use models::shim::AdamW;
 use models::{Network, random};
@@ -23,6 +25,7 @@ pub struct Trainer {
     network: Network,
     diffusion: Diffusion,
     flat: Flat,
+    reducer: Option<Reducer>,
     moments: Moments,
     /// One per decay of the recipe.
     averages: Vec<Tensor>,
@@ -55,19 +58,19 @@ impl Trainer {
     ///
     /// # Errors
     /// When the recipe does not fit together.
-    pub fn fresh(recipe: Recipe, device: Device) -> Result<Self> {
+    pub fn fresh(recipe: Recipe, device: Device, team: &Team) -> Result<Self> {
         let network = Network::fresh(&recipe.network, recipe.seed, device)?;
         let flat = Flat::new(network.parameters());
         let averages = recipe.ema_decay.iter().map(|_| flat.values.copy()).collect();
         let moments = Moments { first: flat.zeros(), second: flat.zeros() };
-        Self::new(recipe, network, flat, moments, averages, device)
+        Self::new(recipe, network, flat, moments, averages, team)
     }
 
     /// The training that a checkpoint holds.
     ///
     /// # Errors
     /// Bad input when a tensor is missing, misshapen or left over.
-    pub fn resume(recipe: Recipe, checkpoint: Checkpoint, device: Device) -> Result<Self> {
+    pub fn resume(recipe: Recipe, checkpoint: Checkpoint, device: Device, team: &Team) -> Result<Self> {
         let Checkpoint { about, mut weights } = checkpoint;
         let model = weights.split_off("model.");
         let network =
@@ -96,7 +99,7 @@ impl Trainer {
             recipe.ema_decay.iter().map(|d| vector(&average_prefix(*d))).collect::<Result<Vec<_>>>()?;
         weights.finish()?;
         let pending = serde_json::from_value(about.pending).bad_input(|| "the checkpoint's `pending`")?;
-        let trainer = Self::new(recipe, network, flat, moments, averages, device)?;
+        let trainer = Self::new(recipe, network, flat, moments, averages, team)?;
         Ok(Self { step: about.step, pending, ..trainer })
     }
 
@@ -106,12 +109,26 @@ impl Trainer {
         flat: Flat,
         moments: Moments,
         averages: Vec<Tensor>,
-        device: Device,
+        team: &Team,
     ) -> Result<Self> {
+        let device = network.device();
+        let reducer = team.reducer(&network, &flat)?;
         let schedule = Schedule::new(recipe.schedule, TIMESTEPS as usize, &Respacing::All)?;
         let diffusion = Diffusion::new(schedule, device);
         let (pending, clock) = (Sums::default(), Clock::default());
-        Ok(Self { recipe, network, diffusion, flat, moments, averages, device, step: 0, pending, clock })
+        Ok(Self {
+            recipe,
+            network,
+            diffusion,
+            flat,
+            reducer,
+            moments,
+            averages,
+            device,
+            step: 0,
+            pending,
+            clock,
+        })
     }
 
     /// Steps done.
@@ -119,21 +136,29 @@ impl Trainer {
         self.step
     }
 
-    /// One optimiser step.
+    /// One optimiser step, on this process's rows of the batch. Random numbers are drawn for the whole batch.
     ///
     /// # Errors
     /// When the loss is no finite number; the weights are then as before the step.
-    pub fn advance(&mut self, batch: &Batch) -> Result<()> {
+    pub fn advance(&mut self, batch: &Batch, team: &Team) -> Result<()> {
         let begin = Instant::now();
         let (seed, step) = (self.recipe.seed, self.step as u64);
         let network = &self.network;
         let config = network.config();
-        let images = batch.labels.len() as i64;
-        let shape = [images, config.channels, config.side, config.side];
-        let start = Tensor::from_slice(&batch.latents).view(shape).to_device(self.device);
-        let noise = random::normal(seed, "noise", step, &shape).to_device(self.device);
-        let t = random::integers(seed, "timestep", step, TIMESTEPS, &[images]).to_device(self.device);
-        let labels = self.labels(batch).to_device(self.device);
+        let images = self.recipe.batch_size as i64;
+        let rows = team.rows(self.recipe.batch_size)?;
+        let own = |whole: Tensor| {
+            whole.narrow(0, rows.start as i64, rows.len() as i64).contiguous().to_device(self.device)
+        };
+        let latent = [config.channels, config.side, config.side];
+        let shape = |images: i64| [&[images], latent.as_slice()].concat();
+        let start = Tensor::from_slice(&batch.latents)
+            .view(shape(rows.len() as i64).as_slice())
+            .to_device(self.device);
+        let noise = own(random::normal(seed, "noise", step, &shape(images)));
+        let t = own(random::integers(seed, "timestep", step, TIMESTEPS, &[images]));
+        let draw = own(random::uniform(seed, "label-dropout", step, &[images]));
+        let labels = self.labels(&Tensor::from_slice(&batch.labels).to_device(self.device), &draw);
 
         // The matching is over all timesteps and carries no gradient (Eqs. 8 and 9).
         let matching = network.prior().map(|prior| {
@@ -156,6 +181,7 @@ impl Trainer {
 
         let mean = |x: &Tensor| x.detach().mean(Kind::Float);
         let read = Tensor::stack(&[mean(&losses.noise), mean(&losses.vb), prior.detach(), loss.detach()], 0);
+        team.mean(&read)?;
         let read: Vec<f64> = Vec::try_from(read.to_kind(Kind::Double).to_device(Device::Cpu))?;
         ensure!(
             read.iter().all(|v| v.is_finite()),
@@ -167,7 +193,14 @@ impl Trainer {
             self.recipe.learning_rate
         );
         self.flat.clear();
-        loss.backward();
+        match &self.reducer {
+            None => loss.backward(),
+            Some(reducer) => {
+                reducer.begin()?;
+                loss.backward();
+                reducer.finish()?;
+            }
+        }
         let Recipe { learning_rate, weight_decay, .. } = self.recipe;
         let adam = AdamW { learning_rate, weight_decay, ..AdamW::default() };
         self.flat.update(&adam, &mut self.moments, self.step + 1)?;
@@ -184,14 +217,12 @@ impl Trainer {
         Ok(())
     }
 
-    /// The labels of a batch, some hidden.
-    fn labels(&self, batch: &Batch) -> Tensor {
+    /// The labels, hidden where the draw says so.
+    fn labels(&self, labels: &Tensor, draw: &Tensor) -> Tensor {
         let config = self.network.config();
-        let labels = Tensor::from_slice(&batch.labels);
         if !config.conditional() || config.label_dropout == 0.0 {
-            return labels;
+            return labels.shallow_clone();
         }
-        let draw = random::uniform(self.recipe.seed, "label-dropout", self.step as u64, &[labels.size()[0]]);
         labels.masked_fill(&draw.lt(config.label_dropout), config.null_label())
     }
 
