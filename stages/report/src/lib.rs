@@ -3,6 +3,7 @@
 //! Each input is one section; what is not given is left out. The same inputs give the same bytes.
 
 mod chart;
+mod compare;
 mod document;
 mod gating;
 mod html;
@@ -30,7 +31,7 @@ stage::arguments! {
     ///
     /// Every input is optional and is one section of the report; at least one is needed.
     pub struct Args: "report" {
-        /// Scores, the JSON that evaluate writes.
+        /// Scores: the JSON that evaluate writes, or a folder of them, one for each checkpoint.
         input scores: Option<PathBuf>;
         /// Training log, the JSON lines that train writes.
         input log: Option<PathBuf>;
@@ -40,6 +41,10 @@ stage::arguments! {
         input checkpoints: Option<PathBuf>;
         /// What came before, as the runner writes it for `pipeline.lineage`.
         input lineage: Option<PathBuf>;
+        /// Runs to compare: a folder with VARIANT/evaluate/scores and VARIANT/train/log, as a study with variants leaves it.
+        input runs: Option<PathBuf>;
+        /// Numbers that were published for these variants, the JSON in `pipelines/published/`.
+        input published: Option<PathBuf>;
         /// Title of the report.
         param title: String = "Report".into();
         /// Classes in the grid of samples at most, evenly spread over those there are.
@@ -69,11 +74,11 @@ struct Work {
 pub fn report(args: &Args, context: &Context) -> Result<()> {
     let mut work = Work::default();
     work.document.title = args.title.clone();
-    let given = [&args.scores, &args.log, &args.samples, &args.checkpoints, &args.lineage];
+    let given = [&args.scores, &args.log, &args.samples, &args.checkpoints, &args.lineage, &args.runs];
     let total = given.iter().filter(|p| p.is_some()).count();
     if total == 0 {
         bad_input!(
-            "nothing to report: give at least one of --scores, --log, --samples, --checkpoints, --lineage"
+            "nothing to report: give at least one of --scores, --log, --samples, --checkpoints, --lineage, --runs"
         )
     }
     let mut done = 0;
@@ -82,9 +87,18 @@ pub fn report(args: &Args, context: &Context) -> Result<()> {
         done += 1;
         context.check_stop()
     };
+    if args.published.is_some() && args.runs.is_none() {
+        bad_input!("--published without --runs: there is nothing to compare the published numbers with")
+    }
+    if let Some(path) = &args.runs {
+        step()?;
+        let compared = compare::compare(path, args.published.as_deref(), args.smoothing)?;
+        work.document.sections.extend(compared.sections);
+        work.document.lead = compared.lead;
+    }
     if let Some(path) = &args.scores {
         step()?;
-        let (section, tiles) = scores::section(&scores::read(path)?);
+        let (section, tiles) = scores::section(&scores::Scored::read(path)?);
         work.document.sections.push(section);
         work.document.tiles = tiles;
     }
@@ -109,7 +123,9 @@ pub fn report(args: &Args, context: &Context) -> Result<()> {
         let lineage = lineage::Lineage::read(path)?;
         work.document.sections.extend([lineage.settings(), lineage.provenance(), lineage.reproduce()]);
     }
-    work.document.lead = lead(args);
+    if work.document.lead.is_empty() {
+        work.document.lead = lead(args);
+    }
     write(&work, &args.report)?;
     context.progress(total, total, "sections");
     context.message(&format!("report in {}", args.report.join("report.html").display()));

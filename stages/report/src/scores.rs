@@ -1,9 +1,10 @@
 //! The scores: what evaluate measured, each field explained.
 
-use crate::document::{Block, Section, Table, Tile, code, number};
-use anyhow::Result;
+use crate::chart::{Panel, panels};
+use crate::document::{Block, Figure, Section, Table, Tile, code, number};
+use anyhow::{Context, Result};
 use serde_json::Value as Json;
-use stage::bad_input;
+use stage::{BadInputExt, bad_input};
 use std::path::Path;
 
 /// A metric: keys it may stand under, name, which way is better, what it says.
@@ -115,11 +116,49 @@ const FIELDS: [(&str, &str); 20] = [
     ("width", "features of an image"),
 ];
 
-/// Reads the JSON of scores.
-///
-/// # Errors
-/// Bad input when it is not a JSON object.
-pub fn read(path: &Path) -> Result<Json> {
+/// The scores of a run: of its last checkpoint, or of several.
+#[derive(Debug)]
+pub struct Scored {
+    /// The scores of the last step.
+    pub last: Json,
+    /// Step and scores, where there are several.
+    pub steps: Vec<(u64, Json)>,
+}
+
+impl Scored {
+    /// Reads the JSON that evaluate writes, or a folder with one such file for each checkpoint, named by its step.
+    ///
+    /// # Errors
+    /// Bad input when there is none, or one is no JSON object.
+    pub fn read(path: &Path) -> Result<Self> {
+        if !path.is_dir() {
+            return Ok(Self { last: object(path)?, steps: Vec::new() });
+        }
+        let context = || format!("reading {}", path.display());
+        let mut steps = Vec::new();
+        for entry in std::fs::read_dir(path).bad_input(context)? {
+            let file = entry.with_context(context)?.path();
+            let name = file.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+            let digits = name.split(|c: char| !c.is_ascii_digit()).find(|d| !d.is_empty());
+            let Some(step) = digits.and_then(|d| d.parse().ok()) else {
+                bad_input!("{}: the name has no step in it, as in step-00002000.json", file.display())
+            };
+            steps.push((step, object(&file)?));
+        }
+        steps.sort_by_key(|s| s.0);
+        match steps.last() {
+            Some((_, last)) => Ok(Self { last: last.clone(), steps }),
+            None => bad_input!("{}: there are no scores in this folder", path.display()),
+        }
+    }
+
+    /// A metric over the steps.
+    pub fn curve(&self, key: &str) -> Vec<(f64, f64)> {
+        self.steps.iter().filter_map(|(step, scores)| Some((*step as f64, metric(scores, key)?))).collect()
+    }
+}
+
+fn object(path: &Path) -> Result<Json> {
     let scores: Json = stage::read_json(path)?;
     if !scores.is_object() {
         bad_input!("reading {}: the scores are a JSON object, as evaluate writes them", path.display())
@@ -135,7 +174,8 @@ pub fn metric(scores: &Json, key: &str) -> Option<f64> {
 }
 
 /// The scores as section and tiles.
-pub fn section(scores: &Json) -> (Section, Vec<Tile>) {
+pub fn section(scored: &Scored) -> (Section, Vec<Tile>) {
+    let scores = &scored.last;
     let mut section = Section::new("Scores");
     let mut tiles = Vec::new();
     let mut table = Table::new("", &["Metric", "Value #", "Better", "What it says"]);
@@ -154,6 +194,7 @@ pub fn section(scores: &Json) -> (Section, Vec<Tile>) {
     } else {
         section.blocks.push(Block::Table(table));
     }
+    section.blocks.extend(curves(scored).map(Block::Figure));
     let mut rest =
         Table::new("How the scores were measured, field by field.", &["Field", "Value", "Meaning"]);
     for (path, value) in flatten(scores) {
@@ -176,6 +217,29 @@ pub fn section(scores: &Json) -> (Section, Vec<Tile>) {
         section.blocks.push(Block::Table(rest));
     }
     (section, tiles)
+}
+
+/// The metrics over the steps, where several checkpoints were scored.
+fn curves(scored: &Scored) -> Option<Figure> {
+    let found = METRICS.iter().filter_map(|m| {
+        let points = m.keys.iter().map(|k| scored.curve(k)).find(|c| c.len() > 1)?;
+        Some((m, points))
+    });
+    let found: Vec<_> = found.collect();
+    let drawn = found.iter().map(|(m, points)| Panel {
+        title: format!("{} ({} is better)", m.name, m.better),
+        log: m.keys[0] == "fid" || m.keys[0] == "sfid",
+        raw: &[],
+        series: vec![(String::new(), points.as_slice())],
+        dots: true,
+    });
+    let drawn: Vec<_> = drawn.collect();
+    (!drawn.is_empty()).then(|| Figure {
+        name: "convergence".into(),
+        alt: "Scores over the training steps".into(),
+        caption: "Scores of each checkpoint against its training step (the paper's Fig. 5). The table above is the last.".into(),
+        svg: panels(&drawn, "training step"),
+    })
 }
 
 /// Every leaf of a JSON value with its path; lists of numbers and words stay whole.
@@ -220,7 +284,7 @@ mod tests {
         let nested = json!({"scores": {"fid": {"value": 3.5}}, "images": 1000});
         for scores in [flat, nested] {
             assert_eq!(metric(&scores, "fid"), Some(3.5));
-            let (section, tiles) = section(&scores);
+            let (section, tiles) = section(&Scored { last: scores, steps: Vec::new() });
             assert_eq!((tiles.len(), tiles[0].value.as_str()), (1, "3.5"));
             let Some(Block::Table(rest)) = section.blocks.last() else { panic!("no table") };
             assert_eq!(rest.rows, [["`images`", "1000", "how many images"].map(String::from)]);

@@ -221,6 +221,80 @@ fn each_input_may_come_alone() {
     }
 }
 
+/// A folder as the runner leaves it after all variants of a study.
+fn runs(folder: &Path) -> PathBuf {
+    for (i, name) in ["dit-s", "dit-b", "switch-dit-s", "another"].into_iter().enumerate() {
+        let (evaluate, train) = (folder.join(name).join("evaluate"), folder.join(name).join("train"));
+        fs::create_dir_all(&train).unwrap();
+        log(&train.join("log"), 50 + i);
+        let mut scores = scores();
+        if name == "switch-dit-s" {
+            // Every checkpoint was scored.
+            fs::create_dir_all(evaluate.join("scores")).unwrap();
+            for step in [1000, 2000] {
+                scores["fid"] = json!(40_000.0 / f64::from(step));
+                fs::write(evaluate.join(format!("scores/step-{step:08}.json")), scores.to_string()).unwrap();
+            }
+        } else {
+            fs::create_dir_all(&evaluate).unwrap();
+            scores["fid"] = json!(30.0 + i as f64);
+            fs::write(evaluate.join("scores"), scores.to_string()).unwrap();
+        }
+    }
+    fs::create_dir_all(folder.join("download")).unwrap();
+    folder.into()
+}
+
+#[test]
+fn runs_are_compared_with_what_was_published() {
+    let dir = tempfile::tempdir().unwrap();
+    let runs = runs(&dir.path().join("runs"));
+    let published = dir.path().join("published.json");
+    let row = |variant: &str, name: &str, gmacs: f64, fid: Json| {
+        json!({"variant": variant, "name": name,
+        "line": name.rsplit_once('-').unwrap().0, "published": {"gmacs": gmacs, "fid": fid}})
+    };
+    let rows = [
+        row("dit-s", "DiT-S", 6.06, json!(44.28)),
+        row("dit-b", "DiT-B", 23.01, json!(27.96)),
+        row("switch-dit-s", "Switch-DiT-S", 6.74, json!(33.99)),
+        row("dtr-s", "DTR-S", 6.06, Json::Null),
+    ];
+    fs::write(&published, json!({"title": "Table 2", "source": "a page", "rows": rows}).to_string()).unwrap();
+    let out = dir.path().join("report");
+    let output =
+        run(&[("runs", &runs), ("published", &published), ("report", &out)], &["--title", "Table 2"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = fs::read_to_string(out.join("report.md")).unwrap();
+    for line in [
+        "| DiT-S | 6.06 | 30 | 44.28 |",
+        "| Switch-DiT-S | 6.74 | 20 | 33.99 |",
+        "| DTR-S | 6.06 | not run | not published |",
+        "| `another` | not published | 33 | not published |",
+        "figures/cost.svg",
+        "figures/convergence.svg",
+        "figures/training.svg",
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+    let alone = dir.path().join("alone");
+    assert!(run(&[("runs", &runs), ("report", &alone)], &[]).status.success());
+    let scores = runs.join("switch-dit-s/evaluate/scores");
+    let curve = dir.path().join("curve");
+    assert!(run(&[("scores", &scores), ("report", &curve)], &[]).status.success());
+    assert!(curve.join("figures/convergence.svg").exists());
+
+    let none = dir.path().join("none");
+    refused(&run(&[("published", &published), ("report", &none)], &["--log", "x"]), &[]);
+    refused(
+        &run(&[("runs", &dir.path().join("report")), ("report", &none)], &[]),
+        &["no VARIANT/evaluate/scores"],
+    );
+    fs::write(&published, "{\"title\": \"x\", \"sources\": 1}").unwrap();
+    refused(&run(&[("runs", &runs), ("published", &published), ("report", &none)], &[]), &["published.json"]);
+    assert!(!none.exists());
+}
+
 #[test]
 fn a_network_without_gates_is_reported_without_a_map() {
     let dir = tempfile::tempdir().unwrap();
