@@ -4,10 +4,12 @@ mod crop;
 mod decode;
 mod files;
 mod resample;
+mod writer;
 
 pub use crop::center_crop;
 pub use decode::decode;
-pub use files::{File, Manifest, Picture, Pictures, read_parquet};
+pub use files::{File, Layout, Manifest, Picture, Pictures, read_parquet};
+pub use writer::PicturesWriter;
 
 /// 8-bit RGB, row by row.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,1 +1,7 @@
-fn main() {}
+//! Fetch a dataset, check every picture, lay it out the same way.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    stage::main(download::download)
+}

@@ -29,6 +29,9 @@ pub struct Manifest {
     pub revision: String,
     /// The files, in order.
     pub files: Vec<File>,
+    /// What was left out because it is no picture, `FILE row N (NAME)`, where some was allowed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bad: Vec<String>,
 }
 
 /// One Parquet file of pictures.
@@ -127,8 +130,57 @@ impl Pictures {
     }
 }
 
+/// How the pictures lie in a Parquet file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Rows.
+    pub rows: usize,
+    /// Whether there is a column `label`.
+    pub labelled: bool,
+    /// Number of classes, where the file's metadata names them.
+    pub classes: Option<usize>,
+    /// Whether the columns are `image: struct<bytes: binary, path: string>` and `label: int64` already.
+    pub normal: bool,
+}
+
+impl Layout {
+    /// Reads a file's footer.
+    ///
+    /// # Errors
+    /// Bad input when it is no Parquet file or has no column `image`.
+    pub fn of(path: &Path) -> Result<Self> {
+        let reader = open(path)?;
+        let metadata = reader.metadata().file_metadata();
+        let hub =
+            metadata.key_value_metadata().and_then(|all| all.iter().find(|pair| pair.key == "huggingface"));
+        let about: Option<serde_json::Value> =
+            hub.and_then(|pair| pair.value.as_deref()).and_then(|text| serde_json::from_str(text).ok());
+        let names = about.as_ref().and_then(|json| json.pointer("/info/features/label/names")?.as_array());
+        let field = |name| reader.schema().field_with_name(name).ok().map(|field| field.data_type().clone());
+        let label = field("label");
+        let normal_image = match field("image") {
+            Some(DataType::Struct(parts)) => {
+                parts.len() == 2
+                    && parts[0].name() == "bytes"
+                    && *parts[0].data_type() == DataType::Binary
+                    && parts[1].name() == "path"
+                    && *parts[1].data_type() == DataType::Utf8
+            }
+            _ => false,
+        };
+        Ok(Self {
+            rows: metadata.num_rows() as usize,
+            labelled: label.is_some(),
+            classes: names.map(Vec::len).filter(|&n| n > 0),
+            normal: normal_image
+                && label.as_ref().is_none_or(|kind| *kind == DataType::Int64)
+                && reader.schema().fields().len() == 1 + usize::from(label.is_some()),
+        })
+    }
+}
+
 /// The SHA-256 of a file, in hexadecimal.
-fn sha256(path: &Path) -> Result<String> {
+pub(super) fn sha256(path: &Path) -> Result<String> {
     let mut file = std::fs::File::open(path)?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
@@ -147,6 +199,14 @@ fn sha256(path: &Path) -> Result<String> {
 /// # Errors
 /// Bad input that names the file, and the row where one is at fault.
 pub fn read_parquet(path: &Path) -> Result<impl Iterator<Item = Result<Picture>> + use<>> {
+    let reader = open(path)?;
+    let context = || format!("reading {}", path.display());
+    let mask = ProjectionMask::columns(reader.parquet_schema(), ["image", "label"]);
+    let batches = reader.with_projection(mask).with_batch_size(ROWS_AT_ONCE).build().bad_input(context)?;
+    Ok(Rows { path: path.into(), batches, ready: VecDeque::new(), row: 0, failed: false })
+}
+
+fn open(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<std::fs::File>> {
     let context = || format!("reading {}", path.display());
     let file = std::fs::File::open(path).bad_input(context)?;
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).bad_input(context)?;
@@ -155,9 +215,7 @@ pub fn read_parquet(path: &Path) -> Result<impl Iterator<Item = Result<Picture>>
         let names: Vec<_> = schema.fields().iter().map(|f| f.name().as_str()).collect();
         bad_input!("{}: no column `image`; there are {}", path.display(), names.join(", "))
     }
-    let mask = ProjectionMask::columns(reader.parquet_schema(), ["image", "label"]);
-    let batches = reader.with_projection(mask).with_batch_size(ROWS_AT_ONCE).build().bad_input(context)?;
-    Ok(Rows { path: path.into(), batches, ready: VecDeque::new(), row: 0, failed: false })
+    Ok(reader)
 }
 
 struct Rows {
