@@ -97,8 +97,10 @@ fn train(args: &Args, context: &Context) -> Result<()> {
 
     let _guard = tch::no_grad_guard();
     let tensors = whiten(tensors, &encode(&vae, &pictures)?)?;
-    let stored: BTreeMap<String, Tensor> =
-        tensors.into_iter().map(|(name, t)| Ok((name, t.f_detach()?.f_to_kind(Kind::Half)?))).collect::<Result<_>>()?;
+    let stored: BTreeMap<String, Tensor> = tensors
+        .into_iter()
+        .map(|(name, t)| Ok((name, t.f_detach()?.f_to_kind(Kind::Half)?)))
+        .collect::<Result<_>>()?;
     weights::write(&args.weights, stored.iter().map(|(n, t)| (n.clone(), t)), &BTreeMap::new())?;
     let vae = Vae::load(Weights::read(&args.weights)?, Device::Cpu, Kind::Float)?;
     let posterior = encode(&vae, &pictures)?;
@@ -130,7 +132,8 @@ fn read(args: &Args) -> Result<Tensor> {
     for file in &files {
         for picture in read_parquet(file)? {
             let picture = picture?;
-            let rgb = decode(&picture.bytes).with_context(|| format!("{} {}", file.display(), picture.place()))?;
+            let rgb =
+                decode(&picture.bytes).with_context(|| format!("{} {}", file.display(), picture.place()))?;
             pixels.extend(center_crop(&rgb, size).pixels);
         }
     }

@@ -1,1 +1,201 @@
-//! stage
+//! Encodes pictures as the posterior moments of a VAE, in Parquet shards.
+//!
+//! Pictures are decoded and cropped ahead of the network in threads of their own; a finished shard is kept in the state
+//! folder, so that a killed run redoes at most one.
+
+mod feed;
+mod shard;
+
+use anyhow::{Context as _, Result};
+use feed::{Feed, Work};
+use models::Weights;
+use models::device::{self, DeviceChoice};
+use models::vae::{LATENT_SCALE, Vae};
+use serde::{Deserialize, Serialize};
+use shard::{Encoder, Timing};
+use shards::pictures::Pictures;
+use shards::{About, Shard, write_manifest};
+use stage::{Context, Staged, bad_input, read_json, write_json};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use tch::Kind;
+
+stage::choice! {
+    /// Numbers the network computes with.
+    pub enum Precision {
+        /// 32 bits; the reference.
+        F32 = "f32",
+        /// 16 bits with the range of 32; faster on GPUs that have it.
+        Bf16 = "bf16",
+    }
+}
+
+stage::arguments! {
+    /// Encode pictures as VAE latents.
+    ///
+    /// Each picture is cropped as ADM does it, encoded, and stored as the mean and standard deviation of its posterior, not
+    /// scaled and not sampled: training draws a fresh sample at every visit.
+    pub struct Args: "encode" {
+        /// Pictures as `download` lays them out.
+        input images: PathBuf;
+        /// Weights of an AutoencoderKL: a safetensors file, or a folder with one.
+        input vae: PathBuf;
+        /// Side that pictures are cropped to; a multiple of what the network halves away, 8 for Stable Diffusion's.
+        param image_size: usize = 256, in 8..=2048, unit "pixels";
+        /// Whether to encode the mirrored picture too, for training that mirrors at random.
+        param flip: bool = false;
+        /// Rows of a file.
+        param shard_rows: usize = 4096, in 1.., unit "rows";
+        /// Numbers the network computes with.
+        param precision: Precision = Precision::F32;
+        /// Pictures at once.
+        tuning batch_size: usize = 16, in 1.., unit "images";
+        /// Where to compute: auto, cpu, cuda:0, …
+        tuning device: DeviceChoice = DeviceChoice::Auto;
+        /// Threads of one operation; 0 leaves it to libtorch.
+        tuning threads: usize = 0;
+        /// Folder of shards.
+        output latents: PathBuf;
+    }
+}
+
+/// What the shards in the state folder were made from; shards of other work are no use.
+#[derive(PartialEq, Serialize, Deserialize)]
+struct Fingerprint {
+    about: About,
+    images: String,
+    shard_rows: usize,
+    precision: Precision,
+}
+
+/// The stage's work.
+///
+/// # Errors
+/// Bad input when a picture cannot be decoded, the weights are none of an autoencoder, or the sizes do not fit.
+pub fn encode(args: &Args, context: &Context) -> Result<()> {
+    let device = device::open(args.device, args.threads)?;
+    if let Some(reason) = device::unused_gpu().filter(|_| args.device == DeviceChoice::Auto) {
+        context.message(&format!("encoding on the CPU: {reason}"));
+    }
+    let pictures = Pictures::open(&args.images)?;
+    let weights = weights_file(&args.vae)?;
+    let kind = match args.precision {
+        Precision::F32 => Kind::Float,
+        Precision::Bf16 => Kind::BFloat16,
+    };
+    let vae = Vae::load(Weights::read(&weights)?, device, kind)?;
+    let about = about(args, &vae, &weights, &pictures)?;
+
+    let rows = pictures.manifest().rows;
+    let plan: Vec<_> =
+        (0..rows).step_by(args.shard_rows).map(|first| first..rows.min(first + args.shard_rows)).collect();
+    let state = context.state()?;
+    let fingerprint = Fingerprint {
+        about,
+        images: stage::digest(&args.images.join("manifest.json"))?,
+        shard_rows: args.shard_rows,
+        precision: args.precision,
+    };
+    let mut done = finished(state, &fingerprint, plan.len())?;
+    let about = &fingerprint.about;
+
+    let todo: Vec<Work> = plan
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| done[*index].is_none())
+        .map(|(index, rows)| Work { shard: index, rows: rows.clone() })
+        .collect();
+    let start = Instant::now();
+    let mut timing = Timing::default();
+    let todo_rows: usize = todo.iter().map(|work| work.rows.len()).sum();
+    let mut encoded = rows - todo_rows;
+    std::thread::scope(|scope| -> Result<()> {
+        let mut feed = Feed::start(scope, &pictures, todo.clone(), args.image_size, args.batch_size);
+        for work in &todo {
+            let mut encoder = Encoder::new(&vae, about, &state.join(name(work.shard)))?;
+            while encoder.rows() < work.rows.len() {
+                context.check_stop()?;
+                encoded += encoder.add(&mut feed, &mut timing)?;
+                context.progress(encoded, rows, "images");
+            }
+            let shard = encoder.finish(&mut timing)?;
+            write_json(&state.join(format!("{}.json", name(work.shard))), &shard)?;
+            done[work.shard] = Some(shard);
+        }
+        Ok(())
+    })?;
+    context.message(&timing.line(todo_rows, start.elapsed()));
+
+    let staged = Staged::folder(&args.latents)?;
+    let shards: Vec<Shard> = done.into_iter().flatten().collect();
+    for shard in &shards {
+        let (from, to) = (state.join(&shard.path), staged.path().join(&shard.path));
+        // A hard link, where both are on one disk: nothing is copied, and the state can go.
+        fs::hard_link(&from, &to)
+            .or_else(|_| fs::copy(&from, &to).map(drop))
+            .with_context(|| format!("moving {} to {}", from.display(), to.display()))?;
+    }
+    write_manifest(staged.path(), about, shards)?;
+    staged.commit()?;
+    clear(state)
+}
+
+fn about(args: &Args, vae: &Vae, weights: &Path, pictures: &Pictures) -> Result<About> {
+    let (size, factor) = (args.image_size, vae.config().factor() as usize);
+    if size % factor != 0 {
+        bad_input!("--image-size {size}: this network halves to a {factor}th; use a multiple of {factor}")
+    }
+    Ok(About {
+        shape: [vae.config().latent as usize, size / factor, size / factor],
+        dtype: "float16".into(),
+        scale: LATENT_SCALE,
+        vae: stage::digest(weights)?,
+        classes: pictures.manifest().classes,
+        image_size: size,
+        flipped: args.flip,
+    })
+}
+
+fn weights_file(path: &Path) -> Result<PathBuf> {
+    if !path.is_dir() {
+        return Ok(path.into());
+    }
+    let files: Vec<PathBuf> = fs::read_dir(path)?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<Result<Vec<_>>>()?
+        .into_iter()
+        .filter(|p| p.extension().is_some_and(|e| e == "safetensors"))
+        .collect();
+    match files.as_slice() {
+        [file] => Ok(file.clone()),
+        _ => bad_input!("--vae {}: {} safetensors files in it; name one", path.display(), files.len()),
+    }
+}
+
+fn name(shard: usize) -> String {
+    format!("{shard:05}.parquet")
+}
+
+/// The shards that an earlier run of the same work has finished.
+fn finished(state: &Path, fingerprint: &Fingerprint, shards: usize) -> Result<Vec<Option<Shard>>> {
+    let place = state.join("work.json");
+    if read_json::<Fingerprint>(&place).ok().as_ref() != Some(fingerprint) {
+        clear(state)?;
+        write_json(&place, fingerprint)?;
+    }
+    let shard = |index: usize| {
+        let shard: Shard = read_json(&state.join(format!("{}.json", name(index)))).ok()?;
+        let whole = stage::digest(&state.join(&shard.path)).is_ok_and(|digest| digest == shard.blake3);
+        whole.then_some(shard)
+    };
+    Ok((0..shards).map(shard).collect())
+}
+
+fn clear(state: &Path) -> Result<()> {
+    for entry in fs::read_dir(state)? {
+        let path = entry?.path();
+        fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
+    }
+    Ok(())
+}

@@ -1,1 +1,7 @@
-fn main() {}
+//! Encode pictures as VAE latents.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    stage::main(encode::encode)
+}

@@ -1,0 +1,134 @@
+//! One shard: batches through the network into row groups.
+
+use crate::feed::Feed;
+use anyhow::Result;
+use half::f16;
+use models::vae::{Moments, Vae, from_bytes};
+use shards::{About, Rows, Shard, ShardWriter};
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tch::{Kind, Tensor};
+
+/// Rows of a row group, the least a reader verifies: 2 MiB of latents of 32×32 with their mirrored copies at 64 rows.
+const GROUP: usize = 64;
+
+/// Where the time went.
+#[derive(Debug, Default)]
+pub struct Timing {
+    network: Duration,
+    waiting: Duration,
+    writing: Duration,
+}
+
+impl Timing {
+    /// One line for people.
+    pub fn line(&self, pictures: usize, total: Duration) -> String {
+        let seconds = total.as_secs_f64().max(1e-9);
+        let share = |part: Duration| format!("{:.1} %", 100.0 * part.as_secs_f64() / seconds);
+        format!(
+            "encoded {pictures} pictures in {seconds:.1} s ({:.1} a second): {} in the autoencoder, {} waiting for pictures, \
+             {} writing",
+            pictures as f64 / seconds,
+            share(self.network),
+            share(self.waiting),
+            share(self.writing)
+        )
+    }
+}
+
+/// A shard being encoded.
+pub struct Encoder<'a> {
+    vae: &'a Vae,
+    about: &'a About,
+    writer: ShardWriter,
+    waiting: Rows,
+    rows: usize,
+}
+
+impl<'a> Encoder<'a> {
+    /// Starts the file `path`; what a killed run left there goes first, as it may be linked elsewhere.
+    pub fn new(vae: &'a Vae, about: &'a About, path: &Path) -> Result<Self> {
+        if path.exists() {
+            std::fs::remove_file(path)?;
+        }
+        Ok(Self { vae, about, writer: ShardWriter::create(path, about)?, waiting: Rows::default(), rows: 0 })
+    }
+
+    /// Rows so far.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Encodes the next batch and says how many pictures it had.
+    pub fn add(&mut self, feed: &mut Feed, timing: &mut Timing) -> Result<usize> {
+        let batch = clock(&mut timing.waiting, || feed.next())?;
+        let count = batch.labels.len();
+        let size = self.about.image_size as i64;
+        clock(&mut timing.network, || -> Result<()> {
+            let bytes = Tensor::f_from_slice(&batch.pixels)?.f_view([count as i64, size, size, 3])?;
+            let bytes = bytes.f_to_device(self.vae.device())?.f_permute([0, 3, 1, 2])?;
+            let pictures = from_bytes(&bytes)?; // [B, 3, S, S]
+            append(&self.moments(&pictures)?, &mut self.waiting.mean, &mut self.waiting.std)?;
+            if self.about.flipped {
+                let mirrored = self.moments(&pictures.f_flip([3])?)?;
+                append(&mirrored, &mut self.waiting.mean_flipped, &mut self.waiting.std_flipped)?;
+            }
+            Ok(())
+        })?;
+        self.waiting.label.extend(batch.labels);
+        self.waiting.source.extend(batch.sources);
+        self.rows += count;
+        clock(&mut timing.writing, || {
+            while self.waiting.label.len() >= GROUP {
+                self.write(GROUP)?;
+            }
+            Ok(count)
+        })
+    }
+
+    /// Ends the file.
+    pub fn finish(mut self, timing: &mut Timing) -> Result<Shard> {
+        clock(&mut timing.writing, || {
+            let rest = self.waiting.label.len();
+            if rest > 0 {
+                self.write(rest)?;
+            }
+            self.writer.finish()
+        })
+    }
+
+    fn moments(&self, pictures: &Tensor) -> Result<Moments> {
+        tch::no_grad(|| self.vae.encode_moments(pictures))
+    }
+
+    fn write(&mut self, rows: usize) -> Result<()> {
+        let numbers = rows * self.about.numel();
+        let flipped = if self.about.flipped { numbers } else { 0 };
+        let waiting = &mut self.waiting;
+        self.writer.write(Rows {
+            mean: waiting.mean.drain(..numbers).collect(),
+            std: waiting.std.drain(..numbers).collect(),
+            mean_flipped: waiting.mean_flipped.drain(..flipped).collect(),
+            std_flipped: waiting.std_flipped.drain(..flipped).collect(),
+            label: waiting.label.drain(..rows).collect(),
+            source: waiting.source.drain(..rows).collect(),
+        })
+    }
+}
+
+fn append(moments: &Moments, mean: &mut Vec<f16>, std: &mut Vec<f16>) -> Result<()> {
+    for (tensor, numbers) in [(&moments.mean, mean), (&moments.std, std)] {
+        let half = tensor.f_to_device(tch::Device::Cpu)?.f_to_kind(Kind::Half)?.f_contiguous()?;
+        let start = numbers.len();
+        numbers.resize(start + half.numel(), f16::ZERO);
+        half.f_copy_data(&mut numbers[start..], half.numel())?;
+    }
+    Ok(())
+}
+
+fn clock<T>(total: &mut Duration, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let start = Instant::now();
+    let result = work();
+    *total += start.elapsed();
+    result
+}
