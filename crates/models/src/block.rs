@@ -1,7 +1,7 @@
 //! The transformer block, with or without a mask on its input.
 
 use crate::attention::Attention;
-use crate::config::Config;
+use crate::config::{Config, Integration};
 use crate::mlp::Mlp;
 use crate::modulation::{Modulation, modulate};
 use crate::parameters::Builder;
@@ -46,5 +46,24 @@ impl Block {
     pub fn forward_masked(&self, z: &Tensor, excess: &Tensor, activated: &Tensor) -> Tensor {
         let change = z * excess;
         self.forward(&(z + &change), activated) - change
+    }
+
+    /// The block with a mixture of experts put to use as `integration` says.
+    ///
+    /// # Shapes
+    /// `z` and `mixture` `[B, N, D]`, `activated` `[B, D]`, to `[B, N, D]`.
+    pub fn forward_routed(
+        &self,
+        z: &Tensor,
+        mixture: &Tensor,
+        activated: &Tensor,
+        integration: Integration,
+    ) -> Tensor {
+        match integration {
+            Integration::Replace => self.forward(mixture, activated),
+            Integration::Mask => self.forward(&(z * mixture), activated),
+            Integration::MaskSkip => self.forward_masked(z, &(mixture - 1.0), activated),
+            Integration::MaskSkipOne => self.forward_masked(z, mixture, activated),
+        }
     }
 }

@@ -16,6 +16,43 @@ stage::choice! {
     }
 }
 
+stage::choice! {
+    /// What a routed block makes of its experts' mixture (Table 1).
+    pub enum Integration {
+        /// The mixture is the block's input.
+        Replace = "replace",
+        /// The input is multiplied by the mixture m.
+        Mask = "mask",
+        /// And (1 − m) times the input is added at the end.
+        MaskSkip = "mask-skip",
+        /// And experts are 0 at first and m is 1 more than their mixture; the paper's.
+        MaskSkipOne = "mask-skip-one",
+    }
+}
+
+stage::choice! {
+    /// How timesteps come to their experts.
+    pub enum Allocation {
+        /// The most probable ones of a gate.
+        Gate = "gate",
+        /// A gate with noise while it is trained (noisy top-k).
+        NoisyGate = "noisy-gate",
+        /// Drawn at random once: per block one expert for all timesteps, one for those of a column of the prior map, one for
+        /// the others (Table 4); three experts, two kept. The gate only weighs them.
+        Random = "random",
+    }
+}
+
+stage::choice! {
+    /// Which form of Eq. 7 the prior map takes.
+    pub enum Form {
+        /// The reference code's.
+        Code = "code",
+        /// The paper's, read literally.
+        Paper = "paper",
+    }
+}
+
 /// Timesteps of the diffusion that every network here is trained for.
 pub const TIMESTEPS: i64 = 1000;
 
@@ -45,6 +82,14 @@ pub struct Config {
     pub experts: i64,
     /// Experts `K` that a timestep keeps (Switch-DiT).
     pub top_k: i64,
+    /// How timesteps come to their experts (Switch-DiT).
+    pub allocation: Allocation,
+    /// Seed of a random allocation.
+    pub allocation_seed: u64,
+    /// What a block makes of the mixture (Switch-DiT).
+    pub integration: Integration,
+    /// Form of the prior map (Switch-DiT).
+    pub relations: Form,
     /// Exponent α of the task relations, 4 in the paper (Switch-DiT's Eq. 7, DTR's masks).
     pub alpha: f64,
     /// Share β of the channels that a timestep keeps, 0.8 (DTR).
@@ -70,22 +115,31 @@ const PRESETS: [Preset; 6] = [
     Preset { size: "tiny",   width:   32, blocks:  2, heads:  2 },
 ];
 
+/// The name of RAPHAEL's mixture of experts.
+const TIME_MOE: &str = "time-moe";
+
+/// The words that a preset's name begins with.
+fn families() -> impl Iterator<Item = (&'static str, Architecture)> {
+    Architecture::ALL.iter().copied().chain([(TIME_MOE, Architecture::SwitchDit)])
+}
+
 /// Patch sides that a preset's name may carry.
 const PATCHES: [i64; 4] = [1, 2, 4, 8];
 
 impl Config {
     /// The preset called `name`: architecture, size and patch, as in `switch-dit-b/2`. The patch is 2 where the
-    /// name has none.
+    /// name has none. `time-moe` is RAPHAEL's as the paper describes it: a noisy gate, the mixture as the block's input, one of
+    /// four experts.
     ///
     /// # Errors
     /// Bad input that names the nearest preset.
     pub fn preset(name: &str, side: i64, classes: i64) -> Result<Self> {
         let (family, patch) = name.split_once('/').unwrap_or((name, "2"));
-        let found = Architecture::ALL.iter().find_map(|(word, architecture)| {
+        let found = families().find_map(|(word, architecture)| {
             let size = family.strip_prefix(word)?.strip_prefix('-')?;
-            Some((*architecture, PRESETS.iter().find(|p| p.size == size)?))
+            Some((word, architecture, PRESETS.iter().find(|p| p.size == size)?))
         });
-        let Some((architecture, preset)) = found else {
+        let Some((word, architecture, preset)) = found else {
             let names = Self::preset_names();
             let near = nearest(family, names.iter().map(String::as_str));
             let hint = near.map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
@@ -96,7 +150,7 @@ impl Config {
             _ => bad_input!("model `{name}`: the patch is one of 1, 2, 4, 8, as in `{family}/2`"),
         };
         let Preset { width, blocks, heads, .. } = *preset;
-        let config = Self {
+        let mut config = Self {
             architecture,
             width,
             blocks,
@@ -108,17 +162,24 @@ impl Config {
             label_dropout: 0.1,
             experts: 3,
             top_k: 2,
+            allocation: Allocation::Gate,
+            allocation_seed: 0,
+            integration: Integration::MaskSkipOne,
+            relations: Form::Code,
             alpha: 4.0,
             beta: 0.8,
         };
+        if word == TIME_MOE {
+            (config.experts, config.top_k) = (4, 1);
+            (config.allocation, config.integration) = (Allocation::NoisyGate, Integration::Replace);
+        }
         config.check()?;
         Ok(config)
     }
 
     /// Every preset's name, without the patch.
     pub fn preset_names() -> Vec<String> {
-        let names = Architecture::ALL.iter().map(|(word, _)| word);
-        names.flat_map(|word| PRESETS.iter().map(move |p| format!("{word}-{}", p.size))).collect()
+        families().flat_map(|(word, _)| PRESETS.iter().map(move |p| format!("{word}-{}", p.size))).collect()
     }
 
     /// Checks that the sizes fit together.
@@ -149,6 +210,13 @@ impl Config {
         }
         if self.architecture == Architecture::SwitchDit && !(1..=self.experts).contains(&self.top_k) {
             bad_input!("network: top-k {} is outside 1 to {} (experts)", self.top_k, self.experts)
+        }
+        if self.routed() && self.allocation == Allocation::Random && (self.experts, self.top_k) != (3, 2) {
+            bad_input!(
+                "network: a random allocation is of 2 of 3 experts, not {} of {}",
+                self.top_k,
+                self.experts
+            )
         }
         if self.architecture == Architecture::Dtr && !(self.beta > 0.0 && self.beta <= 1.0) {
             bad_input!("network: beta {} is outside 0 to 1", self.beta)

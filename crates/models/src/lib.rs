@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod network;
+pub mod summary;
 
 mod attention;
 mod block;

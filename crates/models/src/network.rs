@@ -1,7 +1,7 @@
 //! A whole network: Switch-DiT, DTR or plain DiT.
 
 use crate::block::Block;
-use crate::config::{Architecture, Config, TIMESTEPS};
+use crate::config::{Allocation, Architecture, Config, Form, Integration, TIMESTEPS};
 use crate::final_layer::FinalLayer;
 use crate::label::LabelEmbedding;
 use crate::parameters::{Builder, Parameter};
@@ -28,6 +28,8 @@ pub struct Network {
     prior: Option<Prior>,
     /// DTR's channel masks minus 1, `[T, D]`.
     masks: Option<Tensor>,
+    /// A random allocation of experts, `[T, L, E]`.
+    fixed: Option<Tensor>,
     parameters: Vec<Parameter>,
     device: Device,
 }
@@ -82,7 +84,12 @@ impl Network {
         let blocks_ = (0..blocks).map(|i| Block::new(b, config, i)).collect::<Result<_>>()?;
         let final_layer = FinalLayer::new(b, config)?;
         let device = builder.device();
-        let relations = Relations::prior(blocks, experts, top_k, alpha, TIMESTEPS);
+        let relations = match config.relations {
+            Form::Code => Relations::prior(blocks, experts, top_k, alpha, TIMESTEPS),
+            Form::Paper => Relations::paper(blocks, experts, top_k, alpha, TIMESTEPS),
+        };
+        let fixed = (config.routed() && config.allocation == Allocation::Random)
+            .then(|| relations.random_allocation(blocks, config.allocation_seed).to_device(device));
         let prior = config.routed().then(|| Prior::new(&relations, blocks, device));
         let masks = (config.architecture == Architecture::Dtr)
             .then(|| Relations::reference(width, beta, alpha, TIMESTEPS).map(device) - 1.0);
@@ -96,6 +103,7 @@ impl Network {
             final_layer,
             prior,
             masks,
+            fixed,
             parameters: builder.finish(),
             device,
         })
@@ -141,9 +149,18 @@ impl Network {
     /// # Shapes
     /// `t` `[B]` i64, each in `0..T`.
     pub fn timesteps(&self, t: &Tensor) -> Timesteps {
+        self.noisy_timesteps(t, None)
+    }
+
+    /// The same with standard normal noise for the gates, which noisy gates use in training.
+    ///
+    /// # Shapes
+    /// `t` `[B]` i64, `noise` `[B, L, E]`.
+    pub fn noisy_timesteps(&self, t: &Tensor, noise: Option<&Tensor>) -> Timesteps {
         let embedding = self.timestep.forward(t);
-        let gates =
-            (!self.routers.is_empty()).then(|| Gates::new(&self.routers, &embedding, self.config.top_k));
+        let fixed = self.fixed.as_ref().map(|map| map.index_select(0, t));
+        let gates = (!self.routers.is_empty())
+            .then(|| Gates::new(&self.routers, &embedding, self.config.top_k, noise, fixed));
         let mask = self.masks.as_ref().map(|m| m.index_select(0, t).unsqueeze(1));
         Timesteps { embedding, kept: gates.as_ref().map(Gates::kept), gates, mask }
     }
@@ -167,10 +184,7 @@ impl Network {
         let activated = (&timesteps.embedding + self.label.forward(y)).silu(); // [B, D]
         let mut z = self.patches.forward(x); // [B, N, D]
         for (i, block) in self.blocks.iter().enumerate() {
-            z = match self.excess(i, &z, timesteps) {
-                Some(excess) => block.forward_masked(&z, &excess, &activated),
-                None => block.forward(&z, &activated),
-            };
+            z = self.block(block, &z, self.mixture(i, &z, timesteps).as_ref(), timesteps, &activated);
         }
         // Nothing to do but in mixed precision.
         self.final_layer.forward(&z, &activated).to_kind(Kind::Float)
@@ -191,12 +205,26 @@ impl Network {
         }
     }
 
-    /// The mask of block `i` minus 1, if it has one.
-    fn excess(&self, i: usize, z: &Tensor, timesteps: &Timesteps) -> Option<Tensor> {
-        if let (Some(router), Some(kept)) = (self.routers.get(i), &timesteps.kept) {
-            return Some(router.forward(z, &kept.select(1, i as i64)));
+    /// The mixture of block `i`'s experts, if it has any.
+    fn mixture(&self, i: usize, z: &Tensor, timesteps: &Timesteps) -> Option<Tensor> {
+        let (router, kept) = (self.routers.get(i)?, timesteps.kept.as_ref()?);
+        Some(router.forward(z, &kept.select(1, i as i64)))
+    }
+
+    /// A block with its mixture or mask, if it has one.
+    fn block(
+        &self,
+        block: &Block,
+        z: &Tensor,
+        mixture: Option<&Tensor>,
+        timesteps: &Timesteps,
+        activated: &Tensor,
+    ) -> Tensor {
+        match (mixture, &timesteps.mask) {
+            (Some(mixture), _) => block.forward_routed(z, mixture, activated, self.config.integration),
+            (None, Some(excess)) => block.forward_masked(z, excess, activated),
+            (None, None) => block.forward(z, activated),
         }
-        timesteps.mask.as_ref().map(Tensor::shallow_clone)
     }
 
     /// Classifier-free guidance on all noise channels; the variance of each half stays its own (reference behaviour).
@@ -252,15 +280,12 @@ impl Network {
         seen.insert("c".to_string(), c);
         seen.insert("tokens_in".to_string(), z.shallow_clone());
         for (i, block) in self.blocks.iter().enumerate() {
-            z = match self.excess(i, &z, &timesteps) {
-                Some(excess) => {
-                    if timesteps.gates.is_some() {
-                        seen.insert(format!("router{i}_m"), &excess + 1.0);
-                    }
-                    block.forward_masked(&z, &excess, &activated)
-                }
-                None => block.forward(&z, &activated),
-            };
+            let mixture = self.mixture(i, &z, &timesteps);
+            if let Some(mixture) = &mixture {
+                let one = f64::from(self.config.integration == Integration::MaskSkipOne);
+                seen.insert(format!("router{i}_m"), mixture + one);
+            }
+            z = self.block(block, &z, mixture.as_ref(), &timesteps, &activated);
             if let Some(gates) = &timesteps.gates {
                 seen.insert(format!("router{i}_probs"), gates.probabilities.i((.., i as i64)));
             }

@@ -71,3 +71,44 @@ impl Prior {
         terms.sum_dim_intlist([1i64].as_slice(), false, Kind::Float).mean(Kind::Float) * 0.5
     }
 }
+
+/// How unevenly a batch uses the experts of its blocks: `E Σ p̄ f̄` of Switch Transformers, 1 at least, mean over blocks; `p̄`
+/// the mean probability, `f̄` the share of the choices.
+///
+/// # Shapes
+/// `gates` `[B, L, E]`, to a scalar.
+pub fn load_balance(gates: &Gates) -> Tensor {
+    let experts = gates.probabilities.size()[2] as f64;
+    let mean = |x: &Tensor| x.mean_dim([0i64].as_slice(), false, Kind::Float); // [L, E]
+    let used = mean(&gates.chosen);
+    let share = &used / used.sum_dim_intlist([1i64].as_slice(), true, Kind::Float);
+    (mean(&gates.probabilities) * share).sum(Kind::Float) * (experts / gates.probabilities.size()[1] as f64)
+}
+
+/// Mean of the squared log-sum-exp of the gates' logits (z-loss of ST-MoE).
+///
+/// # Shapes
+/// `gates` `[B, L, E]`, to a scalar.
+pub fn z_loss(gates: &Gates) -> Tensor {
+    gates.logits.logsumexp([-1i64].as_slice(), false).square().mean(Kind::Float)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn even_use_is_least() {
+        let gates = |logits: &[f32]| {
+            let logits = Tensor::from_slice(logits).view([2, 1, 2]);
+            let probabilities = logits.softmax(-1, Kind::Float);
+            let chosen = probabilities.ge(0.5).to_kind(Kind::Float);
+            Gates { logits, probabilities, chosen }
+        };
+        let even = load_balance(&gates(&[3.0, 0.0, 0.0, 3.0])).double_value(&[]);
+        let uneven = load_balance(&gates(&[3.0, 0.0, 3.0, 0.0])).double_value(&[]);
+        assert!((even - 1.0).abs() < 1e-6 && uneven > 1.8, "{even} {uneven}");
+        let z = z_loss(&gates(&[0.0; 4])).double_value(&[]);
+        assert!((z - 2f64.ln().powi(2)).abs() < 1e-6);
+    }
+}

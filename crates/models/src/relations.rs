@@ -1,5 +1,6 @@
 //! Which timesteps are alike: the prior map over gates, and DTR's channel masks.
 
+use crate::random;
 use tch::{Device, Kind, Tensor};
 
 /// A window of `ones` ones that moves from the first column to the last as `t` grows, ∝ (t/(T−1))^α.
@@ -38,6 +39,18 @@ impl Relations {
     /// The map of a Switch-DiT: columns block by block, `K` of `E` ones.
     pub fn prior(blocks: i64, experts: i64, top_k: i64, alpha: f64, timesteps: i64) -> Self {
         Self::reference(blocks * experts, top_k as f64 / experts as f64, alpha, timesteps)
+    }
+
+    /// Experts given to timesteps without a gate (Table 4): in each block the first serves all, the second those of one of the
+    /// first `blocks` columns drawn at random, the third the others.
+    ///
+    /// # Shapes
+    /// `[T, blocks, 3]`, f32 on the CPU.
+    pub fn random_allocation(&self, blocks: i64, seed: u64) -> Tensor {
+        let map = self.map(Device::Cpu);
+        let columns = random::integers(seed, "allocation", 0, blocks, &[blocks]);
+        let second = map.index_select(1, &columns); // [T, blocks]
+        Tensor::stack(&[&second.ones_like(), &second, &(1.0 - &second)], 2)
     }
 
     /// As 0 and 1.

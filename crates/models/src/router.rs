@@ -1,6 +1,6 @@
 //! The sparse mixture of experts of a block: a gate that reads the timestep, experts that read the tokens.
 
-use crate::config::Config;
+use crate::config::{Allocation, Config, Integration};
 use crate::linear::Linear;
 use crate::parameters::{Builder, Init};
 use anyhow::Result;
@@ -9,6 +9,8 @@ use tch::{Kind, Tensor};
 /// One block's gate and experts.
 pub struct Router {
     gate: Linear,
+    /// Deviation of the noise, before softplus (noisy top-k).
+    noise: Option<Linear>,
     /// `[E, D, D]`, inputs before outputs, unlike [`Linear`].
     weight: Tensor,
     /// `[E, D]`.
@@ -16,21 +18,29 @@ pub struct Router {
 }
 
 impl Router {
-    /// `routers.INDEX.f_gate.1` and `routers.INDEX.experts`; fresh experts give 0.
+    /// `routers.INDEX.f_gate.1` and `routers.INDEX.experts`; fresh experts give 0 where the mask begins as 1. A noisy gate has
+    /// `routers.INDEX.f_noise.1` too, which the reference lacks.
     ///
     /// # Errors
     /// When the weights do not fit.
     pub fn new(builder: &mut Builder, config: &Config, index: i64) -> Result<Self> {
         let (experts, width) = (config.experts, config.width);
         let path = format!("routers.{index}");
+        let init = match config.integration {
+            Integration::MaskSkipOne => Init::Zero,
+            _ => Init::Xavier { inputs: width, outputs: width },
+        };
+        let noisy = config.allocation == Allocation::NoisyGate;
+        let noise = format!("{path}.f_noise.1");
         Ok(Self {
             gate: Linear::xavier(builder, &format!("{path}.f_gate.1"), width, experts)?,
-            weight: builder.parameter(&format!("{path}.experts.w"), &[experts, width, width], Init::Zero)?,
+            noise: noisy.then(|| Linear::new(builder, &noise, width, experts, Init::Zero)).transpose()?,
+            weight: builder.parameter(&format!("{path}.experts.w"), &[experts, width, width], init)?,
             bias: builder.parameter(&format!("{path}.experts.b"), &[experts, width], Init::Zero)?,
         })
     }
 
-    /// `m(z) − 1 = Σ_j g_j (z W_j + b_j)`. The experts are affine and the tokens of an image share their gates, so the
+    /// The mixture `Σ_j g_j (z W_j + b_j)`. The experts are affine and the tokens of an image share their gates, so the
     /// kept experts are first added up to one matrix per row of `gates`: 1/K of the products over tokens.
     ///
     /// # Shapes
@@ -49,27 +59,48 @@ impl Router {
 
 /// What the gates of all blocks say about some timesteps.
 pub struct Gates {
+    /// Before the softmax, noise included, `[B, L, E]`.
+    pub logits: Tensor,
     /// Softmax over the experts of a block, `[B, L, E]`.
     pub probabilities: Tensor,
-    /// 1 at the `K` most probable experts, else 0, `[B, L, E]` without gradient.
+    /// 1 at the kept experts, else 0, `[B, L, E]` without gradient.
     pub chosen: Tensor,
 }
 
+/// Added to the softplus of a noisy gate's deviation.
+const LEAST_NOISE: f64 = 0.01;
+
 impl Gates {
-    /// All blocks' gates in one product.
+    /// All blocks' gates in one product. `noise` is standard normal, for noisy gates in training; `fixed` stands in for the
+    /// choice of the most probable experts.
     ///
     /// # Shapes
-    /// `embedding`, the timesteps' vectors, `[B, D]`.
-    pub fn new(routers: &[Router], embedding: &Tensor, top_k: i64) -> Self {
-        let weights: Vec<&Tensor> = routers.iter().map(|r| &r.gate.weight).collect();
-        let biases: Vec<&Tensor> = routers.iter().map(|r| &r.gate.bias).collect();
-        let logits = embedding.silu().linear(&Tensor::cat(&weights, 0), Some(Tensor::cat(&biases, 0)));
-        let blocks = routers.len() as i64;
-        let logits = logits.view([embedding.size()[0], blocks, -1]); // [B, L, E]
+    /// `embedding`, the timesteps' vectors, `[B, D]`; `noise` and `fixed` `[B, L, E]`.
+    pub fn new(
+        routers: &[Router],
+        embedding: &Tensor,
+        top_k: i64,
+        noise: Option<&Tensor>,
+        fixed: Option<Tensor>,
+    ) -> Self {
+        let shape = [embedding.size()[0], routers.len() as i64, -1];
+        let activated = embedding.silu();
+        let all = |layers: Vec<&Linear>| {
+            let weights: Vec<&Tensor> = layers.iter().map(|l| &l.weight).collect();
+            let biases: Vec<&Tensor> = layers.iter().map(|l| &l.bias).collect();
+            activated.linear(&Tensor::cat(&weights, 0), Some(Tensor::cat(&biases, 0))).view(shape) // [B, L, E]
+        };
+        let mut logits = all(routers.iter().map(|r| &r.gate).collect());
+        let deviations: Vec<&Linear> = routers.iter().filter_map(|r| r.noise.as_ref()).collect();
+        if let (Some(noise), false) = (noise, deviations.is_empty()) {
+            logits = logits + noise * (all(deviations).softplus() + LEAST_NOISE);
+        }
         let probabilities = logits.softmax(-1, Kind::Float);
-        let (_, best) = probabilities.detach().topk(top_k, -1, true, false);
-        let chosen = probabilities.detach().zeros_like().scatter_value(-1, &best, 1.0);
-        Self { probabilities, chosen }
+        let chosen = fixed.unwrap_or_else(|| {
+            let (_, best) = probabilities.detach().topk(top_k, -1, true, false);
+            probabilities.detach().zeros_like().scatter_value(-1, &best, 1.0)
+        });
+        Self { logits, probabilities, chosen }
     }
 
     /// The gate values `g`: probabilities of the chosen experts, not renormalised.

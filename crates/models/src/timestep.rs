@@ -6,7 +6,7 @@ use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
 /// Width of the sinusoid that the timestep network reads.
-const SINUSOID: i64 = 256;
+pub const SINUSOID: i64 = 256;
 
 /// Sinusoid, affine, SiLU, affine.
 pub struct TimestepEmbedding {

@@ -3,6 +3,7 @@
 mod golden {
     pub mod analysis;
     pub mod chains;
+    pub mod counts;
     pub mod diffusion;
     pub mod embeddings;
     pub mod networks;

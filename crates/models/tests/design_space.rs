@@ -1,0 +1,139 @@
+//! The variants of Table 1 and Table 4, each against its plain formula.
+
+use models::config::{Allocation, Form, Integration};
+use models::random::normal;
+use models::{Config, Network};
+use stage::Choice;
+use tch::{Device, Kind, Tensor};
+
+fn tiny() -> Config {
+    Config::preset("switch-dit-tiny/2", 8, 10).unwrap()
+}
+
+/// A network whose every parameter is random, so that nothing is trivially 0.
+fn network(config: &Config) -> Network {
+    let network = Network::fresh(config, 0, Device::Cpu).unwrap();
+    for parameter in network.parameters().iter().filter(|p| p.trained) {
+        tch::no_grad(|| {
+            let noise = normal(1, &parameter.name, 0, &parameter.tensor.size()) * 0.2;
+            parameter.tensor.shallow_clone().copy_(&noise);
+        });
+    }
+    network
+}
+
+struct Input {
+    x: Tensor,
+    t: Tensor,
+    y: Tensor,
+}
+
+fn input() -> Input {
+    Input {
+        x: normal(2, "x", 0, &[3, 4, 8, 8]),
+        t: Tensor::from_slice(&[3i64, 500, 990]),
+        y: Tensor::from_slice(&[1i64, 10, 4]),
+    }
+}
+
+fn off(a: &Tensor, b: &Tensor) -> f64 {
+    (a - b).abs().max().double_value(&[])
+}
+
+#[test]
+fn the_mixture_is_the_sum_of_its_experts() {
+    let config = tiny();
+    let (network, input) = (network(&config), input());
+    let seen = network.trace(&input.x, &input.t, &input.y);
+    let kept = network.timesteps(&input.t).gates.unwrap().kept();
+    let parameter = |name: &str| {
+        let found = network.parameters().iter().find(|p| p.name == name).unwrap();
+        found.tensor.shallow_clone()
+    };
+    let (w, b) = (parameter("routers.0.experts.w"), parameter("routers.0.experts.b"));
+    let z = &seen["tokens_in"];
+    let mut m = z.ones_like();
+    for j in 0..config.experts {
+        let gate = kept.select(1, 0).select(1, j).view([-1, 1, 1]);
+        m += gate * (z.matmul(&w.get(j)) + b.get(j));
+    }
+    let worst = off(&m, &seen["router0_m"]);
+    assert!(worst < 1e-4, "off by {worst}");
+}
+
+#[test]
+fn integrations_differ_as_they_should() {
+    let input = input();
+    let out = |integration: Integration| {
+        let config = Config { integration, ..tiny() };
+        network(&config).forward(&input.x, &input.t, &input.y)
+    };
+    let all: Vec<Tensor> = Integration::ALL.iter().map(|(_, i)| out(*i)).collect();
+    for (i, a) in all.iter().enumerate() {
+        assert!(a.isfinite().all().int64_value(&[]) == 1);
+        assert!(all[..i].iter().all(|b| off(a, b) > 1e-3));
+    }
+    // A mixture that is 1 everywhere masks nothing, with the skip or without.
+    let plain = |integration: Integration, bias: f64| {
+        let config = Config { integration, ..tiny() };
+        let network = network(&config);
+        for p in network.parameters() {
+            tch::no_grad(|| {
+                let mut tensor = p.tensor.shallow_clone();
+                match p.name.rsplit_once(".experts.") {
+                    Some((_, "w")) => drop(tensor.zero_()),
+                    // The two kept gates do not sum to 1, so only 0 is the same for all.
+                    Some(_) => drop(tensor.fill_(bias)),
+                    None => {}
+                }
+            });
+        }
+        network.forward(&input.x, &input.t, &input.y)
+    };
+    let dit = {
+        let config = Config { architecture: models::config::Architecture::Dit, ..tiny() };
+        network(&config).forward(&input.x, &input.t, &input.y)
+    };
+    assert!(off(&plain(Integration::MaskSkipOne, 0.0), &dit) < 1e-6);
+    // With m = 0 the skip brings all of z around the branches.
+    assert!(off(&plain(Integration::Mask, 0.0), &plain(Integration::Replace, 0.0)) < 1e-6);
+    assert!(off(&plain(Integration::MaskSkip, 0.0), &plain(Integration::Mask, 0.0)) > 1e-3);
+}
+
+#[test]
+fn noise_moves_noisy_gates_only() {
+    let input = input();
+    for (allocation, moves) in [(Allocation::Gate, false), (Allocation::NoisyGate, true)] {
+        let config = Config { allocation, ..tiny() };
+        let network = network(&config);
+        let noise = normal(3, "noise", 0, &[3, config.blocks, config.experts]);
+        let quiet = network.timesteps(&input.t).gates.unwrap();
+        let noisy = network.noisy_timesteps(&input.t, Some(&noise)).gates.unwrap();
+        assert_eq!(off(&quiet.probabilities, &noisy.probabilities) > 1e-4, moves);
+    }
+}
+
+#[test]
+fn a_random_allocation_is_fixed() {
+    let config = Config { allocation: Allocation::Random, ..tiny() };
+    let network = network(&config);
+    let chosen = network.all_timesteps().gates.unwrap().chosen; // [T, L, 3]
+    assert_eq!(chosen.select(2, 0).sum(Kind::Float).double_value(&[]), 1000.0 * config.blocks as f64);
+    assert!(off(&(chosen.select(2, 1) + chosen.select(2, 2)), &chosen.select(2, 0)) == 0.0);
+    let other = Config { experts: 4, ..config };
+    assert_eq!(stage::exit_code(&other.check().unwrap_err()), 2);
+}
+
+#[test]
+fn the_paper_s_relations_differ_where_they_move() {
+    let map = |relations: Form| {
+        let config = Config { relations, ..tiny() };
+        Network::fresh(&config, 0, Device::Cpu).unwrap().buffers()["prior._unit_mapping"].copy()
+    };
+    let rows =
+        (map(Form::Code) - map(Form::Paper)).abs().sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
+    let config = tiny();
+    let moves = config.blocks * (config.experts - config.top_k);
+    assert_eq!(rows.sum(Kind::Float).double_value(&[]), moves as f64);
+    assert_eq!(rows.max().double_value(&[]), 1.0);
+}
