@@ -2,6 +2,7 @@
 
 use crate::session::Options;
 use crate::study::Choice;
+use crate::study::file::{Bytes, Time};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -19,6 +20,20 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 a stage failed, 2 wrong usage or
 75 a stage asks to be run again later, 130 stopped by a signal.
 Environment: CARGO_TARGET_DIR moves the folder of built programs; CUDA_VISIBLE_DEVICES limits the GPUs handed out; \
 PIPELINE_EVENTS and PIPELINE_STATE are set for every stage.";
+
+/// What `gc` keeps beside the newest result of each stage.
+#[derive(Debug, Args)]
+pub struct GcLimits {
+    /// Keep the most recently used other results up to this size in all
+    #[arg(long, value_name = "SIZE", default_value = "100GiB")]
+    pub max_size: Bytes,
+    /// Keep every result that was made or used so recently, whatever its size
+    #[arg(long, value_name = "TIME", default_value = "1d")]
+    pub grace: Time,
+    /// Only say what would go
+    #[arg(long)]
+    pub dry_run: bool,
+}
 
 /// Options of every command.
 #[derive(Debug, Args)]
@@ -62,6 +77,9 @@ pub enum Command {
         /// Do not ask before a long stage runs again only because its program changed
         #[arg(long, short)]
         yes: bool,
+        /// Fail when an output is not the one that the lock file names
+        #[arg(long)]
+        locked: bool,
     },
     /// Take the newest outputs of a stage as those of its changed program, parameters or inputs
     Accept {
@@ -92,12 +110,18 @@ pub enum Command {
     Log { stage: String },
     /// Check the study file without running anything
     Check,
-    /// Remove from the store what no result of the present study needs
-    Gc {
-        /// Only say what would go
-        #[arg(long)]
-        dry_run: bool,
-    },
+    /// Remove old results from the store, and what no result names
+    Gc(GcLimits),
+    /// Read the whole store again and put aside what is damaged
+    Verify,
+    /// Write the digests of all outputs beside the study, for `run --locked`
+    Lock,
+    /// Write a commented study to begin with
+    Init,
+    /// Print the completions of a shell
+    Completions { shell: clap_complete::Shell },
+    /// Print the manual page
+    Man,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

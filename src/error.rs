@@ -53,7 +53,10 @@ fn failed(stages: &[String]) -> String {
 impl Error {
     /// A mistake in the study file.
     pub fn study(mark: &Mark, text: impl Into<String>) -> Self {
-        Self::Study { mark: mark.clone(), text: text.into() }
+        // A mistake is told on one line, also when it quotes a text of several.
+        let words: String = text.into().split_whitespace().collect::<Vec<_>>().join(" ");
+        let short = words.char_indices().nth(400).map_or(words.len(), |(at, _)| at);
+        Self::Study { mark: mark.clone(), text: words[..short].to_string() }
     }
 
     /// The exit code: 1 a stage or the runner failed, 2 wrong usage or study file, 75 try again, 130 stopped.

@@ -3,7 +3,9 @@
 use crate::error::Result;
 use crate::run::{build, reasons};
 use crate::session::{Known, Session, Unit};
+use crate::store::results::Produced;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// Where a stage stands.
 #[derive(Clone, Debug, Serialize)]
@@ -35,6 +37,9 @@ pub struct Planned {
     pub key: Option<String>,
     /// How long it took last time.
     pub last_seconds: Option<f64>,
+    /// Its outputs, where it is cached.
+    #[serde(skip)]
+    pub outputs: BTreeMap<String, Produced>,
 }
 
 /// Plans all wanted steps, in the order they would run. Programs that are not built yet make their stages wait.
@@ -49,6 +54,7 @@ pub fn plan(session: &mut Session) -> Result<Vec<Planned>> {
             state,
             key: None,
             last_seconds: None,
+            outputs: BTreeMap::new(),
         });
     }
     session.find_programs(stale.is_some())?;
@@ -105,7 +111,9 @@ pub fn plan(session: &mut Session) -> Result<Vec<Planned>> {
             State::Waiting { on: vec!["build".into()] }
         };
         let step = session.graph.steps[i].stage.clone();
-        planned.push(Planned { stage: session.graph.steps[i].id.clone(), step, state, key, last_seconds });
+        let outputs = known[i].as_ref().map(|k| k.outputs.clone()).unwrap_or_default();
+        let stage = session.graph.steps[i].id.clone();
+        planned.push(Planned { stage, step, state, key, last_seconds, outputs });
     }
     Ok(planned)
 }

@@ -1,77 +1,131 @@
 //! `pipeline gc`.
 
 use super::{print, print_json, size};
-use crate::cli::Global;
-use crate::error::{Error, IoContext, Result};
+use crate::cli::{GcLimits, Global};
+use crate::error::{Error, Result};
 use crate::store::digest::{Digest, Kind};
 use crate::store::manifest::Item;
 use crate::store::results::Outcome;
 use crate::store::{Store, link, lock, record};
-use crate::study;
+use crate::study::{self, Choice};
 use serde_json::json;
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
-/// Removes the results that are not the newest of a stage, and every content that no result names.
-pub fn gc(global: &Global, dry_run: bool) -> Result<()> {
-    let graph = study::load(&global.choice())?;
-    let store = Store::open(&graph.root)?;
+/// A result that no stage needs now but that a parameter put back would find.
+struct Spare {
+    path: PathBuf,
+    outcome: Outcome,
+    used: SystemTime,
+}
+
+/// Keeps the newest result of every stage of the study and its variants, then the most recently used others as far
+/// as they are younger than the grace time or fit the size limit. Everything that no result names goes.
+pub fn gc(global: &Global, limits: &GcLimits) -> Result<()> {
+    let everything = Choice { variants: vec!["*".into()], ..global.choice() };
+    let own = study::load(&global.choice())?;
+    let variants = study::load(&everything).map(|g| g.steps).unwrap_or_default();
+    let store = Store::open(&own.root)?;
     let Some(_held) = lock::attempt(&store.at("locks/store"), false)? else {
-        return Err(Error::Store(
-            "a run is going on in this store; gc waits for nobody, so try again after it".into(),
-        ));
+        return Err(Error::Store("a run is going on in this store; try again after it".into()));
     };
-    let keep: HashSet<String> =
-        graph.steps.iter().filter_map(|s| store.last(&s.stage)).map(|last| last.action.key()).collect();
-    let mut doomed: Vec<PathBuf> = Vec::new();
     let mut live: HashSet<PathBuf> = HashSet::new();
-    for result in files(&store.at("results"), 2) {
-        let key =
-            result.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
-        match record::read::<Outcome>(&result) {
-            Some(outcome) if keep.contains(&key) => {
-                outcome.outputs.values().for_each(|o| reach(&store, &o.digest, &mut live));
-            }
-            _ => doomed.push(result),
+    let mut bytes = 0;
+    let ids: HashSet<&str> = own.steps.iter().chain(&variants).map(|s| s.id.as_str()).collect();
+    let needed: HashSet<String> = lasts(&store)
+        .into_iter()
+        .filter(|label| ids.contains(label.split('[').next().unwrap_or_default()))
+        .filter_map(|label| Some(store.last(&label)?.action.key()))
+        .collect();
+    let mut doomed: Vec<PathBuf> = Vec::new();
+    let mut spare: Vec<Spare> = Vec::new();
+    for path in files(&store.at("results"), 2) {
+        let Some(outcome) = record::read::<Outcome>(&path) else {
+            doomed.push(path);
+            continue;
+        };
+        if needed.contains(&outcome.action.key()) {
+            outcome.outputs.values().for_each(|o| bytes += reach(&store, &o.digest, &mut live));
+            continue;
+        }
+        let used = fs::metadata(&path).and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+        spare.push(Spare { path, outcome, used });
+    }
+    spare.sort_by_key(|s| std::cmp::Reverse(s.used));
+    let oldest = SystemTime::now().checked_sub(limits.grace.0).unwrap_or(SystemTime::UNIX_EPOCH);
+    for Spare { path, outcome, used } in spare {
+        let more: u64 = outcome.outputs.values().map(|o| o.bytes).sum();
+        if used > oldest || bytes + more <= limits.max_size.0 {
+            outcome.outputs.values().for_each(|o| bytes += reach(&store, &o.digest, &mut live));
+        } else {
+            doomed.push(path);
         }
     }
-    doomed.extend(files(&store.at("blobs"), 1).into_iter().filter(|p| !live.contains(p)));
-    doomed.extend(files(&store.at("views"), 0).into_iter().filter(|p| !live.contains(p)));
-    for folder in ["attempts", "damaged", "state"] {
+    for (folder, depth) in [("blobs", 1), ("views", 0), ("trees", 1)] {
+        // `plan` tells the changes of a folder by its old manifest; a month of them costs nothing.
+        let young =
+            |p: &PathBuf| depth == 1 && folder == "trees" && age(p) < Duration::from_secs(30 * 86_400);
+        doomed.extend(files(&store.at(folder), depth).into_iter().filter(|p| !live.contains(p) && !young(p)));
+    }
+    for folder in ["attempts", "damaged"] {
         doomed.extend(files(&store.at(folder), 0));
     }
-    let mut bytes = 0;
+    // What an interrupted stage left is an hour of somebody's GPU: it goes only when it is older than the grace time.
+    doomed.extend(files(&store.at("state"), 0).into_iter().filter(|p| age(p) > limits.grace.0));
+    let mut freed = 0;
     for path in &doomed {
-        let meta = fs::symlink_metadata(path).at("reading", path)?;
-        bytes += if meta.is_file() { meta.len() } else { 0 };
-        if !dry_run {
+        freed += weight(path);
+        if !limits.dry_run {
             link::remove(path)?;
         }
     }
     if global.json {
-        return print_json(&json!({ "removed": doomed.len(), "bytes": bytes, "dry-run": dry_run }));
+        let (count, kept) = (doomed.len(), bytes);
+        return print_json(
+            &json!({ "removed": count, "freed": freed, "kept": kept, "dry-run": limits.dry_run }),
+        );
     }
-    let verb = if dry_run { "would remove" } else { "removed" };
-    print(&format!("{verb} {} files and folders, {}\n", doomed.len(), size(bytes)))
+    let verb = if limits.dry_run { "would remove" } else { "removed" };
+    print(&format!("{verb} {} files and folders, {}; {} are kept\n", doomed.len(), size(freed), size(bytes)))
 }
 
-/// Notes the places of a content and of everything in it.
-fn reach(store: &Store, digest: &Digest, live: &mut HashSet<PathBuf>) {
-    live.insert(store.place(digest));
+/// The labels of all stages that ever succeeded here.
+fn lasts(store: &Store) -> Vec<String> {
+    let names = files(&store.at("last"), 0)
+        .into_iter()
+        .filter_map(|p| Some(p.file_name()?.to_string_lossy().into_owned()));
+    names.filter_map(|n| n.strip_suffix(".json").map(str::to_string)).collect()
+}
+
+/// Notes the places of a content and of everything in it; returns the bytes that were not noted before.
+fn reach(store: &Store, digest: &Digest, live: &mut HashSet<PathBuf>) -> u64 {
+    let place = store.place(digest);
     if digest.kind != Kind::Tree {
-        return;
+        let bytes = fs::metadata(&place).map_or(0, |m| m.len());
+        return if live.insert(place) { bytes } else { 0 };
     }
-    let Some(manifest) = store.manifest(digest) else { return };
-    for entry in &manifest.0 {
-        if let Item::File(blob, _) = &entry.item {
-            live.insert(store.place(blob));
-        }
-    }
+    live.insert(place);
+    live.insert(store.manifest_path(digest));
+    let Some(manifest) = store.manifest(digest) else { return 0 };
+    let blobs =
+        manifest.0.iter().filter_map(|e| if let Item::File(blob, _) = &e.item { Some(blob) } else { None });
+    blobs.map(|blob| reach(store, blob, live)).sum()
+}
+
+fn age(path: &Path) -> Duration {
+    let changed = fs::symlink_metadata(path).and_then(|m| m.modified()).ok();
+    changed.and_then(|t| t.elapsed().ok()).unwrap_or_default()
+}
+
+/// Bytes that go with a file or folder. The files of a view share their blocks with blobs and weigh nothing.
+fn weight(path: &Path) -> u64 {
+    fs::symlink_metadata(path).map_or(0, |meta| if meta.is_file() { meta.len() } else { 0 })
 }
 
 /// What lies `depth` folders below `folder`.
-fn files(folder: &Path, depth: usize) -> Vec<PathBuf> {
+pub fn files(folder: &Path, depth: usize) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).map(|d| d.flatten().map(|e| e.path()).collect::<Vec<_>>());
     let entries = entries.unwrap_or_default();
     match depth {

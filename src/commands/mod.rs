@@ -5,13 +5,17 @@ mod check;
 mod diff;
 mod gc;
 mod graph;
+mod init;
+mod lock;
 mod log;
 mod plan;
 mod run;
+mod verify;
 mod why;
 
 use crate::cli::{Cli, Command};
 use crate::error::{Error, Result};
+use clap::CommandFactory;
 use serde::Serialize;
 use std::io::Write;
 
@@ -19,7 +23,7 @@ use std::io::Write;
 pub fn call(cli: &Cli) -> Result<()> {
     let global = &cli.global;
     match &cli.command {
-        Command::Run { stages, yes } => run::run(global, stages, *yes),
+        Command::Run { stages, yes, locked } => run::run(global, stages, *yes, *locked),
         Command::Accept { stages } => accept::accept(global, stages),
         Command::Plan { stages } => plan::plan(global, stages),
         Command::Why { stage } => why::why(global, stage),
@@ -27,7 +31,21 @@ pub fn call(cli: &Cli) -> Result<()> {
         Command::Graph { format } => graph::graph(global, *format),
         Command::Log { stage } => log::log(global, stage),
         Command::Check => check::check(global),
-        Command::Gc { dry_run } => gc::gc(global, *dry_run),
+        Command::Gc(limits) => gc::gc(global, limits),
+        Command::Verify => verify::verify(global),
+        Command::Lock => lock::lock(global),
+        Command::Init => init::init(global),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "pipeline", &mut text);
+            print(&String::from_utf8_lossy(&text))
+        }
+        Command::Man => {
+            let mut text = Vec::new();
+            let rendered = clap_mangen::Man::new(Cli::command()).render(&mut text);
+            rendered.map_err(|e| Error::Io { what: "rendering the manual page".into(), source: e })?;
+            print(&String::from_utf8_lossy(&text))
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use signal_hook::iterator::Signals;
 use std::sync::Arc;
 
 /// Runs what is not cached, then prints what became of each stage, and the scores.
-pub fn run(global: &Global, stages: &[String], yes: bool) -> Result<()> {
+pub fn run(global: &Global, stages: &[String], yes: bool, locked: bool) -> Result<()> {
     let mut session = Session::open(&global.options(stages))?;
     let stop = Arc::new(Stop::default());
     listen(&stop)?;
@@ -38,7 +38,14 @@ pub fn run(global: &Global, stages: &[String], yes: bool) -> Result<()> {
         print(&summary(&report))?;
         print(&scores(&session, &report))?;
     }
-    report.verdict(&stop)
+    report.verdict(&stop)?;
+    if locked {
+        let outputs = report.stages.iter().flat_map(|row| {
+            row.outputs.iter().map(|(name, output)| (row.stage.as_str(), name.as_str(), output.digest))
+        });
+        super::lock::compare(global, outputs)?;
+    }
+    Ok(())
 }
 
 /// Hands SIGINT, SIGTERM and SIGHUP on as the wish to stop.

@@ -25,7 +25,8 @@ impl Store {
         }
     }
 
-    fn manifest_path(&self, digest: &Digest) -> PathBuf {
+    /// Where the list of files of a tree is kept.
+    pub fn manifest_path(&self, digest: &Digest) -> PathBuf {
         let hex = digest.hex();
         self.path.join("trees").join(&hex[..2]).join(&hex[2..])
     }
@@ -73,7 +74,7 @@ impl Store {
     }
 
     /// Moves something that is not what its name says out of the way, for a person to look at.
-    fn put_aside(&self, path: &Path) -> Result<()> {
+    pub fn put_aside(&self, path: &Path) -> Result<()> {
         let folder = self.at("damaged");
         fs::create_dir_all(&folder).at("making", &folder)?;
         let name = path.strip_prefix(&self.path).unwrap_or(path).to_string_lossy().replace('/', "-");

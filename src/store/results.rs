@@ -8,8 +8,8 @@ use crate::store::{Store, record};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// One output of an action.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,6 +43,20 @@ pub struct Last {
     pub finished: u64,
 }
 
+/// Notes that a result was used, at most once an hour: `gc` drops the least recently used first.
+fn touch(path: &Path) {
+    let old = |meta: fs::Metadata| {
+        let age = meta.modified().ok()?.elapsed().ok()?;
+        (age > Duration::from_secs(3600)).then_some(())
+    };
+    if fs::metadata(path).ok().and_then(old).is_some()
+        && let Ok(file) = fs::File::options().append(true).open(path)
+    {
+        // A read-only store still serves; its results only look older.
+        let _ = file.set_modified(SystemTime::now());
+    }
+}
+
 /// Seconds since 1970.
 pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
@@ -55,12 +69,13 @@ impl Store {
 
     /// The newest result of a key whose outputs are all at hand.
     pub fn lookup(&self, key: &str) -> Result<Option<Outcome>> {
-        for outcome in self.outcomes(key) {
+        for (path, outcome) in self.records(key) {
             let mut whole = true;
             for output in outcome.outputs.values() {
                 whole &= self.ready(&output.digest)?;
             }
             if whole {
+                touch(&path);
                 return Ok(Some(outcome));
             }
         }
@@ -69,11 +84,19 @@ impl Store {
 
     /// All results of a key that can be read, newest first.
     pub fn outcomes(&self, key: &str) -> Vec<Outcome> {
-        let Ok(folder) = fs::read_dir(self.results_of(key)) else { return Vec::new() };
-        let mut paths: Vec<PathBuf> = folder.flatten().map(|e| e.path()).collect();
+        self.records(key).map(|(_, outcome)| outcome).collect()
+    }
+
+    fn records(&self, key: &str) -> impl Iterator<Item = (PathBuf, Outcome)> {
+        let folder = fs::read_dir(self.results_of(key));
+        let mut paths: Vec<PathBuf> =
+            folder.map(|f| f.flatten().map(|e| e.path()).collect()).unwrap_or_default();
+        paths.retain(|p| p.extension().is_some_and(|e| e == "json"));
         paths.sort();
-        let read = paths.iter().rev().filter(|p| p.extension().is_some_and(|e| e == "json"));
-        read.filter_map(|path| record::read::<Outcome>(path)).filter(|o| o.action.key() == key).collect()
+        let read =
+            paths.into_iter().rev().filter_map(|path| record::read::<Outcome>(&path).map(|o| (path, o)));
+        let key = key.to_string();
+        read.filter(move |(_, outcome)| outcome.action.key() == key)
     }
 
     /// Writes a result; its outputs must have reached the disk.
@@ -107,7 +130,7 @@ impl Store {
     }
 
     /// Makes an empty folder, whatever stood there.
-    pub fn fresh(&self, path: &std::path::Path) -> Result<()> {
+    pub fn fresh(&self, path: &Path) -> Result<()> {
         crate::store::link::remove(path)?;
         fs::create_dir_all(path).at("making", path)
     }

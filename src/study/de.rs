@@ -51,11 +51,17 @@ impl de::Error for Fault {
         Self::custom(format!("the key `{field}` is missing"))
     }
     fn invalid_type(found: Unexpected, expected: &dyn de::Expected) -> Self {
-        Self::custom(format!("expected {expected}, found {}", words(&found)))
+        Self::custom(format!("expected {}, found {}", wanted(expected), words(&found)))
     }
     fn invalid_value(found: Unexpected, expected: &dyn de::Expected) -> Self {
-        Self::custom(format!("expected {expected}, found {}", words(&found)))
+        Self::custom(format!("expected {}, found {}", wanted(expected), words(&found)))
     }
+}
+
+/// Rust's `struct Stage` is a mapping to everybody else.
+fn wanted(expected: &dyn de::Expected) -> String {
+    let text = expected.to_string();
+    if text.starts_with("struct ") { "a mapping".into() } else { text }
 }
 
 fn words(found: &Unexpected) -> String {

@@ -6,7 +6,7 @@ use crate::study::file::{Build, Resources, Stage, Study};
 use crate::study::template::{self, Group, Part, Word};
 use crate::study::tree::Mark;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 /// The stage name that stands for the runner itself in input references.
@@ -358,6 +358,12 @@ fn source(text: &Marked<String>, study: &Study, index: &HashMap<&str, usize>, ro
                 }
             };
         }
+    }
+    let out = study.out.as_ref().map_or("out", |o| o.as_str());
+    let plain: PathBuf = Path::new(text.as_str()).components().filter(|c| *c != Component::CurDir).collect();
+    if plain.starts_with(out) || plain.starts_with(".pipeline") {
+        // The same file under two names would be run against its own maker.
+        return wrong(format!("{} is made by a run; name the stage's output, as in `stage.output`", **text));
     }
     if root.join(text.as_str()).exists() {
         return Ok(Source::Path(text.as_str().into()));

@@ -89,3 +89,87 @@ fn set(graph: &mut Graph, text: &str) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::manifest::Manifest;
+
+    const STUDY: &str = include_str!("../../pipeline.yaml");
+    const PIECES: [&str; 22] = [
+        "{",
+        "}",
+        "[",
+        "]",
+        ":",
+        "-",
+        "\n",
+        "  ",
+        "'",
+        "\"",
+        "&a ",
+        "*a",
+        "${",
+        "${vars.x}",
+        "${inputs.x}",
+        "~",
+        "|",
+        ">",
+        "#",
+        "variants:",
+        "each: ",
+        "\u{1f980}",
+    ];
+
+    /// The next number of a counter-based generator.
+    fn random(state: &mut u64) -> usize {
+        *state += 1;
+        let hash = blake3::hash(&state.to_le_bytes());
+        usize::from_le_bytes(hash.as_bytes()[..8].try_into().unwrap())
+    }
+
+    #[test]
+    fn no_mutation_of_a_study_panics() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("s.yaml");
+        let mut state = 0;
+        let mut good = 0;
+        for _ in 0..1000 {
+            let mut text: Vec<char> = STUDY.chars().collect();
+            for _ in 0..=random(&mut state) % 4 {
+                let at = random(&mut state) % text.len();
+                let piece = PIECES[random(&mut state) % PIECES.len()].chars();
+                match random(&mut state) % 3 {
+                    0 => drop(text.splice(at..at, piece)),
+                    1 => drop(text.remove(at)),
+                    _ => drop(text.splice(at..(at + 9).min(text.len()), piece)),
+                }
+            }
+            std::fs::write(&file, text.iter().collect::<String>()).unwrap();
+            let choice = Choice { file: file.clone(), ..Choice::default() };
+            match load(&choice) {
+                Ok(_) => good += 1,
+                Err(e) => assert_eq!(e.to_string().lines().count(), 1, "{e}"),
+            }
+        }
+        // The paths of the study are not there, so hardly any mutation loads; what counts is that none panics.
+        assert!(good < 1000);
+    }
+
+    #[test]
+    fn no_bytes_make_a_reader_panic() {
+        let mut state = 1 << 40;
+        for _ in 0..20_000 {
+            let length = random(&mut state) % 60;
+            let bytes: Vec<u8> =
+                (0..length).map(|_| b"dfxl\0\x01$/{}.ai'\\ "[random(&mut state) % 16]).collect();
+            if let Some(manifest) = Manifest::decode(&bytes) {
+                assert_eq!(manifest.encode(), bytes);
+            }
+            let line = String::from_utf8_lossy(&bytes).into_owned();
+            let _ = template::parse(&file::Command::Line(line.clone()));
+            let _ = line.parse::<file::Bytes>().is_ok() || line.parse::<file::Time>().is_ok();
+            let _ = line.parse::<crate::store::digest::Digest>();
+        }
+    }
+}

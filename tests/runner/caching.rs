@@ -224,9 +224,13 @@ fn gc_keeps_what_is_newest_and_drops_the_rest() {
     study.run(&[]);
     study.run(&["--set", "gen.size=9", "--set", "score.weight=2"]);
     study.run(&[]);
-    let dry = said(&study.call(&["gc", "--dry-run"]));
+    let dry = said(&study.call(&["gc", "--max-size", "0", "--grace", "0s", "--dry-run"]));
     assert!(dry.starts_with("would remove"), "{dry}");
+    // Within the limits nothing that a parameter put back would find is dropped.
     assert!(study.call(&["gc"]).status.success());
+    assert!(study.run(&["--set", "gen.size=9", "--set", "score.weight=2"]).is_empty());
+    study.run(&[]);
+    assert!(study.call(&["gc", "--max-size", "0", "--grace", "0s"]).status.success());
     assert!(study.run(&[]).is_empty());
     assert_eq!(study.run(&["--set", "gen.size=9", "--set", "score.weight=2"]), ["gen", "count", "score"]);
 }
@@ -255,4 +259,46 @@ fn a_thousand_stages_are_planned() {
     let plan = String::from_utf8(study.call(&["plan"]).stdout).unwrap();
     assert_eq!(plan.lines().count(), 1000);
     assert!(plan.lines().last().unwrap().ends_with("on s998"));
+}
+
+#[test]
+fn a_locked_run_fails_on_any_difference() {
+    let study = Study::new(TOY);
+    let early = study.call(&["lock"]);
+    assert_eq!(
+        (early.status.code(), stderr(&early)),
+        (Some(2), "error: gen is not done; `pipeline run` first\n".into())
+    );
+    study.run(&[]);
+    assert!(study.call(&["lock"]).status.success());
+    assert!(study.call(&["run", "--locked"]).status.success());
+    let other = study.call(&["run", "--locked", "--set", "gen.size=2"]);
+    assert_eq!(other.status.code(), Some(1));
+    let text = stderr(&other);
+    assert!(
+        text.ends_with("error: not what pipeline.lock says: gen.files, count.n, score.scores\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn the_first_study_of_a_newcomer_runs() {
+    let study = Study::new("");
+    fs::remove_file(study.path("pipeline.yaml")).unwrap();
+    assert!(study.call(&["init"]).status.success());
+    let run = study.call(&["run"]);
+    assert!(run.status.success(), "{}", said(&run));
+    assert!(said(&run).contains("sum.result\n  sum  55\n"), "{}", said(&run));
+    let again = study.call(&["init"]);
+    assert_eq!(
+        (again.status.code(), stderr(&again)),
+        (Some(2), "error: pipeline.yaml is there already\n".into())
+    );
+}
+
+#[test]
+fn completions_and_the_manual_are_printed() {
+    let study = Study::new(TOY);
+    assert!(said(&study.call(&["completions", "bash"])).contains("_pipeline"));
+    assert!(said(&study.call(&["man"])).contains(".TH pipeline"));
 }

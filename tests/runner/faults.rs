@@ -167,3 +167,53 @@ echo $n > $1
     assert_eq!(study.read("steps"), "step 1\nstep 2\nstep 3\nstep 4\nstep 5\n");
     assert_eq!(study.read("out/train/model"), "5\n");
 }
+
+#[test]
+fn verify_believes_no_cache() {
+    let study = Study::new(TOY);
+    study.run(&[]);
+    assert!(study.call(&["verify"]).status.success());
+    let path = blob(&study, "out/count/n");
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, "4\n").unwrap();
+    let found = study.call(&["verify"]);
+    assert_eq!(found.status.code(), Some(1));
+    assert!(said(&found).contains("1 damaged\n  blobs/"), "{}", said(&found));
+    assert_eq!(study.run(&[]), ["count"]);
+}
+
+#[test]
+fn a_clock_that_goes_back_changes_nothing() {
+    let study = Study::new(TOY);
+    study.run(&[]);
+    let future = std::time::SystemTime::now() + std::time::Duration::from_secs(100_000);
+    for name in ["gen", "pipeline.yaml", "out/count/n", "out/gen/files/0"] {
+        let path = study.path(name).canonicalize().unwrap();
+        fs::File::open(path).unwrap().set_modified(future).unwrap();
+    }
+    assert!(study.run(&[]).is_empty());
+    assert_eq!(study.run(&["--set", "gen.size=2"]), ["gen", "count", "score"]);
+    assert!(study.run(&[]).is_empty());
+}
+
+#[test]
+fn a_megabyte_of_output_a_second_goes_to_the_log() {
+    let yaml = "name: loud
+stages:
+  a:
+    command: sh -c 'yes | head -c 50000000; yes | head -c 50000000 >&2; echo > $1' -- ${outputs.x}
+    outputs: [x]
+";
+    let study = Study::new(yaml);
+    let run = study.call(&["run"]);
+    assert!(run.status.success() && run.stdout.len() + run.stderr.len() < 1000);
+}
+
+#[test]
+fn a_store_that_cannot_be_written_says_so() {
+    let study = Study::new(TOY);
+    study.write(".pipeline", "a file where the store should be");
+    let run = study.call(&["run"]);
+    assert_eq!(run.status.code(), Some(1));
+    assert_eq!(stderr(&run).lines().count(), 1, "{}", stderr(&run));
+}

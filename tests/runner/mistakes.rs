@@ -43,6 +43,11 @@ fn of_the_study() {
             "files: gem.files",
             "pipeline.yaml:10: `gem.files` is neither a file nor an output: there is no stage `gem`; did you mean `gen`?",
         ),
+        (
+            "files: gen.files",
+            "files: ./out/gen/files",
+            "pipeline.yaml:10: ./out/gen/files is made by a run; name the stage's output, as in `stage.output`",
+        ),
         ("files: gen.files", "files: data/none", "pipeline.yaml:10: no such file or folder: data/none"),
         (
             "files: gen.files",
