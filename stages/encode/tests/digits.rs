@@ -1,0 +1,196 @@
+//! The digits through the shipped autoencoder: what it keeps of them, and the program as a user calls it.
+
+use models::Weights;
+use models::vae::{LATENT_SCALE, Vae, from_bytes};
+use shards::Latents;
+use shards::pictures::{File, Manifest, Picture, PicturesWriter, center_crop, decode, read_parquet};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use tch::{Device, Kind, Tensor};
+
+fn digits(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/digits").join(name)
+}
+
+/// Some of the digits, in the layout of `download`; one of them broken when `bad` says which.
+fn images(folder: &Path, count: usize, bad: Option<usize>) {
+    std::fs::create_dir_all(folder.join("data")).unwrap();
+    let all = read_parquet(&digits("train-00000-of-00002.parquet")).unwrap();
+    let mut pictures: Vec<Picture> = all.take(count).map(Result::unwrap).collect();
+    if let Some(row) = bad {
+        pictures[row].bytes = b"<html>".to_vec();
+    }
+    let mut files = Vec::new();
+    for (i, part) in pictures.chunks(count.div_ceil(2)).enumerate() {
+        let name = format!("data/{i:05}.parquet");
+        let mut writer = PicturesWriter::create(&folder.join(&name), true).unwrap();
+        part.iter().for_each(|p| writer.push(p.clone()).unwrap());
+        writer.finish().unwrap();
+        files.push(File::describe(folder, &name, part.len()).unwrap());
+    }
+    let manifest = Manifest {
+        rows: count,
+        classes: 10,
+        source: "test".into(),
+        revision: "0".into(),
+        files,
+        bad: Vec::new(),
+    };
+    stage::write_json(&folder.join("manifest.json"), &manifest).unwrap();
+}
+
+fn encode(dir: &Path, more: &[&str]) -> Output {
+    let vae = digits("vae.safetensors");
+    let given = |flag: &str| more.contains(&flag);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_encode"));
+    command.current_dir(dir).env("OMP_NUM_THREADS", "1").args(["--images", "images", "--latents", "latents"]);
+    command.args(["--device", "cpu", "--threads", "1"]).args(more);
+    if !given("--image-size") {
+        command.args(["--image-size", "32"]);
+    }
+    if !given("--vae") {
+        command.arg("--vae").arg(vae);
+    }
+    command.output().unwrap()
+}
+
+fn succeeds(output: &Output) {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Exit code 2 and one line that says `part`.
+fn refuses(output: &Output, part: &str) {
+    let text = String::from_utf8_lossy(&output.stderr);
+    let errors: Vec<&str> = text.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert_eq!((output.status.code(), errors.len()), (Some(2), 1), "{text}");
+    assert!(errors[0].contains(part), "{text}");
+}
+
+#[test]
+fn the_autoencoder_keeps_the_digits_readable() {
+    let vae =
+        Vae::load(Weights::read(&digits("vae.safetensors")).unwrap(), Device::Cpu, Kind::Float).unwrap();
+    let mut pixels = Vec::new();
+    for file in ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"] {
+        for picture in read_parquet(&digits(file)).unwrap() {
+            pixels.extend(center_crop(&decode(&picture.unwrap().bytes).unwrap(), 32).pixels);
+        }
+    }
+    let all = from_bytes(&Tensor::from_slice(&pixels).view([-1, 32, 32, 3]).permute([0, 3, 1, 2])).unwrap();
+    assert_eq!(all.size(), [1797, 3, 32, 32]);
+    let (mut error, mut square, mut sum) = (0.0, 0.0, 0.0);
+    for x in all.split(64, 0) {
+        let posterior = vae.encode_moments(&x).unwrap();
+        assert_eq!(posterior.mean.size()[1..], [4, 8, 8]);
+        let decoded = vae.decode(&posterior.mean).unwrap().clamp(-1.0, 1.0);
+        error += (decoded - &x).square().sum(Kind::Double).double_value(&[]);
+        let second = posterior.mean.square() + posterior.std.square();
+        square += second.sum(Kind::Double).double_value(&[]) * LATENT_SCALE * LATENT_SCALE;
+        sum += posterior.mean.sum(Kind::Double).double_value(&[]) * LATENT_SCALE;
+    }
+    let psnr = 10.0 * (4.0 / (error / all.numel() as f64)).log10();
+    assert!(psnr >= 30.0, "PSNR {psnr} dB");
+    let latents = (1797 * 4 * 8 * 8) as f64;
+    let (mean, variance) = (sum / latents, square / latents);
+    assert!(mean.abs() < 0.02 && (variance - 1.0).abs() < 0.02, "scaled latents: {mean}, {variance}");
+}
+
+#[test]
+fn shards_hold_the_moments_whatever_the_batch() {
+    let dir = tempfile::tempdir().unwrap();
+    images(&dir.path().join("images"), 50, None);
+    let output = encode(dir.path(), &["--flip", "--shard-rows", "20", "--batch-size", "7"]);
+    succeeds(&output);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("encoded 50 pictures") && text.contains("% in the autoencoder"), "{text}");
+    assert!(!dir.path().join("latents.state").exists());
+
+    let latents = Latents::open(&dir.path().join("latents")).unwrap();
+    latents.verify().unwrap();
+    assert_eq!((latents.len(), latents.shape(), latents.classes()), (50, [4, 8, 8], 10));
+    let about = latents.about();
+    assert_eq!((about.scale, about.flipped, about.image_size), (LATENT_SCALE, true, 32));
+    assert_eq!(about.vae, stage::digest(&digits("vae.safetensors")).unwrap());
+    let rows: Vec<usize> = latents.manifest().shards.iter().map(|s| s.rows).collect();
+    assert_eq!(rows, [20, 20, 10]);
+
+    let vae =
+        Vae::load(Weights::read(&digits("vae.safetensors")).unwrap(), Device::Cpu, Kind::Float).unwrap();
+    for (row, picture) in read_parquet(&digits("train-00000-of-00002.parquet")).unwrap().take(50).enumerate()
+    {
+        let picture = picture.unwrap();
+        assert_eq!(latents.labels()[row], picture.label.unwrap());
+        let crop = center_crop(&decode(&picture.bytes).unwrap(), 32);
+        for (flipped, crop) in [(false, crop.clone()), (true, crop.mirrored())] {
+            let x = Tensor::from_slice(&crop.pixels).view([1, 32, 32, 3]).permute([0, 3, 1, 2]);
+            let want = vae.encode_moments(&from_bytes(&x).unwrap()).unwrap();
+            let got = latents.row(row, flipped).unwrap();
+            for (got, want) in [(got.mean, want.mean), (got.std, want.std)] {
+                let want = want.flatten(0, -1);
+                // Half precision keeps 11 bits.
+                let off = ((Tensor::from_slice(&got) - &want).abs() / (want.abs() + 0.1)).max();
+                assert!(off.double_value(&[]) < 1e-3, "row {row}");
+            }
+        }
+    }
+    // The same work gives the same bytes.
+    let first = std::fs::read(dir.path().join("latents/00001.parquet")).unwrap();
+    succeeds(&encode(dir.path(), &["--flip", "--shard-rows", "20", "--batch-size", "7"]));
+    assert_eq!(std::fs::read(dir.path().join("latents/00001.parquet")).unwrap(), first);
+}
+
+#[test]
+fn a_killed_run_redoes_at_most_one_shard() {
+    let dir = tempfile::tempdir().unwrap();
+    images(&dir.path().join("images"), 60, None);
+    let arguments = ["--shard-rows", "12", "--batch-size", "4"];
+    succeeds(&encode(dir.path(), &arguments));
+    let read = |i: usize| std::fs::read(dir.path().join(format!("latents/{i:05}.parquet"))).unwrap();
+    let whole: Vec<Vec<u8>> = (0..5).map(read).collect();
+    std::fs::remove_dir_all(dir.path().join("latents")).unwrap();
+
+    let state = dir.path().join("latents.state");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_encode"))
+        .current_dir(dir.path())
+        .env("OMP_NUM_THREADS", "1")
+        .args(["--images", "images", "--latents", "latents", "--image-size", "32", "--threads", "1"])
+        .args(["--device", "cpu"])
+        .arg("--vae")
+        .arg(digits("vae.safetensors"))
+        .args(arguments)
+        .spawn()
+        .unwrap();
+    while !state.join("00001.parquet.json").exists() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    if !dir.path().join("latents").exists() {
+        let output = encode(dir.path(), &arguments);
+        succeeds(&output);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(!text.contains("encoded 60 pictures"), "{text}");
+    }
+    assert_eq!((0..5).map(read).collect::<Vec<_>>(), whole);
+    assert!(!state.exists());
+}
+
+#[test]
+fn bad_input_is_one_line_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    images(&dir.path().join("images"), 20, Some(13));
+    refuses(&encode(dir.path(), &[]), "data/00001.parquet row 3 (0013.png): not a picture");
+    assert!(!dir.path().join("latents").exists());
+    refuses(&encode(dir.path(), &["--image-size", "30"]), "use a multiple of 4");
+    std::fs::write(dir.path().join("w.safetensors"), b"no").unwrap();
+    refuses(&encode(dir.path(), &["--vae", "w.safetensors"]), "w.safetensors");
+
+    images(&dir.path().join("images"), 20, None);
+    let path = dir.path().join("images/data/00000.parquet");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    refuses(&encode(dir.path(), &[]), "images/data/00000.parquet: its SHA-256 is not the manifest's");
+    std::fs::write(&path, &bytes[..99]).unwrap();
+    refuses(&encode(dir.path(), &[]), "images/data/00000.parquet: 99 bytes, the manifest says");
+}
