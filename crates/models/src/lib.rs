@@ -32,6 +32,7 @@ pub mod device;
 pub mod flat;
 pub mod inception;
 pub mod parallel;
+pub mod pickle;
 pub mod precision;
 pub mod random;
 pub mod shim;

@@ -10,16 +10,17 @@ mod scores;
 use anyhow::{Context as _, Result};
 use metrics::{Distances, Moments, inception_score, precision_recall};
 use models::device::{self, DeviceChoice};
-use models::inception::Inception;
 use models::inception::resize::Resize;
+use models::inception::{self, Inception};
 use models::{Weights, device::unused_gpu};
 use pictures::Pictures;
 use scores::{Scores, Side};
 use sha2::{Digest, Sha256};
 use stage::{BadInputExt, Context, bad_input, write_json};
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 stage::arguments! {
     /// Score sampled pictures against reference pictures: FID, sFID, Inception Score, precision and recall, as ADM's
@@ -31,8 +32,9 @@ stage::arguments! {
         /// Pictures to compare with: a folder of Parquet files with an `image` column, a folder of PNG or JPEG files, a
         /// `.npz` of pictures, or a `.npz` with `mu`, `sigma`, `mu_s`, `sigma_s` (ADM's reference batches and
         /// `--statistics` of an earlier run).
-        input reference: PathBuf;
-        /// Weights of the FID Inception-v3, or of a narrow member of its family: safetensors under pytorch-fid's names.
+        input reference: Option<PathBuf>;
+        /// Weights of the FID Inception-v3, or of a narrow member of its family: ADM's `classify_image_graph_def.pb`,
+        /// pytorch-fid's `.pth`, or safetensors under pytorch-fid's names.
         input inception: PathBuf;
         /// Side to which the reference pictures of a folder are cropped, as ADM does; the samples' size when not given.
         param image_size: Option<u64>, in 1..=4096, unit "pixels";
@@ -53,6 +55,8 @@ stage::arguments! {
         output scores: Option<PathBuf>;
         /// Statistics of the reference as a `.npz`, for the next run and for ADM's own evaluator.
         output statistics: Option<PathBuf>;
+        /// The weights of `--inception` as safetensors.
+        output convert: Option<PathBuf>;
     }
 }
 
@@ -74,7 +78,9 @@ pub fn evaluate(args: &Args, context: &Context) -> Result<()> {
     match (&args.samples, &args.scores, &args.statistics) {
         (Some(_), None, _) => bad_input!("--samples is given, but no --scores to write"),
         (None, Some(_), _) => bad_input!("--scores needs --samples to score"),
-        (None, None, None) => bad_input!("nothing to do: give --samples and --scores, or --statistics"),
+        (None, None, None) if args.convert.is_none() => {
+            bad_input!("nothing to do: give --samples and --scores, or --statistics, or --convert")
+        }
         _ => {}
     }
     let threads = args.threads as usize;
@@ -83,12 +89,22 @@ pub fn evaluate(args: &Args, context: &Context) -> Result<()> {
         context.message(&reason);
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut weights = inception::files::read(&args.inception)?;
+    if let Some(path) = &args.convert {
+        weights = convert(weights, path)?;
+    }
     let network = Network {
-        inception: Inception::load(Weights::read(&args.inception)?, device)?,
+        inception: Inception::load(weights, device)?,
         sha256: sha256(&args.inception)?,
         resize: args.resize,
         batch: args.batch_size as usize,
         threads: if threads == 0 { cores } else { threads },
+    };
+    let Some(reference) = &args.reference else {
+        match (&args.scores, &args.statistics) {
+            (None, None) => return Ok(()),
+            _ => bad_input!("--reference is missing"),
+        }
     };
     let samples = args.samples.as_deref().map(Pictures::open).transpose()?;
     let side = match (args.image_size, &samples) {
@@ -96,12 +112,22 @@ pub fn evaluate(args: &Args, context: &Context) -> Result<()> {
         (None, Some(samples)) => Some(samples.first_size()?).filter(|[h, w]| h == w).map(|[h, _]| h),
         (None, None) => None,
     };
-    let reference = reference::read(args, &network, side, context)?;
+    let reference = reference::read(args, reference, &network, side, context)?;
     if let (Some(samples), Some(path)) = (samples, &args.scores) {
         let scores = score(args, &network, &samples, &reference, context)?;
         write_json(path, &scores)?;
     }
     Ok(())
+}
+
+/// Writes the weights after they have been found to be a whole network of the family.
+fn convert(weights: Weights, path: &Path) -> Result<Weights> {
+    let source = weights.source().to_string();
+    let tensors = weights.into_tensors();
+    let shared = || tensors.iter().map(|(name, t)| (name.clone(), t.shallow_clone())).collect();
+    Inception::load(Weights::new(&source, shared()), Device::Cpu)?;
+    models::weights::write(path, tensors.iter().map(|(name, t)| (name.clone(), t)), &BTreeMap::new())?;
+    Ok(Weights::new(source, shared()))
 }
 
 fn score(

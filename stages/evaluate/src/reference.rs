@@ -28,11 +28,11 @@ pub(crate) struct Reference {
 /// Reads statistics where the file holds them, else computes them and, if asked to, keeps them.
 pub(crate) fn read(
     args: &Args,
+    path: &Path,
     network: &Network,
     side: Option<usize>,
     context: &Context,
 ) -> Result<Reference> {
-    let path = &args.reference;
     if path.is_file() {
         let mut npz = Npz::open(path)?;
         if npz.has("mu") {
@@ -46,7 +46,7 @@ pub(crate) fn read(
             return from_statistics(&mut npz, path, network, context);
         }
     }
-    compute(args, network, side, context)
+    compute(args, path, network, side, context)
 }
 
 fn from_statistics(npz: &mut Npz, path: &Path, network: &Network, context: &Context) -> Result<Reference> {
@@ -112,8 +112,14 @@ fn check(note: &Note, path: &Path, network: &Network) -> Result<()> {
     Ok(())
 }
 
-fn compute(args: &Args, network: &Network, side: Option<usize>, context: &Context) -> Result<Reference> {
-    let pictures = Pictures::open(&args.reference)?;
+fn compute(
+    args: &Args,
+    path: &Path,
+    network: &Network,
+    side: Option<usize>,
+    context: &Context,
+) -> Result<Reference> {
+    let pictures = Pictures::open(path)?;
     let count = pictures.count();
     let kept = if pictures.is_archive() { count } else { count.min(args.reference_images as usize) };
     let first_size = pictures.first_size()?;
@@ -146,7 +152,7 @@ fn compute(args: &Args, network: &Network, side: Option<usize>, context: &Contex
         size: Some(size),
         inception: Some(network.sha256.clone()),
         resize: Some(network.resize),
-        sha256: args.reference.is_file().then(|| sha256(&args.reference)).transpose()?,
+        sha256: path.is_file().then(|| sha256(path)).transpose()?,
     };
     if let (Some(mut writer), Some(staged)) = (writer, staged) {
         let arrays = [

@@ -190,3 +190,21 @@ fn mistakes_are_one_line_that_names_the_thing() {
     assert!(empty.contains("empty: no pictures"), "{empty}");
     assert!(!at("s").exists());
 }
+
+#[test]
+fn a_tensorflow_graph_becomes_safetensors() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let graph = golden("graphdef_full_skeleton_splat.pb");
+    done(&[("inception", &graph), ("convert", &at("converted.safetensors"))]);
+    let converted = models::Weights::read(&at("converted.safetensors")).unwrap();
+    let wanted = models::inception::graph_def::Graph::read(&graph).unwrap().weights().unwrap();
+    assert_eq!(converted.names().collect::<Vec<_>>(), wanted.names().collect::<Vec<_>>());
+    for name in wanted.names() {
+        assert_eq!(recipe::get(&converted, name), recipe::get(&wanted, name), "{name}");
+    }
+    let part = golden("graphdef_stem_tensor_content.pb");
+    let error = refused(&[("inception", &part), ("convert", &at("part.safetensors"))]);
+    assert!(error.contains("graphdef_stem") && error.contains("no node"), "{error}");
+    assert!(!at("part.safetensors").exists());
+}

@@ -3,7 +3,10 @@
 //! Parameters have pytorch-fid's names. Every width is read off the tensors' shapes, so a network of a fraction of the
 //! width, trained on another dataset, goes through the same code.
 
+pub mod files;
 pub mod graph;
+pub mod graph_def;
+pub mod names;
 pub mod resize;
 pub mod trainable;
 

@@ -1,0 +1,150 @@
+//! PyTorch's `.pth`: a dictionary of tensors, read without Python and without running anything.
+//!
+//! Both formats of `torch.save` are read: the zip archive of 1.6 and later, and the row of pickles before it (the FID
+//! Inception of pytorch-fid). A pickle may name any function to call; only the few that rebuild tensors are known here,
+//! everything else is refused by its name.
+
+mod machine;
+
+use crate::Weights;
+use anyhow::{Context, Result, bail, ensure};
+use machine::{Machine, Storage, View};
+use stage::BadInputExt;
+use std::collections::{BTreeMap, HashMap};
+use std::io::{Cursor, Read};
+use std::path::Path;
+use tch::{Kind, Tensor};
+use zip::ZipArchive;
+
+/// Longest pickle of a dictionary; a thousand tensors need a tenth of it.
+const LONGEST_PICKLE: u64 = 1 << 24;
+/// First number of the older format.
+const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
+
+/// Reads a file; a `state_dict` inside a larger dictionary is found.
+///
+/// # Errors
+/// Bad input when it is damaged, holds no tensors, or calls anything but what rebuilds tensors.
+pub fn read(path: &Path) -> Result<Weights> {
+    let source = path.display().to_string();
+    let bytes = std::fs::read(path).bad_input(|| format!("reading {source}"))?;
+    let tensors = parse(&bytes).bad_input(|| format!("reading {source}"))?;
+    Ok(Weights::new(source, tensors))
+}
+
+/// Whether these are the first bytes of either format.
+pub fn is_pickle(start: &[u8]) -> bool {
+    start.starts_with(b"PK\x03\x04")
+        || (start.starts_with(b"\x80\x02\x8a\x0a") && start[4..].starts_with(&MAGIC))
+}
+
+/// Reads the bytes of a file.
+///
+/// # Errors
+/// As [`read`].
+pub fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
+    if bytes.starts_with(b"PK") { archive(bytes) } else { row_of_pickles(bytes) }
+}
+
+/// `NAME/data.pkl` and `NAME/data/KEY`.
+fn archive(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
+    let mut zip = ZipArchive::new(Cursor::new(bytes))?;
+    let name = zip.file_names().find(|n| *n == "data.pkl" || n.ends_with("/data.pkl")).map(String::from);
+    let name = name.context("an archive without data.pkl")?;
+    let folder = name.trim_end_matches("data.pkl").to_string();
+    let order = match zip.by_name(&format!("{folder}byteorder")) {
+        Ok(mut member) => {
+            let mut order = [0; 6];
+            member.read_exact(&mut order).context("byteorder")?;
+            order
+        }
+        Err(_) => *b"little",
+    };
+    ensure!(order == *b"little", "stored in big-endian order");
+    let mut pickle = Vec::new();
+    zip.by_name(&name)?.take(LONGEST_PICKLE).read_to_end(&mut pickle)?;
+    let (machine, _) = Machine::run(&pickle).with_context(|| name.clone())?;
+    let views = machine.tensors()?;
+    let mut storages = HashMap::new();
+    for view in views.values() {
+        let storage = machine.storage(view);
+        if storages.contains_key(&storage.key) {
+            continue;
+        }
+        let member = format!("{folder}data/{}", storage.key);
+        let wanted = storage.bytes()?;
+        // torch stores without compression; so the file itself bounds what is read.
+        ensure!(wanted <= bytes.len() as u64, "{member}: {wanted} bytes, more than the file has");
+        let mut content = Vec::new();
+        zip.by_name(&member).with_context(|| member.clone())?.take(wanted).read_to_end(&mut content)?;
+        ensure!(content.len() as u64 == wanted, "{member}: {} bytes, wanted {wanted}", content.len());
+        storages.insert(storage.key.clone(), content);
+    }
+    let content = |storage: &Storage| storages.get(&storage.key).map(Vec::as_slice);
+    build(&machine, &views, content)
+}
+
+/// Magic number, version, system, dictionary, keys, and then the values of every key.
+fn row_of_pickles(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
+    ensure!(is_pickle(bytes), "neither safetensors, a TensorFlow graph nor a file of torch.save");
+    let mut rest = bytes;
+    for what in ["the magic number", "the version", "the system"] {
+        let (_, used) = Machine::run(rest).context(what)?;
+        rest = &rest[used..];
+    }
+    let (machine, used) = Machine::run(rest).context("the dictionary")?;
+    rest = &rest[used..];
+    let (keys, used) = Machine::run(rest).context("the keys")?;
+    rest = &rest[used..];
+    let views = machine.tensors()?;
+    let sizes: HashMap<&str, &Storage> = machine.storages().iter().map(|s| (s.key.as_str(), s)).collect();
+    let mut contents: HashMap<String, &[u8]> = HashMap::new();
+    for key in keys.list_of_text()? {
+        let storage = sizes.get(key.as_str()).with_context(|| format!("storage {key} is in no tensor"))?;
+        let (count, values) =
+            rest.split_first_chunk::<8>().with_context(|| format!("storage {key} is missing"))?;
+        let count = i64::from_le_bytes(*count);
+        ensure!(count == storage.count, "storage {key} has {count} elements, wanted {}", storage.count);
+        let length = usize::try_from(storage.bytes()?)?;
+        ensure!(values.len() >= length, "storage {key} is cut short");
+        let (content, after) = values.split_at(length);
+        contents.insert(key, content);
+        rest = after;
+    }
+    build(&machine, &views, |storage| contents.get(&storage.key).copied())
+}
+
+fn build<'a>(
+    machine: &Machine,
+    views: &BTreeMap<String, View>,
+    content: impl Fn(&Storage) -> Option<&'a [u8]>,
+) -> Result<BTreeMap<String, Tensor>> {
+    if views.is_empty() {
+        bail!("no tensors in it")
+    }
+    let mut tensors = BTreeMap::new();
+    for (name, view) in views {
+        let storage = machine.storage(view);
+        view.check(storage).with_context(|| format!("tensor {name}"))?;
+        let bytes = content(storage).with_context(|| format!("tensor {name}: its values are missing"))?;
+        let flat = Tensor::f_from_data_size(bytes, &[storage.count], storage.kind)?;
+        let strided = flat.f_as_strided(&view.size, &view.stride, view.offset)?;
+        tensors.insert(name.clone(), strided.f_contiguous()?);
+    }
+    Ok(tensors)
+}
+
+/// The element type of a storage class: `FloatStorage` and its kin.
+fn storage_kind(class: &str) -> Result<Kind> {
+    Ok(match class.strip_prefix("torch.").unwrap_or(class) {
+        "FloatStorage" => Kind::Float,
+        "DoubleStorage" => Kind::Double,
+        "HalfStorage" => Kind::Half,
+        "BFloat16Storage" => Kind::BFloat16,
+        "LongStorage" => Kind::Int64,
+        "IntStorage" => Kind::Int,
+        "ByteStorage" => Kind::Uint8,
+        "BoolStorage" => Kind::Bool,
+        other => bail!("storage of type {other}"),
+    })
+}

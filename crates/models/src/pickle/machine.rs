@@ -1,0 +1,375 @@
+//! The pickle virtual machine, as far as dictionaries of tensors go.
+
+use super::storage_kind;
+use anyhow::{Context, Result, bail, ensure};
+use std::collections::{BTreeMap, HashMap};
+use tch::Kind;
+
+/// One value. Containers are indices into the machine's arenas, so nothing is nested and nothing is copied.
+#[derive(Clone, Copy, Debug)]
+enum Value {
+    Mark,
+    None,
+    Bool,
+    Integer(i64),
+    Float,
+    Text(usize),
+    Global(usize),
+    Tuple(usize),
+    List(usize),
+    Dict(usize),
+    Storage(usize),
+    Tensor(usize),
+}
+
+/// A row of numbers that tensors look at.
+#[derive(Clone, Debug)]
+pub(super) struct Storage {
+    pub(super) key: String,
+    pub(super) kind: Kind,
+    pub(super) count: i64,
+}
+
+/// Where in a storage a tensor is.
+#[derive(Clone, Debug)]
+pub(super) struct View {
+    storage: usize,
+    pub(super) offset: i64,
+    pub(super) size: Vec<i64>,
+    pub(super) stride: Vec<i64>,
+}
+
+impl Storage {
+    pub(super) fn bytes(&self) -> Result<u64> {
+        let size = self.kind.elt_size_in_bytes() as u64;
+        let count = u64::try_from(self.count).context("a storage of negative size")?;
+        count.checked_mul(size).context("a storage of impossible size")
+    }
+}
+
+impl View {
+    /// Whether it stays inside its storage, without repeating elements.
+    pub(super) fn check(&self, storage: &Storage) -> Result<()> {
+        let fits = || -> Option<bool> {
+            let (mut last, mut count) = (self.offset, 1i64);
+            for (&size, &stride) in self.size.iter().zip(&self.stride) {
+                if size < 0 || stride < 0 {
+                    return None;
+                }
+                last = last.checked_add((size - 1).max(0).checked_mul(stride)?)?;
+                count = count.checked_mul(size)?;
+            }
+            Some(self.offset >= 0 && count <= storage.count && (count == 0 || last < storage.count))
+        };
+        ensure!(self.size.len() == self.stride.len(), "{:?} and {:?} do not fit", self.size, self.stride);
+        ensure!(fits() == Some(true), "{:?} with strides {:?} leaves its storage", self.size, self.stride);
+        Ok(())
+    }
+}
+
+/// The arenas, and the value that was left on the stack.
+#[derive(Default)]
+pub(super) struct Machine {
+    texts: Vec<String>,
+    tuples: Vec<Vec<Value>>,
+    lists: Vec<Vec<Value>>,
+    dicts: Vec<Vec<(Value, Value)>>,
+    storages: Vec<Storage>,
+    views: Vec<View>,
+    stack: Vec<Value>,
+    memo: HashMap<u32, Value>,
+    result: Option<Value>,
+}
+
+impl Machine {
+    /// Runs one pickle; also returns how many bytes it had.
+    pub(super) fn run(bytes: &[u8]) -> Result<(Self, usize)> {
+        let mut machine = Self::default();
+        let mut input = Input { bytes, at: 0 };
+        loop {
+            let at = input.at;
+            let code = input.byte()?;
+            if code == b'.' {
+                machine.result = Some(machine.pop()?);
+                return Ok((machine, input.at));
+            }
+            machine.step(code, &mut input).with_context(|| format!("the pickle at byte {at}"))?;
+        }
+    }
+
+    fn step(&mut self, code: u8, input: &mut Input) -> Result<()> {
+        match code {
+            0x80 => drop(input.byte()?),
+            0x95 => drop(input.take(8)?),
+            b'(' => self.stack.push(Value::Mark),
+            b'0' => drop(self.pop()?),
+            b'N' => self.stack.push(Value::None),
+            0x88 | 0x89 => self.stack.push(Value::Bool),
+            b'J' => self.stack.push(Value::Integer(i64::from(input.i32()?))),
+            b'K' => {
+                let n = input.byte()?;
+                self.stack.push(Value::Integer(i64::from(n)));
+            }
+            b'M' => {
+                let n = input.array::<2>()?;
+                self.stack.push(Value::Integer(i64::from(u16::from_le_bytes(n))));
+            }
+            0x8a => {
+                let length = usize::from(input.byte()?);
+                let bytes = input.take(length)?;
+                self.stack.push(Value::Integer(long(bytes)));
+            }
+            b'G' => {
+                input.take(8)?;
+                self.stack.push(Value::Float);
+            }
+            b'X' => self.text(input, |i| i.length())?,
+            0x8c | b'U' => self.text(input, |i| Ok(usize::from(i.byte()?)))?,
+            b'T' => self.text(input, |i| i.length())?,
+            b'c' => {
+                let name = format!("{}.{}", input.line()?, input.line()?);
+                self.texts.push(name);
+                self.stack.push(Value::Global(self.texts.len() - 1));
+            }
+            0x93 => {
+                let (name, module) = (self.pop()?, self.pop()?);
+                let name = format!("{}.{}", self.text_of(module)?, self.text_of(name)?);
+                self.texts.push(name);
+                self.stack.push(Value::Global(self.texts.len() - 1));
+            }
+            b'q' => self.remember(|i| Ok(u32::from(i.byte()?)), input)?,
+            b'r' => self.remember(|i| i.u32(), input)?,
+            0x94 => {
+                let top = *self.stack.last().context("nothing to remember")?;
+                self.memo.insert(u32::try_from(self.memo.len())?, top);
+            }
+            b'h' => self.recall(|i| Ok(u32::from(i.byte()?)), input)?,
+            b'j' => self.recall(|i| i.u32(), input)?,
+            b')' => self.tuple(vec![]),
+            0x85..=0x87 => {
+                let count = usize::from(code - 0x84);
+                let start = self.stack.len().checked_sub(count).context("the stack is empty")?;
+                let items = self.stack.split_off(start);
+                self.tuple(items);
+            }
+            b't' => {
+                let items = self.to_mark()?;
+                self.tuple(items);
+            }
+            b']' => {
+                self.lists.push(vec![]);
+                self.stack.push(Value::List(self.lists.len() - 1));
+            }
+            b'}' => self.dict(),
+            b'a' => {
+                let item = self.pop()?;
+                self.append(vec![item])?;
+            }
+            b'e' => {
+                let items = self.to_mark()?;
+                self.append(items)?;
+            }
+            b's' => {
+                let (value, key) = (self.pop()?, self.pop()?);
+                self.set(vec![key, value])?;
+            }
+            b'u' => {
+                let items = self.to_mark()?;
+                self.set(items)?;
+            }
+            b'Q' => self.persistent()?,
+            b'R' => self.call()?,
+            // The attributes of a dictionary (`_metadata`) say nothing about its tensors.
+            b'b' => drop(self.pop()?),
+            other => bail!("operation {other:#04x}, which dictionaries of tensors do not need"),
+        }
+        Ok(())
+    }
+
+    fn pop(&mut self) -> Result<Value> {
+        self.stack.pop().context("the stack is empty")
+    }
+
+    fn to_mark(&mut self) -> Result<Vec<Value>> {
+        let mark = self.stack.iter().rposition(|v| matches!(v, Value::Mark)).context("no mark")?;
+        let items = self.stack.split_off(mark + 1);
+        self.stack.pop();
+        Ok(items)
+    }
+
+    fn text(&mut self, input: &mut Input, length: fn(&mut Input) -> Result<usize>) -> Result<()> {
+        let length = length(input)?;
+        let text = std::str::from_utf8(input.take(length)?).context("a text that is not UTF-8")?;
+        self.texts.push(text.into());
+        self.stack.push(Value::Text(self.texts.len() - 1));
+        Ok(())
+    }
+
+    fn remember(&mut self, key: fn(&mut Input) -> Result<u32>, input: &mut Input) -> Result<()> {
+        let key = key(input)?;
+        self.memo.insert(key, *self.stack.last().context("nothing to remember")?);
+        Ok(())
+    }
+
+    fn recall(&mut self, key: fn(&mut Input) -> Result<u32>, input: &mut Input) -> Result<()> {
+        let key = key(input)?;
+        self.stack.push(*self.memo.get(&key).context("nothing is remembered there")?);
+        Ok(())
+    }
+
+    fn tuple(&mut self, items: Vec<Value>) {
+        self.tuples.push(items);
+        self.stack.push(Value::Tuple(self.tuples.len() - 1));
+    }
+
+    fn dict(&mut self) {
+        self.dicts.push(vec![]);
+        self.stack.push(Value::Dict(self.dicts.len() - 1));
+    }
+
+    fn append(&mut self, items: Vec<Value>) -> Result<()> {
+        let Some(Value::List(list)) = self.stack.last() else { bail!("no list to append to") };
+        self.lists[*list].extend(items);
+        Ok(())
+    }
+
+    fn set(&mut self, items: Vec<Value>) -> Result<()> {
+        let Some(Value::Dict(dict)) = self.stack.last() else { bail!("no dictionary to fill") };
+        ensure!(items.len() % 2 == 0, "a key without value");
+        self.dicts[*dict].extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])));
+        Ok(())
+    }
+
+    fn text_of(&self, value: Value) -> Result<&str> {
+        match value {
+            Value::Text(i) | Value::Global(i) => Ok(&self.texts[i]),
+            other => bail!("{other:?} where a text should be"),
+        }
+    }
+
+    fn tuple_of(&self, value: Value) -> Result<&[Value]> {
+        match value {
+            Value::Tuple(i) => Ok(&self.tuples[i]),
+            other => bail!("{other:?} where a tuple should be"),
+        }
+    }
+
+    fn integers(&self, value: Value) -> Result<Vec<i64>> {
+        let integer = |v: &Value| match v {
+            Value::Integer(n) => Ok(*n),
+            other => bail!("{other:?} where a whole number should be"),
+        };
+        self.tuple_of(value)?.iter().map(integer).collect()
+    }
+
+    /// `('storage', class, key, device, count, …)`.
+    fn persistent(&mut self) -> Result<()> {
+        let id = self.pop()?;
+        let [_, class, key, _, Value::Integer(count), ..] = *self.tuple_of(id)? else {
+            bail!("a persistent object that is no storage")
+        };
+        let storage =
+            Storage { kind: storage_kind(self.text_of(class)?)?, key: self.text_of(key)?.to_string(), count };
+        self.storages.push(storage);
+        self.stack.push(Value::Storage(self.storages.len() - 1));
+        Ok(())
+    }
+
+    fn call(&mut self) -> Result<()> {
+        let (arguments, function) = (self.pop()?, self.pop()?);
+        let Value::Global(_) = function else { bail!("a call of what is no function") };
+        match (self.text_of(function)?, self.tuple_of(arguments)?) {
+            ("collections.OrderedDict", _) => self.dict(),
+            (
+                "torch._utils._rebuild_tensor_v2",
+                &[Value::Storage(storage), Value::Integer(offset), size, stride, ..],
+            ) => {
+                let (size, stride) = (self.integers(size)?, self.integers(stride)?);
+                self.views.push(View { storage, offset, size, stride });
+                self.stack.push(Value::Tensor(self.views.len() - 1));
+            }
+            ("torch._utils._rebuild_parameter", &[tensor @ Value::Tensor(_), ..]) => self.stack.push(tensor),
+            (other, _) => bail!("calls {other}, which is not run"),
+        }
+        Ok(())
+    }
+
+    /// The tensors of the dictionary, or of the one called `state_dict` inside it.
+    pub(super) fn tensors(&self) -> Result<BTreeMap<String, View>> {
+        let Some(Value::Dict(outer)) = self.result else { bail!("no dictionary of tensors") };
+        let inner = self.dicts[outer].iter().find_map(|(key, value)| match (self.text_of(*key), value) {
+            (Ok("state_dict"), Value::Dict(inner)) => Some(*inner),
+            _ => None,
+        });
+        let mut tensors = BTreeMap::new();
+        for (key, value) in &self.dicts[inner.unwrap_or(outer)] {
+            if let Value::Tensor(view) = value {
+                tensors.insert(self.text_of(*key)?.to_string(), self.views[*view].clone());
+            }
+        }
+        Ok(tensors)
+    }
+
+    pub(super) fn storage(&self, view: &View) -> &Storage {
+        &self.storages[view.storage]
+    }
+
+    pub(super) fn storages(&self) -> &[Storage] {
+        &self.storages
+    }
+
+    pub(super) fn list_of_text(&self) -> Result<Vec<String>> {
+        let Some(Value::List(list)) = self.result else { bail!("no list") };
+        self.lists[list].iter().map(|v| Ok(self.text_of(*v)?.to_string())).collect()
+    }
+}
+
+/// A little-endian two's complement number; what is longer than 64 bits is cut, none of ours is.
+fn long(bytes: &[u8]) -> i64 {
+    let negative = bytes.last().is_some_and(|b| b & 0x80 != 0);
+    let mut full = [if negative { 0xff } else { 0 }; 8];
+    full.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+    i64::from_le_bytes(full)
+}
+
+struct Input<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Input<'a> {
+    fn take(&mut self, count: usize) -> Result<&'a [u8]> {
+        let end = self.at.checked_add(count).filter(|&end| end <= self.bytes.len());
+        let end = end.context("the pickle ends in the middle")?;
+        let taken = &self.bytes[self.at..end];
+        self.at = end;
+        Ok(taken)
+    }
+
+    fn byte(&mut self) -> Result<u8> {
+        Ok(self.take(1)?[0])
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        Ok(self.take(N)?.try_into()?)
+    }
+
+    fn i32(&mut self) -> Result<i32> {
+        Ok(i32::from_le_bytes(self.array()?))
+    }
+
+    fn u32(&mut self) -> Result<u32> {
+        Ok(u32::from_le_bytes(self.array()?))
+    }
+
+    fn length(&mut self) -> Result<usize> {
+        Ok(usize::try_from(self.u32()?)?)
+    }
+
+    fn line(&mut self) -> Result<&'a str> {
+        let rest = &self.bytes[self.at..];
+        let end = rest.iter().position(|&b| b == b'\n').context("a name without end")?;
+        self.at += end + 1;
+        std::str::from_utf8(&rest[..end]).context("a name that is not UTF-8")
+    }
+}
