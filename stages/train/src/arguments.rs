@@ -1,6 +1,8 @@
 //! The command line of `train`.
 
+use crate::objective::{Gating, Loss, Weight};
 use models::Precision;
+use models::config::{Form, Integration};
 use models::device::DeviceChoice;
 use models::diffusion::Curve;
 use std::path::PathBuf;
@@ -17,12 +19,36 @@ stage::arguments! {
         input resume: Option<PathBuf>;
         /// Network: architecture, size and patch, such as switch-dit-b/2.
         param model: String = "switch-dit-s/2".to_string();
-        /// Experts of a block.
-        param experts: usize = 3, in 1..=64;
-        /// Experts that a timestep keeps.
-        param top_k: usize = 2, in 1..=64;
+        /// Experts of a block; 3 where the model's name does not say otherwise.
+        param experts: Option<usize>, in 1..=64;
+        /// Experts that a timestep keeps; 2 where the model's name does not say otherwise.
+        param top_k: Option<usize>, in 1..=64;
+        /// How the gates are trained; prior for switch-dit, noisy-top-k for time-moe, none without gates.
+        param gating: Option<Gating>;
+        /// What a block makes of its experts' mixture; mask-skip-one for switch-dit, replace for time-moe.
+        param integration: Option<Integration>;
+        /// Form of Eq. 7 that the prior map takes.
+        param relations: Form = Form::Code;
         /// Weight of the diffusion prior loss.
         param prior_weight: f64 = 1.0, in 0.0..;
+        /// Weight of the load-balancing loss.
+        param balance_weight: f64 = 0.01, in 0.0..;
+        /// Weight of the z-loss of the gates' logits.
+        param z_weight: f64 = 0.0, in 0.0..;
+        /// The diffusion loss.
+        param loss: Loss = Loss::Full;
+        /// How the noise errors of timesteps are weighted.
+        param weighting: Weight = Weight::Constant;
+        /// γ of min-snr.
+        param snr_gamma: f64 = 5.0, in 0.0..;
+        /// γ of p2.
+        param p2_gamma: f64 = 1.0, in 0.0..;
+        /// k of p2.
+        param p2_k: f64 = 1.0, in 0.0..;
+        /// Clusters of timesteps of uw.
+        param clusters: usize = 8, in 1..=1000;
+        /// First timestep to train and the one after the last, as in 0,250; all where this is not given.
+        param interval: Vec<usize> = vec![], in 0..=1000;
         /// Noise schedule.
         param schedule: Curve = Curve::Cosine;
         /// Optimiser steps in all.
@@ -33,6 +59,12 @@ stage::arguments! {
         param learning_rate: f64 = 1e-4, in 0.0..;
         /// Weight decay of AdamW.
         param weight_decay: f64 = 0.0, in 0.0..;
+        /// Steps over which the learning rate rises to its value; 0 begins with it.
+        param warm_up: usize = 0, unit "steps";
+        /// Greatest norm of the gradient; 0 leaves it as it is.
+        param clip: f64 = 0.0, in 0.0..;
+        /// Parts that a batch is evaluated in, one after the other, to save memory.
+        param accumulate: usize = 1, in 1..;
         /// Decays of the moving averages of the weights.
         param ema_decay: Vec<f64> = vec![0.9999], in 0.0..=1.0;
         /// Probability that a label is hidden.

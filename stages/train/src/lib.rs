@@ -1,13 +1,17 @@
 //! Trains Switch-DiT and the systems it is compared with on latents.
 
+mod answers;
 mod arguments;
 mod log;
+mod objective;
 mod recipe;
 mod resume;
 mod team;
 mod trainer;
 
+pub use answers::answer;
 pub use arguments::Args;
+pub use objective::{Gating, Loss, Objective, Weight};
 pub use recipe::Recipe;
 
 use anyhow::{Context as _, Result};
@@ -17,7 +21,7 @@ use models::device::{self, DeviceChoice};
 use models::parallel::Launch;
 use resume::Start;
 use shards::{Latents, Loader};
-use stage::{Context, Staged, Stopped};
+use stage::{Context, Staged, Stopped, bad_input};
 use std::fs;
 use std::path::Path;
 use team::Team;
@@ -44,6 +48,11 @@ pub fn train(args: &Args, context: &Context) -> Result<()> {
     let start = Start::find(args, &recipe, &state)?;
     // Nobody writes before all have looked at what is there.
     let team = Team::join(launch.as_ref())?;
+    if team.size() > 1 && (args.accumulate > 1 || !recipe.objective.divides()) {
+        bad_input!(
+            "several processes: --accumulate, and what needs the whole batch at once, are for one process"
+        )
+    }
     let rows = team.rows(args.batch_size)?;
     let loader = Loader::for_rank(&latents, rows.len(), args.seed, team.rank(), team.size())?;
     let (mut trainer, log) = match start {

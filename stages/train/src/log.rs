@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
@@ -11,14 +12,10 @@ use std::path::Path;
 pub struct Line {
     /// Optimiser steps done.
     pub step: usize,
-    /// Mean squared error of the noise, before any weight.
-    pub mse: f64,
-    /// Variance term, bits per dimension.
-    pub vb: f64,
-    /// Diffusion prior loss, before its weight; 0 without routers.
-    pub prior: f64,
-    /// What is minimised.
-    pub loss: f64,
+    /// `mse` (of the noise, before any weight), `vb` (variance term, bits per dimension), `prior` (before its weight; 0 without
+    /// it), `loss` (what is minimised), and where they are used `weighted` (noise error), `load_balance` and `z`.
+    #[serde(flatten)]
+    pub means: BTreeMap<String, f64>,
     /// Learning rate of the last step.
     pub learning_rate: f64,
     /// Speed.
@@ -88,7 +85,8 @@ mod tests {
     use super::*;
 
     fn line(step: usize) -> Line {
-        Line { step, mse: 1.0, vb: 0.5, prior: 0.1, loss: 1.6, learning_rate: 1e-4, images_per_second: 9.0 }
+        let means = BTreeMap::from([("mse".to_string(), 1.0)]);
+        Line { step, learning_rate: 1e-4, images_per_second: 9.0, means }
     }
 
     #[test]

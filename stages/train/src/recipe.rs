@@ -1,6 +1,7 @@
 //! What decides the course of a training, apart from how long it lasts.
 
 use crate::Args;
+use crate::objective::Objective;
 use anyhow::Result;
 use models::checkpoint::{About, LatentSpace};
 use models::diffusion::Curve;
@@ -29,8 +30,14 @@ pub struct Recipe {
     pub weight_decay: f64,
     /// Decays of the averages.
     pub ema_decay: Vec<f64>,
-    /// Weight of the prior loss.
-    pub prior_weight: f64,
+    /// Steps over which the learning rate rises.
+    pub warm_up: usize,
+    /// Greatest norm of the gradient; 0 for any.
+    pub clip: f64,
+    /// Parts of a batch.
+    pub accumulate: usize,
+    /// What is minimised.
+    pub objective: Objective,
     /// What products are computed in.
     pub precision: Precision,
     /// Seed.
@@ -47,12 +54,17 @@ impl Recipe {
         if height != width {
             bad_input!("{}: latents of {height}x{width}; the networks take squares", args.latents.display())
         }
-        let mut network = Config::preset(&args.model, height as i64, latents.classes() as i64)?;
-        network.channels = channels as i64;
-        network.experts = args.experts as i64;
-        network.top_k = args.top_k as i64;
-        network.label_dropout = args.label_dropout;
-        network.check()?;
+        let network = network(args, channels as i64, height as i64, latents.classes() as i64)?;
+        let objective = Objective::new(args, &network)?;
+        if args.accumulate > 1 && !objective.divides() {
+            bad_input!(
+                "--accumulate {}: this weighting or gating needs the whole batch at once",
+                args.accumulate
+            )
+        }
+        if args.batch_size % args.accumulate != 0 {
+            bad_input!("--batch-size {} is no multiple of --accumulate {}", args.batch_size, args.accumulate)
+        }
         let mut seen = Vec::new();
         for decay in &args.ema_decay {
             if seen.contains(&decay) {
@@ -70,7 +82,10 @@ impl Recipe {
             learning_rate: args.learning_rate,
             weight_decay: args.weight_decay,
             ema_decay: args.ema_decay.clone(),
-            prior_weight: args.prior_weight,
+            warm_up: args.warm_up,
+            clip: args.clip,
+            accumulate: args.accumulate,
+            objective,
             precision: args.precision,
             seed: args.seed,
         })
@@ -101,6 +116,24 @@ impl Recipe {
         compare("", &serde_json::to_value(self)?, &about.training, &mut differences);
         Ok(differences.into_iter().next())
     }
+}
+
+/// The network that the arguments name.
+///
+/// # Errors
+/// Bad input when they do not fit together.
+pub fn network(args: &Args, channels: i64, side: i64, classes: i64) -> Result<Config> {
+    let mut network = Config::preset(&args.model, side, classes)?;
+    network.channels = channels;
+    network.experts = args.experts.map_or(network.experts, |n| n as i64);
+    network.top_k = args.top_k.map_or(network.top_k, |n| n as i64);
+    network.integration = args.integration.unwrap_or(network.integration);
+    network.allocation = args.gating.map_or(network.allocation, Objective::allocation);
+    network.allocation_seed = args.seed;
+    network.relations = args.relations;
+    network.label_dropout = args.label_dropout;
+    network.check()?;
+    Ok(network)
 }
 
 fn compare(path: &str, ours: &serde_json::Value, theirs: &serde_json::Value, found: &mut Vec<String>) {

@@ -5,16 +5,17 @@ use crate::log::Line;
 use crate::team::Team;
 use anyhow::{Context, Result, ensure};
 use models::checkpoint::{Checkpoint, Content, average_prefix};
-use models::config::TIMESTEPS;
-use models::diffusion::{Diffusion, Respacing, Schedule, Weighting};
+use models::config::{Allocation, TIMESTEPS};
+use models::diffusion::{Diffusion, Respacing, Schedule};
 use models::flat::{Flat, Moments};
 use models::parallel::Reducer;
 use models::prior::Prior;
-use models::shim::AdamW;
+use models::shim::{self, AdamW};
 use models::{Network, random};
 use serde::{Deserialize, Serialize};
 use shards::Batch;
 use stage::BadInputExt;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor, no_grad};
@@ -29,6 +30,7 @@ pub struct Trainer {
     moments: Moments,
     /// One per decay of the recipe.
     averages: Vec<Tensor>,
+    scales: Option<Scales>,
     device: Device,
     step: usize,
     pending: Sums,
@@ -36,14 +38,35 @@ pub struct Trainer {
 }
 
 /// Sums since the last line of the log; saved, so that a resumed run logs the same means.
-#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Sums {
     steps: usize,
-    mse: f64,
-    vb: f64,
-    prior: f64,
-    loss: f64,
+    sums: BTreeMap<String, f64>,
+}
+
+/// The learned scales of uncertainty weighting, with their own moments and learning rate.
+struct Scales {
+    values: Tensor,
+    moments: Moments,
+}
+
+/// ANT's learning rate for the scales.
+const SCALES_RATE: f64 = 0.025;
+
+impl Scales {
+    fn fresh(count: i64, device: Device) -> Self {
+        let zeros = || Tensor::zeros([count], (Kind::Float, device));
+        let moments = Moments { first: zeros(), second: zeros() };
+        Self { values: zeros().set_requires_grad(true), moments }
+    }
+
+    /// Their tensors in a checkpoint, under `uw.`.
+    fn parts(&self) -> [(String, Tensor); 3] {
+        let Moments { first, second } = &self.moments;
+        [("scales", &self.values.detach()), ("first", first), ("second", second)]
+            .map(|(name, tensor)| (name.to_string(), tensor.shallow_clone()))
+    }
 }
 
 /// Time spent in steps of this process.
@@ -97,10 +120,15 @@ impl Trainer {
         let moments = Moments { first: vector("optimizer.first.")?, second: vector("optimizer.second.")? };
         let averages =
             recipe.ema_decay.iter().map(|d| vector(&average_prefix(*d))).collect::<Result<Vec<_>>>()?;
+        let scales = recipe.objective.scales().map(|count| Scales::fresh(count, device));
+        for (name, part) in scales.iter().flat_map(Scales::parts) {
+            let stored = weights.take(&format!("uw.{name}"), &part.size())?;
+            no_grad(|| part.shallow_clone().copy_(&stored));
+        }
         weights.finish()?;
         let pending = serde_json::from_value(about.pending).bad_input(|| "the checkpoint's `pending`")?;
         let trainer = Self::new(recipe, network, flat, moments, averages, team)?;
-        Ok(Self { step: about.step, pending, ..trainer })
+        Ok(Self { step: about.step, pending, scales, ..trainer })
     }
 
     fn new(
@@ -115,6 +143,7 @@ impl Trainer {
         let reducer = team.reducer(&network, &flat)?;
         let schedule = Schedule::new(recipe.schedule, TIMESTEPS as usize, &Respacing::All)?;
         let diffusion = Diffusion::new(schedule, device);
+        let scales = recipe.objective.scales().map(|count| Scales::fresh(count, device));
         let (pending, clock) = (Sums::default(), Clock::default());
         Ok(Self {
             recipe,
@@ -124,6 +153,7 @@ impl Trainer {
             reducer,
             moments,
             averages,
+            scales,
             device,
             step: 0,
             pending,
@@ -156,65 +186,103 @@ impl Trainer {
             .view(shape(rows.len() as i64).as_slice())
             .to_device(self.device);
         let noise = own(random::normal(seed, "noise", step, &shape(images)));
-        let t = own(random::integers(seed, "timestep", step, TIMESTEPS, &[images]));
+        let t = own(self.recipe.objective.timesteps(seed, step, images));
         let draw = own(random::uniform(seed, "label-dropout", step, &[images]));
         let labels = self.labels(&Tensor::from_slice(&batch.labels).to_device(self.device), &draw);
+        let gate_noise = (config.routed() && config.allocation == Allocation::NoisyGate)
+            .then(|| own(random::normal(seed, "gates", step, &[images, config.blocks, config.experts])));
 
         // The matching is over all timesteps and carries no gradient (Eqs. 8 and 9).
-        let matching = network.prior().map(|prior| {
+        let prior = network.prior().filter(|_| self.recipe.objective.matches());
+        let matching = prior.and_then(|prior| {
             no_grad(|| {
                 let all = network.all_timesteps();
                 let cost = all.gates.map(|gates| prior.cost(&gates.chosen));
-                cost.map(|cost| (prior, Prior::matching(&cost, seed, step)))
+                cost.map(|cost| Prior::matching(&cost, seed, step))
             })
         });
-        let x = self.diffusion.noised(&self.diffusion.at(&t), &start, &noise);
-        let timesteps = network.timesteps(&t);
-        let output =
-            self.recipe.precision.run(self.device, || network.forward_at(&x, &timesteps, &labels))?;
-        let losses = self.diffusion.losses(&output, &start, &x, &noise, &t, Weighting::Constant);
-        let prior = match (matching.flatten(), &timesteps.gates) {
-            (Some((prior, matching)), Some(gates)) => prior.loss(gates, &t, &matching),
-            _ => Tensor::zeros([], (Kind::Float, self.device)),
-        };
-        let loss = (&losses.mse + &losses.vb).mean(Kind::Float) + &prior * self.recipe.prior_weight;
-
-        let mean = |x: &Tensor| x.detach().mean(Kind::Float);
-        let read = Tensor::stack(&[mean(&losses.noise), mean(&losses.vb), prior.detach(), loss.detach()], 0);
+        self.flat.clear();
+        let parts = self.recipe.accumulate;
+        let size = (rows.len() / parts) as i64;
+        let mut names = Vec::new();
+        let mut read = Vec::new();
+        for part in 0..parts as i64 {
+            let of = |whole: &Tensor| whole.narrow(0, part * size, size);
+            let (start, noise, t) = (of(&start), of(&noise), of(&t));
+            let x = self.diffusion.noised(&self.diffusion.at(&t), &start, &noise);
+            let timesteps = network.noisy_timesteps(&t, gate_noise.as_ref().map(of).as_ref());
+            let output = (self.recipe.precision)
+                .run(self.device, || network.forward_at(&x, &timesteps, &of(&labels)))?;
+            let weighting = self.recipe.objective.noise_weighting();
+            let losses = self.diffusion.losses(&output, &start, &x, &noise, &t, weighting);
+            let terms = self.recipe.objective.terms(
+                &losses,
+                timesteps.gates.as_ref(),
+                prior.zip(matching.as_ref()),
+                &t,
+                self.scales.as_ref().map(|s| &s.values),
+            );
+            let loss = terms.loss / parts as f64;
+            match &self.reducer {
+                None => loss.backward(),
+                Some(reducer) => {
+                    reducer.begin()?;
+                    loss.backward();
+                    reducer.finish()?;
+                }
+            }
+            let values: Vec<&Tensor> = terms.log.iter().map(|(_, value)| value).collect();
+            read.push(Tensor::stack(&values, 0));
+            names = terms.log.iter().map(|(name, _)| *name).collect();
+        }
+        let read = Tensor::stack(&read, 0).mean_dim([0i64].as_slice(), false, Kind::Float);
         team.mean(&read)?;
         let read: Vec<f64> = Vec::try_from(read.to_kind(Kind::Double).to_device(Device::Cpu))?;
+        let rate = self.learning_rate();
+        let told: Vec<String> =
+            names.iter().zip(&read).map(|(name, value)| format!("{name} {value}")).collect();
         ensure!(
             read.iter().all(|v| v.is_finite()),
-            "step {}: the loss is no finite number (mse {}, vb {}, prior {}) at learning rate {}",
+            "step {}: the loss is no finite number ({}) at learning rate {rate}",
             self.step + 1,
-            read[0],
-            read[1],
-            read[2],
-            self.recipe.learning_rate
+            told.join(", ")
         );
-        self.flat.clear();
-        match &self.reducer {
-            None => loss.backward(),
-            Some(reducer) => {
-                reducer.begin()?;
-                loss.backward();
-                reducer.finish()?;
-            }
+        if self.recipe.clip > 0.0 {
+            drop(shim::clip(&[self.flat.gradient.shallow_clone()], self.recipe.clip)?);
         }
-        let Recipe { learning_rate, weight_decay, .. } = self.recipe;
-        let adam = AdamW { learning_rate, weight_decay, ..AdamW::default() };
+        let adam = AdamW { learning_rate: rate, weight_decay: self.recipe.weight_decay, ..AdamW::default() };
         self.flat.update(&adam, &mut self.moments, self.step + 1)?;
+        if let Some(scales) = &mut self.scales {
+            let adam = AdamW { learning_rate: SCALES_RATE, ..AdamW::default() };
+            let one = |tensor: &Tensor| [tensor.shallow_clone()];
+            let Moments { first, second } = &scales.moments;
+            let (count, gradient) = (Tensor::from((self.step + 1) as f32), scales.values.grad());
+            let count = count.to_device(self.device);
+            adam.step(&one(&scales.values.detach()), &one(&gradient), &one(first), &one(second), &count)?;
+            scales.values.zero_grad();
+        }
         for (vector, decay) in self.averages.iter_mut().zip(&self.recipe.ema_decay) {
             self.flat.average(vector, *decay)?;
         }
         self.step += 1;
-        let p = &mut self.pending;
-        p.steps += 1;
-        (p.mse, p.vb, p.prior, p.loss) =
-            (p.mse + read[0], p.vb + read[1], p.prior + read[2], p.loss + read[3]);
+        self.pending.steps += 1;
+        for (name, value) in names.iter().zip(&read) {
+            *self.pending.sums.entry((*name).to_string()).or_default() += value;
+        }
         self.clock.busy += begin.elapsed();
         self.clock.steps += 1;
         Ok(())
+    }
+
+    /// The learning rate of the coming step.
+    fn learning_rate(&self) -> f64 {
+        self.rate_of(self.step)
+    }
+
+    /// The learning rate after so many steps.
+    fn rate_of(&self, step: usize) -> f64 {
+        let Recipe { learning_rate, warm_up, .. } = self.recipe;
+        if step < warm_up { learning_rate * (step + 1) as f64 / warm_up as f64 } else { learning_rate }
     }
 
     /// The labels, hidden where the draw says so.
@@ -231,14 +299,12 @@ impl Trainer {
         let sums = std::mem::take(&mut self.pending);
         let clock = std::mem::take(&mut self.clock);
         let count = sums.steps.max(1) as f64;
+        let rate = self.rate_of(self.step.saturating_sub(1));
         let images = (clock.steps * self.recipe.batch_size) as f64;
         Line {
             step: self.step,
-            mse: sums.mse / count,
-            vb: sums.vb / count,
-            prior: sums.prior / count,
-            loss: sums.loss / count,
-            learning_rate: self.recipe.learning_rate,
+            means: sums.sums.into_iter().map(|(name, sum)| (name, sum / count)).collect(),
+            learning_rate: rate,
             images_per_second: (images / clock.busy.as_secs_f64().max(1e-9) * 10.0).round() / 10.0,
         }
     }
@@ -249,7 +315,7 @@ impl Trainer {
     /// When it cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
         let mut about = self.recipe.about(self.step)?;
-        about.pending = serde_json::to_value(self.pending)?;
+        about.pending = serde_json::to_value(&self.pending)?;
         let mut content = Content::default();
         content.state("model.", &self.network, &self.flat, &self.flat.values);
         for (vector, decay) in self.averages.iter().zip(&self.recipe.ema_decay) {
@@ -257,6 +323,7 @@ impl Trainer {
         }
         content.add("optimizer.first.", self.flat.split(&self.moments.first));
         content.add("optimizer.second.", self.flat.split(&self.moments.second));
+        content.add("uw.", self.scales.iter().flat_map(Scales::parts));
         content.write(path, &about)
     }
 }

@@ -1,0 +1,238 @@
+//! What a training minimises: its terms, their weights, and which timesteps it visits.
+
+use crate::Args;
+use anyhow::Result;
+use models::config::{Allocation, TIMESTEPS};
+use models::diffusion::{Weighting, losses};
+use models::prior::{Prior, load_balance, z_loss};
+use models::{Config, Gates, random};
+use serde::{Deserialize, Serialize};
+use stage::bad_input;
+use tch::{Kind, Tensor};
+
+stage::choice! {
+    /// How the gates are trained (Table 1).
+    pub enum Gating {
+        /// Towards the diffusion prior; the paper's.
+        Prior = "prior",
+        /// By the noise error alone.
+        None = "none",
+        /// With noise on the gates.
+        NoisyTopK = "noisy-top-k",
+        /// With noise, towards the prior.
+        NoisyPrior = "noisy-prior",
+        /// Towards an even use of the experts.
+        LoadBalance = "load-balance",
+        /// With noise, towards an even use.
+        NoisyLoadBalance = "noisy-load-balance",
+        /// Not at all: experts are given out at random once (Table 4).
+        Random = "random",
+    }
+}
+
+stage::choice! {
+    /// How the noise errors of timesteps are weighted.
+    pub enum Weight {
+        /// Alike.
+        Constant = "constant",
+        /// min(SNR, γ) / SNR.
+        MinSnr = "min-snr",
+        /// 1 / (k + SNR)^γ.
+        P2 = "p2",
+        /// The same, collapsed to its mean over the batch as in the official code.
+        P2AsPublished = "p2-as-published",
+        /// Learned per cluster of timesteps (ANT's uncertainty weighting).
+        Uncertainty = "uw",
+    }
+}
+
+stage::choice! {
+    /// The diffusion loss.
+    pub enum Loss {
+        /// Noise error and variance term; the code's.
+        Full = "full",
+        /// Noise error alone; the paper's Eqs. 1 and 11.
+        Simple = "simple",
+    }
+}
+
+/// The objective's settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Objective {
+    /// The diffusion loss.
+    pub loss: Loss,
+    /// How timesteps are weighted.
+    pub weighting: Weight,
+    /// Min-SNR's γ.
+    pub snr_gamma: f64,
+    /// P2's γ.
+    pub p2_gamma: f64,
+    /// P2's k.
+    pub p2_k: f64,
+    /// Clusters of uncertainty weighting.
+    pub clusters: usize,
+    /// First timestep that is trained, and the one after the last.
+    pub interval: [i64; 2],
+    /// How the gates are trained.
+    pub gating: Gating,
+    /// Weight of the prior loss, λ_dp.
+    pub prior_weight: f64,
+    /// Weight of the load-balancing loss.
+    pub balance_weight: f64,
+    /// Weight of the z-loss.
+    pub z_weight: f64,
+}
+
+/// The terms of a batch's loss, by their names in the log.
+pub struct Terms {
+    /// What is minimised.
+    pub loss: Tensor,
+    /// Means to log, each a scalar without gradient.
+    pub log: Vec<(&'static str, Tensor)>,
+}
+
+impl Objective {
+    /// The objective that the arguments give for a network.
+    ///
+    /// # Errors
+    /// Bad input when they do not fit together.
+    pub fn new(args: &Args, network: &Config) -> Result<Self> {
+        let standard = match network.allocation {
+            Allocation::NoisyGate => Gating::NoisyTopK,
+            _ if network.routed() => Gating::Prior,
+            _ => Gating::None,
+        };
+        let objective = Self {
+            loss: args.loss,
+            weighting: args.weighting,
+            snr_gamma: args.snr_gamma,
+            p2_gamma: args.p2_gamma,
+            p2_k: args.p2_k,
+            clusters: args.clusters,
+            interval: match args.interval.as_slice() {
+                [] => [0, TIMESTEPS],
+                [from, to] if from < to && *to as i64 <= TIMESTEPS => [*from as i64, *to as i64],
+                other => bad_input!(
+                    "--interval {other:?}: give first and last + 1, as in 0,250, up to {TIMESTEPS}"
+                ),
+            },
+            gating: args.gating.unwrap_or(standard),
+            prior_weight: args.prior_weight,
+            balance_weight: args.balance_weight,
+            z_weight: args.z_weight,
+        };
+        if objective.gating != Gating::None && !network.routed() {
+            bad_input!("--gating {}: {} has no gates", objective.gating, network.architecture)
+        }
+        if objective.weighting == Weight::Uncertainty && args.batch_size % args.clusters != 0 {
+            bad_input!("--batch-size {} is no multiple of --clusters {}", args.batch_size, args.clusters)
+        }
+        Ok(objective)
+    }
+
+    /// How a network's gates choose under this gating.
+    pub fn allocation(gating: Gating) -> Allocation {
+        match gating {
+            Gating::Prior | Gating::None | Gating::LoadBalance => Allocation::Gate,
+            Gating::NoisyTopK | Gating::NoisyPrior | Gating::NoisyLoadBalance => Allocation::NoisyGate,
+            Gating::Random => Allocation::Random,
+        }
+    }
+
+    /// Whether gates are matched to the prior.
+    pub fn matches(&self) -> bool {
+        matches!(self.gating, Gating::Prior | Gating::NoisyPrior)
+    }
+
+    fn balances(&self) -> bool {
+        matches!(self.gating, Gating::LoadBalance | Gating::NoisyLoadBalance)
+    }
+
+    /// Whether parts of a batch have the loss of the whole as their mean.
+    pub fn divides(&self) -> bool {
+        self.weighting != Weight::Uncertainty && self.weighting != Weight::P2AsPublished && !self.balances()
+    }
+
+    /// Learned scales that a fresh training begins with, if it has any.
+    pub fn scales(&self) -> Option<i64> {
+        (self.weighting == Weight::Uncertainty).then_some(self.clusters as i64)
+    }
+
+    /// The timesteps of a step's batch: uniform, or evenly from the clusters in their order.
+    ///
+    /// # Shapes
+    /// `[images]` i64.
+    pub fn timesteps(&self, seed: u64, step: u64, images: i64) -> Tensor {
+        let [from, to] = self.interval;
+        if self.weighting != Weight::Uncertainty {
+            return random::integers(seed, "timestep", step, to - from, &[images]) + from;
+        }
+        let clusters = self.clusters as i64;
+        let edge = |i: i64| from + ((to - from) as f64 / clusters as f64 * i as f64) as i64;
+        let draws: Vec<Tensor> = (0..clusters)
+            .map(|i| {
+                let purpose = format!("timestep/{i}");
+                random::integers(seed, &purpose, step, edge(i + 1) - edge(i), &[images / clusters]) + edge(i)
+            })
+            .collect();
+        Tensor::cat(&draws, 0)
+    }
+
+    /// The weights of the noise error.
+    pub fn noise_weighting(&self) -> Weighting {
+        match self.weighting {
+            Weight::Constant | Weight::Uncertainty => Weighting::Constant,
+            Weight::MinSnr => Weighting::MinSnr { gamma: self.snr_gamma },
+            Weight::P2 => Weighting::P2 { gamma: self.p2_gamma, k: self.p2_k },
+            Weight::P2AsPublished => Weighting::P2AsPublished { gamma: self.p2_gamma, k: self.p2_k },
+        }
+    }
+
+    /// Adds everything up. `prior` is the prior with this step's matching.
+    ///
+    /// # Shapes
+    /// `diffusion` `[B]` each, `t` `[B]`, `scales` `[clusters]`.
+    pub fn terms(
+        &self,
+        diffusion: &losses::Losses,
+        gates: Option<&Gates>,
+        prior: Option<(&Prior, &Tensor)>,
+        t: &Tensor,
+        scales: Option<&Tensor>,
+    ) -> Terms {
+        let scalar = |x: &Tensor| x.detach().mean(Kind::Float);
+        let mut log = vec![("mse", scalar(&diffusion.noise)), ("vb", scalar(&diffusion.vb))];
+        if self.noise_weighting() != Weighting::Constant {
+            log.push(("weighted", scalar(&diffusion.mse)));
+        }
+        let each = match self.loss {
+            Loss::Full => &diffusion.mse + &diffusion.vb,
+            Loss::Simple => diffusion.mse.shallow_clone(),
+        };
+        let mut loss = match scales {
+            Some(scales) => losses::uncertainty(&each, scales),
+            None => each.mean(Kind::Float),
+        };
+        let mut add = |name, term: Tensor, weight: f64| {
+            log.push((name, term.detach()));
+            loss = &loss + term * weight;
+        };
+        match (gates, prior) {
+            (Some(gates), Some((prior, matching))) => {
+                add("prior", prior.loss(gates, t, matching), self.prior_weight)
+            }
+            _ => add("prior", diffusion.noise.detach().sum(Kind::Float) * 0.0, 0.0),
+        }
+        if let Some(gates) = gates {
+            if self.balances() {
+                add("load_balance", load_balance(gates), self.balance_weight);
+            }
+            if self.z_weight != 0.0 {
+                add("z", z_loss(gates), self.z_weight);
+            }
+        }
+        log.push(("loss", loss.detach()));
+        Terms { loss, log }
+    }
+}

@@ -1,0 +1,97 @@
+//! Every option of the design space and of the methods it is compared with trains, and those that should agree do.
+
+use crate::support::{Place, refused};
+use serde_json::Value as Json;
+
+fn mean(log: &[Json], name: &str) -> f64 {
+    log.iter().map(|line| line[name].as_f64().unwrap()).sum::<f64>() / log.len() as f64
+}
+
+#[test]
+fn each_learns() {
+    let place = Place::new();
+    let variants = [
+        "--gating none",
+        "--gating noisy-top-k",
+        "--gating noisy-prior --relations paper",
+        "--gating load-balance --z-weight 0.001",
+        "--gating noisy-load-balance",
+        "--gating random",
+        "--integration replace",
+        "--integration mask",
+        "--integration mask-skip",
+        "--experts 4 --top-k 1 --prior-weight 0.1",
+        "--weighting min-snr",
+        "--weighting p2",
+        "--weighting p2-as-published",
+        "--weighting uw",
+        "--loss simple --schedule linear",
+        "--interval 250,500",
+        "--clip 1 --warm-up 10",
+        "--precision bf16",
+    ];
+    for (i, flags) in variants.iter().enumerate() {
+        let name = i.to_string();
+        place.train(&name, 36, &format!("--learning-rate 0.005 {flags}"));
+        let log = place.log(&name);
+        let (first, last) = (mean(&log[..3], "mse"), mean(&log[9..], "mse"));
+        assert!(last < first, "{flags}: mse {first} to {last}");
+        assert_eq!(log[0].get("load_balance").is_some(), flags.contains("load-balance"), "{flags}");
+        assert_eq!(log[0].get("z").is_some(), flags.contains("--z-weight"), "{flags}");
+    }
+    for model in ["dit-tiny", "dtr-tiny", "time-moe-tiny"] {
+        let mut command = place.command(model, 6, "");
+        // The model's flag is the first one.
+        let words: Vec<_> = command.get_args().map(|a| a.to_owned()).collect();
+        let mut other = std::process::Command::new(command.get_program());
+        other.args(words.iter().map(|w| if w == "switch-dit-tiny/2" { model.into() } else { w.clone() }));
+        let output = other.env("PIPELINE_STATE", place.path(&format!("{model}.state"))).output().unwrap();
+        assert!(output.status.success(), "{model}: {}", String::from_utf8_lossy(&output.stderr));
+        command.env_clear();
+    }
+}
+
+#[test]
+fn parts_of_a_batch_give_the_step_of_the_whole() {
+    let place = Place::new();
+    place.train("whole", 9, "");
+    place.train("parts", 9, "--accumulate 4");
+    for (a, b) in place.log("whole").iter().zip(&place.log("parts")) {
+        for name in ["mse", "prior", "loss"] {
+            let (a, b) = (a[name].as_f64().unwrap(), b[name].as_f64().unwrap());
+            assert!((a - b).abs() <= 1e-4 * a.abs(), "{name}: {a} and {b}");
+        }
+    }
+    refused(&place.run("x", 3, "--accumulate 4 --weighting uw"), "needs the whole batch");
+    refused(&place.run("y", 3, "--accumulate 3"), "no multiple of --accumulate 3");
+}
+
+#[test]
+fn learned_scales_resume() {
+    let place = Place::new();
+    let flags = "--weighting uw --clusters 4 --checkpoint-every 6";
+    place.train("whole", 12, flags);
+    place.train("longer", 6, flags);
+    place.train("longer", 12, flags);
+    assert!(place.checkpoint("whole", 12) == place.checkpoint("longer", 12));
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let place = Place::new();
+    refused(&place.run("a", 3, "--weighting uw --clusters 3"), "no multiple of --clusters 3");
+    refused(&place.run("b", 3, "--interval 500,250"), "--interval");
+    refused(&place.run("c", 3, "--gating random --experts 4"), "random allocation");
+}
+
+#[test]
+fn a_summary_needs_no_latents() {
+    let run = |flags: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_train"));
+        command.args(flags.split_whitespace()).output().unwrap()
+    };
+    let output = run("--summary --model switch-dit-b/2 --experts 4 --top-k 3 --classes 1");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("158129744 stored") && text.contains("151042640 activated"), "{text}");
+    refused(&run("--summary --model switch-dit-q/2"), "none of");
+}
