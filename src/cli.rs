@@ -120,6 +120,8 @@ pub enum Command {
     Init,
     /// Print the completions of a shell
     Completions { shell: clap_complete::Shell },
+    /// Print the JSON Schema of a study file, for editors
+    Schema,
     /// Print the manual page
     Man,
 }

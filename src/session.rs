@@ -52,7 +52,7 @@ impl Session {
     /// Reads the study, opens its store, and applies the options.
     pub fn open(options: &Options) -> Result<Self> {
         let graph = study::load(&options.choice)?;
-        let store = Store::open(&graph.root)?;
+        let store = Store::open(&graph.root, &graph.name)?;
         let mut replaced: HashMap<usize, BTreeMap<String, Produced>> = HashMap::new();
         for text in &options.with {
             let (target, path) = text
@@ -77,13 +77,17 @@ impl Session {
         Ok(Self { graph, store, wanted, forced, replaced, programs })
     }
 
-    /// Finds the programs of all wanted steps and checks the study against their descriptions.
+    /// Finds the programs of all steps and checks the study against their descriptions.
     ///
-    /// With `missing_is_fine` a program that is not there stays unknown.
-    pub fn find_programs(&mut self, missing_is_fine: bool) -> Result<()> {
+    /// While the build is `stale`, what it makes stays unknown: old programs may describe what is no longer so.
+    pub fn find_programs(&mut self, stale: bool) -> Result<()> {
         let mut known: HashMap<PathBuf, Digest> = HashMap::new();
         for i in 0..self.graph.steps.len() {
-            let Some(path) = self.program_path(&self.graph.steps[i], missing_is_fine)? else { continue };
+            let step = &self.graph.steps[i];
+            if stale && crate::run::build::makes(self, step) {
+                continue;
+            }
+            let path = self.program_path(step)?;
             let digest = match known.get(&path) {
                 Some(digest) => *digest,
                 None => walk::hash(&path, &self.store.stats, Links::Keep)?.digest,
@@ -114,7 +118,7 @@ impl Session {
     }
 
     /// Where the program of a step is: a path of the study, one that `build` makes, or on `PATH`.
-    fn program_path(&self, step: &Step, missing_is_fine: bool) -> Result<Option<PathBuf>> {
+    fn program_path(&self, step: &Step) -> Result<PathBuf> {
         let (name, mark, run) = match &step.call {
             Call::Run(name) => (name.as_str(), &name.mark, true),
             Call::Command(mark, words) => (words[0].literal().unwrap_or_default(), mark, false),
@@ -133,8 +137,7 @@ impl Session {
                 .or_else(|| if run && self.graph.build.is_some() { None } else { on_path(name) })
         };
         match found {
-            Some(path) => Ok(Some(path.canonicalize().at("finding", &path)?)),
-            None if missing_is_fine => Ok(None),
+            Some(path) => path.canonicalize().at("finding", &path),
             None => Err(self.no_program(name, mark, run)),
         }
     }

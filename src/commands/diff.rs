@@ -35,7 +35,7 @@ struct Difference {
 /// Compares two variants, or two past runs by their names or the beginnings of them.
 pub fn diff(global: &Global, a: &str, b: &str) -> Result<()> {
     let graph = study::load(&Choice { variants: Vec::new(), ..global.choice() })?;
-    let store = Store::open(&graph.root)?;
+    let store = Store::open(&graph.root, &graph.name)?;
     let sides = [side(global, &store, a)?, side(global, &store, b)?];
     let stages: BTreeSet<&String> = sides[0].keys().chain(sides[1].keys()).collect();
     // In the order of the study, then whatever it no longer has.
@@ -76,7 +76,8 @@ fn side(global: &Global, store: &Store, name: &str) -> Result<BTreeMap<String, S
 
 fn variant(choice: Choice) -> Result<BTreeMap<String, Side>> {
     let mut session = Session::open(&Options { choice, ..Options::default() })?;
-    session.find_programs(true)?;
+    let stale = crate::run::build::stale(&session)?.is_some();
+    session.find_programs(stale)?;
     let mut known = vec![None; session.graph.steps.len()];
     let mut sides = BTreeMap::new();
     for i in 0..known.len() {

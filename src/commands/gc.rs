@@ -5,7 +5,7 @@ use crate::cli::{GcLimits, Global};
 use crate::error::{Error, Result};
 use crate::store::digest::{Digest, Kind};
 use crate::store::manifest::Item;
-use crate::store::results::Outcome;
+use crate::store::results::{Last, Outcome};
 use crate::store::{Store, link, lock, record};
 use crate::study::{self, Choice};
 use serde_json::json;
@@ -27,17 +27,22 @@ pub fn gc(global: &Global, limits: &GcLimits) -> Result<()> {
     let everything = Choice { variants: vec!["*".into()], ..global.choice() };
     let own = study::load(&global.choice())?;
     let variants = study::load(&everything).map(|g| g.steps).unwrap_or_default();
-    let store = Store::open(&own.root)?;
+    let store = Store::open(&own.root, &own.name)?;
     let Some(_held) = lock::attempt(&store.at("locks/store"), false)? else {
         return Err(Error::Store("a run is going on in this store; try again after it".into()));
     };
     let mut live: HashSet<PathBuf> = HashSet::new();
     let mut bytes = 0;
     let ids: HashSet<&str> = own.steps.iter().chain(&variants).map(|s| s.id.as_str()).collect();
-    let needed: HashSet<String> = lasts(&store)
+    // Of other studies that share the store, every stage counts; of this one, those that it still has.
+    let needed: HashSet<String> = files(&store.at("last"), 1)
         .into_iter()
-        .filter(|label| ids.contains(label.split('[').next().unwrap_or_default()))
-        .filter_map(|label| Some(store.last(&label)?.action.key()))
+        .filter(|path| {
+            let label = path.file_stem().unwrap_or_default().to_string_lossy();
+            let other = !path.starts_with(store.at("last").join(&store.study));
+            other || ids.contains(label.split('[').next().unwrap_or_default())
+        })
+        .filter_map(|path| Some(record::read::<Last>(&path)?.action.key()))
         .collect();
     let mut doomed: Vec<PathBuf> = Vec::new();
     let mut spare: Vec<Spare> = Vec::new();
@@ -74,6 +79,12 @@ pub fn gc(global: &Global, limits: &GcLimits) -> Result<()> {
     }
     // What an interrupted stage left is an hour of somebody's GPU: it goes only when it is older than the grace time.
     doomed.extend(files(&store.at("state"), 0).into_iter().filter(|p| age(p) > limits.grace.0));
+    for path in files(&store.at("locks"), 0).into_iter().filter(|p| !p.ends_with("store")) {
+        // One that is held belongs to a stage that is just being stopped.
+        if lock::attempt(&path, false)?.is_some() {
+            doomed.push(path);
+        }
+    }
     let mut freed = 0;
     for path in &doomed {
         freed += weight(path);
@@ -89,14 +100,6 @@ pub fn gc(global: &Global, limits: &GcLimits) -> Result<()> {
     }
     let verb = if limits.dry_run { "would remove" } else { "removed" };
     print(&format!("{verb} {} files and folders, {}; {} are kept\n", doomed.len(), size(freed), size(bytes)))
-}
-
-/// The labels of all stages that ever succeeded here.
-fn lasts(store: &Store) -> Vec<String> {
-    let names = files(&store.at("last"), 0)
-        .into_iter()
-        .filter_map(|p| Some(p.file_name()?.to_string_lossy().into_owned()));
-    names.filter_map(|n| n.strip_suffix(".json").map(str::to_string)).collect()
 }
 
 /// Notes the places of a content and of everything in it; returns the bytes that were not noted before.

@@ -14,7 +14,7 @@ pub fn log(global: &Global, stage: &str) -> Result<()> {
     if !stages().any(|s| s == stage) {
         return Err(Error::Usage(format!("the study has no stage `{stage}`{}", hint(stage, stages()))));
     }
-    let store = Store::open(&graph.root)?;
+    let store = Store::open(&graph.root, &graph.name)?;
     let mut runs: Vec<_> =
         std::fs::read_dir(store.at("logs")).map(|d| d.flatten().collect()).unwrap_or_default();
     runs.sort_by_key(|run| std::cmp::Reverse(run.file_name()));

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 /// Reads the whole store again, believing no cache, and puts aside what is not what its name says.
 pub fn verify(global: &Global) -> Result<()> {
     let graph = study::load(&global.choice())?;
-    let store = Store::open(&graph.root)?;
+    let store = Store::open(&graph.root, &graph.name)?;
     let mut all: Vec<(PathBuf, bool)> = files(&store.at("blobs"), 1).into_iter().map(|p| (p, true)).collect();
     all.extend(files(&store.at("trees"), 1).into_iter().map(|p| (p, false)));
     let checked = all.par_iter().map(|(path, blob)| {

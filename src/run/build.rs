@@ -124,8 +124,11 @@ pub fn build(session: &Session, run: &str, screen: &mut Screen, stop: &Stop) -> 
         crate::run::show_log(screen, &log);
         return Err(Error::Failed(vec!["build".into()]));
     }
+    // Other studies that share the store may name other programs of the same build.
+    let before = record::read::<Built>(&session.store.at("builds/last"));
+    let others = before.map(|b| b.programs.into_keys().collect::<Vec<_>>()).unwrap_or_default();
     let mut programs = BTreeMap::new();
-    for name in names(session) {
+    for name in names(session).into_iter().chain(others) {
         let path = session.graph.root.join(&build.programs).join(&name);
         // One that the build does not make is told of, with its line, when the study is checked.
         if let Ok(hashed) = walk::hash(&path, &session.store.stats, Links::Keep) {

@@ -7,7 +7,7 @@
 //!   trees/3f/…           manifests of folders
 //!   views/…              folders made of links to blobs; out/ leads here
 //!   results/3f/KEY/…     what an action gave; only this makes a result exist
-//!   last/STAGE.json      the newest success of each stage, for `plan` and `why`
+//!   last/STUDY/STAGE.json  the newest success of each stage, for `plan` and `why`
 //!   attempts/KEY/        working folder of a running action
 //!   state/KEY/           what an interrupted action can go on from
 //!   locks/ logs/ runs/ describe/ builds/ statcache
@@ -35,11 +35,13 @@ pub struct Store {
     /// `.pipeline`, absolute.
     pub path: PathBuf,
     pub stats: statcache::StatCache,
+    /// Name of the study that is worked on; several may share a store.
+    pub study: String,
 }
 
 impl Store {
-    /// Opens the store of the study whose root is `root`, making it when there is none.
-    pub fn open(root: &Path) -> Result<Self> {
+    /// Opens the store of a study whose root is `root`, making it when there is none.
+    pub fn open(root: &Path, study: &str) -> Result<Self> {
         let path = root.join(".pipeline");
         let format = path.join("format");
         match fs::read_to_string(&format) {
@@ -60,7 +62,7 @@ impl Store {
             }
         }
         let stats = statcache::StatCache::open(path.join("statcache"));
-        Ok(Self { path, stats })
+        Ok(Self { path, stats, study: study.into() })
     }
 
     /// A path inside the store.

@@ -115,14 +115,18 @@ impl Store {
         lock::wait(&self.at("locks").join(key), false, waiting, stop)
     }
 
+    fn last_path(&self, stage: &str) -> PathBuf {
+        self.at("last").join(&self.study).join(format!("{stage}.json"))
+    }
+
     /// The newest success of a stage.
     pub fn last(&self, stage: &str) -> Option<Last> {
-        record::read(&self.at("last").join(format!("{stage}.json")))
+        record::read(&self.last_path(stage))
     }
 
     /// Notes the newest success of a stage.
     pub fn set_last(&self, stage: &str, last: &Last) -> Result<()> {
-        let path = self.at("last").join(format!("{stage}.json"));
+        let path = self.last_path(stage);
         if self.last(stage).is_some_and(|old| old.action == last.action && old.finished == last.finished) {
             return Ok(());
         }

@@ -1,6 +1,7 @@
 //! What may stand in a study file: closed structs, one doc line per key.
 
 use crate::study::de::{Marked, Ordered, Text};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::fmt;
@@ -8,7 +9,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 /// A study.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Study {
     /// Name of the study.
@@ -27,7 +28,7 @@ pub struct Study {
 }
 
 /// How the programs that `run:` names are made; skipped while its sources are unchanged.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Build {
     /// The command, run from `root`.
@@ -39,7 +40,7 @@ pub struct Build {
 }
 
 /// A stage.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Stage {
     /// A stage program: its name, or its path when that has a `/`.
@@ -80,7 +81,7 @@ pub struct Stage {
 }
 
 /// What one run of a stage takes from the machine.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Resources {
     /// Cores. Default 1; when given, it is also the stage's `OMP_NUM_THREADS`.

@@ -5,6 +5,7 @@ pub mod describe;
 pub mod file;
 pub mod graph;
 pub mod overlay;
+pub mod schema;
 pub mod template;
 pub mod tree;
 pub mod union;

@@ -126,9 +126,9 @@ fn kill_9_at_any_moment_leaves_a_usable_store() {
     calm.run(&[]);
     let expected = calm.read("out/score/scores.json");
     let study = Study::new(TOY);
-    for i in 0..25u64 {
+    for i in 0..100u64 {
         let mut runner = study.start(&["run", "--set", &format!("gen.size={}", 4 + i % 3)]);
-        std::thread::sleep(std::time::Duration::from_micros(700 * i));
+        std::thread::sleep(std::time::Duration::from_micros(400 * (i * 37 % 100)));
         let _ = Command::new("kill").args(["-KILL", &runner.id().to_string()]).status();
         runner.wait().unwrap();
     }
