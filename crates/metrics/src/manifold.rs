@@ -108,7 +108,7 @@ pub fn precision_recall(
 ///
 /// # Errors
 /// When the tensors cannot be computed.
-fn radii(points: &Points, k: i64, distances: Distances, blocks: Blocks) -> Result<Tensor> {
+pub(crate) fn radii(points: &Points, k: i64, distances: Distances, blocks: Blocks) -> Result<Tensor> {
     let count = points.values.size()[0];
     let mut all = Vec::new();
     for (i, rows) in ranges(count, blocks.rows) {
@@ -134,9 +134,9 @@ fn radii(points: &Points, k: i64, distances: Distances, blocks: Blocks) -> Resul
 }
 
 /// Points with what every distance needs of them.
-struct Points {
+pub(crate) struct Points {
     /// `[N, D]`: f32 as given (ADM), f64 (exact).
-    values: Tensor,
+    pub(crate) values: Tensor,
     /// Rounded to half precision, as f32.
     halves: Option<Halves>,
     /// `[N]`: |x|², of the type of `values`.
@@ -149,7 +149,7 @@ struct Halves {
 }
 
 impl Points {
-    fn new(values: &Tensor, distances: Distances) -> Result<Self> {
+    pub(crate) fn new(values: &Tensor, distances: Distances) -> Result<Self> {
         let kind = if distances == Distances::Exact { Kind::Double } else { Kind::Float };
         let values = values.f_to_kind(kind)?.f_contiguous()?;
         let norms = values.f_square()?.f_sum_dim_intlist([1i64].as_slice(), false, kind)?;
@@ -180,7 +180,7 @@ const TILE_ROWS: i64 = 1000;
 /// Gives the distances of a block to `see` in tiles of rows, with the index of their first row.
 ///
 /// In ADM's arithmetic a block is all half precision or, when any entry is not finite, all single.
-fn block<T>(
+pub(crate) fn block<T>(
     u: &Points,
     v: &Points,
     distances: Distances,

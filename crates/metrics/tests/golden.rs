@@ -241,3 +241,79 @@ fn big_features_are_the_recorded_ones() {
         recipe::near(name, &rows.narrow(0, start, 2), &get(&recorded, name), 0.0);
     }
 }
+
+/// torch-fidelity sums in f32, with up to 2e-5 of noise.
+const KID_F32: f64 = 1e-4;
+
+#[test]
+fn kernel_distances_and_their_subsets() {
+    let extra = json("metrics_extra.json");
+    let recorded = recipe::tensors("metrics_extra.safetensors");
+    let (reference, samples) = (features("ref"), features("smp"));
+    let counts = [&samples, &reference].map(|t| t.size()[0] as usize);
+    let close = |what: &str, ours: f64, theirs: f64, relative: f64| {
+        assert!((ours - theirs).abs() <= relative * theirs.abs(), "{what}: {ours} and {theirs}");
+    };
+    for (name, wanted) in extra["kid"].as_object().unwrap() {
+        let number = |key: &str| {
+            let after = name.split_once(&format!("{key}=")).unwrap().1;
+            after.split([',', ')']).next().unwrap().parse::<usize>().unwrap()
+        };
+        let (subsets, size, seed) = (number("subsets"), number("subset_size"), number("rng_seed") as u32);
+        let ours = metrics::kid(&samples, &reference, subsets, size, seed).unwrap();
+        let theirs = |key: &str| wanted[key].as_f64().unwrap();
+        close(name, ours.mean, theirs("kernel_inception_distance_mean"), KID_F32);
+        close(name, ours.deviation, theirs("kernel_inception_distance_std"), KID_F32);
+    }
+    // The stored rows of five subsets, and their exact values.
+    let explicit = &extra["kid_explicit_subsets"];
+    let wanted: Vec<f64> =
+        explicit["mmd2_f64"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
+    let (of_reference, of_samples) =
+        (get(&recorded, "kid/subset_idx_ref"), get(&recorded, "kid/subset_idx_smp"));
+    for (i, theirs) in wanted.iter().enumerate() {
+        let x = samples.index_select(0, &of_samples.get(i as i64));
+        let y = reference.index_select(0, &of_reference.get(i as i64));
+        close("subset", metrics::squared_mmd(&x, &y).unwrap(), *theirs, 1e-10);
+    }
+    let size = explicit["size"].as_u64().unwrap() as usize;
+    for (i, [of_smp, of_ref]) in metrics::kernel::draw(counts, wanted.len(), size, 2020).enumerate() {
+        assert_eq!(Tensor::from_slice(&of_smp), of_samples.get(i as i64));
+        assert_eq!(Tensor::from_slice(&of_ref), of_reference.get(i as i64));
+    }
+    let part = |rows: &Tensor, from: i64, to: i64| rows.narrow(0, from, to - from);
+    let all = reference.size()[0];
+    for (name, x, y) in [
+        ("kid_full_unbiased_mmd2_f64(ref,smp)", reference.shallow_clone(), samples.shallow_clone()),
+        (
+            "kid_full_unbiased_mmd2_f64(ref[:900],smp)",
+            part(&reference, 0, 900.min(all)),
+            samples.shallow_clone(),
+        ),
+        (
+            "kid_full_unbiased_mmd2_f64(ref[:600],ref[600:])",
+            part(&reference, 0, 600),
+            part(&reference, 600, all),
+        ),
+    ] {
+        close(name, metrics::squared_mmd(&x, &y).unwrap(), extra[name].as_f64().unwrap(), 1e-10);
+    }
+}
+
+#[test]
+fn density_and_coverage() {
+    let extra = json("metrics_extra.json");
+    for (name, wanted) in extra.as_object().unwrap().iter().filter(|(name, _)| name.starts_with("prdc_f64_k"))
+    {
+        let k = name["prdc_f64_k".len()..].split('_').next().unwrap().parse().unwrap();
+        let (reference, samples) = if name.contains("ints") {
+            (features("ints_ref"), features("ints_smp"))
+        } else {
+            (features("ref"), features("smp"))
+        };
+        let ours = metrics::density_coverage(&reference, &samples, k).unwrap();
+        let theirs = |key: &str| wanted[key].as_f64().unwrap();
+        assert!((ours.density - theirs("density")).abs() <= 1e-12, "{name}: {ours:?}");
+        assert!((ours.coverage - theirs("coverage")).abs() <= 1e-12, "{name}: {ours:?}");
+    }
+}
