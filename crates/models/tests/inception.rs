@@ -118,6 +118,41 @@ fn features_agree_with_tensorflow_and_torch() {
     }
 }
 
+/// torch and this host may sum in another order; pytorch-fid's range is ±1.
+const TORCH_RESIZE: f64 = 1e-5;
+
+#[test]
+fn pytorch_fids_way_is_an_option() {
+    let io = recipe::tensors("inception.safetensors");
+    let network = network();
+    for side in sides(&io) {
+        let bytes = bytes_of(&get(&io, &format!("img_u8_{side}")));
+        let pictures =
+            prepare(&Pictures { bytes: &bytes, size: [side, side] }, Resize::PytorchFid, 2).unwrap();
+        // The recorded rows may be before or after the scaling to ±1, and of bytes or of fractions.
+        let recorded = get(&io, &format!("resize_torch_{side}_img0_rows0_20")).to_kind(Kind::Double);
+        let ours = pictures.get(0).narrow(1, 0, recorded.size()[1]).to_kind(Kind::Double);
+        let fractions: Tensor = (ours + 1.0) / 2.0;
+        let greatest = recorded.max().double_value(&[]);
+        let scale = if greatest > 2.0 { 255.0 } else { 1.0 };
+        near("torch resize", &(fractions * scale), &recorded, TORCH_RESIZE * scale);
+        let features = network.features(&pictures).unwrap();
+        near("pytorch-fid pool", &features.pool, &get(&io, &format!("pytorchfid_pool3_{side}")), FEATURES);
+    }
+}
+
+/// Constants stay, and a picture of 299 × 299 is only scaled.
+#[test]
+fn clean_fids_way_is_an_option() {
+    let flat = vec![77u8; 64 * 64 * 3];
+    let prepared = prepare(&Pictures { bytes: &flat, size: [64, 64] }, Resize::CleanFid, 2).unwrap();
+    near("constant", &prepared, &(prepared.ones_like() * ((77.0 - 128.0) / 128.0)), 1e-6);
+    let noise = structured_images(1, "clean", 1, 299);
+    let [same, adm] = [Resize::CleanFid, Resize::Adm]
+        .map(|resize| prepare(&Pictures { bytes: &noise, size: [299, 299] }, resize, 2).unwrap());
+    near("identity", &same, &adm, 0.0);
+}
+
 #[test]
 fn every_layer_agrees() {
     let io = recipe::tensors("inception.safetensors");

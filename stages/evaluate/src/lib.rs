@@ -14,7 +14,7 @@ use models::inception::resize::Resize;
 use models::inception::{self, Inception};
 use models::{Weights, device::unused_gpu};
 use pictures::Pictures;
-use scores::{Scores, Side};
+use scores::{More, Scores, Side};
 use sha2::{Digest, Sha256};
 use stage::{BadInputExt, Context, bad_input, write_json};
 use std::collections::BTreeMap;
@@ -45,6 +45,8 @@ stage::arguments! {
         param resize: Resize = Resize::Adm;
         /// Arithmetic of the distances in precision and recall.
         param distances: Distances = Distances::Adm;
+        /// Also KID, density, coverage, and the FID of 10,000 where there are more samples.
+        param more: bool = false;
         /// Pictures in one pass through the network.
         tuning batch_size: u64 = 64, in 1..=4096, unit "images";
         /// `auto`, `cpu` or `cuda:N`.
@@ -115,6 +117,7 @@ pub fn evaluate(args: &Args, context: &Context) -> Result<()> {
     let reference = reference::read(args, reference, &network, side, context)?;
     if let (Some(samples), Some(path)) = (samples, &args.scores) {
         let scores = score(args, &network, &samples, &reference, context)?;
+        scores.table().iter().for_each(|line| context.message(line));
         write_json(path, &scores)?;
     }
     Ok(())
@@ -153,6 +156,7 @@ fn score(
     let mut warnings = reference.warnings.clone();
     context.message("computing scores");
     let spatial = spatial_moments.context("no samples")?.statistics()?;
+    let pools = Tensor::f_cat(&pools, 0)?;
     let fid = metrics::frechet(&moments.statistics()?, &reference.pool)?;
     let sfid = metrics::frechet(&spatial, &reference.spatial)?;
     warnings.extend(
@@ -166,7 +170,6 @@ fn score(
             "Inception Score: a probability underflowed to zero, for which ADM's evaluator gives nan".into(),
         );
     }
-    let pools = Tensor::f_cat(&pools, 0)?;
     let k = metrics::manifold::NEIGHBOURS;
     let blocks = metrics::Blocks::default();
     let fractions = match &reference.features {
@@ -183,6 +186,7 @@ fn score(
         inception_score: Some(inception_score).filter(|x| x.is_finite()),
         precision: fractions.map(|f| f.precision),
         recall: fractions.map(|f| f.recall),
+        more: args.more.then(|| more(&pools, reference)).transpose()?,
         samples: Side { images: Some(samples.count()), size },
         reference: reference.note.clone(),
         inception: scores::Weights::of(network),
@@ -191,6 +195,38 @@ fn score(
         neighbours: k,
         split_size: metrics::inception_score::SPLIT_SIZE,
         warnings,
+    })
+}
+
+/// Samples of the smaller of the two usual FIDs.
+const FEW: i64 = 10_000;
+
+fn more(pools: &Tensor, reference: &reference::Reference) -> Result<More> {
+    let count = pools.size()[0];
+    let fid_10k = (count > FEW).then(|| -> Result<f64> {
+        let rows: Vec<i64> = (0..FEW).map(|i| i * count / FEW).collect();
+        let mut moments = Moments::new(pools.size()[1]);
+        moments.add(&pools.f_index_select(0, &Tensor::f_from_slice(&rows)?)?)?;
+        Ok(metrics::frechet(&moments.statistics()?, &reference.pool)?.distance)
+    });
+    let smaller = reference.features.as_ref().map_or(count, |f| f.size()[0].min(count)) as usize;
+    let kid_subset_size = smaller.min(metrics::kernel::SUBSET_SIZE);
+    let subsets = metrics::kernel::SUBSETS;
+    let kid = reference
+        .features
+        .as_ref()
+        .map(|f| metrics::kid(pools, f, subsets, kid_subset_size, metrics::kernel::SEED));
+    let kid = kid.transpose()?;
+    let k = metrics::manifold::NEIGHBOURS;
+    let manifold = reference.features.as_ref().map(|f| metrics::density_coverage(f, pools, k)).transpose()?;
+    Ok(More {
+        fid_10k: fid_10k.transpose()?,
+        kid: kid.map(|k| k.mean),
+        kid_deviation: kid.map(|k| k.deviation),
+        kid_subsets: subsets,
+        kid_subset_size,
+        density: manifold.map(|m| m.density),
+        coverage: manifold.map(|m| m.coverage),
     })
 }
 

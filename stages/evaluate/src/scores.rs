@@ -6,8 +6,7 @@ use models::inception::resize::Resize;
 use serde::{Deserialize, Serialize};
 
 /// `--scores`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Scores {
     /// Fréchet distance of `pool_3`.
     pub fid: f64,
@@ -19,6 +18,9 @@ pub struct Scores {
     pub precision: Option<f64>,
     /// Absent where the reference has no pictures.
     pub recall: Option<f64>,
+    /// The further scores of `--more`.
+    #[serde(flatten)]
+    pub more: Option<More>,
     /// What was scored.
     pub samples: Side,
     /// What it was compared with.
@@ -35,6 +37,46 @@ pub struct Scores {
     pub split_size: i64,
     /// What a reader of the numbers should know.
     pub warnings: Vec<String>,
+}
+
+/// The scores that `--more` adds.
+#[derive(Clone, Debug, Serialize)]
+pub struct More {
+    /// FID of 10,000 of the samples, at equal distances; absent where there are no more than that.
+    pub fid_10k: Option<f64>,
+    /// Mean over the subsets; absent where the reference has no pictures, as all below.
+    pub kid: Option<f64>,
+    /// Population standard deviation over the subsets.
+    pub kid_deviation: Option<f64>,
+    /// How many subsets.
+    pub kid_subsets: usize,
+    /// Pictures of each set in a subset: 1,000, or all of the smaller set.
+    pub kid_subset_size: usize,
+    /// May exceed 1.
+    pub density: Option<f64>,
+    /// From 0 to 1.
+    pub coverage: Option<f64>,
+}
+
+impl Scores {
+    /// A line for each score, for people.
+    pub fn table(&self) -> Vec<String> {
+        let more = self.more.as_ref();
+        let rows = [
+            ("FID", Some(self.fid), "lower is better"),
+            ("sFID", Some(self.sfid), "lower"),
+            ("Inception Score", self.inception_score, "higher"),
+            ("Precision", self.precision, "higher"),
+            ("Recall", self.recall, "higher"),
+            ("FID of 10,000", more.and_then(|m| m.fid_10k), "lower"),
+            ("KID", more.and_then(|m| m.kid), "lower"),
+            ("Density", more.and_then(|m| m.density), "higher"),
+            ("Coverage", more.and_then(|m| m.coverage), "higher"),
+        ];
+        rows.iter()
+            .filter_map(|(name, value, better)| Some(format!("{name:<16} {:>12.4}  {better}", (*value)?)))
+            .collect()
+    }
 }
 
 /// Some pictures.

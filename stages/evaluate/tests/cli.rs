@@ -118,6 +118,7 @@ fn the_digits_score_the_same_in_any_batch_and_on_any_threads() {
             ("reference", &golden("e2e_ref.npz")),
             ("inception", &digits("inception.safetensors")),
             ("batch-size", Path::new(batch)),
+            ("more", Path::new("true")),
             ("threads", Path::new(threads)),
             ("scores", &at(name)),
         ]);
@@ -126,7 +127,7 @@ fn the_digits_score_the_same_in_any_batch_and_on_any_threads() {
     let a = score("a.json", "64", "2");
     for (name, batch, threads) in [("b.json", "7", "2"), ("c.json", "64", "1")] {
         let b = score(name, batch, threads);
-        for key in ["fid", "sfid", "inception_score", "precision", "recall"] {
+        for key in ["fid", "sfid", "inception_score", "precision", "recall", "kid", "density", "coverage"] {
             let (a, b) = (a[key].as_f64().unwrap(), b[key].as_f64().unwrap());
             assert!((a - b).abs() <= 1e-6 * a.abs(), "{key}: {a} and {b}");
         }

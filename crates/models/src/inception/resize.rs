@@ -12,6 +12,10 @@ choice! {
     pub enum Resize {
         /// The frozen TensorFlow graph: bilinear without half-pixel centres, `(x - 128) / 128`.
         Adm = "adm",
+        /// pytorch-fid: `x / 255`, bilinear with half-pixel centres and without antialias, `2x - 1`.
+        PytorchFid = "pytorch-fid",
+        /// clean-fid: Pillow's bicubic in f32 with antialias, cut to 0…255, `(x - 128) / 128`.
+        CleanFid = "clean-fid",
     }
 }
 
@@ -45,11 +49,17 @@ pub fn prepare(pictures: &Pictures, resize: Resize, threads: usize) -> Result<Te
         for (bytes, out) in parts {
             scope.spawn(move || {
                 for (picture, out) in bytes.chunks(one).zip(out.chunks_mut(INPUT_SIZE * INPUT_SIZE * 3)) {
+                    let to = [INPUT_SIZE, INPUT_SIZE];
                     match resize {
-                        Resize::Adm => {
-                            bilinear_tf1(picture, [height, width], [INPUT_SIZE, INPUT_SIZE], out);
+                        Resize::Adm => bilinear_tf1(picture, [height, width], to, out),
+                        Resize::PytorchFid => bilinear_half_pixel(picture, [height, width], to, out),
+                        Resize::CleanFid => bicubic_antialias(picture, [height, width], to, out),
+                    }
+                    match resize {
+                        Resize::Adm | Resize::CleanFid => {
                             out.iter_mut().for_each(|x| *x = (*x - 128.0) * 0.007_812_5);
                         }
+                        Resize::PytorchFid => out.iter_mut().for_each(|x| *x = 2.0 * *x - 1.0),
                     }
                 }
             });
@@ -113,4 +123,87 @@ fn positions(from: usize, to: usize) -> Vec<(usize, usize, f32)> {
         (low, (low + 1).min(from - 1), p - low as f32)
     };
     (0..to).map(position).collect()
+}
+
+/// torch's `interpolate(mode="bilinear", align_corners=False)` of `x / 255`.
+///
+/// # Shapes
+/// As [`bilinear_tf1`].
+pub fn bilinear_half_pixel(picture: &[u8], from: [usize; 2], to: [usize; 2], out: &mut [f32]) {
+    let positions = |from: usize, to: usize| -> Vec<(usize, usize, f32)> {
+        let scale = from as f32 / to as f32;
+        let position = |i| {
+            let p = ((i as f32 + 0.5) * scale - 0.5).max(0.0);
+            let low = (p as usize).min(from - 1);
+            (low, (low + 1).min(from - 1), p - low as f32)
+        };
+        (0..to).map(position).collect()
+    };
+    let columns = positions(from[1], to[1]);
+    let value = |y: usize, x: usize, c: usize| f32::from(picture[(y * from[1] + x) * 3 + c]) / 255.0;
+    for ((top, bottom, down), line) in
+        positions(from[0], to[0]).into_iter().zip(out.chunks_exact_mut(to[1] * 3))
+    {
+        for (pixel, &(left, right, along)) in line.chunks_exact_mut(3).zip(&columns) {
+            for (c, out) in pixel.iter_mut().enumerate() {
+                let above = (1.0 - along) * value(top, left, c) + along * value(top, right, c);
+                let below = (1.0 - along) * value(bottom, left, c) + along * value(bottom, right, c);
+                *out = (1.0 - down) * above + down * below;
+            }
+        }
+    }
+}
+
+/// Pillow's `resize(BICUBIC)` of one f32 channel after the other, cut to 0…255 as clean-fid does.
+///
+/// # Shapes
+/// As [`bilinear_tf1`].
+pub fn bicubic_antialias(picture: &[u8], from: [usize; 2], to: [usize; 2], out: &mut [f32]) {
+    let mut across = vec![0f32; from[0] * to[1] * 3];
+    let columns = cubic_taps(from[1], to[1]);
+    for (line, source) in across.chunks_exact_mut(to[1] * 3).zip(picture.chunks_exact(from[1] * 3)) {
+        for (pixel, (first, weights)) in line.chunks_exact_mut(3).zip(&columns) {
+            for (c, out) in pixel.iter_mut().enumerate() {
+                let taps =
+                    weights.iter().enumerate().map(|(k, w)| w * f64::from(source[(first + k) * 3 + c]));
+                *out = taps.sum::<f64>() as f32;
+            }
+        }
+    }
+    for (line, (first, weights)) in out.chunks_exact_mut(to[1] * 3).zip(cubic_taps(from[0], to[0])) {
+        for (x, out) in line.iter_mut().enumerate() {
+            let taps =
+                weights.iter().enumerate().map(|(k, w)| w * f64::from(across[(first + k) * to[1] * 3 + x]));
+            *out = (taps.sum::<f64>() as f32).clamp(0.0, 255.0);
+        }
+    }
+}
+
+/// For every output index the first source index and the weights from there on, which sum to one.
+fn cubic_taps(from: usize, to: usize) -> Vec<(usize, Vec<f64>)> {
+    const REACH: f64 = 2.0;
+    let scale = from as f64 / to as f64;
+    let stretch = scale.max(1.0);
+    let taps = |i: usize| {
+        if from == to {
+            return (i, vec![1.0]);
+        }
+        let centre = (i as f64 + 0.5) * scale;
+        let first = (centre - REACH * stretch + 0.5).max(0.0) as usize;
+        let end = ((centre + REACH * stretch + 0.5) as usize).min(from);
+        let raw: Vec<f64> = (first..end).map(|x| keys_cubic((x as f64 - centre + 0.5) / stretch)).collect();
+        let sum: f64 = raw.iter().sum();
+        (first, raw.into_iter().map(|w| w / sum).collect())
+    };
+    (0..to).map(taps).collect()
+}
+
+/// Keys' cubic with a = -1/2.
+fn keys_cubic(x: f64) -> f64 {
+    const A: f64 = -0.5;
+    match x.abs() {
+        x if x < 1.0 => ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0,
+        x if x < 2.0 => (((x - 5.0) * x + 8.0) * x - 4.0) * A,
+        _ => 0.0,
+    }
 }
