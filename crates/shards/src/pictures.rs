@@ -8,7 +8,7 @@ mod writer;
 
 pub use crop::center_crop;
 pub use decode::decode;
-pub use files::{File, Layout, Manifest, Picture, Pictures, read_parquet};
+pub use files::{File, Layout, Manifest, Picture, Pictures, read_parquet, sha256};
 pub use writer::PicturesWriter;
 
 /// 8-bit RGB, row by row.

@@ -3,8 +3,8 @@
 use crate::source::Labels;
 use anyhow::{Context as _, Result};
 use rayon::prelude::*;
-use shards::pictures::{File, Layout, Picture, PicturesWriter, decode, read_parquet};
-use stage::{BadInputExt, Context, bad_input};
+use shards::pictures::{File, Layout, Manifest, Picture, PicturesWriter, decode, read_parquet};
+use stage::{BadInputExt, Context, bad_input, write_json};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -13,11 +13,14 @@ const AT_ONCE: usize = 256;
 /// Pictures of a file, where they come as files.
 const FILE_ROWS: usize = 5000;
 
-/// What was laid out.
-pub struct Found {
-    pub files: Vec<File>,
-    pub classes: usize,
-    pub bad: Vec<String>,
+/// A Parquet file to take.
+pub struct Parquet {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What errors call it.
+    pub name: String,
+    /// Whether nobody will ever change it in place, so that a hard link can stand for a copy.
+    pub frozen: bool,
 }
 
 /// Writes `data/00000.parquet` and so on below a folder.
@@ -52,32 +55,31 @@ impl<'a> Normaliser<'a> {
     }
 
     /// Takes Parquet files: as they are where they are in the layout already, else written anew.
-    pub fn parquet(&mut self, root: &Path, files: &[PathBuf]) -> Result<()> {
-        let layouts = files.iter().map(|file| Layout::of(&root.join(file))).collect::<Result<Vec<_>>>()?;
+    pub fn parquet(&mut self, files: &[Parquet]) -> Result<()> {
+        let layouts = files.iter().map(|file| Layout::of(&file.path)).collect::<Result<Vec<_>>>()?;
         self.total = layouts.iter().map(|l| l.rows).sum();
         self.classes = layouts.iter().filter_map(|l| l.classes).max();
         if let Some(odd) = layouts.iter().position(|l| l.labelled != layouts[0].labelled) {
             let [with, without] = if layouts[0].labelled { [0, odd] } else { [odd, 0] };
             bad_input!(
                 "{} has a column `label`, {} has none; drop them with --labels drop, or take one part with --split",
-                files[with].display(),
-                files[without].display()
+                files[with].name,
+                files[without].name
             )
         }
         for (file, layout) in files.iter().zip(&layouts) {
             let labelled = layout.labelled && self.labels == Labels::Keep;
-            let path = root.join(file);
+            let Parquet { path, name: shown, frozen } = file;
             let bad = self.bad.len();
-            self.check(&file.display().to_string(), read_parquet(&path)?, labelled, |_| Ok(()))?;
+            self.check(shown, read_parquet(path)?, labelled, |_| Ok(()))?;
             if layout.normal && labelled == layout.labelled && self.bad.len() == bad {
                 let (name, target) = self.next();
-                fs::copy(&path, &target)
-                    .with_context(|| format!("copying {} to {}", path.display(), target.display()))?;
+                take(path, &target, *frozen)?;
                 self.files.push(File::describe(self.folder, &name, layout.rows)?);
             } else {
                 let bad = self.bad.split_off(bad);
-                let place = |picture: &Picture| format!("{} {}", file.display(), picture.place());
-                let kept = read_parquet(&path)?
+                let place = |picture: &Picture| format!("{shown} {}", picture.place());
+                let kept = read_parquet(path)?
                     .filter(|picture| picture.as_ref().map_or(true, |p| !bad.contains(&place(p))));
                 self.write(kept, labelled)?;
                 self.bad.extend(bad);
@@ -113,19 +115,32 @@ impl<'a> Normaliser<'a> {
         Ok(())
     }
 
-    /// Ends the work.
-    pub fn finish(self) -> Result<Found> {
+    /// Writes the manifest. `revision` is made from the content where the source has none of its own.
+    pub fn finish(self, source: &str, revision: Option<String>) -> Result<Manifest> {
         let classes = match (self.labels, self.labels_end) {
             (Labels::Keep, end) if end > 0 => {
                 let classes = self.classes.unwrap_or(end);
                 if end > classes {
-                    bad_input!("a label is {}, but the dataset names {classes} classes", end - 1)
+                    bad_input!("{source}: a label is {}, but it names {classes} classes", end - 1)
                 }
                 classes
             }
             _ => 1,
         };
-        Ok(Found { files: self.files, classes, bad: self.bad })
+        let rows = self.files.iter().map(|f| f.rows).sum();
+        if rows == 0 {
+            bad_input!("{source}: not one picture")
+        }
+        let revision = revision.unwrap_or_else(|| content(&self.files));
+        let manifest =
+            Manifest { rows, classes, source: source.into(), revision, files: self.files, bad: self.bad };
+        write_json(&self.folder.join("manifest.json"), &manifest)?;
+        let left_out = match manifest.bad.as_slice() {
+            [] => String::new(),
+            [first, ..] => format!(", {} left out, first {first}", manifest.bad.len()),
+        };
+        self.context.message(&format!("{rows} pictures of {classes} class(es){left_out}"));
+        Ok(manifest)
     }
 
     /// Decodes every picture; `keep` gets the good ones in order, the others are listed.
@@ -188,6 +203,26 @@ impl<'a> Normaliser<'a> {
         let target = self.folder.join(&name);
         (name, target)
     }
+}
+
+/// Puts a file where it belongs.
+pub fn take(path: &Path, target: &Path, frozen: bool) -> Result<()> {
+    // A link into the Hub's cache leads to the file itself.
+    let path = fs::canonicalize(path).with_context(|| format!("finding {}", path.display()))?;
+    if !frozen || fs::hard_link(&path, target).is_err() {
+        let copied = fs::copy(&path, target);
+        copied.with_context(|| format!("copying {} to {}", path.display(), target.display()))?;
+    }
+    Ok(())
+}
+
+/// A name for the content of a folder: its path would make the same pictures differ between two machines.
+fn content(files: &[File]) -> String {
+    let mut content = blake3::Hasher::new();
+    for file in files {
+        content.update(file.sha256.as_bytes());
+    }
+    format!("blake3:{}", content.finalize().to_hex())
 }
 
 fn refusal(fault: &str, bad: usize, total: usize, max_bad: f64) -> String {

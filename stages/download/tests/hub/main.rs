@@ -1,0 +1,159 @@
+//! `download` against a Hub that misbehaves: every fault ends in a whole verified file or a clear error.
+
+mod double;
+
+use double::{COMMIT, Hub, TOKEN};
+use shards::pictures::Pictures;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+fn digits(name: &str) -> Vec<u8> {
+    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/digits").join(name)).unwrap()
+}
+
+/// A dataset of two files, which suffer this fault.
+fn dataset(hub: &Hub, name: &str, fault: &str) {
+    for (i, file) in ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"].iter().enumerate() {
+        hub.add(&format!("datasets/{name}"), &format!("data/{fault}{i}.parquet"), digits(file));
+    }
+}
+
+fn command(hub: &Hub, dir: &Path, more: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_download"));
+    command.current_dir(dir).args(more).env("HF_ENDPOINT", &hub.endpoint).env("HF_HOME", dir.join("hf"));
+    command.env_remove("HF_TOKEN").env_remove("HUGGINGFACE_HUB_CACHE").stderr(Stdio::piped());
+    command
+}
+
+fn fetch(hub: &Hub, dir: &Path, name: &str) -> Output {
+    command(hub, dir, &["--dataset", name, "--images", "images"]).output().unwrap()
+}
+
+fn whole(dir: &Path) {
+    let pictures = Pictures::open(&dir.join("images")).unwrap();
+    assert_eq!((pictures.manifest().rows, pictures.manifest().classes), (1797, 10));
+    assert_eq!(pictures.manifest().revision, COMMIT);
+    assert_eq!(pictures.iter().map(Result::unwrap).count(), 1797);
+}
+
+fn fails(output: &Output, code: i32, dir: &Path) -> String {
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let errors: Vec<&str> = text.lines().filter(|l| l.starts_with("error: ")).collect();
+    assert_eq!((output.status.code(), errors.len()), (Some(code), 1), "{text}");
+    assert!(!dir.join("images").exists(), "something was left");
+    errors[0].to_string()
+}
+
+#[test]
+fn passing_faults_end_in_whole_files_and_a_second_run_fetches_nothing() {
+    let hub = Hub::start();
+    for fault in ["", "cut-", "busy-", "once-", "moved-", "slow-"] {
+        let dir = tempfile::tempdir().unwrap();
+        let name = format!("org/passing{}", fault.trim_end_matches('-'));
+        dataset(&hub, &name, fault);
+        let output = fetch(&hub, dir.path(), &name);
+        assert!(output.status.success(), "{fault}: {}", String::from_utf8_lossy(&output.stderr));
+        whole(dir.path());
+        let sent = hub.sent();
+        std::fs::remove_dir_all(dir.path().join("images")).unwrap();
+        assert!(fetch(&hub, dir.path(), &name).status.success());
+        whole(dir.path());
+        assert_eq!(hub.sent(), sent, "{fault}: fetched again");
+    }
+}
+
+#[test]
+fn lasting_faults_are_named_and_leave_nothing() {
+    let hub = Hub::start();
+    for (fault, code, part) in [
+        ("wrong-", 75, "what arrives is not what the Hub states"),
+        ("short-", 75, "what arrives is not what the Hub states"),
+        ("forbidden-", 2, "no access"),
+        ("down-", 75, "503"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let name = format!("org/lasting{}", fault.trim_end_matches('-'));
+        dataset(&hub, &name, fault);
+        let error = fails(&fetch(&hub, dir.path(), &name), code, dir.path());
+        assert!(error.contains(part) && error.contains(&name), "{error}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let error = fails(&fetch(&hub, dir.path(), "org/nothing"), 2, dir.path());
+    assert!(error.contains("org/nothing") && error.contains("not found"), "{error}");
+}
+
+#[test]
+fn a_gated_repository_says_what_to_accept_and_what_to_set() {
+    let (hub, dir) = (Hub::start(), tempfile::tempdir().unwrap());
+    dataset(&hub, "org/gated", "");
+    let error = fails(&fetch(&hub, dir.path(), "org/gated"), 2, dir.path());
+    assert!(
+        error.contains("https://huggingface.co/datasets/org/gated") && error.contains("HF_TOKEN"),
+        "{error}"
+    );
+    let mut allowed = command(&hub, dir.path(), &["--dataset", "org/gated", "--images", "images"]);
+    assert!(allowed.env("HF_TOKEN", TOKEN).output().unwrap().status.success());
+    whole(dir.path());
+}
+
+#[test]
+fn killed_at_any_moment_it_goes_on() {
+    let hub = Hub::start();
+    dataset(&hub, "org/killed", "slow-");
+    let dir = tempfile::tempdir().unwrap();
+    let start = Instant::now();
+    assert!(fetch(&hub, dir.path(), "org/killed").status.success());
+    let once = start.elapsed();
+    let dir = tempfile::tempdir().unwrap();
+    let sent = hub.sent();
+    for moment in 0..20u32 {
+        // Spread over the run by the golden ratio, so that early and late moments alternate.
+        let share = (f64::from(moment) * 0.618_033_988_75).fract();
+        let mut child =
+            command(&hub, dir.path(), &["--dataset", "org/killed", "--images", "images"]).spawn().unwrap();
+        std::thread::sleep(once.mul_f64(share).min(Duration::from_secs(2)));
+        let _ = child.kill();
+        child.wait().unwrap();
+        if dir.path().join("images").exists() {
+            whole(dir.path());
+            std::fs::remove_dir_all(dir.path().join("images")).unwrap();
+        }
+    }
+    let output = fetch(&hub, dir.path(), "org/killed");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    whole(dir.path());
+    assert!(hub.sent() >= sent);
+}
+
+#[test]
+fn weights_come_verified_or_not_at_all() {
+    let (hub, dir) = (Hub::start(), tempfile::tempdir().unwrap());
+    let content = digits("vae.safetensors");
+    hub.add("org/vae", "vae/model.safetensors", content.clone());
+    hub.add("org/vae", "config.json", b"{\"a\": 1}".to_vec());
+    hub.add("org/vae", "wrong-config.json", b"{\"b\": 2}".to_vec());
+    let get = |file: &str| {
+        command(&hub, dir.path(), &["--model", "org/vae", "--file", file, "--weights", "w"]).output().unwrap()
+    };
+    assert!(get("vae/model.safetensors").status.success());
+    assert_eq!(std::fs::read(dir.path().join("w")).unwrap(), content);
+    // A small file is no LFS file: its digest is git's.
+    assert!(get("config.json").status.success());
+    let error = fails(&get("wrong-config.json"), 75, dir.path());
+    assert!(error.contains("wrong-config.json"), "{error}");
+    let error = fails(&get("vae/modl.safetensors"), 2, dir.path());
+    assert!(error.contains("did you mean vae/model.safetensors?"), "{error}");
+
+    let url = format!("{}/org/vae/resolve/main/vae/model.safetensors", hub.endpoint);
+    let from_url = |sha256: &str| {
+        command(&hub, dir.path(), &["--url", &url, "--sha256", sha256, "--weights", "u"]).output().unwrap()
+    };
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &content).unwrap();
+    let sha256 = shards::pictures::sha256(file.path()).unwrap();
+    let error = fails(&from_url(&"0".repeat(64)), 2, dir.path());
+    assert!(error.contains(&sha256) && !dir.path().join("u").exists(), "{error}");
+    assert!(from_url(&sha256).status.success());
+    assert_eq!(std::fs::read(dir.path().join("u")).unwrap(), content);
+}
