@@ -4,7 +4,7 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
-#include <ATen/ops/empty.h>
+#include <c10/core/CachingDeviceAllocator.h>
 
 extern "C" {
 
@@ -28,6 +28,17 @@ char* shim_set_deterministic(bool on) {
     at::globalContext().setDeterministicCuDNN(on);
     at::globalContext().setBenchmarkCuDNN(!on);
   });
+}
+
+char* shim_gpu_peak_memory(int index, int64_t* bytes) {
+  return guarded([&] {
+    auto stats = c10::getDeviceAllocator(at::kCUDA)->getDeviceStats(static_cast<c10::DeviceIndex>(index));
+    *bytes = stats.allocated_bytes[0].peak;
+  });
+}
+
+char* shim_gpu_reset_peak_memory(int index) {
+  return guarded([&] { c10::getDeviceAllocator(at::kCUDA)->resetPeakStats(static_cast<c10::DeviceIndex>(index)); });
 }
 
 char* shim_set_tf32(bool on) {

@@ -18,6 +18,8 @@ unsafe extern "C" {
     fn shim_cpu_capability(capability: *mut *mut c_char) -> *mut c_char;
     fn shim_set_interop_threads(threads: c_int) -> *mut c_char;
     fn shim_set_deterministic(on: bool) -> *mut c_char;
+    fn shim_gpu_peak_memory(index: c_int, bytes: *mut i64) -> *mut c_char;
+    fn shim_gpu_reset_peak_memory(index: c_int) -> *mut c_char;
     fn shim_set_tf32(on: bool) -> *mut c_char;
 }
 
@@ -66,6 +68,26 @@ pub fn set_deterministic(on: bool) -> Result<()> {
 pub fn set_tf32(on: bool) -> Result<()> {
     // SAFETY: no pointer is passed.
     unsafe { check(shim_set_tf32(on)) }
+}
+
+/// Makes [`gpu_peak_memory`] begin anew.
+///
+/// # Errors
+/// When CUDA is not loaded or has no such GPU.
+pub fn reset_gpu_peak_memory(index: usize) -> Result<()> {
+    // SAFETY: no pointer is passed.
+    unsafe { check(shim_gpu_reset_peak_memory(c_int::try_from(index)?)) }
+}
+
+/// The most memory that tensors have taken on a GPU since the start or the last reset, in bytes.
+///
+/// # Errors
+/// When CUDA is not loaded or has no such GPU.
+pub fn gpu_peak_memory(index: usize) -> Result<i64> {
+    let mut bytes = 0;
+    // SAFETY: a local that lives through the call.
+    unsafe { check(shim_gpu_peak_memory(c_int::try_from(index)?, &raw mut bytes)) }?;
+    Ok(bytes)
 }
 
 /// An error from the message of a guarded call, which it frees.

@@ -13,6 +13,8 @@ pub use answers::answer;
 pub use arguments::Args;
 pub use objective::{Gating, Loss, Objective, Weight};
 pub use recipe::Recipe;
+pub use team::Team;
+pub use trainer::Trainer;
 
 use anyhow::{Context as _, Result};
 use log::Log;
@@ -24,8 +26,6 @@ use shards::{Latents, Loader};
 use stage::{Context, Staged, Stopped, bad_input};
 use std::fs;
 use std::path::Path;
-use team::Team;
-use trainer::Trainer;
 
 /// The name of the log while training goes on.
 const LOG: &str = "log.jsonl";
