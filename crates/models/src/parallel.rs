@@ -67,7 +67,7 @@ impl Group {
     /// # Errors
     /// Bad input when it does not.
     pub fn share(&self, rows: usize) -> Result<Range<usize>> {
-        if rows == 0 || rows % self.size != 0 {
+        if rows == 0 || !rows.is_multiple_of(self.size) {
             stage::bad_input!("a batch of {rows} does not divide among {} processes", self.size)
         }
         let each = rows / self.size;

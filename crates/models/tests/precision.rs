@@ -1,5 +1,7 @@
 //! Mixed precision against f32, forwards and backwards.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use models::{Config, Network, Precision, random};
 use tch::{Device, Kind, Tensor, no_grad};
 

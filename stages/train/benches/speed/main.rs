@@ -65,7 +65,8 @@ fn main() -> ExitCode {
     if std::env::var_os("OMP_WAIT_POLICY").is_none()
         && let Ok(program) = std::env::current_exe()
     {
-        let e = Command::new(program).args(std::env::args_os().skip(1)).env("OMP_WAIT_POLICY", "PASSIVE").exec();
+        let e =
+            Command::new(program).args(std::env::args_os().skip(1)).env("OMP_WAIT_POLICY", "PASSIVE").exec();
         eprintln!("error: starting again with OMP_WAIT_POLICY=PASSIVE: {e}");
         return ExitCode::FAILURE;
     }
