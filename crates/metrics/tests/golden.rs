@@ -1,5 +1,7 @@
 //! The scores against ADM's evaluator, scipy and numpy.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 #[path = "../../models/tests/recipe/mod.rs"]
 mod recipe;
 

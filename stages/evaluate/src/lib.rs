@@ -90,6 +90,8 @@ pub fn evaluate(args: &Args, context: &Context) -> Result<()> {
     if let Some(reason) = unused_gpu().filter(|_| args.device == DeviceChoice::Auto) {
         context.message(&reason);
     }
+    // Convolutions on a GPU would otherwise round to ten bits.
+    models::shim::set_tf32(false)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut weights = inception::files::read(&args.inception)?;
     if let Some(path) = &args.convert {

@@ -21,7 +21,7 @@ fn the_digits_inception_reads_held_out_digits() {
     let mut held_out: Vec<u8> = Vec::new();
     let mut give = |batch: evaluate::pictures::Batch| {
         let one = batch.bytes.len() / batch.count;
-        let rows = (0..batch.count).filter(|i| (batch.first + i) % HELD_OUT == 0);
+        let rows = (0..batch.count).filter(|i| (batch.first + i).is_multiple_of(HELD_OUT));
         for i in rows {
             held_out.extend(&batch.bytes[i * one..][..one]);
             labels.push(batch.labels.as_ref().unwrap()[i]);

@@ -1,5 +1,7 @@
 //! Archives by NumPy, good and bad.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 #[path = "../../../crates/models/tests/recipe/mod.rs"]
 mod recipe;
 

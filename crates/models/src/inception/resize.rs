@@ -37,9 +37,11 @@ pub struct Pictures<'a> {
 pub fn prepare(pictures: &Pictures, resize: Resize, threads: usize) -> Result<Tensor> {
     let [height, width] = pictures.size;
     let one = height * width * 3;
-    ensure!(one > 0 && pictures.bytes.len() % one == 0, "{} bytes are no pictures of {width} × {height}", {
-        pictures.bytes.len()
-    });
+    ensure!(
+        one > 0 && pictures.bytes.len().is_multiple_of(one),
+        "{} bytes are no pictures of {width} × {height}",
+        { pictures.bytes.len() }
+    );
     let count = pictures.bytes.len() / one;
     let mut out = vec![0f32; count * INPUT_SIZE * INPUT_SIZE * 3];
     let share = count.div_ceil(threads.max(1)).max(1);

@@ -153,7 +153,7 @@ impl Machine {
                 self.tuple(items);
             }
             b't' => {
-                let items = self.to_mark()?;
+                let items = self.after_mark()?;
                 self.tuple(items);
             }
             b']' => {
@@ -166,7 +166,7 @@ impl Machine {
                 self.append(vec![item])?;
             }
             b'e' => {
-                let items = self.to_mark()?;
+                let items = self.after_mark()?;
                 self.append(items)?;
             }
             b's' => {
@@ -174,7 +174,7 @@ impl Machine {
                 self.set(vec![key, value])?;
             }
             b'u' => {
-                let items = self.to_mark()?;
+                let items = self.after_mark()?;
                 self.set(items)?;
             }
             b'Q' => self.persistent()?,
@@ -190,7 +190,7 @@ impl Machine {
         self.stack.pop().context("the stack is empty")
     }
 
-    fn to_mark(&mut self) -> Result<Vec<Value>> {
+    fn after_mark(&mut self) -> Result<Vec<Value>> {
         let mark = self.stack.iter().rposition(|v| matches!(v, Value::Mark)).context("no mark")?;
         let items = self.stack.split_off(mark + 1);
         self.stack.pop();
@@ -235,7 +235,7 @@ impl Machine {
 
     fn set(&mut self, items: Vec<Value>) -> Result<()> {
         let Some(Value::Dict(dict)) = self.stack.last() else { bail!("no dictionary to fill") };
-        ensure!(items.len() % 2 == 0, "a key without value");
+        ensure!(items.len().is_multiple_of(2), "a key without value");
         self.dicts[*dict].extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])));
         Ok(())
     }

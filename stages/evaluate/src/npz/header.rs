@@ -87,7 +87,7 @@ impl Header {
     /// When there is a part of an element too many.
     pub fn decode(&self, bytes: &[u8]) -> Result<Vec<f64>> {
         let size = self.kind.bytes();
-        ensure!(bytes.len() % size == 0, "{} bytes are no whole number of elements", bytes.len());
+        ensure!(bytes.len().is_multiple_of(size), "{} bytes are no whole number of elements", bytes.len());
         let mut one = [0u8; 8];
         let values = bytes.chunks_exact(size).map(|chunk| {
             one[..size].copy_from_slice(chunk);
