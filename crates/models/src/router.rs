@@ -93,7 +93,7 @@ impl Gates {
         let mut logits = all(routers.iter().map(|r| &r.gate).collect());
         let deviations: Vec<&Linear> = routers.iter().filter_map(|r| r.noise.as_ref()).collect();
         if let (Some(noise), false) = (noise, deviations.is_empty()) {
-            logits = logits + noise * (all(deviations).softplus() + LEAST_NOISE);
+            logits += noise * (all(deviations).softplus() + LEAST_NOISE);
         }
         let probabilities = logits.softmax(-1, Kind::Float);
         let chosen = fixed.unwrap_or_else(|| {

@@ -29,6 +29,9 @@ pub struct Loader {
     ahead: Mutex<Option<Ahead>>,
 }
 
+/// A permutation of all rows.
+type Order = Arc<Vec<u32>>;
+
 #[derive(Clone)]
 struct Source {
     latents: Latents,
@@ -37,7 +40,7 @@ struct Source {
     rank: usize,
     ranks: usize,
     /// The permutations in use: two where a batch spans two epochs.
-    orders: Arc<Mutex<Vec<(u64, Arc<Vec<u32>>)>>>,
+    orders: Arc<Mutex<Vec<(u64, Order)>>>,
 }
 
 struct Ahead {

@@ -1,5 +1,7 @@
 //! The program itself: its files, batches of any size, kills, and what it refuses.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use models::checkpoint::{About, Content, LatentSpace};
 use models::diffusion::Curve;
 use models::flat::Flat;
