@@ -1,5 +1,7 @@
 //! The variants of Table 1 and Table 4, each against its plain formula.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use models::config::{Allocation, Form, Integration};
 use models::random::normal;
 use models::{Config, Network};

@@ -98,12 +98,12 @@ fn run(
         let stopping = team.any(context.stopping())?;
         // Only the first process has a log.
         if let Some(log) = log.as_deref_mut() {
-            if step % args.log_every == 0 || step == args.iterations {
+            if step.is_multiple_of(args.log_every) || step == args.iterations {
                 let line = trainer.take_means();
                 context.metrics(step, serde_json::to_value(&line)?);
                 log.write(&line)?;
             }
-            if step % args.checkpoint_every == 0 || step == args.iterations || stopping {
+            if step.is_multiple_of(args.checkpoint_every) || step == args.iterations || stopping {
                 log.sync()?;
                 trainer.save(&state.join(checkpoint::file_name(step)))?;
                 retain(args, state, step)?;

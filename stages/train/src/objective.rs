@@ -125,7 +125,7 @@ impl Objective {
         if objective.gating != Gating::None && !network.routed() {
             bad_input!("--gating {}: {} has no gates", objective.gating, network.architecture)
         }
-        if objective.weighting == Weight::Uncertainty && args.batch_size % args.clusters != 0 {
+        if objective.weighting == Weight::Uncertainty && !args.batch_size.is_multiple_of(args.clusters) {
             bad_input!("--batch-size {} is no multiple of --clusters {}", args.batch_size, args.clusters)
         }
         Ok(objective)

@@ -62,7 +62,7 @@ impl Recipe {
                 args.accumulate
             )
         }
-        if args.batch_size % args.accumulate != 0 {
+        if !args.batch_size.is_multiple_of(args.accumulate) {
             bad_input!("--batch-size {} is no multiple of --accumulate {}", args.batch_size, args.accumulate)
         }
         let mut seen = Vec::new();
