@@ -102,7 +102,7 @@ fn y_axis(panel: &Panel, top: f64) -> Axis {
     Axis { low, high, from: top + HEIGHT, to: top, log: panel.log }
 }
 
-fn points<'a>(panel: &'a Panel) -> impl Iterator<Item = (f64, f64)> + 'a {
+fn points(panel: &Panel) -> impl Iterator<Item = (f64, f64)> {
     panel.raw.iter().chain(panel.series.iter().flat_map(|s| s.1)).copied()
 }
 

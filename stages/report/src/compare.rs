@@ -53,7 +53,7 @@ const COLUMNS: [(&str, &str, bool); 8] = [
     ("params", "Parameters, millions", false),
     ("gmacs", "GMACs", false),
     ("fid", "FID", true),
-    ("fid_10k", "FID-10K", false),
+    ("fid_10k", "FID-10K", true),
     ("sfid", "sFID", true),
     ("inception_score", "IS", true),
     ("precision", "Precision", true),
@@ -169,7 +169,10 @@ fn table(rows: &[Compared], source: &str, notes: &[String]) -> Section {
     if !rows.iter().any(|r| r.row.published.values().any(Json::is_number)) {
         section.text("No numbers of these rows are published in a text that could be read.");
     } else if !source.is_empty() {
-        section.text(format!("Published: {source}."));
+        section.text(format!(
+            "Published: {source}. The two can be set beside each other only where these runs have the paper's data, settings \
+             and number of samples; a miniature profile has not."
+        ));
     }
     notes.iter().for_each(|note| section.text(note.clone()));
     section

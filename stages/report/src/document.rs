@@ -99,9 +99,10 @@ impl Section {
 impl Table {
     /// A table with text columns; a title that ends in `#` marks a column of figures.
     pub fn new(caption: impl Into<String>, columns: &[&str]) -> Self {
-        let columns = columns
-            .iter()
-            .map(|title| Column { title: title.trim_end_matches('#').into(), number: title.ends_with('#') });
+        let columns = columns.iter().map(|title| Column {
+            title: title.trim_end_matches('#').trim_end().into(),
+            number: title.ends_with('#'),
+        });
         Self { caption: caption.into(), columns: columns.collect(), rows: Vec::new() }
     }
 

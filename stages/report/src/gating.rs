@@ -9,11 +9,14 @@ use models::analysis::Gating;
 /// Side of a picture of timesteps at most, in pixels.
 const PIXELS: usize = 500;
 
+/// Files of the report: name and content.
+pub type Files = Vec<(String, Vec<u8>)>;
+
 /// The section, and the files beside it: PNG and Parquet.
 ///
 /// # Errors
 /// When a picture or table cannot be encoded.
-pub fn section(gating: &Gating, fractions: &[f64]) -> Result<(Section, Vec<(String, Vec<u8>)>)> {
+pub fn section(gating: &Gating, fractions: &[f64]) -> Result<(Section, Files)> {
     let mut section = Section::new("Gating");
     let Gating { timesteps, blocks, experts, top_k, .. } = *gating;
     section.text(format!(
@@ -24,7 +27,7 @@ pub fn section(gating: &Gating, fractions: &[f64]) -> Result<(Section, Vec<(Stri
         grouped(gating.patterns() as i64),
         percent(gating.agreement()),
     ));
-    let mut files = Vec::new();
+    let mut files = Files::new();
     section.blocks.push(Block::Figure(maps(gating, &mut files)?));
     section.blocks.push(Block::Figure(probabilities(gating, &mut files)?));
     let chosen: Vec<usize> = fractions.iter().map(|f| timestep(*f, timesteps)).collect();
@@ -99,7 +102,7 @@ fn panel(svg: &mut Svg, gating: &Gating, panel: &Panel, axis: bool) {
     }
 }
 
-fn maps(gating: &Gating, files: &mut Vec<(String, Vec<u8>)>) -> Result<Figure> {
+fn maps(gating: &Gating, files: &mut Files) -> Result<Figure> {
     let order = matched_order(gating);
     let flag = |b: bool| f64::from(u8::from(b));
     let learned = picture(gating, |t, row| flag(gating.keeps(t, order[row])))?;
@@ -137,7 +140,7 @@ fn maps(gating: &Gating, files: &mut Vec<(String, Vec<u8>)>) -> Result<Figure> {
     })
 }
 
-fn probabilities(gating: &Gating, files: &mut Vec<(String, Vec<u8>)>) -> Result<Figure> {
+fn probabilities(gating: &Gating, files: &mut Files) -> Result<Figure> {
     let columns = gating.columns();
     let greatest = gating.probabilities.iter().copied().fold(0.0, f32::max).max(f32::MIN_POSITIVE);
     let png = picture(gating, |t, row| f64::from(gating.probabilities[t * columns + row] / greatest))?;
@@ -233,7 +236,7 @@ fn paths(gating: &Gating, chosen: &[usize]) -> Figure {
     }
 }
 
-fn affinity(gating: &Gating, files: &mut Vec<(String, Vec<u8>)>) -> Result<Figure> {
+fn affinity(gating: &Gating, files: &mut Files) -> Result<Figure> {
     let n = gating.timesteps;
     let values = gating.affinity();
     let least = values.iter().copied().fold(1.0, f32::min);

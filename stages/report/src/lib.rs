@@ -136,8 +136,8 @@ pub fn report(args: &Args, context: &Context) -> Result<()> {
 fn checkpoint(path: &Path, args: &Args, work: &mut Work) -> Result<()> {
     let mut checkpoint = Checkpoint::read(path)?;
     let about = checkpoint.about.clone();
-    // The slowest average is the one that samples are drawn from by default.
-    let decay = about.ema_decays.iter().copied().reduce(f64::max);
+    // The average that samples are drawn from by default.
+    let decay = about.ema_decays.first().copied();
     let network = checkpoint.network(decay, Device::Cpu)?;
     if let Some(gating) = Gating::of(&network) {
         let (section, files) = gating::section(&gating, &args.timesteps)?;

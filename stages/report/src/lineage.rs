@@ -52,7 +52,11 @@ impl Lineage {
         section
             .text("Every parameter that can change a result, stage by stage, as the programs were called.");
         let mut table = Table::new("", &["Stage", "Parameter", "Value"]);
-        for stage in &self.stages {
+        for (i, stage) in self.stages.iter().enumerate() {
+            // A stage that ran once for each entry of a folder had the same parameters each time.
+            if self.stages[..i].iter().any(|s| s.name == stage.name && s.params == stage.params) {
+                continue;
+            }
             let mut name = stage.name.clone();
             for (key, value) in flatten(&Json::Object(stage.params.clone())) {
                 table.row([std::mem::take(&mut name), code(&key), value]);
@@ -106,7 +110,8 @@ impl Lineage {
         section.text("The whole study, from the folder that holds `pipeline.yaml`; what is there already is not done again:");
         section.blocks.push(Block::Code("pipeline plan    # what would run, and why\npipeline run".into()));
         section.text("Or stage by stage, by hand, with the files the digests above name:");
-        let lines: Vec<String> = self.stages.iter().map(Stage::command).collect();
+        let mut lines: Vec<String> = self.stages.iter().map(Stage::command).collect();
+        lines.dedup();
         section.blocks.push(Block::Code(lines.join("\n")));
         section
     }

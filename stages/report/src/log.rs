@@ -75,7 +75,9 @@ pub fn smooth(points: &[(f64, f64)], window: usize) -> Vec<(f64, f64)> {
 /// The section on training; `share` of the logged steps is the window of the smooth line.
 pub fn section(log: &Log, share: f64) -> Section {
     let mut section = Section::new("Training");
-    let found: Vec<_> = CURVES.iter().filter_map(|c| Some((c, log.get(c.0)?))).collect();
+    // What a training does not have, its log has as 0 throughout.
+    let found = CURVES.iter().filter_map(|c| Some((c, log.get(c.0)?)));
+    let found: Vec<_> = found.filter(|f| f.1.iter().any(|p| p.1 != 0.0)).collect();
     let Some(count) = found.iter().map(|f| f.1.len()).max() else {
         section.text("The log holds none of the quantities `mse`, `vb` or `prior`.");
         return section;

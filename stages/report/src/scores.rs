@@ -16,7 +16,7 @@ struct Metric {
     tile: bool,
 }
 
-const METRICS: [Metric; 10] = [
+const METRICS: [Metric; 11] = [
     Metric {
         keys: &["fid"],
         name: "FID",
@@ -51,6 +51,13 @@ const METRICS: [Metric; 10] = [
         better: "higher",
         meaning: "share of the reference that lies within the manifold of the samples (0 to 1)",
         tile: true,
+    },
+    Metric {
+        keys: &["fid_10k"],
+        name: "FID-10K",
+        better: "lower",
+        meaning: "FID of 10,000 of the samples",
+        tile: false,
     },
     Metric {
         keys: &["kid", "kid_mean"],
@@ -90,7 +97,7 @@ const METRICS: [Metric; 10] = [
 ];
 
 /// Other fields by the end of their path, the first that fits, and what they mean.
-const FIELDS: [(&str, &str); 20] = [
+const FIELDS: [(&str, &str); 23] = [
     ("samples.images", "samples that were scored"),
     ("reference.images", "images behind the reference's means and covariances"),
     ("reference.precision_recall_images", "reference images that precision and recall compare with"),
@@ -109,6 +116,9 @@ const FIELDS: [(&str, &str); 20] = [
     ("distances", "arithmetic of the distances behind precision and recall"),
     ("neighbours", "nearest neighbours that span a neighbourhood"),
     ("split_size", "images of one split of the Inception score"),
+    ("kid_deviation", "standard deviation of KID over its subsets"),
+    ("kid_subsets", "subsets over which KID is averaged"),
+    ("kid_subset_size", "images of each set in a subset of KID"),
     ("warnings", "what to know before quoting the numbers"),
     ("images", "how many images"),
     ("sha256", "SHA-256 of the file"),
@@ -181,7 +191,7 @@ pub fn section(scored: &Scored) -> (Section, Vec<Tile>) {
     let mut table = Table::new("", &["Metric", "Value #", "Better", "What it says"]);
     for m in &METRICS {
         let Some((key, value)) = m.keys.iter().find_map(|k| Some((*k, metric(scores, k)?))) else { continue };
-        let spread = ["std", "stdev"].iter().find_map(|s| metric(scores, &format!("{key}_{s}")));
+        let spread = ["deviation", "std"].iter().find_map(|s| metric(scores, &format!("{key}_{s}")));
         let spread = spread.map(|s| format!(" ± {}", number(s))).unwrap_or_default();
         table.row([m.name.into(), number(value) + &spread, m.better.into(), m.meaning.into()]);
         if m.tile {

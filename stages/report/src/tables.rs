@@ -32,12 +32,15 @@ pub fn gating(gating: &Gating) -> Result<Vec<u8>> {
     ])?)
 }
 
+/// An expert on a path: timestep, block, expert, whether it is shared.
+type Stop = (usize, usize, usize, bool);
+
 /// One row per expert on the path of each of these timesteps, and whether every timestep keeps it.
 ///
 /// # Errors
 /// When it cannot be encoded.
 pub fn paths(gating: &Gating, timesteps: &[usize]) -> Result<Vec<u8>> {
-    let mut rows = Vec::new();
+    let mut rows: Vec<Stop> = Vec::new();
     let shared = gating.shared();
     for &t in timesteps {
         for (block, kept) in gating.path(t).into_iter().enumerate() {
@@ -46,13 +49,13 @@ pub fn paths(gating: &Gating, timesteps: &[usize]) -> Result<Vec<u8>> {
             );
         }
     }
-    let number = |f: &dyn Fn(&(usize, usize, usize, bool)) -> usize| -> ArrayRef {
+    let number = |f: fn(&Stop) -> usize| -> ArrayRef {
         Arc::new(UInt16Array::from_iter_values(rows.iter().map(|r| f(r) as u16)))
     };
     write(&RecordBatch::try_from_iter([
-        ("timestep", number(&|r| r.0)),
-        ("block", number(&|r| r.1)),
-        ("expert", number(&|r| r.2)),
+        ("timestep", number(|r| r.0)),
+        ("block", number(|r| r.1)),
+        ("expert", number(|r| r.2)),
         ("shared", Arc::new(BooleanArray::from_iter(rows.iter().map(|r| Some(r.3)))) as ArrayRef),
     ])?)
 }

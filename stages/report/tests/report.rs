@@ -1,5 +1,7 @@
 //! The program, on inputs like those that the other stages write.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use models::checkpoint::{About, Content, LatentSpace, file_name};
 use models::config::{Architecture, Config};
 use models::diffusion::Curve;
@@ -109,7 +111,11 @@ fn lineage() -> Json {
          "inputs": {"images": d("02"), "vae": d("03")}, "outputs": {"latents": d("04")}},
         {"stage": "train", "program": "train", "program_digest": d("0f"),
          "params": {"model": "switch-dit-digits/2", "iterations": "2000", "learning-rate": "0.0005"},
-         "inputs": {"latents": d("04")}, "outputs": {"checkpoints": d("05"), "log": d("06")}}
+         "inputs": {"latents": d("04")}, "outputs": {"checkpoints": d("05"), "log": d("06")}},
+        {"stage": "sample", "program": "sample", "program_digest": d("10"), "params": {"images": "40"},
+         "inputs": {"checkpoints": d("07")}, "outputs": {"samples": d("09")}},
+        {"stage": "sample", "program": "sample", "program_digest": d("10"), "params": {"images": "40"},
+         "inputs": {"checkpoints": d("08")}, "outputs": {"samples": d("09")}}
     ]})
 }
 
@@ -200,6 +206,9 @@ fn everything_is_in_it_and_the_bytes_are_the_same_again() {
     {
         assert!(markdown.contains(part), "{part} is not in\n{markdown}");
     }
+    // A stage that ran for each of two checkpoints: two origins, one set of parameters, one command.
+    assert_eq!((markdown.matches("`images` | 40").count(), markdown.matches("--images 40").count()), (1, 1));
+    assert_eq!(markdown.matches("reads `checkpoints`").count(), 2);
     // Kept for a look when asked.
     if let Some(folder) = std::env::var_os("REPORT_KEEP") {
         for (name, bytes) in &first {
