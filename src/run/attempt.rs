@@ -174,10 +174,15 @@ fn environment(step: &Step, gpus: &[String]) -> Vec<(OsString, OsString)> {
                 || step.pass_env.iter().any(|n| *n == name)
         })
         .collect();
-    if let Some(cpus) = step.resources.cpus
-        && !kept.iter().any(|(name, _)| name == "OMP_NUM_THREADS")
-    {
-        kept.push(("OMP_NUM_THREADS".into(), cpus.to_string().into()));
+    let mut unless_set = |name: &str, value: String| {
+        if !kept.iter().any(|(kept, _)| kept == name) {
+            kept.push((name.into(), value.into()));
+        }
+    };
+    // Threads that wait by spinning take the processor from the stages beside them.
+    unless_set("OMP_WAIT_POLICY", "PASSIVE".into());
+    if let Some(cpus) = step.resources.cpus {
+        unless_set("OMP_NUM_THREADS", cpus.to_string());
     }
     if step.resources.gpus > 0 {
         kept.retain(|(name, _)| name != "CUDA_VISIBLE_DEVICES");

@@ -1,5 +1,7 @@
 //! The centre crop against Pillow's own (tests/pillow/make.py), bit for bit.
 
+#![expect(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
+
 use shards::pictures::{Rgb, center_crop, decode};
 use std::path::Path;
 

@@ -1,5 +1,7 @@
 //! Writing, opening and loading latents, and what happens when a byte is not what it was.
 
+#![expect(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
+
 use half::f16;
 use shards::{About, Latents, Loader, Rows, ShardWriter, Stream, write_manifest};
 use std::collections::BTreeMap;

@@ -254,22 +254,22 @@ macro_rules! arguments {
         impl $crate::Arguments for $name {
             fn spec() -> $crate::Spec {
                 let arguments = vec![$({
-                    #[allow(unused_mut, unused_assignments, reason = "only some arguments have these")]
-                    let (mut kind, mut default, mut unit) =
-                        (<$ty as $crate::Value>::kind(), None::<$crate::serde_json::Value>, None::<String>);
-                    $(kind = $crate::Bounds::apply(&($range), kind);)?
-                    $({
+                    let default = None::<$crate::serde_json::Value>$(.or({
                         let value: $ty = $default;
-                        default = Some(<$ty as $crate::Value>::json(&value));
-                    })?
-                    $(unit = Some($unit.to_string());)?
+                        Some($crate::Value::json(&value))
+                    }))?;
+                    let bounds = None::<&dyn $crate::Bounds>$(.or(Some(&($range))))?;
+                    let kind = <$ty as $crate::Value>::kind();
                     $crate::Arg {
                         name: stringify!($field).replace('_', "-"),
                         role: $crate::arguments!(@role $role),
-                        kind,
+                        kind: match bounds {
+                            Some(bounds) => bounds.apply(kind),
+                            None => kind,
+                        },
                         required: default.is_none() && <$ty as $crate::Value>::REQUIRED,
                         default,
-                        unit,
+                        unit: None::<&str>$(.or(Some($unit)))?.map(String::from),
                         help: $crate::paragraphs(&[$($help),*]),
                     }
                 }),*];
@@ -483,6 +483,7 @@ mod tests {
         let args = parse("--images a --latents b --flip --decays 0.5 --limit 3 --schedule linear").unwrap();
         assert_eq!((args.image_size, args.flip, args.limit), (256, true, Some(3)));
         assert_eq!((args.decays, args.schedule), (vec![0.5], Schedule::Linear));
+        assert_eq!((args.images, args.latents), ("a".into(), "b".into()));
         let args = parse("--images a --latents b --flip false").unwrap();
         assert_eq!((args.flip, args.limit, args.decays), (false, None, vec![0.9, 0.99]));
     }

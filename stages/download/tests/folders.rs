@@ -1,5 +1,7 @@
 //! `download` from folders: the layouts it reads, and what it says of those it cannot.
 
+#![expect(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
+
 use shards::pictures::{Pictures, PicturesWriter, read_parquet};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! The digits through the shipped autoencoder: what it keeps of them, and the program as a user calls it.
 
+#![expect(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
+
 use models::Weights;
 use models::vae::{LATENT_SCALE, Vae, from_bytes};
 use shards::Latents;

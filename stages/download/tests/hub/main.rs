@@ -1,5 +1,7 @@
 //! `download` against a Hub that misbehaves: every fault ends in a whole verified file or a clear error.
 
+#![expect(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
+
 mod double;
 
 use double::{COMMIT, Hub, TOKEN};
