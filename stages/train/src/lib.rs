@@ -43,6 +43,8 @@ pub fn train(args: &Args, context: &Context) -> Result<()> {
         context.message(&format!("computing on the CPU: {reason}"));
     }
     let latents = Latents::open(&args.latents)?;
+    // Days of training should not end at a damaged row group that a minute of reading finds now.
+    latents.verify()?;
     let recipe = Recipe::new(args, &latents)?;
     let state = context.state()?.to_path_buf();
     let start = Start::find(args, &recipe, &state)?;
