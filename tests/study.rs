@@ -28,14 +28,16 @@ impl Study {
         // The programs are built already; everything else is the study as it is shipped.
         let (head, rest) = text.split_once("\nbuild:").unwrap();
         let (_, stages) = rest.split_once("\nstages:").unwrap();
-        std::fs::write(root.join("pipeline.yaml"), format!("{head}\nstages:{stages}")).unwrap();
+        let target = std::env::var_os("CARGO_TARGET_DIR").map_or(repository().join("target"), PathBuf::from);
+        let programs = target.join("release");
+        let build = format!("build: {{command: 'true', sources: [data], programs: {}}}", programs.display());
+        std::fs::write(root.join("pipeline.yaml"), format!("{head}\n{build}\nstages:{stages}")).unwrap();
         Self { root }
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or(repository().join("target"), PathBuf::from);
         let mut command = Command::new(env!("CARGO_BIN_EXE_pipeline"));
-        command.args(arguments).current_dir(&self.root).env("CARGO_TARGET_DIR", target);
+        command.args(arguments).current_dir(&self.root);
         command
     }
 

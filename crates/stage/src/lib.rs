@@ -39,4 +39,4 @@ pub use spec::{Arg, Kind, Role, Spec, nearest};
 #[doc(hidden)]
 pub use arguments::paragraphs;
 #[doc(hidden)]
-pub use serde_json;
+pub use {serde, serde_json};
