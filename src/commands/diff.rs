@@ -4,7 +4,7 @@ use super::{print, print_json, table};
 use crate::cli::Global;
 use crate::error::{Error, Result, hint};
 use crate::key::Action;
-use crate::run::Report;
+use crate::run::report::Report;
 use crate::run::screen::significant;
 use crate::session::{Options, Session};
 use crate::store::results::Produced;

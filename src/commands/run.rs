@@ -3,9 +3,10 @@
 use super::{print, print_json, size, table};
 use crate::cli::Global;
 use crate::error::{Error, Result};
+use crate::run::report::{Fate, Report};
 use crate::run::screen::{Screen, duration, significant};
-use crate::run::worker::Stop;
-use crate::run::{Fate, Report, RunOptions, build};
+use crate::run::stop::Stop;
+use crate::run::{RunOptions, build};
 use crate::session::Session;
 use crate::store::lock;
 use serde_json::{Map, Value};

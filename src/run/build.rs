@@ -3,8 +3,8 @@
 use crate::error::{Error, IoContext, Result};
 use crate::run::attempt::shown;
 use crate::run::screen::{Screen, duration};
+use crate::run::stop::Stop;
 use crate::run::supervise;
-use crate::run::worker::Stop;
 use crate::session::Session;
 use crate::store::digest::Digest;
 use crate::store::walk::{self, Links};

@@ -2,68 +2,20 @@
 
 use crate::error::{Error, IoContext};
 use crate::run::attempt::{self, Attempt};
+use crate::run::engine::{self, End, Work};
 use crate::run::events::Note;
+use crate::run::stop::Stop;
 use crate::session::{Session, Unit};
 use crate::store::link;
-use crate::store::lock::Lock;
 use crate::store::results::{self, Outcome, Produced};
 use crate::study::graph::Source;
-use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::Child;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 /// How the text of a failure with exit code 75 begins.
 pub const TRY_AGAIN: &str = "asks to be run again later";
-/// How often a time limit is looked at.
-const PAUSE: Duration = Duration::from_millis(100);
-/// How long a stage that was asked to stop may take to save what can be resumed.
-const GRACE: Duration = Duration::from_secs(30);
-
-/// The wish to stop, and the processes it concerns.
-#[derive(Debug, Default)]
-pub struct Stop {
-    /// 0 go on, 1 stop, 2 kill.
-    level: AtomicU8,
-    supervisors: Mutex<Vec<Pid>>,
-}
-
-impl Stop {
-    /// Whether anybody asked.
-    pub fn asked(&self) -> bool {
-        self.level.load(Ordering::SeqCst) > 0
-    }
-
-    /// The first time stages are asked to save and stop, the second time they are killed.
-    pub fn ask(&self) {
-        let supervisors = self.supervisors.lock().unwrap_or_else(PoisonError::into_inner);
-        let level = self.level.load(Ordering::SeqCst).saturating_add(1).min(2);
-        self.level.store(level, Ordering::SeqCst);
-        let signal = if level == 1 { Signal::TERM } else { Signal::QUIT };
-        for pid in &*supervisors {
-            let _ = kill_process(*pid, signal);
-        }
-    }
-
-    /// A process that is to be told.
-    pub fn add(&self, pid: Pid) {
-        let mut supervisors = self.supervisors.lock().unwrap_or_else(PoisonError::into_inner);
-        supervisors.push(pid);
-        if self.asked() {
-            let _ = kill_process(pid, Signal::TERM);
-        }
-    }
-
-    /// It is gone.
-    pub fn remove(&self, pid: Pid) {
-        self.supervisors.lock().unwrap_or_else(PoisonError::into_inner).retain(|p| *p != pid);
-    }
-}
-
 /// Why an action gave no result.
 #[derive(Debug)]
 pub struct Failure {
@@ -93,15 +45,6 @@ pub struct Job<'a> {
     pub stop: Arc<Stop>,
 }
 
-/// How one attempt ended.
-enum End {
-    Success(f64),
-    Exit(u8),
-    Signal(u8),
-    Timeout,
-    Stopped,
-}
-
 impl Job<'_> {
     /// Waits for the action's lock, takes the result if somebody else made it meanwhile, else makes it.
     pub fn work(self) -> Result<Outcome, Failure> {
@@ -123,6 +66,7 @@ impl Job<'_> {
             return Ok(outcome);
         }
         let step = &self.session.graph.steps[self.unit.step];
+        let engine = engine::of(step);
         let mut tries = 0;
         loop {
             if self.stop.asked() {
@@ -131,7 +75,14 @@ impl Job<'_> {
             let attempt = Attempt::prepare(self.session, &self.unit, self.log.clone())?;
             let _ = self.feed.send(Note::Follow(attempt.events.clone(), attempt.log.clone()));
             say(&attempt::shown(&attempt.words));
-            let end = self.attempt(&attempt, &lock)?;
+            let end = engine.execute(&Work {
+                session: self.session,
+                unit: &self.unit,
+                attempt: &attempt,
+                lock: &lock,
+                gpus: &self.gpus,
+                stop: &self.stop,
+            })?;
             let text = match end {
                 End::Success(seconds) => return self.commit(&attempt, seconds),
                 End::Stopped => {
@@ -159,28 +110,6 @@ impl Job<'_> {
 
     fn stopped(&self) -> Failure {
         Failure { text: "stopped".into(), log: Some(self.log.clone()), stopped: true }
-    }
-
-    /// Runs the program to its end.
-    fn attempt(&self, attempt: &Attempt, lock: &Lock) -> Result<End, Failure> {
-        let step = &self.session.graph.steps[self.unit.step];
-        let program =
-            self.session.programs[self.unit.step].as_ref().map(|p| p.path.clone()).unwrap_or_default();
-        let started = Instant::now();
-        let mut child = attempt.start(step, &self.session.graph.root, &program, lock, &self.gpus)?;
-        let pid = Pid::from_child(&child);
-        self.stop.add(pid);
-        let waited = wait(&mut child, pid, step.timeout);
-        self.stop.remove(pid);
-        let (status, timeout) = waited.at("waiting for", &attempt.log)?;
-        Ok(match status.code() {
-            Some(0) => End::Success(started.elapsed().as_secs_f64()),
-            _ if self.stop.asked() => End::Stopped,
-            _ if timeout => End::Timeout,
-            Some(code @ 129..) => End::Signal((code - 128) as u8),
-            Some(code) => End::Exit(code as u8),
-            None => End::Signal(9),
-        })
     }
 
     /// Takes in the outputs, then writes the result, which alone makes them exist.
@@ -254,32 +183,5 @@ impl Job<'_> {
             }
         }
         Ok(())
-    }
-}
-
-/// Waits for the supervisor; after the time limit the stage is asked to stop, and killed when it does not.
-fn wait(
-    child: &mut Child,
-    pid: Pid,
-    limit: Option<Duration>,
-) -> std::io::Result<(std::process::ExitStatus, bool)> {
-    let Some(limit) = limit else { return Ok((child.wait()?, false)) };
-    let started = Instant::now();
-    let mut asked = None;
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok((status, asked.is_some()));
-        }
-        match asked {
-            None if started.elapsed() > limit => {
-                asked = Some(Instant::now());
-                let _ = kill_process(pid, Signal::TERM);
-            }
-            Some(at) if at.elapsed() > GRACE => {
-                let _ = kill_process(pid, Signal::QUIT);
-            }
-            _ => {}
-        }
-        std::thread::sleep(PAUSE);
     }
 }

@@ -1,0 +1,44 @@
+//! Making `out/` show the newest outputs.
+
+use crate::error::{IoContext, Result};
+use crate::session::{Known, Session};
+use crate::store::link;
+use std::path::PathBuf;
+
+/// Makes `out/` show the outputs of a step, under `out/VARIANT/` for variants. Returns whether something else stood
+/// there.
+pub fn publish(session: &Session, i: usize, known: &Known) -> Result<bool> {
+    let step = &session.graph.steps[i];
+    let mut changed = false;
+    for variant in &step.variants {
+        // Joining an empty name adds nothing.
+        let folder = session.graph.root.join(&session.graph.out).join(variant).join(&step.stage);
+        for output in &step.outputs {
+            let Some(produced) = known.outputs.get(&output.name) else { continue };
+            let path = folder.join(&output.file);
+            let target = |folder: &std::path::Path| relative(folder, &session.store.place(&produced.digest));
+            if std::fs::read_link(&path).is_ok_and(|old| old == target(&folder)) {
+                continue;
+            }
+            let lock = session.store.at("locks").join(format!("out-{variant}-{}", step.stage));
+            let _held = crate::store::lock::wait(&lock, false, || {}, || false)?;
+            std::fs::create_dir_all(&folder).at("making", &folder)?;
+            // `out` may itself be a link to another disk; a relative link counts from where it really is.
+            let real = folder.canonicalize().at("finding", &folder)?;
+            let target = target(&real);
+            if !std::fs::read_link(&path).is_ok_and(|old| old == target) {
+                link::point(&path, &target)?;
+                changed = true;
+            }
+        }
+    }
+    Ok(changed)
+}
+
+/// `to` as seen from the folder `from`; both absolute.
+fn relative(from: &std::path::Path, to: &std::path::Path) -> PathBuf {
+    let mut common = from.components().zip(to.components()).take_while(|(a, b)| a == b).count();
+    common = common.min(to.components().count());
+    let up = from.components().skip(common).map(|_| std::path::Component::ParentDir);
+    up.chain(to.components().skip(common)).collect()
+}

@@ -1,0 +1,65 @@
+//! What became of a run and of each of its stages.
+
+use crate::error::{Error, Result};
+use crate::run::stop::Stop;
+use crate::run::worker;
+use crate::store::results;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What became of a stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fate {
+    /// It was there already.
+    Cached,
+    /// An older result was put back.
+    Restored,
+    Ran,
+    /// `--with` stood in for it.
+    Replaced,
+    Failed,
+    /// It needs a stage that failed, or the run was stopped before.
+    Skipped,
+}
+
+/// One line of the summary.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Row {
+    pub stage: String,
+    pub fate: Fate,
+    /// Why it ran, or why it failed.
+    pub reason: String,
+    /// Action keys, when they became known: one, or one for each entry of a mapped stage.
+    pub keys: Vec<String>,
+    /// How long its program ran, in this run or when it was made.
+    pub seconds: Option<f64>,
+    pub outputs: BTreeMap<String, results::Produced>,
+}
+
+/// A run and what came of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Report {
+    /// Name of the run; its logs lie in `.pipeline/logs/RUN`.
+    pub run: String,
+    pub study: String,
+    /// Seconds since 1970.
+    pub started: u64,
+    pub finished: u64,
+    pub stages: Vec<Row>,
+}
+
+impl Report {
+    /// What the exit code is made from.
+    pub fn verdict(&self, stop: &Stop) -> Result<()> {
+        if stop.asked() {
+            return Err(Error::Interrupted);
+        }
+        let failed: Vec<&Row> = self.stages.iter().filter(|r| r.fate == Fate::Failed).collect();
+        match failed.as_slice() {
+            [] => Ok(()),
+            [one] if one.reason.starts_with(worker::TRY_AGAIN) => Err(Error::TryAgain(one.stage.clone())),
+            many => Err(Error::Failed(many.iter().map(|r| r.stage.clone()).collect())),
+        }
+    }
+}

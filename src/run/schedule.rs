@@ -1,0 +1,224 @@
+//! The loop of a run: what is known is looked up, what is missing waits for its slot, what ends is passed on.
+
+use crate::error::Result;
+use crate::run::events::Events;
+use crate::run::report::{Fate, Row};
+use crate::run::screen::Screen;
+use crate::run::slots::{Held, Slots};
+use crate::run::stop::Stop;
+use crate::run::worker::{Failure, Job};
+use crate::run::{RunOptions, reasons};
+use crate::session::{Known, Session, Unit};
+use crate::store::results::Outcome;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::time::Duration;
+
+/// How often events and signals are looked at.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What a finished job says.
+pub(super) type Done = (Unit, Held, Result<Outcome, Failure>);
+
+/// The state of one run.
+pub(super) struct Runner<'a> {
+    pub(super) session: &'a Session,
+    pub(super) options: &'a RunOptions,
+    pub(super) run: String,
+    pub(super) screen: Screen,
+    pub(super) slots: Slots,
+    pub(super) known: Vec<Option<Known>>,
+    pub(super) progress: Vec<Progress>,
+    pub(super) rows: Vec<Option<Row>>,
+    /// Units whose key is known and which wait for a slot.
+    pub(super) queue: Vec<Unit>,
+    pub(super) running: BTreeMap<String, (Unit, Events)>,
+    pub(super) stop: Arc<Stop>,
+}
+
+/// How far the units of a step are.
+#[derive(Default)]
+pub(super) struct Progress {
+    /// Whether its units are known.
+    pub(super) begun: bool,
+    pub(super) all: usize,
+    pub(super) done: Vec<(Unit, Outcome)>,
+    /// How many of them ran, now or in another runner.
+    pub(super) ran: usize,
+    pub(super) failed: Option<Fate>,
+    /// Of the unit that ran last, or why one failed.
+    pub(super) reason: String,
+}
+
+impl<'a> Runner<'a> {
+    /// The state before anything was looked at.
+    pub fn new(
+        session: &'a Session,
+        options: &'a RunOptions,
+        run: String,
+        stop: &Arc<Stop>,
+        screen: Screen,
+    ) -> Result<Self> {
+        let steps = &session.graph.steps;
+        let slots = Slots::of_machine(options.jobs);
+        for (step, _) in steps.iter().zip(&session.wanted).filter(|(_, wanted)| **wanted) {
+            slots.check(step)?;
+        }
+        Ok(Self {
+            session,
+            options,
+            run,
+            screen,
+            slots,
+            known: vec![None; steps.len()],
+            progress: steps.iter().map(|_| Progress::default()).collect(),
+            rows: vec![None; steps.len()],
+            queue: Vec::new(),
+            running: BTreeMap::new(),
+            stop: Arc::clone(stop),
+        })
+    }
+
+    /// Runs everything to its end and gives a row for each stage that had a part in it.
+    pub fn finish(mut self) -> Result<Vec<Row>> {
+        let (sender, receiver) = mpsc::channel::<Done>();
+        std::thread::scope(|scope| self.go(scope, &sender, &receiver))?;
+        Ok(self.rows.into_iter().flatten().collect())
+    }
+
+    fn go<'s>(
+        &mut self,
+        scope: &'s std::thread::Scope<'s, '_>,
+        sender: &Sender<Done>,
+        receiver: &Receiver<Done>,
+    ) -> Result<()>
+    where
+        'a: 's,
+    {
+        let mut result = Ok(());
+        loop {
+            if result.is_ok() && !self.stopping() {
+                result = self.advance();
+                if result.is_err() && !self.stop.asked() {
+                    self.stop.ask();
+                }
+            }
+            if !self.stopping() {
+                self.dispatch(scope, sender);
+            }
+            if self.running.is_empty() {
+                self.skip_rest();
+                return result;
+            }
+            match receiver.recv_timeout(TICK) {
+                Ok(done) => result = result.and(self.done(done)),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return result,
+            }
+            for (unit, events) in self.running.values_mut() {
+                events.show(&unit.label, &mut self.screen);
+            }
+        }
+    }
+
+    fn stopping(&self) -> bool {
+        let failed = || self.progress.iter().any(|p| p.failed == Some(Fate::Failed));
+        self.stop.asked() || (!self.options.keep_going && failed())
+    }
+
+    /// Looks at every step whose inputs have become known: what is cached is done, the rest is queued.
+    fn advance(&mut self) -> Result<()> {
+        for i in 0..self.known.len() {
+            if !self.session.wanted[i] || self.rows[i].is_some() || self.progress[i].begun {
+                continue;
+            }
+            if let Some(known) = self.session.stand_in(i)? {
+                let (outputs, replaced) = (known.outputs.clone(), known.replaced.join(", "));
+                self.known[i] = Some(known);
+                self.row(i, Fate::Replaced, format!("--with gives {replaced}"), outputs);
+                continue;
+            }
+            let step = &self.session.graph.steps[i];
+            if !step.needs().all(|need| self.known[need].is_some()) {
+                let lost = |need: usize| {
+                    self.rows[need].as_ref().is_some_and(|r| matches!(r.fate, Fate::Failed | Fate::Skipped))
+                };
+                if step.needs().any(lost) {
+                    self.row(i, Fate::Skipped, "a stage before it failed".into(), BTreeMap::new());
+                }
+                continue;
+            }
+            let Some(units) = self.session.units(i, &self.known)? else { continue };
+            self.progress[i].begun = true;
+            self.progress[i].all = units.len();
+            for unit in units {
+                self.look_up(unit)?;
+            }
+            self.settle(i)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a unit's result from the store, or queues it.
+    pub(super) fn look_up(&mut self, unit: Unit) -> Result<()> {
+        let forced = self.session.forced.contains(&unit.step);
+        let found = if forced { None } else { self.session.store.lookup(&unit.key)? };
+        match found {
+            Some(outcome) => self.complete(unit, outcome),
+            None => {
+                if let Some(seconds) = self.costly(&unit) {
+                    self.ask(&unit, seconds);
+                }
+                if self.progress[unit.step].failed.is_none() {
+                    self.queue.push(unit);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Starts what is queued as far as there are slots.
+    fn dispatch<'s>(&mut self, scope: &'s std::thread::Scope<'s, '_>, sender: &Sender<Done>)
+    where
+        'a: 's,
+    {
+        let mut waiting = Vec::new();
+        for unit in std::mem::take(&mut self.queue) {
+            let step = &self.session.graph.steps[unit.step];
+            if self.running.values().any(|(other, _)| other.key == unit.key) {
+                // Another variant is making the same; its result will serve both.
+                waiting.push(unit);
+                continue;
+            }
+            let Some(held) = self.slots.take(step) else {
+                waiting.push(unit);
+                continue;
+            };
+            let reason = reasons(self.session, &unit).join(", ");
+            self.screen.start(&unit.label, &reason);
+            self.progress[unit.step].reason = reason;
+            let log: PathBuf =
+                self.session.store.at("logs").join(&self.run).join(format!("{}.log", unit.label));
+            let (events, feed) = Events::new();
+            self.running.insert(unit.label.clone(), (unit.clone(), events));
+            let job = Job {
+                session: self.session,
+                unit: unit.clone(),
+                log,
+                run: self.run.clone(),
+                gpus: held.gpus.clone(),
+                feed,
+                stop: Arc::clone(&self.stop),
+            };
+            let sender = sender.clone();
+            scope.spawn(move || {
+                let outcome = job.work();
+                // The receiver lives as long as anything runs.
+                let _ = sender.send((unit, held, outcome));
+            });
+        }
+        self.queue = waiting;
+    }
+}
