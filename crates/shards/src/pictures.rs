@@ -3,6 +3,7 @@
 mod crop;
 mod decode;
 mod files;
+mod jpeg;
 mod resample;
 mod writer;
 
