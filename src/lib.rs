@@ -6,6 +6,8 @@
 mod cli;
 mod commands;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod key;
 mod lineage;
 mod plan;

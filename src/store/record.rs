@@ -43,7 +43,11 @@ pub fn write_bytes(path: &Path, bytes: &[u8], durable: bool) -> Result<()> {
 
 /// Reads a record; `None` when it is missing, damaged or of another shape.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
-    let text = fs::read(path).ok()?;
+    parse(&fs::read(path).ok()?)
+}
+
+/// The value in the bytes of a record.
+pub fn parse<T: DeserializeOwned>(text: &[u8]) -> Option<T> {
     let (json, check) = text.strip_suffix(b"\n")?.split_last_chunk::<64>()?;
     let json = json.strip_suffix(b"\n")?;
     if blake3::hash(json).to_hex().as_bytes() != check {

@@ -161,6 +161,11 @@ fn decode(bytes: &[u8]) -> Option<HashMap<(u64, u64), Entry>> {
     Some(map)
 }
 
+/// How many files the bytes of a cache speak of; `None` when they are none.
+pub fn count(bytes: &[u8]) -> Option<usize> {
+    decode(bytes).map(|map| map.len())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,103 @@
+//! Every reader of bytes from outside, given any bytes: what the fuzz targets in `fuzz/` and the tests call.
+//!
+//! A reader may refuse; it must not panic, hang, or accept what it would not write.
+
+use crate::run::report::Report;
+use crate::store::digest::Digest;
+use crate::store::manifest::Manifest;
+use crate::store::results::{Last, Outcome};
+use crate::store::{record, statcache};
+use crate::study::file::{Bytes, Command, Time};
+use crate::study::{self, Choice, template};
+use std::path::Path;
+
+/// Reads a study. What stands before a line `=====` extends what stands behind it.
+///
+/// # Panics
+/// When a mistake is told on more than one line.
+pub fn study(folder: &Path, bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let (over, base) = text.split_once("\n=====\n").unwrap_or((&text, ""));
+    let file = folder.join("study.yaml");
+    for (name, text) in [("study.yaml", over), ("base.yaml", base)] {
+        if std::fs::write(folder.join(name), text).is_err() {
+            return;
+        }
+    }
+    for variants in [Vec::new(), vec!["*".to_string()]] {
+        for set in [Vec::new(), vec!["vars.x=1".to_string(), "a.n=2".into()]] {
+            let profile = (!set.is_empty()).then(|| "p".to_string());
+            let choice = Choice { file: file.clone(), profile, variants: variants.clone(), set };
+            if let Err(e) = study::load(&choice) {
+                assert!(e.to_string().lines().count() <= 1, "{e}");
+            }
+        }
+    }
+}
+
+/// Reads a command with its places, and the small notations.
+///
+/// # Panics
+/// When a command that was accepted has no words.
+pub fn interpolation(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    if let Ok(words) = template::parse(&Command::Line(text.clone())) {
+        assert!(!words.is_empty());
+        let filled = words.iter().map(|word| word.fill(|_, _| "value"));
+        assert!(filled.count() == words.len());
+    }
+    // Only a refusal is possible beside a result; both are fine.
+    let _ = template::parse(&Command::Words(text.split('\n').map(str::to_string).collect()));
+    let _ = (text.parse::<Bytes>(), text.parse::<Time>());
+    if let Ok(digest) = text.parse::<Digest>() {
+        assert_eq!(digest.to_string().parse(), Ok(digest));
+    }
+}
+
+/// Reads what the store keeps: manifests, the stat cache, results, run records.
+///
+/// # Panics
+/// When a manifest that was accepted is written otherwise than it was read, or a cache holds more than its bytes can.
+pub fn records(bytes: &[u8]) {
+    if let Some(manifest) = Manifest::decode(bytes) {
+        assert_eq!(manifest.encode(), bytes);
+    }
+    // With a right checksum, as a damaged one is refused before anything is looked at.
+    let mut sealed = bytes.to_vec();
+    sealed.extend(blake3::hash(bytes).as_bytes());
+    for bytes in [bytes, &sealed] {
+        assert!(statcache::count(bytes).is_none_or(|files| files * 73 < bytes.len()));
+    }
+    let mut text = bytes.to_vec();
+    text.extend(format!("\n{}\n", blake3::hash(bytes).to_hex()).into_bytes());
+    for text in [bytes, &text] {
+        if let Some(outcome) = record::parse::<Outcome>(text) {
+            assert_eq!(outcome.action.key().len(), 64);
+        }
+        let _ = (record::parse::<Last>(text), record::parse::<Report>(text));
+        let _ = record::parse::<stage::Spec>(text);
+    }
+    let _ = serde_json::from_slice::<stage::Event>(bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_corpus_is_read_without_a_panic() {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+        let folder = tempfile::tempdir().unwrap();
+        let of_study = |bytes: &[u8]| study(folder.path(), bytes);
+        let targets: [(&str, &dyn Fn(&[u8])); 3] =
+            [("study", &of_study), ("interpolation", &interpolation), ("records", &records)];
+        for (name, target) in targets {
+            let mut files = 0;
+            for entry in std::fs::read_dir(corpus.join(name)).unwrap() {
+                target(&std::fs::read(entry.unwrap().path()).unwrap());
+                files += 1;
+            }
+            assert!(files > 1, "{name} has {files} files");
+        }
+    }
+}
