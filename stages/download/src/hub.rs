@@ -2,7 +2,7 @@
 
 use crate::normalise::{Parquet, take};
 use crate::source::part;
-use crate::{Args, lay_out};
+use crate::{ANY, ATTEMPTS, Args, disk, lay_out, pause};
 use anyhow::{Context as _, Result};
 use hf_hub::api::Progress;
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
@@ -13,10 +13,6 @@ use stage::{BadInput, Context, Staged, TryAgain, bad_input};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
-
-/// How often one file is tried in a run; a cut connection goes on where it stopped.
-const ATTEMPTS: u32 = 6;
 
 /// One repository at one commit.
 struct Hub {
@@ -69,7 +65,7 @@ pub fn file(model: &str, file: &str, weights: &Path, args: &Args, context: &Cont
         bad_input!("model {model}: no file {file}{hint}")
     }
     let fetched = hub.fetch(&[file.to_string()], 1, weights, context)?;
-    if let Some(wanted) = &args.sha256 {
+    if let Some(wanted) = args.sha256.as_ref().filter(|wanted| *wanted != ANY) {
         let found = sha256(&fetched[0])?;
         if !found.eq_ignore_ascii_case(wanted) {
             bad_input!("model {model}: SHA-256 of {file} is {found}, --sha256 wants {wanted}")
@@ -92,7 +88,7 @@ impl Hub {
         }
         let api = builder.build().context("starting the Hub's client")?;
         let repo = api.repo(Repo::with_revision(name.into(), kind, revision.into()));
-        let info = repo.info().map_err(|e| explain(&e, name, kind, revision))?;
+        let info = repo.info().map_err(|e| explain(&e, name, kind, revision, false))?;
         let pinned = api.repo(Repo::with_revision(name.into(), kind, info.sha.clone()));
         let files = info.siblings.into_iter().map(|s| s.rfilename).collect();
         Ok(Self { repo: pinned, api, cache, kind, name: name.into(), commit: info.sha, files })
@@ -109,9 +105,8 @@ impl Hub {
         let stated = self.parallel(names, connections, context, |name| self.stated(name))?;
         let total: u64 = stated.iter().map(|s| s.size).sum();
         let missing = stated.iter().filter(|s| !self.blob(&s.etag).exists()).map(|s| s.size).sum();
-        check_disk(self.cache.path(), missing)?;
-        let parent = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        check_disk(parent, missing)?;
+        disk::check(self.cache.path(), missing)?;
+        disk::check(target, missing)?;
         let done = AtomicUsize::new(0);
         self.parallel(&stated, connections, context, |file| {
             self.verified(file, &done, total as usize, context)
@@ -153,7 +148,7 @@ impl Hub {
     }
 
     fn stated(&self, name: &str) -> Result<Stated> {
-        let metadata = self.retry(name, || self.api.metadata(&self.repo.url(name)))?;
+        let metadata = self.retry(name, false, || self.api.metadata(&self.repo.url(name)))?;
         let etag = metadata.etag().trim_start_matches("W/").to_ascii_lowercase();
         if !etag.bytes().all(|b| b.is_ascii_hexdigit()) || ![40, 64].contains(&etag.len()) {
             bad_input!("{}/{name}: the Hub states no digest (`{etag}`)", self.name)
@@ -179,7 +174,7 @@ impl Hub {
         let before = blob.exists();
         for _ in 0..2 {
             if !blob.exists() {
-                self.retry(&file.name, || {
+                self.retry(&file.name, true, || {
                     // A partial file that is as long as the whole cannot be resumed; its digest decides below.
                     let partial = blob.with_extension("part");
                     if partial.metadata().is_ok_and(|m| m.len() >= file.size) {
@@ -203,20 +198,26 @@ impl Hub {
         .into())
     }
 
-    /// Tries until it works, with growing pauses, where trying may help.
-    fn retry<T>(&self, file: &str, mut work: impl FnMut() -> Result<T, ApiError>) -> Result<T> {
+    /// Tries until it works, with growing pauses, where trying may help. `granted` says that the Hub has shown the file's
+    /// metadata already.
+    fn retry<T>(
+        &self,
+        file: &str,
+        granted: bool,
+        mut work: impl FnMut() -> Result<T, ApiError>,
+    ) -> Result<T> {
         let what = format!("{}/{file}", self.name);
         for attempt in 0..ATTEMPTS {
             match work() {
                 Ok(value) => return Ok(value),
                 Err(e) => {
-                    let error = explain(&e, &what, self.kind, &self.commit);
+                    let error = explain(&e, &what, self.kind, &self.commit, granted);
                     if stage::exit_code(&error) == 2 || attempt + 1 == ATTEMPTS {
                         return Err(error);
                     }
                 }
             }
-            std::thread::sleep(Duration::from_millis(100 << attempt));
+            pause(attempt);
         }
         Err(TryAgain(format!("{what}: given up")).into())
     }
@@ -242,28 +243,8 @@ fn git_blob(path: &Path, size: u64) -> Result<String> {
     Ok(hasher.finalize().iter().map(|b| format!("{b:02x}")).collect())
 }
 
-fn check_disk(folder: &Path, needed: u64) -> Result<()> {
-    let mut there = folder;
-    while !there.exists() {
-        let Some(parent) = there.parent() else { return Ok(()) };
-        there = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-    }
-    let disk = rustix::fs::statvfs(there)
-        .with_context(|| format!("asking for the free disk of {}", there.display()))?;
-    let free = disk.f_bavail * disk.f_frsize;
-    if free < needed {
-        bad_input!(
-            "{}: {:.1} GB free, {:.1} GB needed; free some, or point HF_HOME and the output elsewhere",
-            there.display(),
-            free as f64 / 1e9,
-            needed as f64 / 1e9
-        )
-    }
-    Ok(())
-}
-
 /// A fault of the Hub in words: the caller's (exit code 2) or one that may pass (75).
-fn explain(error: &ApiError, what: &str, kind: RepoType, revision: &str) -> anyhow::Error {
+fn explain(error: &ApiError, what: &str, kind: RepoType, revision: &str, granted: bool) -> anyhow::Error {
     let (noun, folder) =
         if matches!(kind, RepoType::Dataset) { ("dataset", "datasets/") } else { ("model", "") };
     let name = what.split('/').take(2).collect::<Vec<_>>().join("/");
@@ -275,6 +256,12 @@ fn explain(error: &ApiError, what: &str, kind: RepoType, revision: &str) -> anyh
         _ => None,
     };
     match status {
+        // The Hub sends the reader on to its storage by a signed link that is good for a while.
+        Some(code @ (401 | 403)) if granted => TryAgain(format!(
+            "{noun} {what}: the Hub shows the file, but its storage answers {code}, as when a link has expired; run again to \
+             go on where it stopped"
+        ))
+        .into(),
         Some(401 | 403) => BadInput(format!(
             "{noun} {what}: no access; if it is gated, accept its terms at https://huggingface.co/{folder}{name} and set \
              HF_TOKEN to a token of that account"

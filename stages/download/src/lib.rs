@@ -1,6 +1,7 @@
 //! Fetches a dataset or a file of weights, checks every byte against its source and every picture by decoding it, and lays
 //! pictures out the same way wherever they came from.
 
+mod disk;
 mod hub;
 mod normalise;
 mod source;
@@ -11,6 +12,13 @@ use normalise::{Normaliser, Parquet};
 use source::{Labels, Source};
 use stage::{Context, Staged, bad_input};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How often one file is tried in a run; a cut connection goes on where it stopped.
+const ATTEMPTS: u32 = 6;
+
+/// In place of a SHA-256: whatever the server sends, as long as it is whole.
+const ANY: &str = "any";
 
 /// What the manifest says of every local folder.
 const FOLDER: &str = "folder";
@@ -33,9 +41,9 @@ stage::arguments! {
         param file: Option<String>;
         /// Branch, tag, commit or ref of the Hub, such as refs/convert/parquet; the manifest keeps the commit it stood for.
         param revision: String = "main".to_string();
-        /// A file of weights on the web; --sha256 is then needed.
+        /// A file of weights, or of a reference, on the web; --sha256 is then needed.
         param url: Option<String>;
-        /// What the SHA-256 of the file of weights has to be.
+        /// What the SHA-256 of the file of weights has to be; `any` takes it as it comes, once it is whole.
         param sha256: Option<String>;
         /// Which part of a dataset in Parquet to take, where its file names (`train-00000-of-00002.parquet`) or folders name parts.
         param split: String = "train".to_string();
@@ -94,6 +102,11 @@ fn folder(source: &Path, images: &Path, args: &Args, context: &Context) -> Resul
         Source::Tree { classes, files } => normaliser.files(source, Some(classes.len()), &files),
         Source::Flat(files) => normaliser.files(source, None, &files),
     })
+}
+
+/// Lets a server recover, longer after every failure.
+fn pause(attempt: u32) {
+    std::thread::sleep(Duration::from_millis(100 << attempt));
 }
 
 /// Fills the output folder and puts it in its place.

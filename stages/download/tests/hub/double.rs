@@ -6,11 +6,13 @@
 //! | `busy-` | the first two bodies are 503 |
 //! | `down-` | every body is 503 |
 //! | `forbidden-` | metadata is fine, every body is 403 |
+//! | `expired-` | metadata is fine, the first two bodies are 403 |
 //! | `once-` | the first body has wrong bytes of the right length |
 //! | `wrong-` | every body has wrong bytes |
 //! | `short-` | chunked, half the bytes, a clean end |
 //! | `moved-` | redirected to another path |
 //! | `slow-` | a few bytes at a time |
+//! | `vast-` | said to be larger than any disk |
 
 use sha1::Digest as _;
 use std::collections::BTreeMap;
@@ -31,6 +33,15 @@ struct State {
     bodies: BTreeMap<String, usize>,
     /// Bytes of bodies sent.
     sent: usize,
+    /// Bodies being sent now, and the most there ever were.
+    open: usize,
+    most: usize,
+}
+
+/// What a request asks for: a part, where `same` is the digest of what it is a part of.
+struct Range {
+    bytes: Option<(usize, Option<usize>)>,
+    same: Option<String>,
 }
 
 /// The double; it ends with the test's process.
@@ -67,6 +78,11 @@ impl Hub {
         self.state.lock().unwrap().sent
     }
 
+    /// The most bodies that were ever sent at the same time.
+    pub fn most(&self) -> usize {
+        self.state.lock().unwrap().most
+    }
+
     fn serve(&self, stream: TcpStream) -> std::io::Result<()> {
         let mut reader = BufReader::new(stream.try_clone()?);
         let mut out = stream;
@@ -76,7 +92,7 @@ impl Hub {
                 return Ok(());
             }
             let path = line.split(' ').nth(1).unwrap_or_default().replace("%2F", "/");
-            let (mut range, mut authorised) = (None, false);
+            let (mut range, mut same, mut authorised) = (None, None, false);
             loop {
                 let mut header = String::new();
                 reader.read_line(&mut header)?;
@@ -88,9 +104,12 @@ impl Hub {
                     let (from, to) = bytes.split_once('-').unwrap_or((bytes, ""));
                     range = Some((from.parse::<usize>().unwrap_or(0), to.parse::<usize>().ok()));
                 }
+                if let Some(etag) = lower.strip_prefix("if-range: ") {
+                    same = Some(etag.to_string());
+                }
                 authorised |= header.trim().ends_with(&format!("Bearer {TOKEN}"));
             }
-            if !self.answer(&mut out, &path, range, authorised)? {
+            if !self.answer(&mut out, &path, Range { bytes: range, same }, authorised)? {
                 return Ok(());
             }
         }
@@ -101,7 +120,7 @@ impl Hub {
         &self,
         out: &mut TcpStream,
         path: &str,
-        range: Option<(usize, Option<usize>)>,
+        range: Range,
         authorised: bool,
     ) -> std::io::Result<bool> {
         let state = self.state.lock().unwrap();
@@ -127,7 +146,8 @@ impl Hub {
             drop(state);
             return respond(out, "401 Unauthorized", &[], b"restricted");
         }
-        if !["main", COMMIT].contains(&revision.as_str()) {
+        let known = ["main", COMMIT, "refs/convert/parquet"];
+        if !known.contains(&revision.as_str()) {
             drop(state);
             return respond(out, "404 Not Found", &[], b"no such revision");
         }
@@ -150,17 +170,21 @@ impl Hub {
         path: &str,
         file: &str,
         content: &[u8],
-        range: Option<(usize, Option<usize>)>,
+        range: Range,
     ) -> std::io::Result<bool> {
         let name = file.rsplit('/').next().unwrap_or(file);
         let fault = name.split_once('-').map_or("", |(fault, _)| fault);
         let all = content.len();
+        let etag = format!("\"{}\"", digest(name, content));
+        let range = range.bytes.filter(|_| range.same.is_none_or(|same| same == etag));
         let (from, to) = range.unwrap_or((0, None));
         let to = to.map_or(all, |to| all.min(to + 1));
+        let stated = if fault == "vast" { 1 << 60 } else { all };
+        let status = if range.is_some() { "206 Partial Content" } else { "200 OK" };
         let headers = [
-            format!("ETag: \"{}\"", digest(name, content)),
+            format!("ETag: {etag}"),
             format!("X-Repo-Commit: {COMMIT}"),
-            format!("Content-Range: bytes {from}-{}/{all}", to.saturating_sub(1)),
+            format!("Content-Range: bytes {from}-{}/{stated}", to.saturating_sub(1)),
         ];
         if fault == "moved" && !path.starts_with("/cdn") && range != Some((0, Some(0))) {
             return respond(out, "302 Found", &[format!("Location: {}/cdn{path}", self.endpoint)], b"");
@@ -182,6 +206,7 @@ impl Hub {
         match fault {
             "forbidden" => return respond(out, "403 Forbidden", &[], b"signature expired"),
             "down" => return respond(out, "503 Service Unavailable", &[], b"later"),
+            "expired" if before < 2 => return respond(out, "403 Forbidden", &[], b"signature expired"),
             "busy" if before < 2 => return respond(out, "503 Service Unavailable", &[], b"later"),
             "wrong" => part[0] ^= 1,
             "once" if before == 0 => part[0] ^= 1,
@@ -195,7 +220,7 @@ impl Hub {
             }
             _ => {}
         }
-        head(out, "206 Partial Content", &headers, part.len())?;
+        head(out, status, &headers, part.len() + stated - all)?;
         match fault {
             "cut" if before < 3 => {
                 out.write_all(&part[..part.len() / 2])?;
@@ -203,11 +228,17 @@ impl Hub {
                 return Ok(false);
             }
             "slow" => {
+                {
+                    let mut state = self.state.lock().unwrap();
+                    state.open += 1;
+                    state.most = state.most.max(state.open);
+                }
                 for bytes in part.chunks(part.len().div_ceil(40)) {
                     out.write_all(bytes)?;
                     out.flush()?;
                     std::thread::sleep(Duration::from_millis(10));
                 }
+                self.state.lock().unwrap().open -= 1;
             }
             _ => out.write_all(&part)?,
         }

@@ -50,7 +50,7 @@ fn fails(output: &Output, code: i32, dir: &Path) -> String {
 #[test]
 fn passing_faults_end_in_whole_files_and_a_second_run_fetches_nothing() {
     let hub = Hub::start();
-    for fault in ["", "cut-", "busy-", "once-", "moved-", "slow-"] {
+    for fault in ["", "cut-", "busy-", "expired-", "once-", "moved-", "slow-"] {
         let dir = tempfile::tempdir().unwrap();
         let name = format!("org/passing{}", fault.trim_end_matches('-'));
         dataset(&hub, &name, fault);
@@ -66,19 +66,67 @@ fn passing_faults_end_in_whole_files_and_a_second_run_fetches_nothing() {
 }
 
 #[test]
+fn only_what_is_missing_is_fetched_and_several_files_at_once() {
+    let (hub, dir) = (Hub::start(), tempfile::tempdir().unwrap());
+    dataset(&hub, "org/parts", "slow-");
+    assert!(fetch(&hub, dir.path(), "org/parts").status.success());
+    assert_eq!(hub.most(), 2);
+    std::fs::remove_dir_all(dir.path().join("images")).unwrap();
+    // One file was damaged in place: its size is still right.
+    let blobs = dir.path().join("hf/hub/datasets--org--parts/blobs");
+    let mut blobs: Vec<_> = std::fs::read_dir(blobs).unwrap().map(|e| e.unwrap().path()).collect();
+    blobs.retain(|path| path.extension().is_none());
+    assert_eq!(blobs.len(), 2);
+    let mut content = std::fs::read(&blobs[0]).unwrap();
+    content[1000] ^= 1;
+    std::fs::write(&blobs[0], &content).unwrap();
+    let sent = hub.sent();
+    assert!(fetch(&hub, dir.path(), "org/parts").status.success());
+    whole(dir.path());
+    assert_eq!(hub.sent() - sent, content.len());
+
+    let hub = Hub::start();
+    dataset(&hub, "org/single", "slow-");
+    let dir = tempfile::tempdir().unwrap();
+    let arguments = ["--dataset", "org/single", "--images", "images", "--connections", "1"];
+    assert!(command(&hub, dir.path(), &arguments).output().unwrap().status.success());
+    assert_eq!(hub.most(), 1);
+}
+
+#[test]
+fn the_hubs_own_conversion_to_parquet_is_read() {
+    let (hub, dir) = (Hub::start(), tempfile::tempdir().unwrap());
+    for (file, part) in [("0", "default/train/0000"), ("1", "default/train/0001"), ("0", "default/test/0000")]
+    {
+        let content = digits(&format!("train-0000{file}-of-00002.parquet"));
+        hub.add("datasets/org/converted", &format!("{part}.parquet"), content);
+    }
+    let arguments =
+        ["--dataset", "org/converted", "--revision", "refs/convert/parquet", "--images", "images"];
+    let output = command(&hub, dir.path(), &arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    whole(dir.path());
+    hub.add("datasets/org/script", "loader.py", b"raise".to_vec());
+    std::fs::remove_dir_all(dir.path().join("images")).unwrap();
+    let error = fails(&fetch(&hub, dir.path(), "org/script"), 2, dir.path());
+    assert!(error.contains("try --revision refs/convert/parquet"), "{error}");
+}
+
+#[test]
 fn lasting_faults_are_named_and_leave_nothing() {
     let hub = Hub::start();
     for (fault, code, part) in [
         ("wrong-", 75, "what arrives is not what the Hub states"),
         ("short-", 75, "what arrives is not what the Hub states"),
-        ("forbidden-", 2, "no access"),
+        ("forbidden-", 75, "its storage answers 403, as when a link has expired"),
+        ("vast-", 2, "GB free"),
         ("down-", 75, "503"),
     ] {
         let dir = tempfile::tempdir().unwrap();
         let name = format!("org/lasting{}", fault.trim_end_matches('-'));
         dataset(&hub, &name, fault);
         let error = fails(&fetch(&hub, dir.path(), &name), code, dir.path());
-        assert!(error.contains(part) && error.contains(&name), "{error}");
+        assert!(error.contains(part) && (error.contains(&name) || fault == "vast-"), "{error}");
     }
     let dir = tempfile::tempdir().unwrap();
     let error = fails(&fetch(&hub, dir.path(), "org/nothing"), 2, dir.path());
@@ -158,4 +206,61 @@ fn weights_come_verified_or_not_at_all() {
     assert!(error.contains(&sha256) && !dir.path().join("u").exists(), "{error}");
     assert!(from_url(&sha256).status.success());
     assert_eq!(std::fs::read(dir.path().join("u")).unwrap(), content);
+}
+
+#[test]
+fn a_file_from_the_web_goes_on_where_it_stopped_unless_it_has_changed() {
+    let (hub, dir) = (Hub::start(), tempfile::tempdir().unwrap());
+    let content = digits("vae.safetensors");
+    for name in ["x.safetensors", "cut-x.safetensors", "busy-x.safetensors", "down-x.safetensors"] {
+        hub.add("org/web", name, content.clone());
+    }
+    hub.add("org/web", "forbidden-x.safetensors", content.clone());
+    hub.add("org/web", "vast-x.safetensors", content.clone());
+    let get = |name: &str, sha256: &str| {
+        let url = format!("{}/org/web/resolve/main/{name}", hub.endpoint);
+        command(&hub, dir.path(), &["--url", &url, "--sha256", sha256, "--weights", "w"]).output().unwrap()
+    };
+    let arrives = |name: &str, sha256: &str| {
+        let sent = hub.sent();
+        let output = get(name, sha256);
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(std::fs::read(dir.path().join("w")).unwrap(), content);
+        assert!(!dir.path().join("w.state").exists());
+        std::fs::remove_file(dir.path().join("w")).unwrap();
+        hub.sent() - sent
+    };
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &content).unwrap();
+    let sha256 = shards::pictures::sha256(file.path()).unwrap();
+    assert_eq!(arrives("x.safetensors", "any"), content.len());
+    arrives("cut-x.safetensors", &sha256);
+    arrives("busy-x.safetensors", "any");
+
+    // What a killed run leaves: a part of this content, of another, and of nobody knows what.
+    let leave = |bytes: &[u8], etag: Option<&str>| {
+        std::fs::create_dir_all(dir.path().join("w.state")).unwrap();
+        std::fs::write(dir.path().join("w.state/weights.part"), bytes).unwrap();
+        if let Some(etag) = etag {
+            std::fs::write(dir.path().join("w.state/weights.etag"), format!("\"{etag}\"")).unwrap();
+        }
+    };
+    leave(&content[..1000], Some(&sha256));
+    assert_eq!(arrives("x.safetensors", "any"), content.len() - 1000);
+    leave(&content, Some(&sha256));
+    assert_eq!(arrives("x.safetensors", &sha256), 0);
+    leave(&[7; 1000], Some("another"));
+    assert_eq!(arrives("x.safetensors", "any"), content.len());
+    leave(&[7; 1000], None);
+    assert_eq!(arrives("x.safetensors", &sha256), content.len());
+
+    for (name, code, part) in [
+        ("forbidden-", 2, "answers 403"),
+        ("down-", 75, "503"),
+        ("none-", 2, "answers 404"),
+        ("vast-", 2, "GB needed"),
+    ] {
+        let error = fails(&get(&format!("{name}x.safetensors"), &sha256), code, dir.path());
+        assert!(error.contains(part) && !dir.path().join("w").exists(), "{error}");
+    }
 }
