@@ -16,8 +16,8 @@ use std::path::Path;
 use tch::{Kind, Tensor};
 use zip::ZipArchive;
 
-/// Longest pickle of a dictionary; a thousand tensors need a tenth of it.
-const LONGEST_PICKLE: u64 = 1 << 24;
+/// Tensors together may be this many times the file; some share their numbers with others (tied weights).
+const MOST_SHARED: u64 = 4;
 /// First number of the older format.
 const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 
@@ -61,8 +61,11 @@ fn archive(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
         Err(_) => *b"little",
     };
     ensure!(order == *b"little", "stored in big-endian order");
+    // torch stores without compression; so the file itself bounds what is read.
+    let mut left = bytes.len() as u64;
     let mut pickle = Vec::new();
-    zip.by_name(&name)?.take(LONGEST_PICKLE).read_to_end(&mut pickle)?;
+    zip.by_name(&name)?.take(left).read_to_end(&mut pickle)?;
+    left -= pickle.len() as u64;
     let (machine, _) = Machine::run(&pickle).with_context(|| name.clone())?;
     let views = machine.tensors()?;
     let mut storages = HashMap::new();
@@ -73,15 +76,15 @@ fn archive(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
         }
         let member = format!("{folder}data/{}", storage.key);
         let wanted = storage.bytes()?;
-        // torch stores without compression; so the file itself bounds what is read.
-        ensure!(wanted <= bytes.len() as u64, "{member}: {wanted} bytes, more than the file has");
+        ensure!(wanted <= left, "{member}: {wanted} bytes, more than the file has");
+        left -= wanted;
         let mut content = Vec::new();
         zip.by_name(&member).with_context(|| member.clone())?.take(wanted).read_to_end(&mut content)?;
         ensure!(content.len() as u64 == wanted, "{member}: {} bytes, wanted {wanted}", content.len());
         storages.insert(storage.key.clone(), content);
     }
     let content = |storage: &Storage| storages.get(&storage.key).map(Vec::as_slice);
-    build(&machine, &views, content)
+    build(&machine, &views, bytes.len(), content)
 }
 
 /// Magic number, version, system, dictionary, keys, and then the values of every key.
@@ -111,21 +114,28 @@ fn row_of_pickles(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
         contents.insert(key, content);
         rest = after;
     }
-    build(&machine, &views, |storage| contents.get(&storage.key).copied())
+    build(&machine, &views, bytes.len(), |storage| contents.get(&storage.key).copied())
 }
 
 fn build<'a>(
     machine: &Machine,
     views: &BTreeMap<String, View>,
+    file_size: usize,
     content: impl Fn(&Storage) -> Option<&'a [u8]>,
 ) -> Result<BTreeMap<String, Tensor>> {
     if views.is_empty() {
         bail!("no tensors in it")
     }
     let mut tensors = BTreeMap::new();
+    let mut left = MOST_SHARED.saturating_mul(file_size as u64);
     for (name, view) in views {
         let storage = machine.storage(view);
-        view.check(storage).with_context(|| format!("tensor {name}"))?;
+        let wanted = view.check(storage).with_context(|| format!("tensor {name}"))?;
+        ensure!(
+            wanted <= left,
+            "tensor {name}: the tensors together have more than {MOST_SHARED} times the bytes of the file"
+        );
+        left -= wanted;
         let bytes = content(storage).with_context(|| format!("tensor {name}: its values are missing"))?;
         let flat = Tensor::f_from_data_size(bytes, &[storage.count], storage.kind)?;
         let strided = flat.f_as_strided(&view.size, &view.stride, view.offset)?;

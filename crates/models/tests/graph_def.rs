@@ -135,6 +135,12 @@ fn impossible_tensors_are_refused_before_memory_is_taken() {
     };
     let huge = break_it(&|t| t.tensor_shape.as_mut().unwrap().dim[0].size = i64::MAX);
     assert!(huge.contains("broken.pb: node conv/conv2d_params") && huge.contains("impossible"), "{huge}");
+    let repeated = break_it(&|t| {
+        t.float_val.truncate(2);
+        t.tensor_shape.as_mut().unwrap().dim[0].size = 1 << 22;
+        t.tensor_shape.as_mut().unwrap().dim.truncate(1);
+    });
+    assert!(repeated.contains("far more values"), "{repeated}");
     assert!(break_it(&|t| t.tensor_shape.as_mut().unwrap().dim[0].size = -1).contains("impossible"));
     assert!(break_it(&|t| t.tensor_shape.as_mut().unwrap().dim[3].size = 2).contains("values"));
     assert!(break_it(&|t| t.dtype = 3).contains("type"));

@@ -63,3 +63,32 @@ fn mutated_files_do_not_panic() {
         }
     }
 }
+
+/// A dictionary of `count` tensors that all look at the same storage of `numbers` f32, in the older format.
+fn shared(count: u32, numbers: u32) -> Vec<u8> {
+    let old = std::fs::read(file("old.pth")).unwrap();
+    // Magic number, version and system as torch writes them: three pickles, each ending in a dot after its start.
+    let dictionary = old.windows(2).enumerate().filter(|(_, w)| w == b"\x80\x02").nth(3).unwrap().0;
+    let mut bytes = old[..dictionary].to_vec();
+    bytes.extend(b"\x80\x02}(");
+    for i in 0..count {
+        bytes.extend(b"X\x04\0\0\0");
+        bytes.extend(format!("{i:04}").as_bytes());
+        bytes.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\0aX\x03\0\0\0cpuJ");
+        bytes.extend(numbers.to_le_bytes());
+        bytes.extend(b"tQK\0J");
+        bytes.extend(numbers.to_le_bytes());
+        bytes.extend(b"\x85K\x01\x85tR");
+    }
+    bytes.extend(b"u.\x80\x02](X\x01\0\0\0ae.");
+    bytes.extend(u64::from(numbers).to_le_bytes());
+    bytes.resize(bytes.len() + 4 * numbers as usize, 0);
+    bytes
+}
+
+#[test]
+fn small_files_do_not_become_large_in_memory() {
+    assert_eq!(pickle::parse(&shared(2, 10_000)).unwrap().len(), 2);
+    let error = format!("{:#}", pickle::parse(&shared(1000, 100_000)).unwrap_err());
+    assert!(error.contains("4 times the bytes of the file"), "{error}");
+}

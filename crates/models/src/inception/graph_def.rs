@@ -8,6 +8,7 @@ use crate::Weights;
 use anyhow::{Context, Result, bail, ensure};
 use prost::Message;
 use stage::{BadInputExt, bad_input};
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use tch::{Kind, Tensor};
@@ -16,6 +17,8 @@ use tch::{Kind, Tensor};
 const DT_FLOAT: i32 = 1;
 /// Most numbers in one tensor; the largest of the real graph has 2.1 million.
 const MOST_NUMBERS: i64 = 1 << 25;
+/// Tensors whose last value stands for many may together be this many times the file.
+const MOST_EXPANDED: u64 = 1 << 10;
 
 /// A graph.
 #[derive(Clone, PartialEq, Message)]
@@ -90,6 +93,8 @@ pub struct Dim {
 pub struct Graph {
     source: String,
     nodes: HashMap<String, NodeDef>,
+    /// Bytes that may still be written out for values the file does not repeat.
+    expandable: Cell<u64>,
 }
 
 impl Graph {
@@ -114,7 +119,8 @@ impl Graph {
             bad_input!("{source}: a TensorFlow graph without nodes")
         }
         let nodes = graph.node.into_iter().map(|node| (node.name.clone(), node)).collect();
-        Ok(Self { source: source.into(), nodes })
+        let expandable = Cell::new(MOST_EXPANDED.saturating_mul(bytes.len() as u64));
+        Ok(Self { source: source.into(), nodes, expandable })
     }
 
     /// How many nodes there are.
@@ -138,7 +144,7 @@ impl Graph {
             bad_input!("{}: no node {name}{hint}", self.source)
         };
         let value = node.attr.get("value").and_then(|v| v.tensor.as_ref());
-        let tensor = value.context("it holds no tensor").and_then(tensor_of);
+        let tensor = value.context("it holds no tensor").and_then(|v| tensor_of(v, &self.expandable));
         tensor.bad_input(|| format!("{}: node {name}", self.source))
     }
 
@@ -198,7 +204,7 @@ impl Graph {
     }
 }
 
-fn tensor_of(proto: &TensorProto) -> Result<Tensor> {
+fn tensor_of(proto: &TensorProto, expandable: &Cell<u64>) -> Result<Tensor> {
     ensure!(proto.dtype == DT_FLOAT, "its type is number {}, wanted {DT_FLOAT} (f32)", proto.dtype);
     let shape: Vec<i64> = proto.tensor_shape.iter().flat_map(|s| &s.dim).map(|d| d.size).collect();
     ensure!(shape.len() <= 8, "{} dimensions", shape.len());
@@ -217,6 +223,8 @@ fn tensor_of(proto: &TensorProto) -> Result<Tensor> {
         // One value for all needs no memory for each.
         [all] => Ok(Tensor::f_from_slice(&[*all])?.f_reshape([0i64; 0])?.f_expand(&shape, true)?),
         [.., last] => {
+            let left = expandable.get().checked_sub(4 * count as u64);
+            expandable.set(left.context("far more values are implied than the file holds")?);
             let mut full = values.clone();
             full.resize(usize::try_from(count)?, *last);
             Ok(Tensor::f_from_slice(&full)?.f_reshape(&shape)?)

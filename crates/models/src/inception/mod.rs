@@ -138,6 +138,13 @@ impl Walk for Loader<'_> {
         let name = &conv.name;
         let weight_name = format!("{name}.conv.weight");
         let width = first_dimension(self.weights, &weight_name)?;
+        if width > conv.width {
+            bad_input!(
+                "{}: tensor {weight_name} has {width} filters, the full network {}",
+                self.weights.source(),
+                conv.width
+            )
+        }
         let weight = self.weights.take(&weight_name, &[width, inputs, conv.kernel[0], conv.kernel[1]])?;
         let mut norm = |part: &str| -> Result<Tensor> {
             Ok(self.weights.take(&format!("{name}.bn.{part}"), &[width])?.f_to_kind(Kind::Double)?)

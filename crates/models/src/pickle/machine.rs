@@ -5,6 +5,11 @@ use anyhow::{Context, Result, bail, ensure};
 use std::collections::{BTreeMap, HashMap};
 use tch::Kind;
 
+/// Longest name of a function or of a storage; those of torch have a few dozen letters.
+const LONGEST_NAME: usize = 255;
+/// Most dimensions of a tensor.
+const MOST_DIMENSIONS: usize = 16;
+
 /// One value. Containers are indices into the machine's arenas, so nothing is nested and nothing is copied.
 #[derive(Clone, Copy, Debug)]
 enum Value {
@@ -48,9 +53,9 @@ impl Storage {
 }
 
 impl View {
-    /// Whether it stays inside its storage, without repeating elements.
-    pub(super) fn check(&self, storage: &Storage) -> Result<()> {
-        let fits = || -> Option<bool> {
+    /// Its size in bytes, if it stays inside its storage, without repeating elements.
+    pub(super) fn check(&self, storage: &Storage) -> Result<u64> {
+        let count = || -> Option<u64> {
             let (mut last, mut count) = (self.offset, 1i64);
             for (&size, &stride) in self.size.iter().zip(&self.stride) {
                 if size < 0 || stride < 0 {
@@ -59,11 +64,12 @@ impl View {
                 last = last.checked_add((size - 1).max(0).checked_mul(stride)?)?;
                 count = count.checked_mul(size)?;
             }
-            Some(self.offset >= 0 && count <= storage.count && (count == 0 || last < storage.count))
+            let fits = self.offset >= 0 && count <= storage.count && (count == 0 || last < storage.count);
+            u64::try_from(count).ok().filter(|_| fits)
         };
         ensure!(self.size.len() == self.stride.len(), "{:?} and {:?} do not fit", self.size, self.stride);
-        ensure!(fits() == Some(true), "{:?} with strides {:?} leaves its storage", self.size, self.stride);
-        Ok(())
+        let leaves = || format!("{:?} with strides {:?} leaves its storage", self.size, self.stride);
+        Ok(count().with_context(leaves)? * storage.kind.elt_size_in_bytes() as u64)
     }
 }
 
@@ -127,15 +133,13 @@ impl Machine {
             0x8c | b'U' => self.text(input, |i| Ok(usize::from(i.byte()?)))?,
             b'T' => self.text(input, |i| i.length())?,
             b'c' => {
-                let name = format!("{}.{}", input.line()?, input.line()?);
-                self.texts.push(name);
-                self.stack.push(Value::Global(self.texts.len() - 1));
+                let (module, name) = (input.line()?, input.line()?);
+                self.global(format!("{module}.{name}"));
             }
             0x93 => {
                 let (name, module) = (self.pop()?, self.pop()?);
-                let name = format!("{}.{}", self.text_of(module)?, self.text_of(name)?);
-                self.texts.push(name);
-                self.stack.push(Value::Global(self.texts.len() - 1));
+                let name = format!("{}.{}", self.name_of(module)?, self.name_of(name)?);
+                self.global(name);
             }
             b'q' => self.remember(|i| Ok(u32::from(i.byte()?)), input)?,
             b'r' => self.remember(|i| i.u32(), input)?,
@@ -205,6 +209,11 @@ impl Machine {
         Ok(())
     }
 
+    fn global(&mut self, name: String) {
+        self.texts.push(name);
+        self.stack.push(Value::Global(self.texts.len() - 1));
+    }
+
     fn remember(&mut self, key: fn(&mut Input) -> Result<u32>, input: &mut Input) -> Result<()> {
         let key = key(input)?;
         self.memo.insert(key, *self.stack.last().context("nothing to remember")?);
@@ -247,6 +256,13 @@ impl Machine {
         }
     }
 
+    /// A text that is copied wherever it is used, and therefore short.
+    fn name_of(&self, value: Value) -> Result<&str> {
+        let name = self.text_of(value)?;
+        ensure!(name.len() <= LONGEST_NAME, "a name of {} letters", name.len());
+        Ok(name)
+    }
+
     fn tuple_of(&self, value: Value) -> Result<&[Value]> {
         match value {
             Value::Tuple(i) => Ok(&self.tuples[i]),
@@ -259,7 +275,9 @@ impl Machine {
             Value::Integer(n) => Ok(*n),
             other => bail!("{other:?} where a whole number should be"),
         };
-        self.tuple_of(value)?.iter().map(integer).collect()
+        let items = self.tuple_of(value)?;
+        ensure!(items.len() <= MOST_DIMENSIONS, "{} dimensions", items.len());
+        items.iter().map(integer).collect()
     }
 
     /// `('storage', class, key, device, count, …)`.
@@ -269,7 +287,7 @@ impl Machine {
             bail!("a persistent object that is no storage")
         };
         let storage =
-            Storage { kind: storage_kind(self.text_of(class)?)?, key: self.text_of(key)?.to_string(), count };
+            Storage { kind: storage_kind(self.name_of(class)?)?, key: self.name_of(key)?.to_string(), count };
         self.storages.push(storage);
         self.stack.push(Value::Storage(self.storages.len() - 1));
         Ok(())
