@@ -1,10 +1,10 @@
 //! Density and coverage (Naeem et al. 2020), which outliers do not sway.
 
-use crate::Distances;
-use crate::manifold::{Blocks, Points, block, radii};
+use crate::distances::{Double, Points, View, Visitor, ranges, scan};
+use crate::manifold::{Blocks, radii};
 use anyhow::Result;
 use stage::bad_input;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 /// The two numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,17 +31,40 @@ pub fn density_coverage(reference: &Tensor, samples: &Tensor, k: i64) -> Result<
     if n[0] <= k || m[0] == 0 {
         bad_input!("{} reference and {} sample pictures; {} and 1 are the least", n[0], m[0], k + 1)
     }
-    let exact = Distances::Exact;
-    let (reference, samples) = (Points::new(reference, exact)?, Points::new(samples, exact)?);
-    let radii = radii(&reference, k, exact, Blocks::default())?.f_unsqueeze(1)?; // [N, 1]
-    let tiles = block(&reference, &samples, exact, |first, d| {
-        let inside = d.f_lt_tensor(&radii.f_narrow(0, first, d.size()[0])?)?; // [rows, M]
-        let covered = inside.f_any_dim(1, false)?.f_sum(Kind::Int64)?.f_int64_value(&[])?;
-        Ok((inside.f_sum(Kind::Int64)?.f_int64_value(&[])?, covered))
-    })?;
-    let (inside, covered) = tiles.iter().fold((0, 0), |(a, b), (x, y)| (a + x, b + y));
+    let (reference, samples) = (Points::<Double>::new(reference)?, Points::<Double>::new(samples)?);
+    let radii = radii(&reference, &reference, k as usize, Blocks::default())?;
+    let make = || Count { radii: &radii, inside: 0, covered: vec![false; radii.len()] };
+    let mut total = make();
+    for rows in ranges(radii.len(), Blocks::default().rows) {
+        for columns in ranges(samples.count(), Blocks::default().columns) {
+            let seen = scan(&reference, rows.clone(), &samples, columns, View::There, &make)?;
+            total.merge(seen.by);
+        }
+    }
+    let covered = total.covered.iter().filter(|c| **c).count();
     Ok(DensityCoverage {
-        density: inside as f64 / k as f64 / m[0] as f64,
+        density: total.inside as f64 / k as f64 / m[0] as f64,
         coverage: covered as f64 / n[0] as f64,
     })
+}
+
+/// Samples inside the reference's balls, and balls that hold one.
+struct Count<'a> {
+    radii: &'a [f64],
+    inside: usize,
+    covered: Vec<bool>,
+}
+
+impl Visitor<f64> for Count<'_> {
+    fn row(&mut self, row: usize, _: usize, distances: &[f64], _: &[f64]) {
+        let radius = self.radii[row];
+        let inside = distances.iter().filter(|d| **d < radius).count();
+        self.inside += inside;
+        self.covered[row] |= inside > 0;
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.inside += other.inside;
+        self.covered.iter_mut().zip(other.covered).for_each(|(a, b)| *a |= b);
+    }
 }

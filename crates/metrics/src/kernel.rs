@@ -74,6 +74,11 @@ pub fn kid(samples: &Tensor, reference: &Tensor, subsets: usize, size: usize, se
     Ok(Kid { mean, deviation: variance.sqrt() })
 }
 
+/// `numpy.random.RandomState(seed).permutation(count)`.
+pub fn permutation(count: usize, seed: u32) -> Vec<i64> {
+    Twister::new(seed).choice(count, count)
+}
+
 /// The rows of every subset, of the first and of the second set.
 pub fn draw(
     counts: [usize; 2],

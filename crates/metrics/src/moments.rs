@@ -81,6 +81,21 @@ impl Moments {
         Ok(())
     }
 
+    /// The same moments once more.
+    ///
+    /// # Errors
+    /// When memory is short.
+    pub fn copy(&self) -> Result<Self> {
+        Ok(Self {
+            width: self.width,
+            count: self.count,
+            mean: self.mean.f_detach_copy()?,
+            scatter: self.scatter.f_detach_copy()?,
+            pending: self.pending.iter().map(Tensor::shallow_clone).collect(),
+            pending_rows: self.pending_rows,
+        })
+    }
+
     /// The statistics of all rows.
     ///
     /// # Errors
