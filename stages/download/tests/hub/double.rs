@@ -15,7 +15,7 @@
 //! | `vast-` | said to be larger than any disk |
 
 use sha1::Digest as _;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -31,6 +31,8 @@ struct State {
     repositories: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
     /// Bodies begun, by file.
     bodies: BTreeMap<String, usize>,
+    /// Repositories that want [`TOKEN`].
+    gated: BTreeSet<String>,
     /// Bytes of bodies sent.
     sent: usize,
     /// Bodies being sent now, and the most there ever were.
@@ -67,10 +69,15 @@ impl Hub {
         hub
     }
 
-    /// Adds a file. A repository whose name contains `gated` wants [`TOKEN`].
+    /// Adds a file.
     pub fn add(&self, repository: &str, file: &str, content: Vec<u8>) {
         let mut state = self.state.lock().unwrap();
         state.repositories.entry(repository.into()).or_default().insert(file.into(), content);
+    }
+
+    /// Lets only those in who have [`TOKEN`].
+    pub fn gate(&self, repository: &str) {
+        self.state.lock().unwrap().gated.insert(repository.into());
     }
 
     /// Bytes of bodies sent so far.
@@ -142,7 +149,7 @@ impl Hub {
             drop(state);
             return respond(out, "404 Not Found", &[], b"not here");
         };
-        if repository.contains("gated") && !authorised {
+        if state.gated.contains(&repository) && !authorised {
             drop(state);
             return respond(out, "401 Unauthorized", &[], b"restricted");
         }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
 
 mod double;
+mod studies;
 
 use double::{COMMIT, Hub, TOKEN};
 use shards::pictures::Pictures;
@@ -137,6 +138,7 @@ fn lasting_faults_are_named_and_leave_nothing() {
 fn a_gated_repository_says_what_to_accept_and_what_to_set() {
     let (hub, dir) = (Hub::start(), tempfile::tempdir().unwrap());
     dataset(&hub, "org/gated", "");
+    hub.gate("datasets/org/gated");
     let error = fails(&fetch(&hub, dir.path(), "org/gated"), 2, dir.path());
     assert!(
         error.contains("https://huggingface.co/datasets/org/gated") && error.contains("HF_TOKEN"),
