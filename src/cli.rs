@@ -59,6 +59,12 @@ pub struct Global {
     /// Run at most so many stages at the same time
     #[arg(long, short, global = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub jobs: Option<u32>,
+    /// Use this shared cache: a folder, or s3://, gs://, az://, http(s)://
+    #[arg(long, global = true, value_name = "URL")]
+    pub cache: Option<String>,
+    /// Ask no shared cache
+    #[arg(long, global = true)]
+    pub offline: bool,
     /// After a failure, still run what does not need the failed stage
     #[arg(long, short, global = true)]
     pub keep_going: bool,
@@ -89,6 +95,18 @@ pub enum Command {
     /// Say what a run would do, and why
     Plan {
         /// Stages to plan, with all that they need [default: all]
+        #[arg(value_name = "STAGE")]
+        stages: Vec<String>,
+    },
+    /// Send the results of a study that is done, or of some stages, to the shared cache
+    Push {
+        /// Stages to send, with all that they need [default: all]
+        #[arg(value_name = "STAGE")]
+        stages: Vec<String>,
+    },
+    /// Bring what the shared cache has of a study, or of some stages, here, without running anything
+    Pull {
+        /// Stages to bring, with all that they need [default: all]
         #[arg(value_name = "STAGE")]
         stages: Vec<String>,
     },
@@ -150,6 +168,8 @@ impl Global {
             with: self.with.clone(),
             force: self.force.clone(),
             stages: stages.to_vec(),
+            cache: self.cache.clone(),
+            offline: self.offline,
         }
     }
 }

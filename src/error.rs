@@ -32,6 +32,9 @@ pub enum Error {
     /// The store holds something it cannot hold.
     #[error("{0}")]
     Store(String),
+    /// A shared cache cannot be used.
+    #[error("{0}")]
+    Cache(String),
     /// One or more stages failed; each has been told of already.
     #[error("{}", failed(.0))]
     Failed(Vec<String>),
@@ -63,7 +66,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) | Self::Study { .. } => 2,
-            Self::Io { .. } | Self::Store(_) | Self::Failed(_) => 1,
+            Self::Io { .. } | Self::Store(_) | Self::Cache(_) | Self::Failed(_) => 1,
             Self::TryAgain(_) => 75,
             Self::Interrupted => 130,
         }

@@ -11,6 +11,7 @@ pub mod fuzz;
 mod key;
 mod lineage;
 mod plan;
+mod remote;
 mod run;
 mod session;
 mod store;

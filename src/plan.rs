@@ -1,9 +1,10 @@
 //! What a run would do: every stage cached, to run, or waiting, each with its reason.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::remote::Quiet;
 use crate::run::{build, reasons};
 use crate::session::{Known, Session, Unit};
-use crate::store::results::Produced;
+use crate::store::results::{Outcome, Produced};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -14,6 +15,10 @@ pub enum State {
     Cached,
     /// `--with` stands in for it.
     Replaced,
+    /// The shared cache has it.
+    ToFetch {
+        bytes: u64,
+    },
     ToRun {
         reasons: Vec<String>,
     },
@@ -84,17 +89,32 @@ pub fn plan(session: &mut Session) -> Result<Vec<Planned>> {
             let all = units.len();
             let mut done = Vec::new();
             let mut missing: Vec<Unit> = Vec::new();
+            let (mut elsewhere, mut away) = (Vec::new(), 0);
             if let [unit] = units.as_slice() {
                 key = Some(unit.key.clone());
             }
             for unit in units {
                 let forced = session.forced.contains(&i);
-                match if forced { None } else { session.store.lookup(&unit.key)? } {
-                    Some(outcome) => done.push((unit, outcome)),
-                    None => missing.push(unit),
+                if let Some(outcome) = if forced { None } else { session.store.lookup(&unit.key)? } {
+                    done.push((unit, outcome));
+                } else if let Some(outcome) = if forced { None } else { look(session, &unit.key)? } {
+                    away += outcome.outputs.values().map(|o| o.bytes).sum::<u64>();
+                    elsewhere.push((unit, outcome));
+                } else {
+                    missing.push(unit);
                 }
             }
             match missing.first() {
+                None if !elsewhere.is_empty() => {
+                    if let [(unit, outcome)] = elsewhere.as_slice()
+                        && step.each.is_none()
+                    {
+                        // What comes after it can be planned as well; of several, the folder of all is not known.
+                        let (outputs, actions) = (outcome.outputs.clone(), vec![unit.action.clone()]);
+                        known[i] = Some(Known { outputs, replaced: Vec::new(), actions });
+                    }
+                    State::ToFetch { bytes: away }
+                }
                 None => {
                     known[i] = Some(session.gather(step, &done)?);
                     State::Cached
@@ -116,4 +136,16 @@ pub fn plan(session: &mut Session) -> Result<Vec<Planned>> {
         planned.push(Planned { stage, step, state, key, last_seconds, outputs });
     }
     Ok(planned)
+}
+
+/// What the shared cache has under a key. One that does not answer is told of once, and then not asked again.
+fn look(session: &Session, key: &str) -> Result<Option<Outcome>> {
+    let Some(remote) = session.remote.as_ref().filter(|remote| remote.answers()) else { return Ok(None) };
+    match remote.look(&session.store, key, &Quiet) {
+        Err(e @ Error::Cache(_)) => {
+            remote.failed(&e, false).iter().for_each(|line| eprintln!("{line}"));
+            Ok(None)
+        }
+        found => found,
+    }
 }

@@ -2,8 +2,9 @@
 
 use crate::error::{Error, IoContext, Result, hint};
 use crate::key::{Action, VERSION};
+use crate::remote::Remote;
 use crate::store::digest::{Digest, Kind};
-use crate::store::results::{Outcome, Produced};
+use crate::store::results::{Last, Outcome, Produced};
 use crate::store::walk::{self, Hashed, Links};
 use crate::store::{Store, record};
 use crate::study::graph::{Call, Graph, Source, Step};
@@ -23,6 +24,10 @@ pub struct Options {
     pub force: Vec<String>,
     /// Stages asked for; none means all.
     pub stages: Vec<String>,
+    /// A shared cache in the place of the study's.
+    pub cache: Option<String>,
+    /// No shared cache at all.
+    pub offline: bool,
 }
 
 /// A study with its store.
@@ -36,6 +41,8 @@ pub struct Session {
     pub replaced: HashMap<usize, BTreeMap<String, Produced>>,
     /// Program and parameters of each step, once [`Session::programs`] has looked.
     pub programs: Vec<Option<Program>>,
+    /// The cache that is shared with others.
+    pub remote: Option<Remote>,
 }
 
 /// The program of a step.
@@ -74,7 +81,18 @@ impl Session {
         }
         let wanted = wanted(&graph, &options.stages, &replaced)?;
         let programs = vec![None; graph.steps.len()];
-        Ok(Self { graph, store, wanted, forced, replaced, programs })
+        let remote = match (&options.cache, &graph.cache) {
+            _ if options.offline => None,
+            (Some(given), _) => {
+                let remote = Remote::new(given, Path::new(""));
+                Some(remote.map_err(|e| Error::Usage(format!("--cache {e}")))?)
+            }
+            (None, Some(cache)) => {
+                Some(Remote::new(cache, &graph.root).map_err(|e| Error::study(&cache.mark, e))?)
+            }
+            (None, None) => None,
+        };
+        Ok(Self { graph, store, wanted, forced, replaced, programs, remote })
     }
 
     /// Finds the programs of all steps and checks the study against their descriptions.
@@ -274,6 +292,12 @@ impl Session {
             outputs.insert(output.name.clone(), self.store.gather(&parts.collect::<Vec<_>>())?);
         }
         Ok(Known { outputs, replaced: Vec::new(), actions })
+    }
+
+    /// Notes a result as the newest success of its stage.
+    pub fn note_last(&self, unit: &Unit, outcome: &Outcome) -> Result<()> {
+        let (seconds, finished) = (outcome.seconds, outcome.finished);
+        self.store.set_last(&unit.label, &Last { action: outcome.action.clone(), seconds, finished })
     }
 
     /// What a replaced step gives: the contents put in its place, and its newest own result for the rest.

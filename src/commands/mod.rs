@@ -9,6 +9,8 @@ mod init;
 mod lock;
 mod log;
 mod plan;
+mod pull;
+mod push;
 mod run;
 mod verify;
 mod why;
@@ -26,6 +28,8 @@ pub fn call(cli: &Cli) -> Result<()> {
         Command::Run { stages, yes, locked } => run::run(global, stages, *yes, *locked),
         Command::Accept { stages } => accept::accept(global, stages),
         Command::Plan { stages } => plan::plan(global, stages),
+        Command::Push { stages } => push::push(global, stages),
+        Command::Pull { stages } => pull::pull(global, stages),
         Command::Why { stage } => why::why(global, stage),
         Command::Diff { a, b } => diff::diff(global, a, b),
         Command::Graph { format } => graph::graph(global, *format),
@@ -82,7 +86,7 @@ fn table(rows: &[Vec<String>]) -> String {
 }
 
 /// `1.5 GiB`.
-fn size(bytes: u64) -> String {
+pub fn size(bytes: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB"];
     let power = (bytes.max(1).ilog2() / 10).min(4);
     match power {

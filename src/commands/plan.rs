@@ -21,6 +21,7 @@ pub fn plan(global: &Global, stages: &[String]) -> Result<()> {
             let (state, why) = match &p.state {
                 State::Cached => ("cached", String::new()),
                 State::Replaced => ("replaced", "--with stands in for it".into()),
+                State::ToFetch { bytes } => ("to fetch", format!("{} from the cache", super::size(*bytes))),
                 State::ToRun { reasons } => ("to run", reasons.join(", ")),
                 State::Waiting { on } => ("waiting", format!("on {}", on.join(", "))),
             };

@@ -10,15 +10,11 @@ use crate::run::{RunOptions, build};
 use crate::session::Session;
 use crate::store::lock;
 use serde_json::{Map, Value};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
-use std::sync::Arc;
 
 /// Runs what is not cached, then prints what became of each stage, and the scores.
 pub fn run(global: &Global, stages: &[String], yes: bool, locked: bool) -> Result<()> {
     let mut session = Session::open(&global.options(stages))?;
-    let stop = Arc::new(Stop::default());
-    listen(&stop)?;
+    let stop = Stop::on_signals()?;
     let mut screen = Screen::new(false);
     let busy = || screen.say("waiting for a gc of the store");
     let shared = lock::wait(&session.store.at("locks/store"), true, busy, || stop.asked())?;
@@ -46,22 +42,6 @@ pub fn run(global: &Global, stages: &[String], yes: bool, locked: bool) -> Resul
         });
         super::lock::compare(global, outputs)?;
     }
-    Ok(())
-}
-
-/// Hands SIGINT, SIGTERM and SIGHUP on as the wish to stop.
-fn listen(stop: &Arc<Stop>) -> Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
-        .map_err(|e| Error::Io { what: "listening to signals".into(), source: e })?;
-    let stop = Arc::clone(stop);
-    std::thread::spawn(move || {
-        for _ in signals.forever() {
-            if !stop.asked() {
-                eprintln!("stopping: the stages save what they can; once more kills them");
-            }
-            stop.ask();
-        }
-    });
     Ok(())
 }
 
@@ -96,6 +76,7 @@ fn summary(report: &Report) -> String {
             let fate = match row.fate {
                 Fate::Cached => "cached",
                 Fate::Restored => "restored",
+                Fate::Fetched => "fetched",
                 Fate::Ran => "ran",
                 Fate::Replaced => "replaced",
                 Fate::Failed => "FAILED",

@@ -19,6 +19,7 @@ pub fn why(global: &Global, stage: &str) -> Result<()> {
         let lines: Vec<String> = match &planned.state {
             State::Cached => vec!["nothing changed since its last success: cached".into()],
             State::Replaced => vec!["--with stands in for it".into()],
+            State::ToFetch { .. } => vec!["the shared cache has it".into()],
             State::ToRun { reasons } => reasons.clone(),
             State::Waiting { on } => vec![format!("it is decided when these are done: {}", on.join(", "))],
         };

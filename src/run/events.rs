@@ -13,6 +13,10 @@ pub enum Note {
     Follow(PathBuf, PathBuf),
     /// A line for people.
     Say(String),
+    /// Work begins that has no process of its own.
+    Begin(String),
+    /// Bytes of such work that are done, of all.
+    Progress(u64, u64),
 }
 
 /// The reading end.
@@ -39,6 +43,11 @@ impl Events {
                     self.log = Some(log);
                 }
                 Note::Say(text) => screen.message(stage, &text, true),
+                Note::Begin(line) => {
+                    self.heard = true;
+                    screen.start(stage, &line);
+                }
+                Note::Progress(done, total) => screen.progress(stage, done, total, "bytes"),
             }
         }
         let lines = self.tail.as_mut().map(Tail::lines).unwrap_or_default();

@@ -13,6 +13,7 @@ mod settle;
 pub mod slots;
 pub mod stop;
 pub mod supervise;
+mod transfer;
 pub mod worker;
 
 use crate::error::Result;

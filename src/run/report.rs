@@ -15,6 +15,8 @@ pub enum Fate {
     Cached,
     /// An older result was put back.
     Restored,
+    /// The shared cache had it.
+    Fetched,
     Ran,
     /// `--with` stood in for it.
     Replaced,

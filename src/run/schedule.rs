@@ -6,6 +6,7 @@ use crate::run::report::{Fate, Row};
 use crate::run::screen::Screen;
 use crate::run::slots::{Held, Slots};
 use crate::run::stop::Stop;
+use crate::run::transfer::Transfer;
 use crate::run::worker::{Failure, Job};
 use crate::run::{RunOptions, reasons};
 use crate::session::{Known, Session, Unit};
@@ -20,7 +21,10 @@ use std::time::Duration;
 const TICK: Duration = Duration::from_millis(100);
 
 /// What a finished job says.
-pub(super) type Done = (Unit, Held, Result<Outcome, Failure>);
+pub(super) enum Done {
+    Ran(Unit, Held, Result<Outcome, Failure>),
+    Moved(Transfer, Result<Option<Outcome>>),
+}
 
 /// The state of one run.
 pub(super) struct Runner<'a> {
@@ -35,6 +39,9 @@ pub(super) struct Runner<'a> {
     /// Units whose key is known and which wait for a slot.
     pub(super) queue: Vec<Unit>,
     pub(super) running: BTreeMap<String, (Unit, Events)>,
+    /// Between the store and the shared cache: what waits, and what is on its way.
+    pub(super) transfers: Vec<Transfer>,
+    pub(super) moving: BTreeMap<String, (Transfer, Events)>,
     pub(super) stop: Arc<Stop>,
 }
 
@@ -47,6 +54,8 @@ pub(super) struct Progress {
     pub(super) done: Vec<(Unit, Outcome)>,
     /// How many of them ran, now or in another runner.
     pub(super) ran: usize,
+    /// How many of them the shared cache had.
+    pub(super) fetched: usize,
     pub(super) failed: Option<Fate>,
     /// Of the unit that ran last, or why one failed.
     pub(super) reason: String,
@@ -64,7 +73,10 @@ impl<'a> Runner<'a> {
         let steps = &session.graph.steps;
         let slots = Slots::of_machine(options.jobs);
         for (step, _) in steps.iter().zip(&session.wanted).filter(|(_, wanted)| **wanted) {
-            slots.check(step)?;
+            // What was made already, here or elsewhere, needs no room; that is seen when its key is known.
+            if session.remote.is_none() && session.store.last(&step.id).is_none() {
+                slots.check(step)?;
+            }
         }
         Ok(Self {
             session,
@@ -77,6 +89,8 @@ impl<'a> Runner<'a> {
             rows: vec![None; steps.len()],
             queue: Vec::new(),
             running: BTreeMap::new(),
+            transfers: Vec::new(),
+            moving: BTreeMap::new(),
             stop: Arc::clone(stop),
         })
     }
@@ -108,7 +122,8 @@ impl<'a> Runner<'a> {
             if !self.stopping() {
                 self.dispatch(scope, sender);
             }
-            if self.running.is_empty() {
+            self.dispatch_transfers(scope, sender);
+            if self.running.is_empty() && self.moving.is_empty() {
                 self.skip_rest();
                 return result;
             }
@@ -117,13 +132,16 @@ impl<'a> Runner<'a> {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return result,
             }
-            for (unit, events) in self.running.values_mut() {
-                events.show(&unit.label, &mut self.screen);
+            for (name, (_, events)) in &mut self.running {
+                events.show(name, &mut self.screen);
+            }
+            for (name, (_, events)) in &mut self.moving {
+                events.show(name, &mut self.screen);
             }
         }
     }
 
-    fn stopping(&self) -> bool {
+    pub(super) fn stopping(&self) -> bool {
         let failed = || self.progress.iter().any(|p| p.failed == Some(Fate::Failed));
         self.stop.asked() || (!self.options.keep_going && failed())
     }
@@ -168,12 +186,7 @@ impl<'a> Runner<'a> {
         match found {
             Some(outcome) => self.complete(unit, outcome),
             None => {
-                if let Some(seconds) = self.costly(&unit) {
-                    self.ask(&unit, seconds);
-                }
-                if self.progress[unit.step].failed.is_none() {
-                    self.queue.push(unit);
-                }
+                self.seek(unit);
                 Ok(())
             }
         }
@@ -216,7 +229,7 @@ impl<'a> Runner<'a> {
             scope.spawn(move || {
                 let outcome = job.work();
                 // The receiver lives as long as anything runs.
-                let _ = sender.send((unit, held, outcome));
+                let _ = sender.send(Done::Ran(unit, held, outcome));
             });
         }
         self.queue = waiting;

@@ -89,6 +89,17 @@ impl Screen {
         }
     }
 
+    /// Bytes of a transfer that are moved, of all; its bar comes with the first and goes with the last.
+    pub fn track(&mut self, name: &str, what: &str, done: u64, total: u64) {
+        if !self.running.contains_key(name) && self.terminal {
+            self.start(name, what);
+        }
+        self.progress(name, done, total, "bytes");
+        if done == total {
+            self.finish_quietly(name);
+        }
+    }
+
     /// A stage measured something.
     pub fn metrics(&mut self, stage: &str, values: &Map<String, Value>) {
         let Some(row) = self.running.get_mut(stage) else { return };
@@ -112,11 +123,16 @@ impl Screen {
         }
     }
 
-    /// A stage is over.
-    pub fn finish(&mut self, stage: &str, line: &str) {
+    /// Work is over of which there is nothing to say.
+    pub fn finish_quietly(&mut self, stage: &str) {
         if let Some(row) = self.running.remove(stage) {
             row.bar.finish_and_clear();
         }
+    }
+
+    /// A stage is over.
+    pub fn finish(&mut self, stage: &str, line: &str) {
+        self.finish_quietly(stage);
         self.say(&format!("{stage}: {line}"));
     }
 }

@@ -6,12 +6,17 @@ use crate::run::report::{Fate, Row};
 use crate::run::schedule::{Done, Runner};
 use crate::run::screen::duration;
 use crate::run::show_log;
+use crate::run::transfer::Transfer;
 use crate::session::Unit;
-use crate::store::results::{self, Last, Outcome};
+use crate::store::results::{self, Outcome};
 use std::collections::BTreeMap;
 
 impl Runner<'_> {
-    pub(super) fn done(&mut self, (unit, held, outcome): Done) -> Result<()> {
+    pub(super) fn done(&mut self, done: Done) -> Result<()> {
+        let (unit, held, outcome) = match done {
+            Done::Ran(unit, held, outcome) => (unit, held, outcome),
+            Done::Moved(transfer, moved) => return self.moved(transfer, moved),
+        };
         self.slots.give_back(held);
         if let Some((_, mut events)) = self.running.remove(&unit.label) {
             events.show(&unit.label, &mut self.screen);
@@ -26,6 +31,9 @@ impl Runner<'_> {
                 };
                 self.screen.finish(&unit.label, &line);
                 self.progress[step].ran += usize::from(by_us);
+                if by_us {
+                    self.share(&unit, &outcome);
+                }
                 // Units that waited for the same action are served as well.
                 let (same, rest) =
                     std::mem::take(&mut self.queue).into_iter().partition(|u: &Unit| u.key == unit.key);
@@ -80,16 +88,17 @@ impl Runner<'_> {
     }
 
     pub(super) fn complete(&mut self, unit: Unit, outcome: Outcome) -> Result<()> {
-        let (seconds, finished) = (outcome.seconds, outcome.finished);
-        let last = Last { action: outcome.action.clone(), seconds, finished };
-        self.session.store.set_last(&unit.label, &last)?;
+        self.session.note_last(&unit, &outcome)?;
         self.progress[unit.step].done.push((unit, outcome));
         Ok(())
     }
 
     /// Ends a step when all its units have ended.
     pub(super) fn settle(&mut self, i: usize) -> Result<()> {
-        let open = self.queue.iter().chain(self.running.values().map(|(unit, _)| unit)).any(|u| u.step == i);
+        let fetched = self.transfers.iter().chain(self.moving.values().map(|(t, _)| t));
+        let fetched = fetched.filter_map(Transfer::awaited);
+        let open = self.queue.iter().chain(self.running.values().map(|(unit, _)| unit)).chain(fetched);
+        let open = open.into_iter().any(|unit| unit.step == i);
         if open || self.rows[i].is_some() || !self.progress[i].begun {
             return Ok(());
         }
@@ -105,6 +114,7 @@ impl Runner<'_> {
         let restored = publish(self.session, i, &known)?;
         let progress = &self.progress[i];
         let fate = match progress.ran {
+            0 if progress.fetched > 0 => Fate::Fetched,
             0 if restored => Fate::Restored,
             0 => Fate::Cached,
             _ => Fate::Ran,

@@ -1,8 +1,11 @@
 //! The wish to stop.
 
+use crate::error::{Error, Result};
 use rustix::process::{Pid, Signal, kill_process};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The wish to stop, and the processes it concerns.
 #[derive(Debug, Default)]
@@ -13,6 +16,23 @@ pub struct Stop {
 }
 
 impl Stop {
+    /// A wish that SIGINT, SIGTERM and SIGHUP make.
+    pub fn on_signals() -> Result<Arc<Self>> {
+        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
+            .map_err(|e| Error::Io { what: "listening to signals".into(), source: e })?;
+        let stop = Arc::new(Self::default());
+        let asked = Arc::clone(&stop);
+        std::thread::spawn(move || {
+            for _ in signals.forever() {
+                if !asked.asked() {
+                    eprintln!("stopping: the stages save what they can; once more kills them");
+                }
+                asked.ask();
+            }
+        });
+        Ok(stop)
+    }
+
     /// Whether anybody asked.
     pub fn asked(&self) -> bool {
         self.level.load(Ordering::SeqCst) > 0

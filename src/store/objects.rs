@@ -63,6 +63,21 @@ impl Store {
         Ok(true)
     }
 
+    /// Whether a blob is there, whole and unchanged.
+    pub fn has(&self, blob: &Digest) -> Result<bool> {
+        self.blob_ready(blob)
+    }
+
+    /// Takes in a file that came from elsewhere, if its content is what the digest says.
+    pub fn take_blob(&self, path: &Path, digest: &Digest) -> Result<bool> {
+        let length = fs::metadata(path).at("reading", path)?.len();
+        if *walk::read(path, length).at("hashing", path)?.as_bytes() != digest.hash {
+            return Ok(false);
+        }
+        self.take_file(path, digest)?;
+        Ok(true)
+    }
+
     fn blob_ready(&self, digest: &Digest) -> Result<bool> {
         let path = self.place(digest);
         let Ok(meta) = fs::symlink_metadata(&path) else { return Ok(false) };

@@ -8,12 +8,17 @@ use std::path::Path;
 
 /// Writes a record: one line of JSON, one line of BLAKE3. `durable` waits for the disk.
 pub fn write(path: &Path, value: &impl Serialize, durable: bool) -> Result<()> {
-    let mut text = serde_json::to_vec(value).at("encoding", path)?;
+    write_bytes(path, &encode(value).at("encoding", path)?, durable)
+}
+
+/// The bytes of a record.
+pub fn encode(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    let mut text = serde_json::to_vec(value)?;
     let check = blake3::hash(&text).to_hex();
     text.push(b'\n');
     text.extend(check.as_bytes());
     text.push(b'\n');
-    write_bytes(path, &text, durable)
+    Ok(text)
 }
 
 /// Writes a file whole or not at all.

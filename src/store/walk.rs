@@ -77,16 +77,21 @@ pub fn content(path: &Path, meta: &Metadata, cache: &StatCache) -> Result<Digest
         return Ok(digest);
     }
     let read_at = statcache::now();
-    let mut hasher = blake3::Hasher::new();
-    match meta.len() {
-        0..=LARGE => hasher.update_mmap(path).map(drop),
-        length => hash_large(path, length, &mut hasher),
-    }
-    .at("hashing", path)?;
-    let digest = Digest::file(hasher.finalize(), statcache::kind(meta) == Kind::Program);
+    let hash = read(path, meta.len()).at("hashing", path)?;
+    let digest = Digest::file(hash, statcache::kind(meta) == Kind::Program);
     // `meta` was taken before reading: a file that changed meanwhile will not match it.
     cache.put(meta, &digest, Some(read_at));
     Ok(digest)
+}
+
+/// The BLAKE3 hash of a file of `length` bytes, which is read.
+pub fn read(path: &Path, length: u64) -> std::io::Result<blake3::Hash> {
+    let mut hasher = blake3::Hasher::new();
+    match length {
+        0..=LARGE => hasher.update_mmap(path).map(drop),
+        length => hash_large(path, length, &mut hasher),
+    }?;
+    Ok(hasher.finalize())
 }
 
 fn hash_large(path: &Path, length: u64, hasher: &mut blake3::Hasher) -> std::io::Result<()> {

@@ -18,6 +18,8 @@ pub struct Study {
     pub root: Option<Marked<String>>,
     /// Folder where the newest outputs appear, relative to `root`. Default `out`.
     pub out: Option<Marked<String>>,
+    /// A cache shared with others: a folder (relative to `root`) or a URL (`s3://`, `gs://`, `az://`, `http://`, `https://`).
+    pub cache: Option<Marked<String>>,
     /// How the programs that `run:` names are made.
     pub build: Option<Build>,
     /// When a stage that took longer than this would run again only because its program changed, `run` asks first.

@@ -21,6 +21,8 @@ pub struct Graph {
     /// The folder of the newest outputs, relative to `root`.
     pub out: PathBuf,
     pub build: Option<BuildStep>,
+    /// See [`Study::cache`].
+    pub cache: Option<Marked<String>>,
     /// See [`Study::ask_above`].
     pub ask_above: Duration,
     /// Steps, each after those it reads from.
@@ -163,7 +165,8 @@ pub fn resolve(study: &Study, folder: &Path) -> Result<Graph> {
     let out = PathBuf::from(study.out.as_ref().map_or("out", |o| o.as_str()));
     let build = study.build.as_ref().map(|b| build_step(b, &root)).transpose()?;
     let ask_above = study.ask_above.map_or(Duration::from_secs(600), |t| t.0);
-    Ok(Graph { name: study.name.value.clone(), root, out, build, ask_above, steps: sorted })
+    let (name, cache) = (study.name.value.clone(), study.cache.clone());
+    Ok(Graph { name, root, out, build, cache, ask_above, steps: sorted })
 }
 
 fn build_step(build: &Build, root: &Path) -> Result<BuildStep> {

@@ -6,5 +6,6 @@ mod caching;
 mod faults;
 mod mistakes;
 mod processes;
+mod shared;
 mod study;
 mod variants;

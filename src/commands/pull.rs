@@ -1,0 +1,138 @@
+//! `pipeline pull`, and what it shares with `push`.
+
+use super::{print, print_json, size, table};
+use crate::cli::Global;
+use crate::error::{Error, Result};
+use crate::remote::{Remote, Watch};
+use crate::run::publish::publish;
+use crate::run::screen::Screen;
+use crate::run::stop::Stop;
+use crate::session::{Known, Session};
+use crate::store::lock;
+use serde::Serialize;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Brings what the shared cache has of the wanted stages into the store, and shows it in `out/`.
+pub fn pull(global: &Global, stages: &[String]) -> Result<()> {
+    let mut session = Session::open(&global.options(stages))?;
+    let remote = remote(&mut session)?;
+    let console = Console::new("fetching")?;
+    let stopped = || console.stop.asked();
+    let _shared = lock::wait(&session.store.at("locks/store"), true, || {}, stopped)?;
+    let stale = crate::run::build::stale(&session)?.is_some();
+    session.find_programs(stale)?;
+    let mut known: Vec<Option<Known>> = vec![None; session.graph.steps.len()];
+    let mut moved = Vec::new();
+    for i in (0..known.len()).filter(|i| session.wanted[*i]) {
+        let step = &session.graph.steps[i];
+        if let Some(stand_in) = session.stand_in(i)? {
+            known[i] = Some(stand_in);
+            continue;
+        }
+        let Some(units) = session.units(i, &known)? else {
+            moved.push(Moved::new(&step.id, "unknown", 0));
+            continue;
+        };
+        let mut done = Vec::new();
+        let all = units.len();
+        for unit in units {
+            let held = session.store.lock(&unit.key, || {}, stopped)?;
+            let Some(_held) = held else { return Err(Error::Interrupted) };
+            let (outcome, state) = match session.store.lookup(&unit.key)? {
+                Some(outcome) => (Some(outcome), "here"),
+                None => (remote.fetch(&session.store, &unit.key, &console.about(&unit.label))?, "fetched"),
+            };
+            let Some(outcome) = outcome else {
+                moved.push(Moved::new(&unit.label, "not-there", 0));
+                continue;
+            };
+            moved.push(Moved::new(&unit.label, state, outcome.outputs.values().map(|o| o.bytes).sum()));
+            session.note_last(&unit, &outcome)?;
+            done.push((unit, outcome));
+        }
+        if done.len() == all {
+            let gathered = session.gather(step, &done)?;
+            publish(&session, i, &gathered)?;
+            known[i] = Some(gathered);
+        }
+    }
+    session.store.stats.save();
+    list(global, &moved)
+}
+
+/// The cache of a session, which these commands cannot do without.
+pub fn remote(session: &mut Session) -> Result<Remote> {
+    session.remote.take().ok_or_else(|| {
+        Error::Usage("no shared cache: give one with --cache URL, or as `cache:` in the study".into())
+    })
+}
+
+/// What became of one result.
+#[derive(Debug, Serialize)]
+pub struct Moved {
+    stage: String,
+    /// `fetched`, `here`, `not-there`, `unknown`; `sent`, `there`, `not-done`.
+    state: &'static str,
+    bytes: u64,
+}
+
+impl Moved {
+    pub fn new(stage: &str, state: &'static str, bytes: u64) -> Self {
+        Self { stage: stage.into(), state, bytes }
+    }
+}
+
+/// Prints what became of all.
+pub fn list(global: &Global, moved: &[Moved]) -> Result<()> {
+    if global.json {
+        return print_json(&moved);
+    }
+    let words = |state: &str| match state {
+        "not-there" => "not in the cache".to_string(),
+        "unknown" => "a stage before it is not here".to_string(),
+        "there" => "in the cache already".to_string(),
+        "not-done" => "not done".to_string(),
+        state => state.to_string(),
+    };
+    let bytes = |m: &Moved| if m.bytes == 0 { String::new() } else { size(m.bytes) };
+    let rows = moved.iter().map(|m| vec![m.stage.clone(), words(m.state), bytes(m)]);
+    print(&table(&rows.collect::<Vec<_>>()))
+}
+
+/// The screen and the wish to stop, shared by the transfers of a command.
+pub struct Console {
+    screen: Mutex<Screen>,
+    stop: Arc<Stop>,
+    what: &'static str,
+}
+
+impl Console {
+    pub fn new(what: &'static str) -> Result<Self> {
+        Ok(Self { screen: Mutex::new(Screen::new(false)), stop: Stop::on_signals()?, what })
+    }
+
+    /// The view of one result's transfer.
+    pub fn about<'a>(&'a self, label: &'a str) -> impl Watch + 'a {
+        About { console: self, label }
+    }
+}
+
+struct About<'a> {
+    console: &'a Console,
+    label: &'a str,
+}
+
+impl Watch for About<'_> {
+    fn progress(&self, done: u64, total: u64) {
+        let mut screen = self.console.screen.lock().unwrap_or_else(PoisonError::into_inner);
+        screen.track(self.label, self.console.what, done, total);
+    }
+
+    fn say(&self, text: &str) {
+        self.console.screen.lock().unwrap_or_else(PoisonError::into_inner).say(text);
+    }
+
+    fn stopped(&self) -> bool {
+        self.console.stop.asked()
+    }
+}

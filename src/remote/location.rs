@@ -1,0 +1,121 @@
+//! Where a shared cache is, and the client that speaks to it.
+
+use crate::error::{Error, Result};
+use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::http::HttpBuilder;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path as Place;
+use object_store::{ClientConfigKey, ObjectStore, ObjectStoreScheme, RetryConfig};
+use reqwest::Url;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A cache that does not answer is given up after this time.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Tries after the first.
+const RETRIES: usize = 4;
+
+/// A folder or an address.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Location {
+    Folder(PathBuf),
+    Address(Url),
+}
+
+impl Location {
+    /// Reads a path (taken from `base`) or a URL. Nothing is contacted.
+    pub fn parse(text: &str, base: &Path) -> Result<Self, String> {
+        if !text.contains("://") {
+            return Ok(Self::Folder(base.join(text)));
+        }
+        let url = Url::parse(text).map_err(|e| format!("`{text}` is no URL: {e}"))?;
+        match ObjectStoreScheme::parse(&url) {
+            Ok((ObjectStoreScheme::Local, _)) => {
+                url.to_file_path().map(Self::Folder).map_err(|()| format!("`{text}` names no folder"))
+            }
+            Ok((ObjectStoreScheme::Memory, _)) | Err(_) => Err(format!(
+                "`{text}` is no place for a cache; there is a folder, s3://, gs://, az://, http:// and https://"
+            )),
+            Ok(_) => Ok(Self::Address(url)),
+        }
+    }
+
+    /// The store behind it, and where in it the cache begins. Credentials come from the environment.
+    pub fn open(&self) -> Result<(Arc<dyn ObjectStore>, Place)> {
+        match self {
+            Self::Folder(folder) => {
+                if !folder.is_dir() {
+                    // Making it would fill the local disk whenever a shared one is not mounted.
+                    let text = format!("there is no folder {}; make it once", folder.display());
+                    return Err(Error::Cache(text));
+                }
+                let store = LocalFileSystem::new_with_prefix(folder).map_err(|e| told(&e))?;
+                Ok((Arc::new(store), Place::default()))
+            }
+            Self::Address(url) => remote(url).map_err(|e| told(&e)),
+        }
+    }
+}
+
+fn remote(url: &Url) -> object_store::Result<(Arc<dyn ObjectStore>, Place)> {
+    // A second installation of the same provider is refused, and changes nothing.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let (scheme, place) = ObjectStoreScheme::parse(url)?;
+    let retry = RetryConfig { max_retries: RETRIES, retry_timeout: PATIENCE, ..RetryConfig::default() };
+    let text = url.to_string();
+    let store: Arc<dyn ObjectStore> = match scheme {
+        ObjectStoreScheme::AmazonS3 => {
+            Arc::new(AmazonS3Builder::from_env().with_url(text).with_retry(retry).build()?)
+        }
+        ObjectStoreScheme::GoogleCloudStorage => {
+            Arc::new(GoogleCloudStorageBuilder::from_env().with_url(text).with_retry(retry).build()?)
+        }
+        ObjectStoreScheme::MicrosoftAzure => {
+            Arc::new(MicrosoftAzureBuilder::from_env().with_url(text).with_retry(retry).build()?)
+        }
+        _ => {
+            let plain = (url.scheme() == "http").to_string();
+            let builder = HttpBuilder::new().with_config(ClientConfigKey::AllowHttp, plain);
+            let mut host = url.clone();
+            host.set_path("");
+            Arc::new(builder.with_url(host).with_retry(retry).build()?)
+        }
+    };
+    Ok((store, place))
+}
+
+/// An error of the store on one line: the innermost cause says most.
+pub fn told(error: &object_store::Error) -> Error {
+    let mut inner: &dyn std::error::Error = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    let (outer, inner) = (error.to_string(), inner.to_string());
+    let first = outer.split(['\n', '{', '<']).next().unwrap_or_default().trim();
+    let words = if outer.contains(&inner) && first.len() >= inner.len() {
+        first.to_string()
+    } else {
+        format!("{}: {inner}", first.split(": ").take(2).collect::<Vec<_>>().join(": "))
+    };
+    let line = words.split_whitespace().collect::<Vec<_>>().join(" ");
+    Error::Cache(line.chars().take(300).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_and_addresses() {
+        let base = Path::new("/study");
+        let parse = |text: &str| Location::parse(text, base);
+        assert_eq!(parse("../cache"), Ok(Location::Folder("/study/../cache".into())));
+        assert_eq!(parse("file:///mnt/cache"), Ok(Location::Folder("/mnt/cache".into())));
+        assert!(matches!(parse("s3://bucket/cache"), Ok(Location::Address(_))));
+        assert!(parse("ftp://x/y").unwrap_err().contains("no place for a cache"));
+        assert!(parse("memory:///").is_err() && parse("s3://").is_err());
+    }
+}

@@ -1,0 +1,245 @@
+//! A cache that a team shares, in a folder or an object store: looked up before a stage runs, filled after it has.
+//!
+//! ```text
+//! URL/v1/
+//!   blobs/3f/…        file contents by BLAKE3
+//!   trees/3f/…        manifests of folders
+//!   results/3f/KEY    what an action gave, with a checksum; written after all that it names
+//! ```
+//!
+//! Nothing that comes from there is believed before it was hashed.
+
+mod client;
+mod location;
+
+use crate::error::{Error, IoContext, Result};
+use crate::remote::client::{Client, Move};
+use crate::remote::location::Location;
+use crate::store::digest::{Digest, Kind};
+use crate::store::manifest::{self, Item, Manifest};
+use crate::store::results::Outcome;
+use crate::store::walk::Hashed;
+use crate::store::{Store, link, record};
+use rayon::prelude::*;
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+/// Version of the layout above.
+const VERSION: &str = "v1";
+/// No record of a result is larger.
+const RECORD: u64 = 16 << 20;
+/// No list of files is larger; it has room for millions.
+const LIST: u64 = 1 << 30;
+
+/// Who is told how a transfer gets on.
+pub trait Watch: Sync {
+    /// Bytes that have been moved, of all.
+    fn progress(&self, done: u64, total: u64);
+    /// A line for people.
+    fn say(&self, text: &str);
+    /// Whether it is to end.
+    fn stopped(&self) -> bool;
+}
+
+/// Tells warnings only.
+pub struct Quiet;
+
+impl Watch for Quiet {
+    fn progress(&self, _: u64, _: u64) {}
+    fn say(&self, text: &str) {
+        eprintln!("{text}");
+    }
+    fn stopped(&self) -> bool {
+        false
+    }
+}
+
+/// A shared cache.
+pub struct Remote {
+    /// As it was given.
+    pub name: String,
+    location: Location,
+    client: OnceLock<Client>,
+    /// It failed once; a run does not wait for it again.
+    deaf: AtomicBool,
+    /// It refused to take something.
+    closed: AtomicBool,
+    /// Objects that were not what their names say; they are written over.
+    damaged: Mutex<HashSet<String>>,
+}
+
+impl Remote {
+    /// Reads where the cache is; contacts nobody.
+    pub fn new(name: &str, base: &Path) -> Result<Self, String> {
+        Ok(Self {
+            name: name.into(),
+            location: Location::parse(name, base)?,
+            client: OnceLock::new(),
+            deaf: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            damaged: Mutex::default(),
+        })
+    }
+
+    fn client(&self) -> Result<&Client> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
+        let client = Client::open(&self.location)?;
+        Ok(self.client.get_or_init(|| client))
+    }
+
+    /// What an action gave elsewhere, if the cache has it: its record and the lists of files of its outputs, which
+    /// are kept in the store.
+    pub fn look(&self, store: &Store, key: &str, watch: &dyn Watch) -> Result<Option<Outcome>> {
+        let client = self.client()?;
+        let object = record_object(key);
+        let Some(bytes) = client.read(&object, RECORD)? else { return Ok(None) };
+        let outcome = record::parse::<Outcome>(&bytes)
+            .filter(|o| o.action.key() == key && o.outputs.keys().eq(o.action.outputs.keys()));
+        let Some(outcome) = outcome else { return self.refuse(key, &object, watch) };
+        for output in outcome.outputs.values().filter(|o| o.digest.kind == Kind::Tree) {
+            if store.manifest(&output.digest).is_some() {
+                continue;
+            }
+            let object = tree_object(&output.digest);
+            let Some(bytes) = client.read(&object, LIST)? else { return Ok(None) };
+            let good = manifest::digest_of(&bytes) == output.digest;
+            let Some(manifest) = Manifest::decode(&bytes).filter(|_| good) else {
+                return self.refuse(key, &object, watch);
+            };
+            store.keep_manifest(&output.digest, &manifest)?;
+        }
+        Ok(Some(outcome))
+    }
+
+    /// Brings what an action gave elsewhere into the store. Needs the action's lock.
+    pub fn fetch(&self, store: &Store, key: &str, watch: &dyn Watch) -> Result<Option<Outcome>> {
+        let Some(outcome) = self.look(store, key, watch)? else { return Ok(None) };
+        let landing = store.at("attempts").join(format!("fetch-{}", &key[..32]));
+        store.fresh(&landing)?;
+        let mut missing = Vec::new();
+        for (digest, bytes) in contents(store, &outcome)? {
+            if !store.has(&digest)? {
+                let file = landing.join(digest.to_string().replace(':', "-"));
+                missing.push((digest, Move { object: blob_object(&digest), file, bytes }));
+            }
+        }
+        let downloaded = self.client()?.download(missing.iter().map(|(_, one)| one.clone()).collect(), watch);
+        if downloaded.is_err() {
+            link::remove(&landing)?;
+        }
+        downloaded?;
+        let taken = missing.par_iter().with_min_len(64).map(|(digest, one)| {
+            let whole = one.file.exists() && store.take_blob(&one.file, digest)?;
+            Ok((!whole).then_some(&one.object))
+        });
+        let bad: Vec<&String> = taken.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
+        link::remove(&landing)?;
+        if let Some(object) = bad.first() {
+            self.lock().extend(bad.iter().map(|object| object.to_string()));
+            return self.refuse(key, object, watch);
+        }
+        let taken =
+            missing.iter().map(|(digest, _)| Hashed { digest: *digest, bytes: 0, files: 1, manifest: None });
+        let taken: Vec<_> = taken.collect();
+        for output in outcome.outputs.values() {
+            if !store.ready(&output.digest)? {
+                return Ok(None);
+            }
+        }
+        store.sync(&taken)?;
+        store.record(key, &outcome)?;
+        Ok(Some(outcome))
+    }
+
+    /// Sends what an action gave, unless the cache has it. Returns whether it has it now from here.
+    pub fn send(&self, store: &Store, key: &str, outcome: &Outcome, watch: &dyn Watch) -> Result<bool> {
+        let client = self.client()?;
+        let object = record_object(key);
+        let there = client.read(&object, RECORD)?.and_then(|bytes| record::parse::<Outcome>(&bytes));
+        // The first result of an action is everybody's; a broken one is written over.
+        if there.is_some_and(|there| there.action.key() == key) && !self.lock().contains(&object) {
+            return Ok(false);
+        }
+        let moves = contents(store, outcome)?.into_iter().map(|(digest, bytes)| Move {
+            object: blob_object(&digest),
+            file: store.place(&digest),
+            bytes,
+        });
+        let again = |object: &str| self.lock().contains(object);
+        client.upload(moves.collect(), again, watch)?;
+        for output in outcome.outputs.values().filter(|o| o.digest.kind == Kind::Tree) {
+            let path = store.manifest_path(&output.digest);
+            client.write(&tree_object(&output.digest), std::fs::read(&path).at("reading", &path)?)?;
+        }
+        let encoded = record::encode(outcome).at("encoding the record of", &store.path)?;
+        client.write(&object, encoded)?;
+        self.lock().remove(&object);
+        Ok(true)
+    }
+
+    /// Says that an object is not what it should be, and treats the result as absent.
+    fn refuse(&self, key: &str, object: &str, watch: &dyn Watch) -> Result<Option<Outcome>> {
+        watch.say(&format!("the cache {} has a damaged or missing {object}; not used", self.name));
+        self.lock().extend([object.to_string(), record_object(key)]);
+        Ok(None)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it is worth asking.
+    pub fn answers(&self) -> bool {
+        !self.deaf.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is worth sending.
+    pub fn takes(&self) -> bool {
+        self.answers() && !self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Notes that it failed. Returns the warning, the first time.
+    pub fn failed(&self, error: &Error, sending: bool) -> Option<String> {
+        let flag = if sending { &self.closed } else { &self.deaf };
+        let what = if sending { "takes nothing" } else { "does not answer" };
+        (!flag.swap(true, Ordering::Relaxed))
+            .then(|| format!("warning: the cache {} {what} ({error}); going on without it", self.name))
+    }
+}
+
+/// Every blob of a result, with its size.
+fn contents(store: &Store, outcome: &Outcome) -> Result<BTreeMap<Digest, u64>> {
+    let mut all = BTreeMap::new();
+    for output in outcome.outputs.values() {
+        if output.digest.kind != Kind::Tree {
+            all.insert(output.digest, output.bytes);
+            continue;
+        }
+        let manifest = store.manifest(&output.digest);
+        let manifest = manifest
+            .ok_or_else(|| Error::Store(format!("the list of files of {} is not there", output.digest)))?;
+        all.extend(manifest.0.iter().filter_map(|entry| match entry.item {
+            Item::File(digest, bytes) => Some((digest, bytes)),
+            Item::Folder | Item::Link(_) => None,
+        }));
+    }
+    Ok(all)
+}
+
+fn blob_object(digest: &Digest) -> String {
+    let hex = digest.hex();
+    format!("{VERSION}/blobs/{}/{}", &hex[..2], &hex[2..])
+}
+
+fn tree_object(digest: &Digest) -> String {
+    let hex = digest.hex();
+    format!("{VERSION}/trees/{}/{}", &hex[..2], &hex[2..])
+}
+
+fn record_object(key: &str) -> String {
+    format!("{VERSION}/results/{}/{key}", &key[..2])
+}
