@@ -4,8 +4,13 @@
 //! `key + i * GAMMA`. A step of a training or an image of a sampling run names its own stream, so a resumed run,
 //! another batch size or another order gives the same numbers.
 
+use rayon::prelude::*;
 use std::f64::consts::TAU;
+use std::ops::Range;
 use tch::Tensor;
+
+/// Numbers that one thread fills at a time; even, because normal numbers are drawn in pairs.
+const CHUNK: usize = 1 << 14;
 
 /// The odd constant of SplitMix64, 2^64 divided by the golden ratio.
 const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -35,6 +40,11 @@ impl Stream {
     pub fn bits(&mut self) -> u64 {
         self.drawn = self.drawn.wrapping_add(1);
         mix(self.key.wrapping_add(self.drawn.wrapping_mul(GAMMA)))
+    }
+
+    /// The same stream `draws` draws of [`Stream::bits`] later, without making them.
+    pub fn skip(&self, draws: u64) -> Self {
+        Self { key: self.key, drawn: self.drawn.wrapping_add(draws) }
     }
 
     /// Uniform in [0, 1), a multiple of 2^-53.
@@ -105,9 +115,25 @@ pub fn uniform(seed: u64, purpose: &str, index: u64, shape: &[i64]) -> Tensor {
 /// # Shapes
 /// `shape`.
 pub fn normal(seed: u64, purpose: &str, index: u64, shape: &[i64]) -> Tensor {
-    let mut values = vec![0f32; length(shape)];
-    Stream::new(seed, purpose, index).fill_normal(&mut values);
-    Tensor::from_slice(&values).view(shape)
+    normal_rows(seed, purpose, index, shape, 0..shape.first().map_or(0, |&rows| rows as usize))
+}
+
+/// These rows of what [`normal`] gives for `shape`, drawn without the others and on all cores.
+///
+/// # Shapes
+/// `shape`, its first side being `rows`' length.
+pub fn normal_rows(seed: u64, purpose: &str, index: u64, shape: &[i64], rows: Range<usize>) -> Tensor {
+    let width = length(&shape[1..]);
+    let stream = Stream::new(seed, purpose, index);
+    let shape = [&[rows.len() as i64], &shape[1..]].concat();
+    // A pair that the rows cut in two is drawn whole.
+    let first = rows.start * width / 2 * 2;
+    let mut values = vec![0f32; rows.end * width - first];
+    values.par_chunks_mut(CHUNK).enumerate().for_each(|(i, chunk)| {
+        // A number costs a draw: two for a pair.
+        stream.skip((first + i * CHUNK) as u64).fill_normal(chunk);
+    });
+    Tensor::from_slice(&values[rows.start * width - first..]).view(shape.as_slice())
 }
 
 /// Uniform integers in `0..below`, i64 on the CPU.
@@ -158,6 +184,20 @@ mod tests {
         let i = integers(1, "test", 0, 10, &[10_000]);
         let counts = i.bincount::<Tensor>(None, 10);
         assert!(counts.min().int64_value(&[]) > 850 && counts.max().int64_value(&[]) < 1150);
+    }
+
+    #[test]
+    fn rows_are_those_of_the_whole() {
+        // Rows of odd length, so that their edges cut pairs; more of them than one thread fills.
+        let shape = [CHUNK as i64 / 4, 3, 3];
+        let mut sequential = vec![0f32; length(&shape)];
+        Stream::new(5, "rows", 2).fill_normal(&mut sequential);
+        let whole = normal(5, "rows", 2, &shape);
+        assert_eq!(whole, Tensor::from_slice(&sequential).view(shape));
+        for rows in [0..1usize, 1..2, 3..8, 1001..2500] {
+            let part = normal_rows(5, "rows", 2, &shape, rows.clone());
+            assert_eq!(part, whole.narrow(0, rows.start as i64, rows.len() as i64));
+        }
     }
 
     #[test]
