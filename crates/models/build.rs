@@ -3,8 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-const SOURCES: [&str; 4] =
-    ["shim/optimiser.cpp", "shim/parallel.cpp", "shim/precision.cpp", "shim/system.cpp"];
+const SOURCES: [&str; 5] =
+    ["shim/event.cpp", "shim/optimiser.cpp", "shim/parallel.cpp", "shim/precision.cpp", "shim/system.cpp"];
 
 fn main() {
     println!("cargo:rerun-if-changed=shim");

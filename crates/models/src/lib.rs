@@ -36,6 +36,7 @@ pub mod pickle;
 pub mod precision;
 pub mod random;
 pub mod shim;
+pub mod transfer;
 pub mod vae;
 pub mod weights;
 

@@ -1,9 +1,11 @@
 //! What libtorch can do and tch does not offer: a small C++ layer, called here with errors instead of exceptions.
 
+mod event;
 mod optimiser;
 pub(crate) mod parallel;
 mod precision;
 
+pub use event::Event;
 pub use optimiser::{AdamW, clip, lerp, norm};
 pub use precision::{autocast, without_autocast};
 
