@@ -37,7 +37,7 @@ impl Prior {
     /// (seed, step), so that ties fall differently at every step, as in the reference.
     ///
     /// # Shapes
-    /// `cost` `[L·E, L·E]`, to `[L·E]` i64 on the cost's device.
+    /// `cost` `[L·E, L·E]`, to `[L·E]` i64 on the CPU.
     pub fn matching(cost: &Tensor, seed: u64, step: u64) -> Tensor {
         let size = cost.size()[0] as usize;
         let values: Vec<f32> = Vec::try_from(cost.to_device(Device::Cpu).flatten(0, -1)).unwrap_or_default();
@@ -52,7 +52,7 @@ impl Prior {
         for (row, column) in assign(&shuffled, size).into_iter().enumerate() {
             matched[rows[row]] = columns[column] as i64;
         }
-        Tensor::from_slice(&matched).to_device(cost.device())
+        Tensor::from_slice(&matched)
     }
 
     /// Mean over the batch of the Jensen-Shannon divergence between gates and matched prior rows (Eq. 10), in nats.

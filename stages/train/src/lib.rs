@@ -2,6 +2,7 @@
 
 mod answers;
 mod arguments;
+mod draws;
 mod log;
 mod objective;
 mod recipe;
@@ -11,6 +12,7 @@ mod trainer;
 
 pub use answers::answer;
 pub use arguments::Args;
+pub use draws::{Draws, Feed};
 pub use objective::{Gating, Loss, Objective, Weight};
 pub use recipe::Recipe;
 pub use team::Team;
@@ -57,6 +59,7 @@ pub fn train(args: &Args, context: &Context) -> Result<()> {
     }
     let rows = team.rows(args.batch_size)?;
     let loader = Loader::for_rank(&latents, rows.len(), args.seed, team.rank(), team.size())?;
+    let feed = Feed::new(&recipe, loader, rows, device);
     let (mut trainer, log) = match start {
         Start::Fresh => {
             (Trainer::fresh(recipe, device, &team)?, team.leads().then(|| Log::create(&state.join(LOG))))
@@ -73,7 +76,7 @@ pub fn train(args: &Args, context: &Context) -> Result<()> {
     };
     team.agree(trainer.step())?;
     let mut log = log.transpose()?;
-    run(args, context, &state, &team, &mut trainer, &loader, log.as_mut())?;
+    run(args, context, &state, &team, &mut trainer, feed, log.as_mut())?;
     if team.leads() {
         publish(args, &state)?;
     }
@@ -88,31 +91,38 @@ fn run(
     state: &Path,
     team: &Team,
     trainer: &mut Trainer,
-    loader: &Loader,
+    mut feed: Feed,
     mut log: Option<&mut Log>,
 ) -> Result<()> {
+    let last_good = || match newest(state) {
+        Some(path) => format!("the last good checkpoint is {}", path.display()),
+        None => "there is no checkpoint before it".to_string(),
+    };
     while trainer.step() < args.iterations {
-        trainer.advance(&loader.batch(trainer.step())?, team).with_context(|| match newest(state) {
-            Some(path) => format!("the last good checkpoint is {}", path.display()),
-            None => "there is no checkpoint before it".to_string(),
-        })?;
+        trainer.advance(feed.draws(trainer.step())?, team).with_context(last_good)?;
         let step = trainer.step();
         let stopping = team.any(context.stopping())?;
+        let last = step == args.iterations;
+        let logs = step.is_multiple_of(args.log_every) || last;
+        let saves = step.is_multiple_of(args.checkpoint_every) || last || stopping;
+        if logs || saves {
+            trainer.settle(team).with_context(last_good)?;
+        }
         // Only the first process has a log.
         if let Some(log) = log.as_deref_mut() {
-            if step.is_multiple_of(args.log_every) || step == args.iterations {
+            if logs {
                 let line = trainer.take_means();
                 context.metrics(step, serde_json::to_value(&line)?);
                 log.write(&line)?;
             }
-            if step.is_multiple_of(args.checkpoint_every) || step == args.iterations || stopping {
+            if saves {
                 log.sync()?;
                 trainer.save(&state.join(checkpoint::file_name(step)))?;
                 retain(args, state, step)?;
             }
             context.progress(step, args.iterations, "steps");
         }
-        if stopping && step < args.iterations {
+        if stopping && !last {
             return Err(Stopped.into());
         }
     }

@@ -1,19 +1,20 @@
 //! One training: its network, averages and optimiser, and the step that moves them.
 
 use crate::Recipe;
+use crate::draws::Draws;
 use crate::log::Line;
 use crate::team::Team;
 use anyhow::{Context, Result, ensure};
+use models::Network;
 use models::checkpoint::{Checkpoint, Content, average_prefix};
-use models::config::{Allocation, TIMESTEPS};
+use models::config::TIMESTEPS;
 use models::diffusion::{Diffusion, Respacing, Schedule};
 use models::flat::{Flat, Moments};
 use models::parallel::Reducer;
 use models::prior::Prior;
 use models::shim::{self, AdamW};
-use models::{Network, random};
+use models::transfer::{self, Readback};
 use serde::{Deserialize, Serialize};
-use shards::Batch;
 use stage::BadInputExt;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -33,8 +34,17 @@ pub struct Trainer {
     scales: Option<Scales>,
     device: Device,
     step: usize,
+    unread: Option<Unread>,
     pending: Sums,
     clock: Clock,
+}
+
+/// The losses of a step, on their way from the device.
+struct Unread {
+    step: usize,
+    rate: f64,
+    names: Vec<&'static str>,
+    values: Readback,
 }
 
 /// Sums since the last line of the log; saved, so that a resumed run logs the same means.
@@ -156,6 +166,7 @@ impl Trainer {
             scales,
             device,
             step: 0,
+            unread: None,
             pending,
             clock,
         })
@@ -166,44 +177,33 @@ impl Trainer {
         self.step
     }
 
-    /// One optimiser step, on this process's rows of the batch. Random numbers are drawn for the whole batch.
+    /// One optimiser step, on this process's rows of the batch. Its losses are read while the next one runs, so that the host
+    /// never waits for a GPU that has nothing else to do.
     ///
     /// # Errors
-    /// When the loss is no finite number; the weights are then as before the step.
-    pub fn advance(&mut self, batch: &Batch, team: &Team) -> Result<()> {
+    /// When the loss of the step before was no finite number.
+    pub fn advance(&mut self, draws: Draws, team: &Team) -> Result<()> {
         let begin = Instant::now();
         let (seed, step) = (self.recipe.seed, self.step as u64);
         let network = &self.network;
-        let config = network.config();
-        let images = self.recipe.batch_size as i64;
-        let rows = team.rows(self.recipe.batch_size)?;
-        let own = |whole: Tensor| {
-            whole.narrow(0, rows.start as i64, rows.len() as i64).contiguous().to_device(self.device)
-        };
-        let latent = [config.channels, config.side, config.side];
-        let shape = |images: i64| [&[images], latent.as_slice()].concat();
-        let start = Tensor::from_slice(&batch.latents)
-            .view(shape(rows.len() as i64).as_slice())
-            .to_device(self.device);
-        let noise = own(random::normal(seed, "noise", step, &shape(images)));
-        let t = own(self.recipe.objective.timesteps(seed, step, images));
-        let draw = own(random::uniform(seed, "label-dropout", step, &[images]));
-        let labels = self.labels(&Tensor::from_slice(&batch.labels).to_device(self.device), &draw);
-        let gate_noise = (config.routed() && config.allocation == Allocation::NoisyGate)
-            .then(|| own(random::normal(seed, "gates", step, &[images, config.blocks, config.experts])));
+        let Draws { latents: start, labels, noise, timesteps: t, label_dropout, gates: gate_noise } =
+            draws.upload(self.device)?;
+        let labels = self.labels(&labels, &label_dropout);
 
-        // The matching is over all timesteps and carries no gradient (Eqs. 8 and 9).
+        // The matching is over all timesteps and carries no gradient (Eqs. 8 and 9). Its costs travel to the host while the
+        // device evaluates the network, which does not need them.
         let prior = network.prior().filter(|_| self.recipe.objective.matches());
-        let matching = prior.and_then(|prior| {
+        let costs = prior.map(|prior| {
             no_grad(|| {
-                let all = network.all_timesteps();
-                let cost = all.gates.map(|gates| prior.cost(&gates.chosen));
-                cost.map(|cost| Prior::matching(&cost, seed, step))
+                let gates = network.all_timesteps().gates.context("a prior without gates")?;
+                Readback::begin(&prior.cost(&gates.chosen))
             })
         });
+        let mut costs = costs.transpose()?;
+        let mut matching = None;
         self.flat.clear();
         let parts = self.recipe.accumulate;
-        let size = (rows.len() / parts) as i64;
+        let size = t.size()[0] / parts as i64;
         let mut names = Vec::new();
         let mut read = Vec::new();
         for part in 0..parts as i64 {
@@ -213,6 +213,10 @@ impl Trainer {
             let timesteps = network.noisy_timesteps(&t, gate_noise.as_ref().map(of).as_ref());
             let output = (self.recipe.precision)
                 .run(self.device, || network.forward_at(&x, &timesteps, &of(&labels)))?;
+            if let Some(costs) = costs.take() {
+                let matched = Prior::matching(&costs.wait()?, seed, step);
+                matching = Some(transfer::upload(&transfer::pin(matched, self.device)?, self.device)?);
+            }
             let weighting = self.recipe.objective.noise_weighting();
             let losses = self.diffusion.losses(&output, &start, &x, &noise, &t, weighting);
             let terms = self.recipe.objective.terms(
@@ -236,17 +240,9 @@ impl Trainer {
             names = terms.log.iter().map(|(name, _)| *name).collect();
         }
         let read = Tensor::stack(&read, 0).mean_dim([0i64].as_slice(), false, Kind::Float);
-        team.mean(&read)?;
-        let read: Vec<f64> = Vec::try_from(read.to_kind(Kind::Double).to_device(Device::Cpu))?;
         let rate = self.learning_rate();
-        let told: Vec<String> =
-            names.iter().zip(&read).map(|(name, value)| format!("{name} {value}")).collect();
-        ensure!(
-            read.iter().all(|v| v.is_finite()),
-            "step {}: the loss is no finite number ({}) at learning rate {rate}",
-            self.step + 1,
-            told.join(", ")
-        );
+        let before =
+            self.unread.replace(Unread { step: self.step + 1, rate, names, values: Readback::begin(&read)? });
         if self.recipe.clip > 0.0 {
             drop(shim::clip(&[self.flat.gradient.shallow_clone()], self.recipe.clip)?);
         }
@@ -265,12 +261,43 @@ impl Trainer {
             self.flat.average(vector, *decay)?;
         }
         self.step += 1;
-        self.pending.steps += 1;
-        for (name, value) in names.iter().zip(&read) {
-            *self.pending.sums.entry((*name).to_string()).or_default() += value;
+        if let Some(before) = before {
+            self.read(before, team)?;
         }
         self.clock.busy += begin.elapsed();
         self.clock.steps += 1;
+        Ok(())
+    }
+
+    /// Reads the losses that are not read yet: needed before the log's line and the checkpoint.
+    ///
+    /// # Errors
+    /// When they are no finite numbers.
+    pub fn settle(&mut self, team: &Team) -> Result<()> {
+        let begin = Instant::now();
+        if let Some(unread) = self.unread.take() {
+            self.read(unread, team)?;
+        }
+        self.clock.busy += begin.elapsed();
+        Ok(())
+    }
+
+    fn read(&mut self, unread: Unread, team: &Team) -> Result<()> {
+        let Unread { step, rate, names, values } = unread;
+        let values = values.wait()?;
+        team.mean(&values)?;
+        let values: Vec<f64> = Vec::try_from(values.to_kind(Kind::Double))?;
+        let told: Vec<String> =
+            names.iter().zip(&values).map(|(name, value)| format!("{name} {value}")).collect();
+        ensure!(
+            values.iter().all(|v| v.is_finite()),
+            "step {step}: the loss is no finite number ({}) at learning rate {rate}",
+            told.join(", ")
+        );
+        self.pending.steps += 1;
+        for (name, value) in names.iter().zip(&values) {
+            *self.pending.sums.entry((*name).to_string()).or_default() += value;
+        }
         Ok(())
     }
 
@@ -294,7 +321,7 @@ impl Trainer {
         labels.masked_fill(&draw.lt(config.label_dropout), config.null_label())
     }
 
-    /// The log's line for the steps since the last one.
+    /// The log's line for the steps since the last one, once they are settled.
     pub fn take_means(&mut self) -> Line {
         let sums = std::mem::take(&mut self.pending);
         let clock = std::mem::take(&mut self.clock);
@@ -309,7 +336,7 @@ impl Trainer {
         }
     }
 
-    /// Writes the checkpoint, atomically.
+    /// Writes the checkpoint of settled steps, atomically.
     ///
     /// # Errors
     /// When it cannot be written.

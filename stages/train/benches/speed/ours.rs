@@ -12,7 +12,7 @@ use stage::{Arguments, Values, bad_input};
 use std::path::Path;
 use std::time::Instant;
 use tch::{Device, Tensor};
-use train::{Recipe, Team, Trainer};
+use train::{Feed, Recipe, Team, Trainer};
 
 const GUIDANCE: f64 = 1.5;
 const STEPS: i64 = 250;
@@ -63,8 +63,9 @@ fn training(args: &Args, case: &Case, config: &Config, folder: &Path, device: De
     recipe.network = config.clone();
     let loader = Loader::new(&latents, case.batch, 0)?;
     let team = Team::default();
+    let mut feed = Feed::new(&recipe, loader, 0..case.batch, device);
     let mut trainer = Trainer::fresh(recipe, device, &team)?;
-    Ok(Box::new(move || trainer.advance(&loader.batch(trainer.step())?, &team)))
+    Ok(Box::new(move || trainer.advance(feed.draws(trainer.step())?, &team)))
 }
 
 /// A few rows of random latents in the network's shape.
