@@ -2,6 +2,7 @@
 
 use crate::session::Options;
 use crate::study::Choice;
+use crate::study::cluster::EngineName;
 use crate::study::file::{Bytes, Time};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -68,6 +69,9 @@ pub struct Global {
     /// After a failure, still run what does not need the failed stage
     #[arg(long, short, global = true)]
     pub keep_going: bool,
+    /// Run all stages here or on a Slurm cluster, whatever the study says
+    #[arg(long, global = true, value_enum)]
+    pub engine: Option<EngineName>,
     /// Print JSON on standard output, for programs
     #[arg(long, global = true)]
     pub json: bool,
@@ -158,6 +162,7 @@ impl Global {
             profile: self.profile.clone(),
             variants: self.variants.clone(),
             set: self.set.clone(),
+            engine: self.engine,
         }
     }
 

@@ -27,7 +27,8 @@ pub fn study(folder: &Path, bytes: &[u8]) {
     for variants in [Vec::new(), vec!["*".to_string()]] {
         for set in [Vec::new(), vec!["vars.x=1".to_string(), "a.n=2".into()]] {
             let profile = (!set.is_empty()).then(|| "p".to_string());
-            let choice = Choice { file: file.clone(), profile, variants: variants.clone(), set };
+            let choice =
+                Choice { file: file.clone(), profile, variants: variants.clone(), set, engine: None };
             if let Err(e) = study::load(&choice) {
                 assert!(e.to_string().lines().count() <= 1, "{e}");
             }

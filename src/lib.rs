@@ -26,6 +26,9 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     if arguments.get(1).is_some_and(|word| word == run::supervise::WORD) {
         return ExitCode::from(run::supervise::supervise(&arguments[2..]));
     }
+    if arguments.get(1).is_some_and(|word| word == run::slurm::job::WORD) {
+        return ExitCode::from(run::slurm::job::main(&arguments[2..]));
+    }
     let cli = match cli::Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(e) => {

@@ -121,7 +121,7 @@ pub fn plan(session: &mut Session) -> Result<Vec<Planned>> {
                 }
                 Some(first) => {
                     let mut reasons = reasons(session, first);
-                    if step.each.is_some() {
+                    if step.mapped() {
                         reasons.insert(0, format!("{} of {all} entries", missing.len()));
                     }
                     State::ToRun { reasons }

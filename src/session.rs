@@ -9,7 +9,7 @@ use crate::store::walk::{self, Hashed, Links};
 use crate::store::{Store, record};
 use crate::study::graph::{Call, Graph, Source, Step};
 use crate::study::tree::Mark;
-use crate::study::{self, Choice, describe};
+use crate::study::{self, Choice, describe, sharded};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
@@ -250,6 +250,19 @@ impl Session {
             env: step.env.clone(),
             outputs: step.outputs.iter().map(|o| (o.name.clone(), o.file.clone())).collect(),
         };
+        if let Some(shards) = step.shards {
+            let width = (shards - 1).to_string().len();
+            let unit = |shard: u32| {
+                let mut action = action.clone();
+                action.params.extend(
+                    sharded::PARAMS.map(String::from).into_iter().zip([shard, shards].map(|n| n.to_string())),
+                );
+                let name = format!("{shard:0width$}");
+                let label = format!("{}[{name}]", step.id);
+                Unit::new(index, label, Some(Instance { file: name.clone(), name }), action)
+            };
+            return Ok(Some((0..shards).map(unit).collect()));
+        }
         let Some(each) = step.each else {
             return Ok(Some(vec![Unit::new(index, step.id.clone(), None, action)]));
         };
@@ -277,7 +290,7 @@ impl Session {
     /// The outputs of a step from those of its units: for a mapped step, folders with one entry for each.
     pub fn gather(&self, step: &Step, done: &[(Unit, Outcome)]) -> Result<Known> {
         let actions: Vec<_> = done.iter().map(|(unit, _)| unit.action.clone()).collect();
-        if step.each.is_none() {
+        if !step.mapped() {
             let outputs = done.first().map(|(_, outcome)| outcome.outputs.clone()).unwrap_or_default();
             return Ok(Known { outputs, replaced: Vec::new(), actions });
         }

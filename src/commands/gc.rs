@@ -3,6 +3,7 @@
 use super::{print, print_json, size};
 use crate::cli::{GcLimits, Global};
 use crate::error::{Error, Result};
+use crate::run::slurm;
 use crate::store::digest::{Digest, Kind};
 use crate::store::manifest::Item;
 use crate::store::results::{Last, Outcome};
@@ -74,9 +75,9 @@ pub fn gc(global: &Global, limits: &GcLimits) -> Result<()> {
             |p: &PathBuf| depth == 1 && folder == "trees" && age(p) < Duration::from_secs(30 * 86_400);
         doomed.extend(files(&store.at(folder), depth).into_iter().filter(|p| !live.contains(p) && !young(p)));
     }
-    for folder in ["attempts", "damaged"] {
-        doomed.extend(files(&store.at(folder), 0));
-    }
+    // A job on a cluster outlives its runner, and writes there.
+    doomed.extend(files(&store.at("attempts"), 0).into_iter().filter(|p| !slurm::holds(p)));
+    doomed.extend(files(&store.at("damaged"), 0));
     // What an interrupted stage left is an hour of somebody's GPU: it goes only when it is older than the grace time.
     doomed.extend(files(&store.at("state"), 0).into_iter().filter(|p| age(p) > limits.grace.0));
     for path in files(&store.at("locks"), 0).into_iter().filter(|p| !p.ends_with("store")) {

@@ -10,8 +10,11 @@ use serde_json::json;
 /// Prints the newest log of a stage.
 pub fn log(global: &Global, stage: &str) -> Result<()> {
     let graph = study::load(&global.choice())?;
+    let ids = || graph.steps.iter().map(|s| s.id.as_str());
     let stages = || graph.steps.iter().map(|s| s.stage.as_str()).chain(["build"]);
-    if !stages().any(|s| s == stage) {
+    // Of a stage with several parts, each has its log: `score[0007]`.
+    let whole = stage.split('[').next().unwrap_or_default();
+    if !stages().chain(ids()).any(|s| s == whole) {
         return Err(Error::Usage(format!("the study has no stage `{stage}`{}", hint(stage, stages()))));
     }
     let store = Store::open(&graph.root, &graph.name)?;

@@ -5,6 +5,7 @@ use crate::run::supervise;
 use crate::session::{Session, Unit};
 use crate::store::lock::Lock;
 use crate::study::graph::{Call, Source, Step};
+use crate::study::sharded;
 use crate::study::template::Group;
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -102,6 +103,8 @@ impl Attempt {
         for (group, pairs) in [("params", &step.params), ("tuning", &step.tuning)] {
             values.extend(pairs.iter().map(|(name, value)| ((group, name.as_str()), value.0.clone())));
         }
+        let shard: &[&str] = if step.shards.is_some() { &sharded::PARAMS } else { &[] };
+        values.extend(shard.iter().map(|name| (("params", *name), unit.action.params[*name].clone())));
         let value = |group: Group, name: &str| {
             let found = values.iter().find(|((g, n), _)| *g == group.name() && *n == name);
             found.map_or("", |(_, text)| text.as_str())
@@ -111,10 +114,11 @@ impl Attempt {
             Call::Command(_, words) => words.iter().map(|word| word.fill(value)).collect(),
             Call::Run(_) => {
                 let mut line = vec![short(&program)];
-                let names = step.inputs.iter().map(|i| (Group::Inputs, &i.name));
-                let names = names.chain(step.params.iter().map(|p| (Group::Params, &p.0)));
-                let names = names.chain(step.outputs.iter().map(|o| (Group::Outputs, &o.name)));
-                for (group, name) in names.chain(step.tuning.iter().map(|t| (Group::Tuning, &t.0))) {
+                let names = step.inputs.iter().map(|i| (Group::Inputs, i.name.as_str()));
+                let names = names.chain(step.params.iter().map(|p| (Group::Params, p.0.as_str())));
+                let names = names.chain(shard.iter().map(|name| (Group::Params, *name)));
+                let names = names.chain(step.outputs.iter().map(|o| (Group::Outputs, o.name.as_str())));
+                for (group, name) in names.chain(step.tuning.iter().map(|t| (Group::Tuning, t.0.as_str()))) {
                     line.extend([format!("--{name}"), value(group, name).to_string()]);
                 }
                 line
@@ -165,7 +169,7 @@ impl Attempt {
 }
 
 /// The environment of a stage.
-fn environment(step: &Step, gpus: &[String]) -> Vec<(OsString, OsString)> {
+pub fn environment(step: &Step, gpus: &[String]) -> Vec<(OsString, OsString)> {
     let mut kept: Vec<(OsString, OsString)> = std::env::vars_os()
         .filter(|(name, _)| {
             let name = name.to_string_lossy();

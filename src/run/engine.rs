@@ -2,18 +2,22 @@
 
 use crate::error::{IoContext, Result};
 use crate::run::attempt::Attempt;
+use crate::run::events::Note;
+use crate::run::slurm::SLURM;
 use crate::run::stop::Stop;
 use crate::session::{Session, Unit};
 use crate::store::lock::Lock;
+use crate::study::cluster::EngineName;
 use crate::study::graph::Step;
 use rustix::process::{Pid, Signal, kill_process};
 use std::process::Child;
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 /// How often a time limit is looked at.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long a stage that was asked to stop may take to save what can be resumed.
-const GRACE: Duration = Duration::from_secs(30);
+pub const GRACE: Duration = Duration::from_secs(30);
 
 /// One attempt that is to be executed.
 pub struct Work<'a> {
@@ -25,6 +29,8 @@ pub struct Work<'a> {
     /// GPUs that the attempt may use.
     pub gpus: &'a [String],
     pub stop: &'a Stop,
+    /// Where a line for people goes.
+    pub feed: &'a Sender<Note>,
 }
 
 impl Work<'_> {
@@ -52,8 +58,11 @@ pub trait Engine: Sync {
 }
 
 /// The engine of a step.
-pub fn of(_step: &Step) -> &'static dyn Engine {
-    &Local
+pub fn of(step: &Step) -> &'static dyn Engine {
+    match step.engine {
+        EngineName::Local => &Local,
+        EngineName::Slurm => &*SLURM,
+    }
 }
 
 /// A process of this machine.

@@ -11,6 +11,7 @@ mod schedule;
 pub mod screen;
 mod settle;
 pub mod slots;
+pub mod slurm;
 pub mod stop;
 pub mod supervise;
 mod transfer;

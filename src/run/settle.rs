@@ -120,7 +120,7 @@ impl Runner<'_> {
             _ => Fate::Ran,
         };
         let mut reason = progress.reason.clone();
-        if step.each.is_some() && progress.ran > 0 {
+        if step.mapped() && progress.ran > 0 {
             reason = format!("{} of {} entries: {reason}", progress.ran, progress.all);
         }
         let outputs = known.outputs.clone();

@@ -1,6 +1,7 @@
 //! What the machine has to give to stages: cores, memory, GPUs by index.
 
 use crate::error::{Error, Result};
+use crate::study::cluster::EngineName;
 use crate::study::graph::Step;
 use std::fs;
 
@@ -39,6 +40,9 @@ impl Slots {
 
     /// Refuses a step that can never run here.
     pub fn check(&self, step: &Step) -> Result<()> {
+        if step.engine == EngineName::Slurm {
+            return Ok(());
+        }
         let (asked, there) = (step.resources.gpus as usize, self.gpus.len());
         if asked > there {
             let text = format!("stage {} asks for {asked} GPUs; this machine has {there}", step.stage);
@@ -48,7 +52,12 @@ impl Slots {
     }
 
     /// Takes what a step asks for, if it is free. More cores or memory than there are means all of them.
+    /// What runs on a cluster takes nothing of this machine.
     pub fn take(&mut self, step: &Step) -> Option<Held> {
+        if step.engine == EngineName::Slurm {
+            self.jobs = self.jobs.checked_sub(1)?;
+            return Some(Held { cpus: 0, memory: 0, gpus: Vec::new() });
+        }
         let cpus = step.resources.cpus.unwrap_or(1).min(self.whole.cpus);
         let memory = step.resources.memory.0.min(self.whole.memory);
         let gpus = step.resources.gpus as usize;

@@ -35,7 +35,12 @@ impl Stop {
 
     /// Whether anybody asked.
     pub fn asked(&self) -> bool {
-        self.level.load(Ordering::SeqCst) > 0
+        self.level() > 0
+    }
+
+    /// 0 go on, 1 save and stop, 2 be gone.
+    pub fn level(&self) -> u8 {
+        self.level.load(Ordering::SeqCst)
     }
 
     /// The first time stages are asked to save and stop, the second time they are killed.

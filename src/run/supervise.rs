@@ -19,7 +19,7 @@ use std::process::{Command, Stdio};
 /// The hidden first argument that makes the runner a supervisor.
 pub const WORD: &str = "__supervise";
 /// The exit code when the program cannot be started.
-const NOT_STARTED: u8 = 127;
+pub const NOT_STARTED: u8 = 127;
 
 /// Runs `arguments` (the runner's process id, the program, its arguments) and returns the exit code of the program,
 /// or 128 and the number of the signal that ended it.
@@ -72,7 +72,7 @@ fn watch(runner: Option<i32>, program: &OsString, arguments: &[OsString]) -> io:
 }
 
 /// Kills what is left of the group, and every orphan that came to this process, until none is left.
-fn clear(group: Pid) {
+pub fn clear(group: Pid) {
     let _ = kill_process_group(group, Signal::KILL);
     let own = getpid().as_raw_nonzero();
     loop {

@@ -2,8 +2,9 @@
 
 use crate::error::{Error, IoContext};
 use crate::run::attempt::{self, Attempt};
-use crate::run::engine::{self, End, Work};
+use crate::run::engine::{self, End, Engine, Work};
 use crate::run::events::Note;
+use crate::run::slurm;
 use crate::run::stop::Stop;
 use crate::session::{Session, Unit};
 use crate::store::link;
@@ -66,13 +67,20 @@ impl Job<'_> {
             return Ok(outcome);
         }
         let step = &self.session.graph.steps[self.unit.step];
-        let engine = engine::of(step);
         let mut tries = 0;
         loop {
             if self.stop.asked() {
                 return Err(self.stopped());
             }
-            let attempt = Attempt::prepare(self.session, &self.unit, self.log.clone())?;
+            // A job that a killed runner left on a cluster goes on, wherever the stage would run now.
+            let (engine, attempt) = match slurm::left(self.session, &self.unit)? {
+                Some(attempt) => {
+                    attempt.show_as(&self.log)?;
+                    say("goes on with the job of an earlier run");
+                    (&*slurm::SLURM as &dyn Engine, attempt)
+                }
+                None => (engine::of(step), Attempt::prepare(self.session, &self.unit, self.log.clone())?),
+            };
             let _ = self.feed.send(Note::Follow(attempt.events.clone(), attempt.log.clone()));
             say(&attempt::shown(&attempt.words));
             let end = engine.execute(&Work {
@@ -82,6 +90,7 @@ impl Job<'_> {
                 lock: &lock,
                 gpus: &self.gpus,
                 stop: &self.stop,
+                feed: &self.feed,
             })?;
             let text = match end {
                 End::Success(seconds) => return self.commit(&attempt, seconds),
@@ -93,10 +102,10 @@ impl Job<'_> {
                 End::Exit(127) => "could not be started".into(),
                 End::Exit(code) => format!("failed with exit code {code}"),
                 End::Signal(signal) => format!("killed by signal {signal}"),
-                End::Timeout => format!(
-                    "stopped after its time limit of {} s",
-                    step.timeout.unwrap_or_default().as_secs()
-                ),
+                End::Timeout => match step.timeout {
+                    Some(limit) => format!("stopped after its time limit of {} s", limit.as_secs()),
+                    None => "stopped at the time limit of its job".into(),
+                },
             };
             link::remove(&attempt.folder)?;
             let again = matches!(end, End::Exit(75) | End::Signal(_) | End::Timeout);

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result, hint};
 use crate::study::de::{Marked, Text};
 use crate::study::graph::Step;
+use crate::study::sharded;
 use crate::study::tree::Mark;
 use stage::{Kind, Role, Spec};
 use std::collections::BTreeMap;
@@ -39,6 +40,13 @@ pub fn check(step: &mut Step, spec: &Spec) -> Result<BTreeMap<String, String>> {
     }
     for output in &step.outputs {
         find(spec, &output.name, Role::Output, &output.mark)?;
+    }
+    for name in sharded::PARAMS.iter().filter(|_| step.shards.is_some()) {
+        if spec.argument(name).is_none_or(|arg| arg.role != Role::Param) {
+            let text =
+                format!("stage {}: {program} cannot be sharded, it has no parameter `{name}`", step.stage);
+            return Err(Error::study(&step.mark, text));
+        }
     }
     // `--set` does not say whether it means a parameter or a tuning value; the program does.
     let is_tuning = |name: &str| spec.argument(name).is_some_and(|a| a.role == Role::Tuning);

@@ -1,5 +1,6 @@
 //! What may stand in a study file: closed structs, one doc line per key.
 
+use crate::study::cluster::{EngineName, SlurmKeys};
 use crate::study::de::{Marked, Ordered, Text};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -25,6 +26,11 @@ pub struct Study {
     /// When a stage that took longer than this would run again only because its program changed, `run` asks first.
     /// Default `10m`.
     pub ask_above: Option<Time>,
+    /// Where the stages run. Default `local`.
+    pub engine: Option<EngineName>,
+    /// What sbatch is told of every stage that runs on Slurm.
+    #[serde(default)]
+    pub slurm: SlurmKeys,
     /// The stages.
     pub stages: Ordered<Stage>,
 }
@@ -52,6 +58,9 @@ pub struct Stage {
     /// An input that is a folder: the stage runs once for each file or folder in it, and who reads its outputs reads
     /// a folder with one entry for each.
     pub each: Option<Marked<String>>,
+    /// Run it in so many parts, each with its own cache entry: a stage program that knows `--shard` and `--shards`, or a
+    /// command that names `${params.shard}`.
+    pub shards: Option<Marked<u32>>,
     /// Name to `stage.output`, a path, or `pipeline.lineage`.
     #[serde(default)]
     pub inputs: Ordered<Marked<String>>,
@@ -66,6 +75,11 @@ pub struct Stage {
     /// What one run takes from the machine.
     #[serde(default)]
     pub resources: Resources,
+    /// Where it runs. Default: where the study's stages run.
+    pub engine: Option<EngineName>,
+    /// What sbatch is told of it, over what the study says.
+    #[serde(default)]
+    pub slurm: SlurmKeys,
     /// Environment variables with their values; hashed.
     #[serde(default)]
     pub env: Ordered<Marked<Text>>,

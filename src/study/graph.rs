@@ -1,8 +1,10 @@
 //! The study as a graph of steps, in an order that can be run.
 
 use crate::error::{Error, Result, hint};
+use crate::study::cluster::{self, EngineName, Slurm};
 use crate::study::de::{Marked, Text};
 use crate::study::file::{Build, Resources, Stage, Study};
+use crate::study::sharded;
 use crate::study::template::{self, Group, Part, Word};
 use crate::study::tree::Mark;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -47,6 +49,8 @@ pub struct Step {
     pub variants: Vec<String>,
     /// Index of the input whose entries the step runs over.
     pub each: Option<usize>,
+    /// Number of shards that the step is made of.
+    pub shards: Option<u32>,
     pub mark: Mark,
     pub call: Call,
     pub inputs: Vec<Input>,
@@ -54,6 +58,8 @@ pub struct Step {
     pub tuning: Vec<(String, Marked<Text>)>,
     pub outputs: Vec<Output>,
     pub resources: Resources,
+    pub engine: EngineName,
+    pub slurm: Slurm,
     pub env: BTreeMap<String, String>,
     pub pass_env: Vec<String>,
     pub retries: u32,
@@ -97,6 +103,11 @@ pub struct Output {
 }
 
 impl Step {
+    /// Whether it has several actions, whose outputs are gathered.
+    pub fn mapped(&self) -> bool {
+        self.each.is_some() || self.shards.is_some()
+    }
+
     /// The steps that this one reads from.
     pub fn needs(&self) -> impl Iterator<Item = usize> {
         self.inputs.iter().filter_map(|input| match input.source {
@@ -285,6 +296,7 @@ fn step(
             Error::study(&each.mark, format!("stage {} has no input `{}`{near}", **name, **each))
         })?),
     };
+    let shards = shards(stage)?;
     let own = |pairs: &[(Marked<String>, Marked<Text>)]| {
         pairs.iter().map(|(k, v)| (k.value.clone(), v.clone())).collect::<Vec<_>>()
     };
@@ -293,6 +305,7 @@ fn step(
         id: name.value.clone(),
         variants: Vec::new(),
         each,
+        shards,
         mark: name.mark.clone(),
         call,
         inputs,
@@ -300,6 +313,8 @@ fn step(
         tuning: own(&stage.tuning),
         outputs,
         resources: stage.resources.clone(),
+        engine: stage.engine.or(study.engine).unwrap_or_default(),
+        slurm: cluster::slurm(&study.slurm, &stage.slurm)?,
         env: stage.env.iter().map(|(k, v)| (k.value.clone(), v.0.clone())).collect(),
         pass_env: stage.pass_env.iter().map(|n| n.value.clone()).collect(),
         retries: stage.retries,
@@ -316,7 +331,10 @@ fn check_slots(step: &Step) -> Result<()> {
     let names = |group: Group| -> Vec<&str> {
         match group {
             Group::Inputs => step.inputs.iter().map(|i| i.name.as_str()).collect(),
-            Group::Params => step.params.iter().map(|p| p.0.as_str()).collect(),
+            Group::Params => {
+                let shard = sharded::PARAMS.iter().filter(|_| step.shards.is_some());
+                step.params.iter().map(|p| p.0.as_str()).chain(shard.copied()).collect()
+            }
             Group::Tuning => step.tuning.iter().map(|t| t.0.as_str()).collect(),
             Group::Outputs => step.outputs.iter().map(|o| o.name.as_str()).collect(),
         }
@@ -332,11 +350,36 @@ fn check_slots(step: &Step) -> Result<()> {
         }
         used.insert((group.name(), name.as_str()));
     }
+    if step.shards.is_some() && !used.contains(&("params", sharded::PARAMS[0])) {
+        let text = format!(
+            "the command never names ${{params.{}}}: its shards would all do the same",
+            sharded::PARAMS[0]
+        );
+        return Err(Error::study(mark, text));
+    }
     if let Some(unused) = step.outputs.iter().find(|o| !used.contains(&("outputs", o.name.as_str()))) {
         let text = format!("the command never names ${{outputs.{}}}", unused.name);
         return Err(Error::study(&unused.mark, text));
     }
     Ok(())
+}
+
+/// The number of shards, where there are several.
+fn shards(stage: &Stage) -> Result<Option<u32>> {
+    let Some(shards) = &stage.shards else { return Ok(None) };
+    let wrong = |text: String| Err(Error::study(&shards.mark, text));
+    if stage.each.is_some() {
+        return wrong("a stage has either `each` or `shards`".into());
+    }
+    if let Some((name, _)) = stage.params.iter().find(|(name, _)| sharded::PARAMS.contains(&name.as_str())) {
+        return wrong(format!("`shards` gives the parameter `{}` already", **name));
+    }
+    match **shards {
+        0 => wrong("0 shards would do nothing; leave `shards` out for one piece".into()),
+        1 => Ok(None),
+        n @ 2..=10_000 => Ok(Some(n)),
+        n => wrong(format!("{n} shards are more than 10,000")),
+    }
 }
 
 fn source(text: &Marked<String>, study: &Study, index: &HashMap<&str, usize>, root: &Path) -> Result<Source> {

@@ -1,11 +1,13 @@
 //! The study file: reading it, resolving it, checking it against the programs.
 
+pub mod cluster;
 pub mod de;
 pub mod describe;
 pub mod file;
 pub mod graph;
 pub mod overlay;
 pub mod schema;
+pub mod sharded;
 pub mod template;
 pub mod tree;
 pub mod union;
@@ -27,6 +29,8 @@ pub struct Choice {
     pub variants: Vec<String>,
     /// `stage.param=value` and `vars.name=value`.
     pub set: Vec<String>,
+    /// Where all stages run, whatever the study says.
+    pub engine: Option<cluster::EngineName>,
 }
 
 /// Reads and resolves a study.
@@ -51,6 +55,10 @@ pub fn load(choice: &Choice) -> Result<Graph> {
     for text in params {
         set(&mut graph, text)?;
     }
+    if let Some(engine) = choice.engine {
+        graph.steps.iter_mut().for_each(|step| step.engine = engine);
+    }
+    sharded::expand(&mut graph);
     Ok(graph)
 }
 

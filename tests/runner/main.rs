@@ -7,5 +7,6 @@ mod faults;
 mod mistakes;
 mod processes;
 mod shared;
+mod slurm;
 mod study;
 mod variants;

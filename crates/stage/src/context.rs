@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json};
 use std::fs::{File, OpenOptions};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -54,6 +54,9 @@ enum Sink {
     Screen { bar: ProgressBar, plain: Option<Instant> },
 }
 
+/// Signals within this time of the first are the same wish: a cluster tells every process of a job, and so does the one
+/// that started it.
+const SAME_WISH: Duration = Duration::from_millis(250);
 const EVENT_INTERVAL: Duration = Duration::from_millis(200);
 const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -84,10 +87,7 @@ impl Context {
             }
         };
         let stop = Arc::new(AtomicBool::new(false));
-        for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-            signal_hook::flag::register_conditional_default(signal, Arc::clone(&stop))?;
-            signal_hook::flag::register(signal, Arc::clone(&stop))?;
-        }
+        listen(&stop)?;
         Ok(Self { state, owns_state, stop, sink: Mutex::new(sink) })
     }
 
@@ -195,6 +195,26 @@ impl Context {
     fn lock(&self) -> std::sync::MutexGuard<'_, Sink> {
         self.sink.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The first SIGTERM or SIGINT is the wish to stop, a later one ends the process.
+fn listen(stop: &Arc<AtomicBool>) -> Result<()> {
+    let (start, first) = (Instant::now(), Arc::new(AtomicU64::new(u64::MAX)));
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        let (stop, first) = (Arc::clone(stop), Arc::clone(&first));
+        let heard = move || {
+            let now = start.elapsed().as_millis() as u64;
+            let earlier = first.fetch_min(now, Ordering::SeqCst);
+            stop.store(true, Ordering::SeqCst);
+            if earlier != u64::MAX && now.saturating_sub(earlier) > SAME_WISH.as_millis() as u64 {
+                // What cannot fail for these two signals.
+                let _ = signal_hook::low_level::emulate_default_handler(signal);
+            }
+        };
+        // SAFETY: a clock, two atomics and `emulate_default_handler` may all be used inside a signal handler.
+        unsafe { signal_hook::low_level::register(signal, heard) }?;
+    }
+    Ok(())
 }
 
 fn style() -> ProgressStyle {

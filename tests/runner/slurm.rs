@@ -1,0 +1,334 @@
+//! Stages as jobs of a real Slurm: a cluster of two nodes on this machine, brought up for the test.
+
+use crate::study::{Study, alive, said, stderr, until};
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output};
+use std::time::Duration;
+
+/// A cluster that ends with this.
+struct Cluster {
+    folder: tempfile::TempDir,
+}
+
+fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/runner/slurm").join(name)
+}
+
+impl Cluster {
+    /// `None` where there is no Slurm, or nobody may start it.
+    fn up() -> Option<Self> {
+        let there = |program: &str| {
+            let folders = std::env::var("PATH").unwrap_or_default();
+            folders.split(':').any(|folder| Path::new(folder).join(program).exists())
+        };
+        let root = Command::new("id").arg("-u").output().is_ok_and(|o| o.stdout == b"0\n");
+        if !root || !["slurmctld", "slurmd", "munged", "sbatch"].iter().all(|p| there(p)) {
+            // Written past the test's own captured output: nobody should believe that it ran.
+            let text = "\nSKIPPED: the Slurm test needs root, slurm-wlm and munge\n";
+            std::io::stderr().write_all(text.as_bytes()).unwrap();
+            return None;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let sockets: Vec<TcpListener> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let ports: Vec<String> = sockets.iter().map(|s| s.local_addr().unwrap().port().to_string()).collect();
+        drop(sockets);
+        let log = folder.path().join("up.log");
+        let file = std::fs::File::create(&log).unwrap();
+        // Daemons keep what they inherit; a pipe would never end.
+        let mut up = Command::new(script("up"));
+        up.arg(folder.path()).args(&ports).stdout(file.try_clone().unwrap()).stderr(file);
+        let cluster = Self { folder };
+        assert!(up.status().unwrap().success(), "{}", std::fs::read_to_string(log).unwrap());
+        Some(cluster)
+    }
+
+    fn conf(&self) -> PathBuf {
+        self.folder.path().join("slurm.conf")
+    }
+
+    /// One of Slurm's programs, and what it prints.
+    fn call(&self, line: &str) -> String {
+        let mut words = line.split(' ');
+        let mut command = Command::new(words.next().unwrap());
+        said(&command.args(words).env("SLURM_CONF", self.conf()).output().unwrap())
+    }
+
+    fn jobs(&self) -> usize {
+        self.call("squeue --noheader --array").lines().count()
+    }
+
+    fn study(&self, stages: &str) -> Study {
+        Study::new(&format!("name: far\nengine: slurm\nslurm: {{interval: 1s}}\nstages:\n{stages}"))
+    }
+
+    fn command(&self, study: &Study, arguments: &[&str]) -> Command {
+        let mut command = study.command(arguments);
+        command.env("SLURM_CONF", self.conf());
+        command
+    }
+
+    fn run(&self, study: &Study, arguments: &[&str]) -> Output {
+        self.command(study, &[&["run"], arguments].concat()).output().unwrap()
+    }
+
+    fn start(&self, study: &Study) -> Child {
+        let log = std::fs::File::create(study.path("runner.log")).unwrap();
+        self.command(study, &["run"]).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let _ = Command::new(script("down")).arg(self.folder.path()).status();
+    }
+}
+
+const ONE: &str = "  a:\n    command: sh script.sh ${outputs.x}\n    outputs: [x]\n";
+
+fn one(cluster: &Cluster, script: &str, more: &str) -> Study {
+    let study = cluster.study(&format!("{ONE}{more}"));
+    study.write("script.sh", script);
+    study
+}
+
+#[test]
+fn stages_run_on_a_cluster() {
+    let Some(cluster) = Cluster::up() else { return };
+    let cases: [(&str, fn(&Cluster)); 11] = [
+        ("a job", a_job_gets_what_the_stage_asks_for),
+        ("codes", exit_codes_and_signals_come_back),
+        ("array", instances_are_one_array),
+        ("killed", a_killed_runner_loses_no_job),
+        ("moments", a_runner_killed_at_any_moment_submits_once),
+        ("stop", a_first_signal_lets_jobs_save),
+        ("gone", a_second_signal_ends_them),
+        ("preempted", a_preempted_job_goes_on_from_its_state),
+        ("changed", a_script_that_changed_in_the_queue_is_not_run),
+        ("time", a_time_limit_holds_on_the_node),
+        ("wrong", what_slurm_refuses_is_told),
+    ];
+    std::thread::scope(|scope| {
+        let cluster = &cluster;
+        let started: Vec<_> = cases.map(|(name, case)| (name, scope.spawn(move || case(cluster)))).into();
+        let failed: Vec<_> =
+            started.into_iter().filter_map(|(name, case)| case.join().is_err().then_some(name)).collect();
+        assert!(failed.is_empty(), "failed: {failed:?}");
+    });
+    assert_eq!(cluster.jobs(), 0);
+    a_job_that_slurm_forgot_is_run_again(&cluster);
+}
+
+fn a_job_gets_what_the_stage_asks_for(cluster: &Cluster) {
+    let script = r#"echo a >> ran; echo '{"event": "message", "text": "half way"}' >> $PIPELINE_EVENTS
+echo spoken; echo $SLURM_CPUS_PER_TASK $SLURM_JOB_PARTITION $OMP_NUM_THREADS $DECLARED $SECRET x$OTHER > $1
+echo $CUDA_VISIBLE_DEVICES | tr , '\n' | wc -l >> $1"#;
+    let more = "    resources: {cpus: 3, memory: 1GiB, gpus: 2}\n    slurm: {partition: high, options: [--comment=here]}\n    \
+                env: {DECLARED: yes}\n    pass-env: [SECRET]\n";
+    let study = one(cluster, script, more);
+    let output = cluster.command(&study, &["run"]).env("SECRET", "s3").env("OTHER", "1").output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let text = stderr(&output);
+    for part in ["a: submitted as job ", "a: runs on n", "a: half way\n"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(study.read("out/a/x").starts_with("3 high 3 yes s3 x\n"), "{}", study.read("out/a/x"));
+    assert_eq!(study.call(&["log", "a"]).stdout, b"spoken\n");
+    // A secret is nowhere in the store.
+    let mut grep = Command::new("grep");
+    grep.args(["-rq", "SECRET\\|^s3", ".pipeline/attempts", ".pipeline/logs"]).current_dir(study.path(""));
+    assert_eq!(grep.status().unwrap().code(), Some(1));
+    // Where it runs is not part of what it is.
+    let mut here = cluster.command(&study, &["run", "--engine", "local"]);
+    let again = here.env("CUDA_VISIBLE_DEVICES", "0,1").output().unwrap();
+    assert!(said(&again).contains("a  cached"), "{}", said(&again));
+}
+
+fn exit_codes_and_signals_come_back(cluster: &Cluster) {
+    let study = one(cluster, "echo broken >&2; exit 7", "");
+    let failed = cluster.run(&study, &[]);
+    assert_eq!(failed.status.code(), Some(1));
+    assert!(stderr(&failed).contains("a: failed with exit code 7\n  | broken\n"), "{}", stderr(&failed));
+    study.write("script.sh", "kill -SEGV $$");
+    let failed = cluster.run(&study, &[]);
+    assert!(stderr(&failed).contains("a: killed by signal 11\n"), "{}", stderr(&failed));
+    // The process that watches over the stage is killed: only Slurm can tell, and the stage goes with it.
+    study.write("script.sh", "echo $$ > self; kill -KILL $PPID; sleep 1000");
+    let failed = cluster.run(&study, &[]);
+    assert!(stderr(&failed).contains("a: killed by signal 9\n"), "{}", stderr(&failed));
+    assert!(!alive(&study.read("self")));
+    study.write("script.sh", "echo try >> tries; [ $(wc -l < tries) -ge 2 ] || exit 75; echo ok > $1");
+    study.write("pipeline.yaml", &(study.read("pipeline.yaml") + "    retries: 1\n"));
+    let run = cluster.run(&study, &[]);
+    assert!(run.status.success() && study.read("out/a/x") == "ok\n", "{}", said(&run));
+}
+
+fn instances_are_one_array(cluster: &Cluster) {
+    let study = cluster.study(
+        "  gen:
+    run: ./gen
+    params: {size: 3}
+    outputs: [files]
+    engine: local
+  each:
+    command: sh -c 'echo each >> ran; cat $1 > $2; echo $SLURM_ARRAY_JOB_ID > $3' -- ${inputs.file} ${outputs.n} ${outputs.job}
+    each: file
+    inputs: {file: gen.files}
+    outputs: [n, job]
+",
+    );
+    let run = cluster.run(&study, &[]);
+    assert!(run.status.success(), "{}", said(&run));
+    let ids: Vec<String> = (0..3).map(|i| study.read(&format!("out/each/job/{i}"))).collect();
+    assert!(ids[0].len() > 1 && ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    assert_eq!(study.read("out/each/n/2"), "file 2\n");
+    // One more file is one more job, and nothing again.
+    let run = cluster.run(&study, &["--set", "gen.size=4"]);
+    assert!(run.status.success(), "{}", said(&run));
+    assert_eq!(study.read("ran").matches("each").count(), 4);
+}
+
+fn a_killed_runner_loses_no_job(cluster: &Cluster) {
+    let study =
+        one(cluster, "echo a >> ran; touch up; while [ ! -e go ]; do sleep 0.05; done; echo done > $1", "");
+    let mut runner = cluster.start(&study);
+    until("the start", || study.exists("up"));
+    runner.kill().unwrap();
+    runner.wait().unwrap();
+    // While the job runs, the next runner goes on waiting for it.
+    let mut runner = cluster.start(&study);
+    until("the next runner", || study.read("runner.log").contains("goes on with the job of an earlier run"));
+    let dry = cluster.command(&study, &["gc", "--max-size", "0", "--grace", "0s"]).output().unwrap();
+    assert_eq!(dry.status.code(), Some(1), "gc beside a run: {}", said(&dry));
+    runner.kill().unwrap();
+    runner.wait().unwrap();
+    let gc = cluster.command(&study, &["gc", "--max-size", "0", "--grace", "0s"]).output().unwrap();
+    assert!(gc.status.success(), "{}", said(&gc));
+    // Nobody watches when it ends.
+    study.write("go", "");
+    until("the end", || {
+        let attempts = std::fs::read_dir(study.path(".pipeline/attempts")).unwrap();
+        attempts.flatten().any(|a| a.path().join("ended.json").exists())
+    });
+    let run = cluster.run(&study, &[]);
+    assert!(run.status.success(), "{}", said(&run));
+    assert_eq!((study.read("ran").as_str(), study.read("out/a/x").as_str()), ("a\n", "done\n"));
+    assert_eq!(std::fs::read_dir(study.path(".pipeline/attempts")).unwrap().count(), 0);
+}
+
+fn a_runner_killed_at_any_moment_submits_once(cluster: &Cluster) {
+    let study = one(cluster, "echo a >> ran; sleep 2; echo done > $1", "");
+    for i in 0..12u64 {
+        let mut runner = cluster.start(&study);
+        std::thread::sleep(Duration::from_millis(15 * (i * 7 % 12) + 20));
+        runner.kill().unwrap();
+        runner.wait().unwrap();
+    }
+    let run = cluster.run(&study, &[]);
+    assert!(run.status.success(), "{}", said(&run));
+    assert_eq!(study.read("ran"), "a\n");
+}
+
+const SAVING: &str = "trap 'echo saved >> $PIPELINE_STATE/s; exit 75' TERM
+[ -e $PIPELINE_STATE/s ] && { echo resumed > $1; exit 0; }
+touch up; while true; do sleep 0.05; done";
+
+fn a_first_signal_lets_jobs_save(cluster: &Cluster) {
+    // The second stage asks for more than there is left, and waits in the queue.
+    let more = "  b:\n    command: cp script.sh ${outputs.x}\n    outputs: [x]\n    slurm: {options: [--begin=now+1hour]}\n";
+    let study = one(cluster, SAVING, more);
+    let mut runner = cluster.start(&study);
+    until("the start", || study.exists("up") && study.read("runner.log").contains("b: job "));
+    assert!(Command::new("kill").args(["-INT", &runner.id().to_string()]).status().unwrap().success());
+    assert_eq!(runner.wait().unwrap().code(), Some(130), "{}", study.read("runner.log"));
+    until("the queue's end", || !cluster.call("squeue --noheader --format=%j").contains("far.b."));
+    let run = cluster.run(&study, &["a"]);
+    assert!(run.status.success(), "{}", said(&run));
+    assert_eq!(study.read("out/a/x"), "resumed\n");
+}
+
+fn a_second_signal_ends_them(cluster: &Cluster) {
+    let study = one(cluster, "trap '' TERM; touch up; while true; do sleep 0.05; done", "");
+    let mut runner = cluster.start(&study);
+    until("the start", || study.exists("up"));
+    let interrupt = || Command::new("kill").args(["-INT", &runner.id().to_string()]).status().unwrap();
+    assert!(interrupt().success());
+    std::thread::sleep(Duration::from_millis(700));
+    assert!(interrupt().success());
+    assert_eq!(runner.wait().unwrap().code(), Some(130));
+}
+
+fn a_preempted_job_goes_on_from_its_state(cluster: &Cluster) {
+    let study = one(cluster, SAVING, "    slurm: {partition: low, options: [--nodelist=n1]}\n");
+    let mut runner = cluster.start(&study);
+    until("the start", || study.exists("up"));
+    let rival = "sbatch --partition=high --nodelist=n1 --exclusive --output=/dev/null --job-name=rival";
+    let mut rival: Vec<&str> = rival.split(' ').collect();
+    rival.push("--wrap=sleep 1");
+    let submitted = Command::new(rival[0]).args(&rival[1..]).env("SLURM_CONF", cluster.conf()).status();
+    assert!(submitted.unwrap().success());
+    assert!(runner.wait().unwrap().success(), "{}", study.read("runner.log"));
+    assert_eq!(study.read("out/a/x"), "resumed\n");
+    let log = study.read("runner.log");
+    assert!(log.contains("a: runs again on n1") && log.matches("submitted").count() == 1, "{log}");
+}
+
+fn a_script_that_changed_in_the_queue_is_not_run(cluster: &Cluster) {
+    let study = one(cluster, "echo a >> ran; echo 1 > $1", "    slurm: {options: [--hold]}\n");
+    let mut runner = cluster.start(&study);
+    until("the queue", || study.read("runner.log").contains("a: job "));
+    study.write("script.sh", "echo other >> ran; echo 2 > $1");
+    let log = study.read("runner.log");
+    let id = log.lines().find_map(|l| l.split_once("submitted as job ")).unwrap().1;
+    cluster.call(&format!("scontrol release {id}"));
+    assert_eq!(runner.wait().unwrap().code(), Some(1));
+    let log = study.read("runner.log");
+    assert!(log.contains("script.sh changed while the job waited; run the study again"), "{log}");
+    assert_eq!(study.read("ran"), "");
+}
+
+fn a_time_limit_holds_on_the_node(cluster: &Cluster) {
+    let study = one(cluster, "sleep 60; echo > $1", "    timeout: 0.5s\n");
+    let failed = cluster.run(&study, &[]);
+    assert_eq!(failed.status.code(), Some(1));
+    assert!(stderr(&failed).contains("stopped after its time limit"), "{}", stderr(&failed));
+}
+
+fn what_slurm_refuses_is_told(cluster: &Cluster) {
+    let study = one(cluster, "echo > $1", "    slurm: {partition: none}\n");
+    let failed = cluster.run(&study, &[]);
+    assert_eq!(failed.status.code(), Some(1));
+    assert!(stderr(&failed).contains("invalid partition specified: none"), "{}", stderr(&failed));
+    for (options, text) in [
+        ("--output=x", "`--output` is given by the runner itself"),
+        ("-c2", "`-c2` is no long option of sbatch, such as `--constraint=a100`"),
+    ] {
+        let study = one(cluster, "echo > $1", &format!("    slurm: {{options: [{options}]}}\n"));
+        let refused = cluster.run(&study, &[]);
+        assert_eq!(
+            (refused.status.code(), stderr(&refused)),
+            (Some(2), format!("error: pipeline.yaml:8: {text}\n"))
+        );
+    }
+}
+
+/// The controller starts without its memory: every job is `Invalid job id`.
+fn a_job_that_slurm_forgot_is_run_again(cluster: &Cluster) {
+    let script = "echo a >> ran; [ -e $PIPELINE_STATE/s ] && { echo resumed > $1; exit 0; }
+touch $PIPELINE_STATE/s up; sleep 1000";
+    let study = one(cluster, script, "");
+    let mut runner = cluster.start(&study);
+    until("the start", || study.exists("up"));
+    runner.kill().unwrap();
+    runner.wait().unwrap();
+    let pid = std::fs::read_to_string(cluster.folder.path().join("slurmctld.pid")).unwrap();
+    Command::new("kill").args(["-KILL", pid.trim()]).status().unwrap();
+    let again = Command::new("slurmctld").arg("-c").env("SLURM_CONF", cluster.conf()).status().unwrap();
+    assert!(again.success());
+    until("the controller", || cluster.call("squeue --jobs 1").contains("Invalid job id"));
+    until("the nodes", || cluster.call("sinfo -h -p low -t idle -o %D").trim() == "2");
+    let run = cluster.run(&study, &[]);
+    assert!(run.status.success(), "{}", said(&run));
+    assert_eq!((study.read("ran").as_str(), study.read("out/a/x").as_str()), ("a\na\n", "resumed\n"));
+}
