@@ -115,6 +115,102 @@ fn a_stage_is_mapped_over_a_folder_and_gathered() {
     assert!(plan.contains("score  to run") && plan.contains("4 of 4 entries"), "{plan}");
 }
 
+const SHARDS: &str = r#"name: shards
+stages:
+  part:
+    run: ./part
+    shards: 3
+    params: {size: 7}
+    outputs: [list]
+  read:
+    command: sh -c 'echo read >> ran; cat "$1"/all > "$2"' -- ${inputs.list} ${outputs.y}
+    inputs: {list: part.list}
+    outputs: [y]
+  raw:
+    command: sh -c 'echo raw $1 >> ran; echo $1 of $2 > "$3"' -- ${params.shard} ${params.shards} ${outputs.z}
+    shards: 2
+    outputs: {z: z.txt}
+"#;
+
+/// Writes the numbers below `--size` that fall to its shard, or joins what its shards wrote.
+const PART: &str = r#"#!/bin/sh
+if [ "$1" = --describe ]; then cat <<'J'
+{"name": "part", "about": "Writes numbers.", "arguments": [
+ {"name": "list-parts", "role": "input", "type": "path", "required": false, "help": "Parts."},
+ {"name": "size", "role": "param", "type": "integer", "required": true, "help": "How many."},
+ {"name": "shards", "role": "param", "type": "integer", "required": false, "default": 1, "help": "Shards."},
+ {"name": "shard", "role": "param", "type": "integer", "required": false, "default": 0, "help": "Shard."},
+ {"name": "list", "role": "output", "type": "path", "required": true, "help": "Folder."}]}
+J
+exit 0; fi
+shard=0; shards=1
+while [ $# -gt 0 ]; do
+  case $1 in --size) size=$2;; --shard) shard=$2;; --shards) shards=$2;; --list) out=$2;; --list-parts) parts=$2;; esac
+  shift 2
+done
+mkdir -p "$out"
+if [ -n "$parts" ]; then echo join >> ran; cat "$parts"/*/all > "$out/all"; exit 0; fi
+echo part $shard >> ran
+i=$((size * shard / shards)); while [ $i -lt $((size * (shard + 1) / shards)) ]; do echo $i >> "$out/all"; i=$((i+1)); done
+"#;
+
+#[test]
+fn shards_are_joined_to_what_one_piece_gives() {
+    let whole = Study::new(&SHARDS.replace("    shards: 3\n", ""));
+    whole.program("part", PART);
+    whole.run(&["read"]);
+    let study = Study::new(SHARDS);
+    study.program("part", PART);
+    let mut ran = study.run(&["--jobs", "2", "read"]);
+    ran.sort();
+    assert_eq!(ran, ["join", "part 0", "part 1", "part 2", "read"]);
+    assert_eq!(study.read("out/read/y"), "0\n1\n2\n3\n4\n5\n6\n");
+    let place =
+        |study: &Study| study.path("out/part/list").canonicalize().unwrap().file_name().unwrap().to_owned();
+    assert_eq!(place(&whole), place(&study));
+    // Each shard is cached by itself; in another number of pieces it is the same, and nothing downstream runs.
+    assert!(study.run(&["read"]).is_empty());
+    study.write("pipeline.yaml", &SHARDS.replace("shards: 3", "shards: 2"));
+    let mut ran = study.run(&["read"]);
+    ran.sort();
+    assert_eq!(ran, ["join", "part 0", "part 1"]);
+    assert_eq!(study.run(&["raw"]), ["raw 0", "raw 1"]);
+    assert_eq!(study.read("out/raw/z.txt/1.txt"), "1 of 2\n");
+    assert!(study.call(&["log", "part.shards[0]"]).status.success());
+    assert_eq!(study.run(&["--set", "part.size=8", "--force", "raw"]).len(), 6);
+}
+
+#[test]
+fn what_cannot_be_sharded_is_refused() {
+    for (yaml, text) in [
+        (
+            SHARDS
+                .replace("run: ./part", "run: ./gen")
+                .replace("[list]", "{files: f}")
+                .replace("part.list", "part.files"),
+            "stage part: gen cannot be sharded, it has no parameter `shard`",
+        ),
+        (
+            SHARDS.replace("-- ${params.shard} ", "-- "),
+            "the command never names ${params.shard}: its shards would all do the same",
+        ),
+        (
+            SHARDS.replace("shards: 3", "shards: 0"),
+            "0 shards would do nothing; leave `shards` out for one piece",
+        ),
+        (
+            SHARDS.replace("{size: 7}", "{size: 7, shards: 2}"),
+            "`shards` gives the parameter `shards` already",
+        ),
+    ] {
+        let study = Study::new(&yaml);
+        study.program("part", PART);
+        let refused = study.call(&["run"]);
+        assert_eq!(refused.status.code(), Some(2));
+        assert!(stderr(&refused).trim_end().ends_with(text), "{}", stderr(&refused));
+    }
+}
+
 #[test]
 fn one_failed_instance_keeps_the_others() {
     let study = Study::new(&EACH.replace("cd $1; ls > $2; cat * >> $2", "ls $1 > $2"));
