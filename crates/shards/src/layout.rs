@@ -10,6 +10,7 @@ use parquet::file::metadata::{KeyValue, ParquetMetaData};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 /// The columns.
@@ -88,12 +89,35 @@ pub fn groups(metadata: &ParquetMetaData, about: &About, shard: &Shard) -> Resul
     Ok(groups)
 }
 
-/// Maps a file into memory.
-pub fn map(path: &Path) -> Result<Bytes> {
-    let context = || format!("reading {}", path.display());
-    let file = File::open(path).with_context(context)?;
-    // SAFETY: outputs of a stage are never changed in place, and every part is checked against its digest before use.
-    // A file that is cut short meanwhile ends the process with SIGBUS; nothing is written through the map.
-    let map = unsafe { memmap2::Mmap::map(&file) }.with_context(context)?;
-    Ok(Bytes::from_owner(map))
+/// A file mapped into memory; clones share it.
+#[derive(Clone)]
+pub struct Map(Arc<memmap2::Mmap>);
+
+impl Map {
+    /// Maps a file.
+    pub fn new(path: &Path) -> Result<Self> {
+        let context = || format!("reading {}", path.display());
+        let file = File::open(path).with_context(context)?;
+        // SAFETY: outputs of a stage are never changed in place, and every part is checked against its digest before
+        // use. A file that is cut short meanwhile ends the process with SIGBUS; nothing is written through the map.
+        let map = unsafe { memmap2::Mmap::map(&file) }.with_context(context)?;
+        Ok(Self(Arc::new(map)))
+    }
+
+    /// The whole file.
+    pub fn bytes(&self) -> Bytes {
+        Bytes::from_owner(self.clone())
+    }
+
+    /// Has the disk fetch a part that will soon be read, without waiting for it.
+    pub fn fetch(&self, start: usize, length: usize) {
+        // Advice only: where the system does not take it, the read itself waits.
+        let _ = self.0.advise_range(memmap2::Advice::WillNeed, start, length);
+    }
+}
+
+impl AsRef<[u8]> for Map {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
 }

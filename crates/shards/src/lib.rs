@@ -10,10 +10,12 @@ mod loader;
 mod manifest;
 mod random;
 mod reader;
+mod residence;
 mod writer;
 
 pub use loader::{Batch, Loader};
 pub use manifest::{About, Manifest, RowGroup, Section, Shard};
 pub use random::Stream;
 pub use reader::{Latents, Row};
+pub use residence::Residence;
 pub use writer::{Rows, ShardWriter, write_manifest};

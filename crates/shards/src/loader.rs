@@ -13,6 +13,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Batches made ahead of the one that is asked for.
 const AHEAD: usize = 2;
+/// Batches whose rows the disk is asked for, ahead of the one that is being made.
+const READ_AHEAD: usize = 8;
+
+/// Permutations kept: the one that batches are made of, and the one that the disk is asked for.
+const ORDERS: usize = 3;
 
 /// One batch.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,7 +44,7 @@ struct Source {
     seed: u64,
     rank: usize,
     ranks: usize,
-    /// The permutations in use: two where a batch spans two epochs.
+    /// The permutations in use: more than one where batches in the making span epochs.
     orders: Arc<Mutex<Vec<(u64, Order)>>>,
 }
 
@@ -90,10 +95,15 @@ impl Loader {
     fn start(&self, first: usize) -> Result<Ahead> {
         let (sender, batches) = sync_channel(AHEAD);
         let source = self.source.clone();
+        let asked = if source.latents.in_memory() { None } else { Some(self.read_ahead(first)?) };
         std::thread::Builder::new()
             .name("loader".into())
             .spawn(move || {
                 for step in first.. {
+                    if let Some(asked) = &asked {
+                        // It ends only with this thread.
+                        let _ = asked.recv();
+                    }
                     let batch = source.batch(step);
                     let failed = batch.is_err();
                     if sender.send(batch).is_err() || failed {
@@ -104,16 +114,32 @@ impl Loader {
             .context("starting the thread that makes batches")?;
         Ok(Ahead { next: first, batches })
     }
+
+    /// Asks the disk for the rows of one batch after the other, and says so after each.
+    fn read_ahead(&self, first: usize) -> Result<Receiver<()>> {
+        let (sender, asked) = sync_channel(READ_AHEAD);
+        let source = self.source.clone();
+        std::thread::Builder::new()
+            .name("read-ahead".into())
+            .spawn(move || {
+                for step in first.. {
+                    for (visit, row) in source.visits(step) {
+                        source.latents.fetch(row, source.flipped(visit));
+                    }
+                    if sender.send(()).is_err() {
+                        return;
+                    }
+                }
+            })
+            .context("starting the thread that reads ahead")?;
+        Ok(asked)
+    }
 }
 
 impl Source {
     fn batch(&self, step: usize) -> Result<Batch> {
         let numel = self.latents.about().numel();
-        let rows = self.latents.len() as u64;
-        let first = (step as u64 * self.ranks as u64 + self.rank as u64) * self.batch as u64;
-        let visits: Vec<(u64, usize)> = (first..first + self.batch as u64)
-            .map(|visit| (visit, self.order(visit / rows)[(visit % rows) as usize] as usize))
-            .collect();
+        let visits = self.visits(step);
         let mut latents = vec![0f32; self.batch * numel];
         latents.par_chunks_mut(numel).zip(&visits).try_for_each_init(
             || (vec![f16::ZERO; numel], vec![0f32; numel]),
@@ -121,6 +147,19 @@ impl Source {
         )?;
         let labels = visits.iter().map(|&(_, row)| self.latents.labels()[row]).collect();
         Ok(Batch { latents, labels })
+    }
+
+    /// The visits of a batch, each with its row.
+    fn visits(&self, step: usize) -> Vec<(u64, usize)> {
+        let rows = self.latents.len() as u64;
+        let first = (step as u64 * self.ranks as u64 + self.rank as u64) * self.batch as u64;
+        (first..first + self.batch as u64)
+            .map(|visit| (visit, self.order(visit / rows)[(visit % rows) as usize] as usize))
+            .collect()
+    }
+
+    fn flipped(&self, visit: u64) -> bool {
+        self.latents.about().flipped && Stream::new(self.seed, "flip", visit).bits() >> 63 == 1
     }
 
     /// `scale * (mean + std * noise)` into `sample`.
@@ -132,8 +171,7 @@ impl Source {
         std: &mut [f32],
         sample: &mut [f32],
     ) -> Result<()> {
-        let flipped = self.latents.about().flipped && Stream::new(self.seed, "flip", visit).bits() >> 63 == 1;
-        self.latents.read(row, flipped, scratch, sample, std)?;
+        self.latents.read(row, self.flipped(visit), scratch, sample, std)?;
         let scale = self.latents.about().scale as f32;
         let mut noise = Stream::new(self.seed, "posterior", visit);
         for (value, std) in sample.iter_mut().zip(std) {
@@ -148,7 +186,7 @@ impl Source {
             return Arc::clone(order);
         }
         let order = Arc::new(Stream::new(self.seed, "order", epoch).permutation(self.latents.len()));
-        if orders.len() >= 2 {
+        if orders.len() >= ORDERS {
             orders.remove(0);
         }
         orders.push((epoch, Arc::clone(&order)));

@@ -1,7 +1,8 @@
 //! Opens a folder of latents; every byte is checked against its digest before it is used.
 
-use crate::layout::{self, Group};
+use crate::layout::{self, Group, Map};
 use crate::manifest::{self, About, Manifest, Shard};
+use crate::residence::Residence;
 use anyhow::{Context, Result, ensure};
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
@@ -33,7 +34,18 @@ struct Inner {
 struct OpenShard {
     path: PathBuf,
     data: Bytes,
+    /// The same bytes where they are mapped from the disk; none once they are all in memory.
+    map: Option<Map>,
     groups: Vec<Group>,
+}
+
+/// Where a row lies.
+struct Place<'a> {
+    file: usize,
+    group: usize,
+    open: &'a OpenShard,
+    /// Its number in its row group.
+    within: usize,
 }
 
 /// The moments of one picture, not scaled.
@@ -93,6 +105,37 @@ impl Latents {
         Ok(Self { inner: Arc::new(Inner { manifest, files, starts, labels }) })
     }
 
+    /// Takes all files into memory and verifies them on the way, unless `residence` leaves them on the disk.
+    ///
+    /// Memory: [`Latents::bytes`].
+    ///
+    /// # Errors
+    /// Bad input that names the first row group that differs, or a file that cannot be read.
+    pub fn reside(self, residence: Residence) -> Result<Self> {
+        if residence == Residence::Disk {
+            return Ok(self);
+        }
+        let Inner { manifest, files, starts, labels } =
+            Arc::try_unwrap(self.inner).map_err(|_| anyhow::anyhow!("the latents are in use already"))?;
+        let files = files
+            .into_iter()
+            .map(|open| {
+                let data = std::fs::read(&open.path);
+                let data = data.bad_input(|| format!("reading {}", open.path.display()))?;
+                Ok(OpenShard { data: data.into(), map: None, ..open })
+            })
+            .collect::<Result<_>>()?;
+        let inner = Inner { manifest, files, starts, labels };
+        let latents = Self { inner: Arc::new(inner) };
+        latents.verify()?;
+        Ok(latents)
+    }
+
+    /// Size of all files.
+    pub fn bytes(&self) -> u64 {
+        self.manifest().shards.iter().map(|shard| shard.bytes).sum()
+    }
+
     /// Rows.
     pub fn len(&self) -> usize {
         self.inner.labels.len()
@@ -144,13 +187,15 @@ impl Latents {
         Ok(Row { mean, std, label: self.inner.labels[row] })
     }
 
-    /// Reads every byte once and compares it with its digest.
+    /// Compares every row group with its digest, where that has not been done yet.
     ///
     /// # Errors
     /// Bad input that names the first row group that differs.
     pub fn verify(&self) -> Result<()> {
         self.inner.files.par_iter().enumerate().try_for_each(|(file, open)| {
-            (0..open.groups.len()).into_par_iter().try_for_each(|group| self.check(file, group))
+            let groups = (0..open.groups.len()).into_par_iter();
+            let unseen = groups.filter(|&group| !open.groups[group].verified.load(Ordering::Acquire));
+            unseen.try_for_each(|group| self.check(file, group))
         })
     }
 
@@ -162,25 +207,51 @@ impl Latents {
         mean: &mut [f32],
         std: &mut [f32],
     ) -> Result<()> {
-        let inner = &*self.inner;
-        let file = inner.starts.partition_point(|&start| start <= row) - 1;
-        let open = &inner.files[file];
-        let within = row - inner.starts[file];
-        let index = open.groups.partition_point(|g| g.first <= within) - 1;
-        let group = &open.groups[index];
-        if !group.verified.load(Ordering::Acquire) {
-            self.check(file, index)?;
+        let Place { file, group, open, within } = self.place(row);
+        if !open.groups[group].verified.load(Ordering::Acquire) {
+            self.check(file, group)?;
         }
-        let width = self.about().width();
-        let first = if flipped && self.about().flipped { 2 } else { 0 };
-        for (column, target) in [(first, mean), (first + 1, std)] {
-            let start = group.values[column] + (within - group.first) * width;
-            for (value, bytes) in scratch.iter_mut().zip(open.data[start..start + width].chunks_exact(2)) {
+        for (start, target) in self.moments(open, group, within, flipped).into_iter().zip([mean, std]) {
+            let bytes = &open.data[start..start + self.about().width()];
+            for (value, bytes) in scratch.iter_mut().zip(bytes.chunks_exact(2)) {
                 *value = f16::from_le_bytes([bytes[0], bytes[1]]);
             }
             scratch.convert_to_f32_slice(target);
         }
         Ok(())
+    }
+
+    /// Has the disk fetch a row that will soon be read; all of its row group where that will be verified first.
+    pub(crate) fn fetch(&self, row: usize, flipped: bool) {
+        let Place { file, group, open, within } = self.place(row);
+        let Some(map) = &open.map else { return };
+        if open.groups[group].verified.load(Ordering::Acquire) {
+            for start in self.moments(open, group, within, flipped) {
+                map.fetch(start, self.about().width());
+            }
+        } else {
+            let stated = &self.inner.manifest.shards[file].row_groups[group];
+            map.fetch(stated.offset as usize, stated.bytes as usize);
+        }
+    }
+
+    /// Whether all files are in memory.
+    pub(crate) fn in_memory(&self) -> bool {
+        self.inner.files.iter().all(|open| open.map.is_none())
+    }
+
+    fn place(&self, row: usize) -> Place<'_> {
+        let file = self.inner.starts.partition_point(|&start| start <= row) - 1;
+        let open = &self.inner.files[file];
+        let within = row - self.inner.starts[file];
+        let group = open.groups.partition_point(|g| g.first <= within) - 1;
+        Place { file, group, open, within: within - open.groups[group].first }
+    }
+
+    /// Where mean and deviation of a row begin in its file.
+    fn moments(&self, open: &OpenShard, group: usize, within: usize, flipped: bool) -> [usize; 2] {
+        let first = if flipped && self.about().flipped { 2 } else { 0 };
+        [first, first + 1].map(|column| open.groups[group].values[column] + within * self.about().width())
     }
 
     fn check(&self, file: usize, group: usize) -> Result<()> {
@@ -202,7 +273,8 @@ impl Latents {
 }
 
 fn open_shard(path: &Path, shard: &Shard, about: &About) -> Result<(OpenShard, Vec<i64>)> {
-    let data = layout::map(path)?;
+    let map = Map::new(path)?;
+    let data = map.bytes();
     let size = data.len() as u64;
     ensure!(size == shard.bytes, "it has {size} bytes, the manifest says {}; encode again", shard.bytes);
     let mut end = 4;
@@ -237,5 +309,5 @@ fn open_shard(path: &Path, shard: &Shard, about: &About) -> Result<(OpenShard, V
         "its labels are not what was written, their BLAKE3 differs from the manifest's; encode again"
     );
     ensure!(labels.len() == shard.rows, "it has {} rows, the manifest says {}", labels.len(), shard.rows);
-    Ok((OpenShard { path: path.into(), data, groups }, labels))
+    Ok((OpenShard { path: path.into(), data, map: Some(map), groups }, labels))
 }

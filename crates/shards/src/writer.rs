@@ -83,7 +83,7 @@ impl ShardWriter {
     pub fn finish(self) -> Result<Shard> {
         let context = || format!("writing {}", self.path.display());
         let metadata = self.writer.close().with_context(context)?;
-        let data = layout::map(&self.path)?;
+        let data = layout::Map::new(&self.path)?.bytes();
         let digest = |range: std::ops::Range<u64>| -> String {
             blake3::hash(&data[range.start as usize..range.end as usize]).to_hex().to_string()
         };

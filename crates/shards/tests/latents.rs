@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
 
 use half::f16;
-use shards::{About, Latents, Loader, Rows, ShardWriter, Stream, write_manifest};
+use shards::{About, Latents, Loader, Residence, Rows, ShardWriter, Stream, write_manifest};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -49,6 +49,13 @@ fn write(folder: &Path, shards: &[&[usize]], flipped: bool, noisy: bool) {
         entries.push(writer.finish().unwrap());
     }
     write_manifest(folder, &about, entries).unwrap();
+}
+
+/// Another file in the place of one that may still be mapped.
+fn replace(path: &Path, bytes: &[u8]) {
+    let other = path.with_extension("other");
+    std::fs::write(&other, bytes).unwrap();
+    std::fs::rename(&other, path).unwrap();
 }
 
 #[test]
@@ -145,6 +152,30 @@ fn every_visit_has_its_own_noise_and_flip() {
 }
 
 #[test]
+fn batches_are_the_same_wherever_the_latents_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), &[&[8, 8], &[8, 5]], true, true);
+    let open = || Latents::open(dir.path()).unwrap();
+    let disk = Loader::new(&open().reside(Residence::Disk).unwrap(), 7, 3).unwrap();
+    let kept = open().reside(Residence::Memory).unwrap();
+    let memory = Loader::new(&kept, 7, 3).unwrap();
+    // Over several epochs, with steps left out, and again from the beginning.
+    for step in (0..20).chain([40, 41, 0]) {
+        assert_eq!(disk.batch(step).unwrap(), memory.batch(step).unwrap(), "step {step}");
+    }
+    let path = dir.path().join("00001.parquet");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[100] ^= 1;
+    replace(&path, &bytes);
+    let error = open().reside(Residence::Memory).err().unwrap();
+    assert_eq!(stage::exit_code(&error), 2);
+    assert!(format!("{error:#}").contains("00001.parquet: row group 0 (of 2)"), "{error:#}");
+    // What is in memory is not read again.
+    kept.verify().unwrap();
+    assert_eq!(memory.batch(5).unwrap().latents.len(), 7 * 30);
+}
+
+#[test]
 fn any_changed_byte_is_found_and_named() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), &[&[4, 4], &[4]], false, true);
@@ -161,7 +192,7 @@ fn any_changed_byte_is_found_and_named() {
         let mut bytes = sound.clone();
         let at = stream.below(sound.len() as u64) as usize;
         bytes[at] ^= 1 << stream.below(8);
-        std::fs::write(&path, &bytes).unwrap();
+        replace(&path, &bytes);
         let error = open().unwrap_err();
         let text = format!("{error:#}");
         assert_eq!(stage::exit_code(&error), 2, "{text}");
@@ -172,9 +203,9 @@ fn any_changed_byte_is_found_and_named() {
         let error = open().unwrap_err();
         assert_eq!(stage::exit_code(&error), 2);
         assert!(format!("{error:#}").contains(part), "{error:#}");
-        std::fs::write(&path, &sound).unwrap();
+        replace(&path, &sound);
     };
-    refused(&|| std::fs::write(&path, &sound[..sound.len() - 9]).unwrap(), "00001.parquet: it has");
+    refused(&|| replace(&path, &sound[..sound.len() - 9]), "00001.parquet: it has");
     refused(&|| std::fs::remove_file(&path).unwrap(), "00001.parquet");
     refused(&|| std::fs::write(dir.path().join("manifest.json"), "{}").unwrap(), "manifest.json");
 }
