@@ -5,6 +5,7 @@ use models::Precision;
 use models::config::{Form, Integration};
 use models::device::DeviceChoice;
 use models::diffusion::Curve;
+use shards::Residence;
 use std::path::PathBuf;
 
 stage::arguments! {
@@ -83,6 +84,9 @@ stage::arguments! {
         tuning device: DeviceChoice = DeviceChoice::Auto;
         /// Threads of one operation; 0 leaves it to libtorch. Results are the same bits for the same number of threads.
         tuning threads: usize = 0;
+        /// Where latents stay while they are fed; auto keeps them in memory where that takes no more than half of what is free,
+        /// and else reads them from the disk a few batches ahead.
+        tuning residence: Residence = Residence::Auto;
         /// Folder of checkpoints.
         output checkpoints: PathBuf;
         /// Log, one line of JSON per entry.
