@@ -4,6 +4,7 @@
 use crate::double::{COMMIT, Hub, TOKEN};
 use image::{ImageFormat, RgbImage};
 use serde_json::Value;
+use shards::Latents;
 use shards::pictures::{Picture, Pictures, PicturesWriter};
 use std::io::Cursor;
 use std::os::unix::fs::symlink;
@@ -162,6 +163,35 @@ fn ffhq_from_the_hub_to_the_report() {
         ["download", "encode", "evaluate", "inception", "reference", "report", "sample", "train", "vae"];
     assert_eq!(study.run(&[]), all);
     study.whole(12, 1, "merkol/ffhq-256");
+    pyarrow_reads(&study.out("encode/latents"));
+}
+
+/// The shards as a reader of Parquet that knows nothing of them sees them.
+fn pyarrow_reads(folder: &Path) {
+    let python = std::env::var_os("JUDGE_PYTHON").unwrap_or_else(|| "python3".into());
+    let output = Command::new(python).arg(repository().join("ci/read-shards")).arg(folder).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let read: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let latents = Latents::open(folder).unwrap();
+    assert_eq!(read["rows"], latents.len());
+    assert_eq!(read["label"], serde_json::json!(latents.labels()));
+    assert_eq!(read["source"][5], "data/00001.parquet:1:00005.png");
+    let about = latents.about();
+    let metadata = |key: &str| read["metadata"][key].as_str().unwrap();
+    assert_eq!(metadata("shape"), "[4,32,32]");
+    assert_eq!((metadata("vae"), metadata("scale")), (about.vae.as_str(), "0.18215"));
+    for (i, column) in about.columns().iter().enumerate() {
+        assert_eq!(read["types"][column], "fixed_size_binary[8192]");
+        for row in 0..latents.len() {
+            let moments = latents.row(row, i >= 2).unwrap();
+            let ours = if i % 2 == 0 { moments.mean } else { moments.std };
+            let column = &read["moments"][column];
+            assert_eq!(column["last"][row], f64::from(*ours.last().unwrap()));
+            // Added in another order.
+            let (sum, theirs) = (ours.iter().map(|&v| f64::from(v)).sum::<f64>(), &column["sum"][row]);
+            assert!((sum - theirs.as_f64().unwrap()).abs() <= 1e-9 * sum.abs().max(1.0));
+        }
+    }
 }
 
 #[test]
