@@ -124,7 +124,7 @@ fn a_job_gets_what_the_stage_asks_for(cluster: &Cluster) {
     let script = r#"echo a >> ran; echo '{"event": "message", "text": "half way"}' >> $PIPELINE_EVENTS
 echo spoken; echo $SLURM_CPUS_PER_TASK $SLURM_JOB_PARTITION $OMP_NUM_THREADS $DECLARED $SECRET x$OTHER > $1
 echo $CUDA_VISIBLE_DEVICES | tr , '\n' | wc -l >> $1"#;
-    let more = "    resources: {cpus: 3, memory: 1GiB, gpus: 2}\n    slurm: {partition: high, options: [--comment=here]}\n    \
+    let more = "    resources: {cpus: 3, memory: 1GiB, gpus: 2}\n    slurm: {partition: other, options: [--comment=here]}\n    \
                 env: {DECLARED: yes}\n    pass-env: [SECRET]\n";
     let study = one(cluster, script, more);
     let output = cluster.command(&study, &["run"]).env("SECRET", "s3").env("OTHER", "1").output().unwrap();
@@ -133,7 +133,7 @@ echo $CUDA_VISIBLE_DEVICES | tr , '\n' | wc -l >> $1"#;
     for part in ["a: submitted as job ", "a: runs on n", "a: half way\n"] {
         assert!(text.contains(part), "{part}: {text}");
     }
-    assert!(study.read("out/a/x").starts_with("3 high 3 yes s3 x\n"), "{}", study.read("out/a/x"));
+    assert!(study.read("out/a/x").starts_with("3 other 3 yes s3 x\n"), "{}", study.read("out/a/x"));
     assert_eq!(study.call(&["log", "a"]).stdout, b"spoken\n");
     // A secret is nowhere in the store.
     let mut grep = Command::new("grep");
@@ -260,10 +260,10 @@ fn a_second_signal_ends_them(cluster: &Cluster) {
 }
 
 fn a_preempted_job_goes_on_from_its_state(cluster: &Cluster) {
-    let study = one(cluster, SAVING, "    slurm: {partition: low, options: [--nodelist=n1]}\n");
+    let study = one(cluster, SAVING, "    slurm: {partition: low}\n");
     let mut runner = cluster.start(&study);
     until("the start", || study.exists("up"));
-    let rival = "sbatch --partition=high --nodelist=n1 --exclusive --output=/dev/null --job-name=rival";
+    let rival = "sbatch --partition=high --exclusive --output=/dev/null --job-name=rival";
     let mut rival: Vec<&str> = rival.split(' ').collect();
     rival.push("--wrap=sleep 1");
     let submitted = Command::new(rival[0]).args(&rival[1..]).env("SLURM_CONF", cluster.conf()).status();
@@ -327,7 +327,7 @@ touch $PIPELINE_STATE/s up; sleep 1000";
     let again = Command::new("slurmctld").arg("-c").env("SLURM_CONF", cluster.conf()).status().unwrap();
     assert!(again.success());
     until("the controller", || cluster.call("squeue --jobs 1").contains("Invalid job id"));
-    until("the nodes", || cluster.call("sinfo -h -p low -t idle -o %D").trim() == "2");
+    until("the nodes", || cluster.call("sinfo -h -p main -t idle -o %D").trim() == "1");
     let run = cluster.run(&study, &[]);
     assert!(run.status.success(), "{}", said(&run));
     assert_eq!((study.read("ran").as_str(), study.read("out/a/x").as_str()), ("a\na\n", "resumed\n"));

@@ -27,6 +27,7 @@ mod context;
 mod error;
 mod files;
 mod program;
+pub mod sharding;
 mod spec;
 
 pub use arguments::{Arguments, Bounds, Choice, Value, Values};

@@ -4,6 +4,7 @@
 //! folder, so that a killed run redoes at most one.
 
 mod feed;
+mod join;
 mod shard;
 
 use anyhow::{Context as _, Result};
@@ -41,6 +42,8 @@ stage::arguments! {
         input images: PathBuf;
         /// Weights of an AutoencoderKL: a safetensors file, or a folder with one.
         input vae: PathBuf;
+        /// Folder with what each shard made: joins them, and encodes nothing.
+        input latents_parts: Option<PathBuf>;
         /// Side that pictures are cropped to; a multiple of what the network halves away, 8 for Stable Diffusion's.
         param image_size: usize = 256, in 8..=2048, unit "pixels";
         /// Whether to encode the mirrored picture too, for training that mirrors at random.
@@ -49,6 +52,10 @@ stage::arguments! {
         param shard_rows: usize = 4096, in 1.., unit "rows";
         /// Numbers the network computes with.
         param precision: Precision = Precision::F32;
+        /// Encode only one of so many shards of the files; `--latents-parts` joins them.
+        param shards: usize = 1, in 1..;
+        /// Which, from 0.
+        param shard: usize = 0;
         /// Pictures at once.
         tuning batch_size: usize = 16, in 1.., unit "images";
         /// Where to compute: auto, cpu, cuda:0, …
@@ -74,6 +81,9 @@ struct Fingerprint {
 /// # Errors
 /// Bad input when a picture cannot be decoded, the weights are none of an autoencoder, or the sizes do not fit.
 pub fn encode(args: &Args, context: &Context) -> Result<()> {
+    if let Some(parts) = &args.latents_parts {
+        return join::join(parts, &args.latents);
+    }
     let device = device::open(args.device, args.threads)?;
     if let Some(reason) = device::unused_gpu().filter(|_| args.device == DeviceChoice::Auto) {
         context.message(&format!("encoding on the CPU: {reason}"));
@@ -90,6 +100,8 @@ pub fn encode(args: &Args, context: &Context) -> Result<()> {
     let rows = pictures.manifest().rows;
     let plan: Vec<_> =
         (0..rows).step_by(args.shard_rows).map(|first| first..rows.min(first + args.shard_rows)).collect();
+    let mine = stage::sharding::share(plan.len(), args.shard, args.shards)?;
+    let rows: usize = plan[mine.clone()].iter().map(|rows| rows.len()).sum();
     let state = context.state()?;
     let fingerprint = Fingerprint {
         about,
@@ -103,7 +115,7 @@ pub fn encode(args: &Args, context: &Context) -> Result<()> {
     let todo: Vec<Work> = plan
         .iter()
         .enumerate()
-        .filter(|(index, _)| done[*index].is_none())
+        .filter(|(index, _)| mine.contains(index) && done[*index].is_none())
         .map(|(index, rows)| Work { shard: index, rows: rows.clone() })
         .collect();
     let start = Instant::now();
@@ -128,13 +140,11 @@ pub fn encode(args: &Args, context: &Context) -> Result<()> {
     context.message(&timing.line(todo_rows, start.elapsed()));
 
     let staged = Staged::folder(&args.latents)?;
-    let shards: Vec<Shard> = done.into_iter().flatten().collect();
+    let shards: Vec<Shard> = done.into_iter().take(mine.end).skip(mine.start).flatten().collect();
     for shard in &shards {
         let (from, to) = (state.join(&shard.path), staged.path().join(&shard.path));
         // A hard link, where both are on one disk: nothing is copied, and the state can go.
-        fs::hard_link(&from, &to)
-            .or_else(|_| fs::copy(&from, &to).map(drop))
-            .with_context(|| format!("moving {} to {}", from.display(), to.display()))?;
+        stage::sharding::link(&from, &to)?;
     }
     write_manifest(staged.path(), about, shards)?;
     staged.commit()?;

@@ -216,3 +216,30 @@ fn bad_input_is_one_line_and_leaves_nothing() {
     std::fs::write(&path, &bytes[..99]).unwrap();
     refuses(&encode(dir.path(), &[]), "images/data/00000.parquet: 99 bytes, the manifest says");
 }
+
+#[test]
+fn shards_join_to_the_bytes_of_one_piece() {
+    let dir = tempfile::tempdir().unwrap();
+    images(&dir.path().join("images"), 40, None);
+    succeeds(&encode(dir.path(), &["--shard-rows", "9"]));
+    let files = |name: &str| -> Vec<(String, Vec<u8>)> {
+        let entries = std::fs::read_dir(dir.path().join(name)).unwrap().flatten();
+        let mut all: Vec<_> = entries
+            .map(|e| (e.file_name().into_string().unwrap(), std::fs::read(e.path()).unwrap()))
+            .collect();
+        all.sort();
+        all
+    };
+    let whole = files("latents");
+    assert_eq!(whole.len(), 6);
+    std::fs::remove_dir_all(dir.path().join("latents")).unwrap();
+    for shard in ["0", "1", "2"] {
+        succeeds(&encode(dir.path(), &["--shard-rows", "9", "--shards", "3", "--shard", shard]));
+        std::fs::create_dir_all(dir.path().join("parts")).unwrap();
+        std::fs::rename(dir.path().join("latents"), dir.path().join("parts").join(shard)).unwrap();
+    }
+    succeeds(&encode(dir.path(), &["--shard-rows", "9", "--latents-parts", "parts"]));
+    assert!(files("latents") == whole);
+    let wrong = encode(dir.path(), &["--shards", "3", "--shard", "3"]);
+    assert_eq!(wrong.status.code(), Some(2), "{}", String::from_utf8_lossy(&wrong.stderr));
+}

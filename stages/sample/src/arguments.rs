@@ -34,6 +34,8 @@ stage::arguments! {
         input checkpoints: PathBuf;
         /// Autoencoder that the latents come from.
         input vae: PathBuf;
+        /// Folder with what each shard made: joins them, and samples nothing.
+        input samples_parts: Option<PathBuf>;
         /// Pictures to sample.
         param images: usize = 50_000, in 1.., unit "images";
         /// Steps from noise to picture.
@@ -50,6 +52,10 @@ stage::arguments! {
         param precision: Precision = Precision::F32;
         /// Seed of noise and labels.
         param seed: u64 = 0;
+        /// Sample only one of so many shards of the pictures; `--samples-parts` joins them.
+        param shards: usize = 1, in 1..;
+        /// Which, from 0.
+        param shard: usize = 0;
         /// Pictures at once.
         tuning batch_size: usize = 64, in 1.., unit "images";
         /// Where to compute: auto, cpu, cuda:0, …

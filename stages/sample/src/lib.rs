@@ -1,6 +1,7 @@
 //! Samples pictures from a checkpoint.
 
 mod arguments;
+mod join;
 mod npz;
 mod pictures;
 mod sampler;
@@ -15,7 +16,9 @@ use models::vae::Vae;
 use pictures::Pictures;
 use sampler::Sampler;
 use serde_json::json;
+use stage::sharding::share;
 use stage::{Context, bad_input};
+use std::ops::Range;
 use tch::Kind;
 
 /// Samples `--images` pictures, from where this work was stopped, if it was.
@@ -23,6 +26,10 @@ use tch::Kind;
 /// # Errors
 /// Bad input when an argument, the checkpoint or the autoencoder do not fit; [`stage::Stopped`] when asked to stop.
 pub fn sample(args: &Args, context: &Context) -> Result<()> {
+    if let Some(parts) = &args.samples_parts {
+        return join::join(parts, &args.samples, args.images);
+    }
+    let mine = range(args)?;
     let device = device::open(args.device, args.threads)?;
     if let Some(reason) = device::unused_gpu().filter(|_| args.device == DeviceChoice::Auto) {
         context.message(&format!("computing on the CPU: {reason}"));
@@ -62,16 +69,22 @@ pub fn sample(args: &Args, context: &Context) -> Result<()> {
         "precision": args.precision,
         "labels": args.labels,
         "seed": args.seed,
-        "images": args.images,
+        "images": [mine.start, mine.end],
     });
     let sampler = Sampler::new(args, &about, network, vae)?;
-    let mut pictures = Pictures::resume(context.state()?, &what, side as usize)?;
-    while pictures.done() < args.images {
-        context.progress(pictures.done(), args.images, "images");
-        let count = args.batch_size.min(args.images - pictures.done());
+    let mut pictures = Pictures::resume(context.state()?, &what, side as usize, mine.start)?;
+    while pictures.done() < mine.end {
+        context.progress(pictures.done() - mine.start, mine.len(), "images");
+        let count = args.batch_size.min(mine.end - pictures.done());
         let bytes = sampler.batch(pictures.done(), count, || context.check_stop())?;
         pictures.add(&bytes, count)?;
     }
-    context.progress(args.images, args.images, "images");
-    pictures.publish(&args.samples, &sampler.labels(0, args.images))
+    context.progress(mine.len(), mine.len(), "images");
+    pictures.publish(&args.samples, &sampler.labels(mine.start, mine.len()))
+}
+
+/// The pictures of this shard. Shards end where batches do, so that each batch is what it would be in one piece.
+fn range(args: &Args) -> Result<Range<usize>> {
+    let batches = share(args.images.div_ceil(args.batch_size), args.shard, args.shards)?;
+    Ok(args.images.min(batches.start * args.batch_size)..args.images.min(batches.end * args.batch_size))
 }

@@ -1,9 +1,11 @@
 //! Writes numpy's `.npz`: a zip of `.npy` arrays, streamed, of any size.
 
 use anyhow::{Context, Result};
+use stage::BadInputExt;
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::Path;
+use zip::read::ZipArchive;
 use zip::write::{SimpleFileOptions, ZipWriter};
 use zip::{CompressionMethod, DateTime};
 
@@ -54,6 +56,14 @@ impl Npz {
         self.zip.write_all(bytes).context("writing the npz")
     }
 
+    /// Appends all that a reader gives to the current array.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub fn copy(&mut self, bytes: &mut dyn Read) -> Result<()> {
+        std::io::copy(bytes, &mut self.zip).map(drop).context("writing the npz")
+    }
+
     /// Ends the file.
     ///
     /// # Errors
@@ -61,4 +71,26 @@ impl Npz {
     pub fn finish(self) -> Result<()> {
         self.zip.finish().context("writing the npz")?.flush().context("writing the npz")
     }
+}
+
+/// Hands the data of an array of a file that [`Npz`] wrote to `read`, and returns its shape.
+///
+/// # Errors
+/// Bad input when there is no such array; what `read` returns.
+pub fn array(path: &Path, name: &str, read: impl FnOnce(&mut dyn Read) -> Result<()>) -> Result<Vec<usize>> {
+    let context = || format!("reading {name} of {}", path.display());
+    let file = BufReader::new(File::open(path).bad_input(context)?);
+    let mut archive = ZipArchive::new(file).bad_input(context)?;
+    let mut data = archive.by_name(&format!("{name}.npy")).bad_input(context)?;
+    let mut start = [0; 10];
+    data.read_exact(&mut start).bad_input(context)?;
+    let mut header = vec![0; usize::from(u16::from_le_bytes([start[8], start[9]]))];
+    data.read_exact(&mut header).bad_input(context)?;
+    let header = String::from_utf8_lossy(&header).into_owned();
+    let sides = header.split_once("'shape': (").and_then(|(_, rest)| rest.split_once(')'));
+    let sides =
+        sides.map_or("", |(sides, _)| sides).split(',').map(str::trim).filter(|side| !side.is_empty());
+    let shape = sides.map(|side| side.parse::<usize>().bad_input(context)).collect::<Result<_>>()?;
+    read(&mut data)?;
+    Ok(shape)
 }

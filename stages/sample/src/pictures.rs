@@ -16,19 +16,21 @@ const WHAT: &str = "sampling.json";
 pub struct Pictures {
     folder: PathBuf,
     side: usize,
+    /// Number of the first picture.
+    start: usize,
     /// First picture and number of pictures of each part.
     parts: Vec<(usize, usize)>,
 }
 
 impl Pictures {
-    /// Goes on with what `folder` holds, if it was made for the same `what`; else begins anew.
+    /// Goes on with what `folder` holds, if it was made for the same `what`; else begins anew with picture `start`.
     ///
     /// # Errors
     /// When the folder cannot be read or cleared.
-    pub fn resume(folder: &Path, what: &Json, side: usize) -> Result<Self> {
+    pub fn resume(folder: &Path, what: &Json, side: usize, start: usize) -> Result<Self> {
         let mark = folder.join(WHAT);
         let same = fs::read(&mark).ok().and_then(|text| serde_json::from_slice::<Json>(&text).ok());
-        let mut pictures = Self { folder: folder.into(), side, parts: Vec::new() };
+        let mut pictures = Self { folder: folder.into(), side, start, parts: Vec::new() };
         if same.as_ref() == Some(what) {
             while let Some(count) = pictures.part_at(pictures.done())? {
                 pictures.parts.push((pictures.done(), count));
@@ -46,9 +48,9 @@ impl Pictures {
         Ok(pictures)
     }
 
-    /// Pictures done.
+    /// Number of the next picture.
     pub fn done(&self) -> usize {
-        self.parts.last().map_or(0, |(first, count)| first + count)
+        self.parts.last().map_or(self.start, |(first, count)| first + count)
     }
 
     fn bytes(&self) -> usize {
@@ -100,14 +102,12 @@ impl Pictures {
         let staged = Staged::folder(folder)?;
         let images = staged.path().join("images");
         fs::create_dir(&images).with_context(|| format!("making {}", images.display()))?;
-        for image in 0..self.done() {
+        for image in self.start..self.done() {
             let (from, to) = (self.folder.join("images").join(name(image)), images.join(name(image)));
-            fs::hard_link(&from, &to)
-                .or_else(|_| fs::copy(&from, &to).map(|_| ()))
-                .with_context(|| format!("writing {}", to.display()))?;
+            stage::sharding::link(&from, &to)?;
         }
         let mut npz = Npz::create(&staged.path().join("samples.npz"))?;
-        npz.array("arr_0", "|u1", &[self.done(), self.side, self.side, 3])?;
+        npz.array("arr_0", "|u1", &[self.done() - self.start, self.side, self.side, 3])?;
         for (first, _) in &self.parts {
             let path = self.part(*first);
             npz.data(&fs::read(&path).with_context(|| format!("reading {}", path.display()))?)?;
@@ -120,6 +120,6 @@ impl Pictures {
 }
 
 /// The name of a picture's file.
-fn name(image: usize) -> String {
+pub fn name(image: usize) -> String {
     format!("{image:06}.png")
 }

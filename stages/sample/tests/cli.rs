@@ -62,7 +62,8 @@ impl Place {
             command.arg(flag).arg(self.path(path));
         }
         command
-            .args(["--labels", "balanced", "--device", "cpu", "--threads", "1"])
+            .args(if flags.contains("--labels") { &[][..] } else { &["--labels", "balanced"] })
+            .args(["--device", "cpu", "--threads", "1"])
             .args(["--images", &images.to_string()])
             .args(flags.split_whitespace())
             .env("PIPELINE_STATE", self.path(&format!("{name}.state")))
@@ -121,6 +122,44 @@ fn pictures_and_labels() {
     assert!(place.npz("a") == place.npz("c"));
     place.sample("d", 7, "--steps 5 --batch-size 7 --weights model");
     assert!(place.npz("a") != place.npz("d"));
+}
+
+#[test]
+fn shards_join_to_the_bytes_of_one_piece() {
+    let place = Place::new();
+    let flags = "--steps 5 --batch-size 2 --labels uniform";
+    place.sample("whole", 11, flags);
+    // More shards than some sizes of batches give work to.
+    for shards in [2, 7] {
+        let parts = format!("parts-{shards}");
+        for shard in 0..shards {
+            place.sample(
+                &format!("{parts}/{shard}"),
+                11,
+                &format!("{flags} --shards {shards} --shard {shard}"),
+            );
+        }
+        for entry in fs::read_dir(place.path(&parts)).unwrap().flatten() {
+            if entry.file_name().to_string_lossy().ends_with(".state") {
+                fs::remove_dir_all(entry.path()).unwrap();
+            }
+        }
+        let joined = format!("joined-{shards}");
+        place.sample(&joined, 11, &format!("{flags} --samples-parts {}", place.path(&parts).display()));
+        assert!(place.npz("whole") == place.npz(&joined));
+        let pictures = |name: &str| -> Vec<(String, Vec<u8>)> {
+            let entries = fs::read_dir(place.path(name).join("images")).unwrap().flatten();
+            let mut all: Vec<_> = entries
+                .map(|e| (e.file_name().to_string_lossy().into_owned(), fs::read(e.path()).unwrap()))
+                .collect();
+            all.sort();
+            all
+        };
+        assert!(pictures("whole") == pictures(&joined) && pictures("whole").len() == 11);
+        let missing =
+            place.run("x", 12, &format!("{flags} --samples-parts {}", place.path(&parts).display()));
+        assert_eq!(missing.status.code(), Some(2));
+    }
 }
 
 #[test]

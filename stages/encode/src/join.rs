@@ -1,0 +1,32 @@
+//! Joins what the shards of an encoding made to the folder that one piece would have made.
+
+use anyhow::Result;
+use shards::{Manifest, write_manifest};
+use stage::{Staged, bad_input, read_json, sharding};
+use std::path::Path;
+
+/// Links the files of all parts into `latents`, with one manifest.
+///
+/// # Errors
+/// Bad input when the parts are of different encodings, or two have the same file.
+pub fn join(parts: &Path, latents: &Path) -> Result<()> {
+    let staged = Staged::folder(latents)?;
+    let mut about = None;
+    let mut shards: Vec<shards::Shard> = Vec::new();
+    for part in sharding::parts(parts)? {
+        let manifest: Manifest = read_json(&part.join("manifest.json"))?;
+        if *about.get_or_insert_with(|| manifest.latents.clone()) != manifest.latents {
+            bad_input!("{} holds other latents than the parts before it", part.display())
+        }
+        for shard in manifest.shards {
+            if shards.last().is_some_and(|last| last.path >= shard.path) {
+                bad_input!("{}: {} does not follow the parts before it", part.display(), shard.path)
+            }
+            sharding::link(&part.join(&shard.path), &staged.path().join(&shard.path))?;
+            shards.push(shard);
+        }
+    }
+    let Some(about) = about else { bad_input!("{}: no parts", parts.display()) };
+    write_manifest(staged.path(), &about, shards)?;
+    staged.commit()
+}

@@ -1,0 +1,49 @@
+//! Joins what the shards of a sampling made to the folder that one piece would have made.
+
+use crate::npz::{self, Npz};
+use crate::pictures::name;
+use anyhow::{Context as _, Result};
+use stage::{Staged, bad_input, sharding};
+use std::fs;
+use std::path::Path;
+
+/// Links the pictures of all parts into `samples`, with one `samples.npz`. There must be `count` of them.
+///
+/// # Errors
+/// Bad input when there are more or fewer, or they differ in size.
+pub fn join(parts: &Path, samples: &Path, count: usize) -> Result<()> {
+    let parts = sharding::parts(parts)?;
+    let files: Vec<_> = parts.iter().map(|part| part.join("samples.npz")).collect();
+    let mut shapes = Vec::new();
+    for file in &files {
+        shapes.push(npz::array(file, "arr_0", |_| Ok(()))?);
+    }
+    let counts: Vec<usize> = shapes.iter().map(|shape| shape.first().copied().unwrap_or(0)).collect();
+    let there: usize = counts.iter().sum();
+    if there != count {
+        bad_input!("the parts hold {there} pictures, --images says {count}")
+    }
+    if let Some(other) = shapes.iter().position(|shape| shape.get(1..) != shapes[0].get(1..)) {
+        bad_input!("{}: its pictures are not of the size of those before", files[other].display())
+    }
+    let staged = Staged::folder(samples)?;
+    let images = staged.path().join("images");
+    fs::create_dir(&images).with_context(|| format!("making {}", images.display()))?;
+    let mut first = 0;
+    for (part, count) in parts.iter().zip(&counts) {
+        for image in first..first + count {
+            sharding::link(&part.join("images").join(name(image)), &images.join(name(image)))?;
+        }
+        first += count;
+    }
+    let mut joined = Npz::create(&staged.path().join("samples.npz"))?;
+    let all: Vec<usize> = std::iter::once(count).chain(shapes[0][1..].iter().copied()).collect();
+    for (array, kind, shape) in [("arr_0", "|u1", all.as_slice()), ("arr_1", "<i8", &all[..1])] {
+        joined.array(array, kind, shape)?;
+        for file in &files {
+            npz::array(file, array, |bytes| joined.copy(bytes))?;
+        }
+    }
+    joined.finish()?;
+    staged.commit()
+}
