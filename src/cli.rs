@@ -102,6 +102,14 @@ pub enum Command {
         #[arg(value_name = "STAGE")]
         stages: Vec<String>,
     },
+    /// Run stages on what a stage that still runs has published (an output with `stream`), until it is done
+    Watch {
+        #[arg(value_name = "STAGE", required = true)]
+        stages: Vec<String>,
+        /// Only what is there now
+        #[arg(long)]
+        once: bool,
+    },
     /// Send the results of a study that is done, or of some stages, to the shared cache
     Push {
         /// Stages to send, with all that they need [default: all]

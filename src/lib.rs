@@ -16,6 +16,7 @@ mod run;
 mod session;
 mod store;
 mod study;
+mod survey;
 
 use clap::Parser;
 use std::ffi::OsString;

@@ -95,6 +95,12 @@ impl Session {
         Ok(Self { graph, store, wanted, forced, replaced, programs, remote })
     }
 
+    /// Sets which steps are wanted: these, with all that they need.
+    pub fn want(&mut self, stages: &[String]) -> Result<()> {
+        self.wanted = wanted(&self.graph, stages, &self.replaced)?;
+        Ok(())
+    }
+
     /// Finds the programs of all steps and checks the study against their descriptions.
     ///
     /// While the build is `stale`, what it makes stays unknown: old programs may describe what is no longer so.

@@ -10,6 +10,7 @@ use crate::session::{Options, Session};
 use crate::store::results::Produced;
 use crate::store::{Store, record};
 use crate::study::{self, Choice};
+use crate::survey::survey;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -78,26 +79,15 @@ fn variant(choice: Choice) -> Result<BTreeMap<String, Side>> {
     let mut session = Session::open(&Options { choice, ..Options::default() })?;
     let stale = crate::run::build::stale(&session)?.is_some();
     session.find_programs(stale)?;
-    let mut known = vec![None; session.graph.steps.len()];
-    let mut sides = BTreeMap::new();
-    for i in 0..known.len() {
-        let step = &session.graph.steps[i];
-        let Some(units) = session.units(i, &known)? else { continue };
-        let mut side = Side { action: units.first().map(|u| u.action.clone()), outputs: BTreeMap::new() };
-        let mut done = Vec::new();
-        let all = units.len();
-        for unit in units {
-            if let Some(outcome) = session.store.lookup(&unit.key)? {
-                done.push((unit, outcome));
-            }
-        }
-        if done.len() == all {
-            let gathered = session.gather(step, &done)?;
-            side.outputs = gathered.outputs.clone();
-            known[i] = Some(gathered);
-        }
-        sides.insert(step.stage.clone(), side);
-    }
+    let found = survey(&session, |unit| session.store.lookup(&unit.key))?;
+    let sides = session.graph.steps.iter().zip(found).filter_map(|(step, found)| {
+        let action = found.units?.first().map(|(unit, _)| unit.action.clone());
+        Some((
+            step.stage.clone(),
+            Side { action, outputs: found.known.map(|k| k.outputs).unwrap_or_default() },
+        ))
+    });
+    let sides = sides.collect();
     session.store.stats.save();
     Ok(sides)
 }

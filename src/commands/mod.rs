@@ -13,6 +13,7 @@ mod pull;
 mod push;
 mod run;
 mod verify;
+mod watch;
 mod why;
 
 use crate::cli::{Cli, Command};
@@ -30,6 +31,7 @@ pub fn call(cli: &Cli) -> Result<()> {
         Command::Plan { stages } => plan::plan(global, stages),
         Command::Push { stages } => push::push(global, stages),
         Command::Pull { stages } => pull::pull(global, stages),
+        Command::Watch { stages, once } => watch::watch(global, stages, *once),
         Command::Why { stage } => why::why(global, stage),
         Command::Diff { a, b } => diff::diff(global, a, b),
         Command::Graph { format } => graph::graph(global, *format),

@@ -7,8 +7,9 @@ use crate::remote::{Remote, Watch};
 use crate::run::publish::publish;
 use crate::run::screen::Screen;
 use crate::run::stop::Stop;
-use crate::session::{Known, Session};
+use crate::session::Session;
 use crate::store::lock;
+use crate::survey::survey;
 use serde::Serialize;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,39 +22,24 @@ pub fn pull(global: &Global, stages: &[String]) -> Result<()> {
     let _shared = lock::wait(&session.store.at("locks/store"), true, || {}, stopped)?;
     let stale = crate::run::build::stale(&session)?.is_some();
     session.find_programs(stale)?;
-    let mut known: Vec<Option<Known>> = vec![None; session.graph.steps.len()];
     let mut moved = Vec::new();
-    for i in (0..known.len()).filter(|i| session.wanted[*i]) {
-        let step = &session.graph.steps[i];
-        if let Some(stand_in) = session.stand_in(i)? {
-            known[i] = Some(stand_in);
-            continue;
-        }
-        let Some(units) = session.units(i, &known)? else {
-            moved.push(Moved::new(&step.id, "unknown", 0));
-            continue;
+    let all = survey(&session, |unit| {
+        let held = session.store.lock(&unit.key, || {}, stopped)?;
+        let Some(_held) = held else { return Err(Error::Interrupted) };
+        let (outcome, state) = match session.store.lookup(&unit.key)? {
+            None => (remote.fetch(&session.store, &unit.key, &console.about(&unit.label))?, "fetched"),
+            here => (here, "here"),
         };
-        let mut done = Vec::new();
-        let all = units.len();
-        for unit in units {
-            let held = session.store.lock(&unit.key, || {}, stopped)?;
-            let Some(_held) = held else { return Err(Error::Interrupted) };
-            let (outcome, state) = match session.store.lookup(&unit.key)? {
-                Some(outcome) => (Some(outcome), "here"),
-                None => (remote.fetch(&session.store, &unit.key, &console.about(&unit.label))?, "fetched"),
-            };
-            let Some(outcome) = outcome else {
-                moved.push(Moved::new(&unit.label, "not-there", 0));
-                continue;
-            };
-            moved.push(Moved::new(&unit.label, state, outcome.outputs.values().map(|o| o.bytes).sum()));
-            session.note_last(&unit, &outcome)?;
-            done.push((unit, outcome));
-        }
-        if done.len() == all {
-            let gathered = session.gather(step, &done)?;
-            publish(&session, i, &gathered)?;
-            known[i] = Some(gathered);
+        let bytes = outcome.iter().flat_map(|o| o.outputs.values()).map(|o| o.bytes).sum();
+        moved.push(Moved::new(&unit.label, if outcome.is_some() { state } else { "not-there" }, bytes));
+        outcome.iter().try_for_each(|outcome| session.note_last(unit, outcome))?;
+        Ok(outcome)
+    })?;
+    for (i, found) in all.iter().enumerate().filter(|(i, _)| session.wanted[*i]) {
+        match (&found.known, &found.units) {
+            (Some(known), Some(_)) => drop(publish(&session, i, known)?),
+            (None, None) => moved.push(Moved::new(&session.graph.steps[i].id, "unknown", 0)),
+            _ => {}
         }
     }
     session.store.stats.save();

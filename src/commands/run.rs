@@ -24,7 +24,7 @@ pub fn run(global: &Global, stages: &[String], yes: bool, locked: bool) -> Resul
         .and_then(|()| session.find_programs(false))
         .and_then(|()| {
             let jobs = global.jobs.map(|n| n as usize);
-            let options = RunOptions { jobs, keep_going: global.keep_going, yes };
+            let options = RunOptions { jobs, keep_going: global.keep_going, yes, gpus_from_top: false };
             crate::run::run(&session, &options, name, &stop, screen)
         });
     session.store.stats.save();
@@ -46,7 +46,7 @@ pub fn run(global: &Global, stages: &[String], yes: bool, locked: bool) -> Resul
 }
 
 /// `20261122T201700.123-4567`: sorts by time, and no two runs share it.
-fn run_name() -> String {
+pub fn run_name() -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let (days, seconds) = (now.as_secs() / 86_400, now.as_secs() % 86_400);
     let (year, month, day) = date(days as i64);

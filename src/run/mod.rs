@@ -15,6 +15,7 @@ pub mod slurm;
 pub mod stop;
 pub mod supervise;
 mod transfer;
+pub mod watch;
 pub mod worker;
 
 use crate::error::Result;
@@ -37,6 +38,8 @@ pub struct RunOptions {
     pub yes: bool,
     /// After a failure, everything that does not need the failed stage still runs.
     pub keep_going: bool,
+    /// GPUs are handed out from the highest number down, out of the way of a run beside.
+    pub gpus_from_top: bool,
 }
 
 /// Why a stage has to run.

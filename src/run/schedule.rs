@@ -71,7 +71,7 @@ impl<'a> Runner<'a> {
         screen: Screen,
     ) -> Result<Self> {
         let steps = &session.graph.steps;
-        let slots = Slots::of_machine(options.jobs);
+        let slots = Slots::of_machine(options.jobs, options.gpus_from_top);
         for (step, _) in steps.iter().zip(&session.wanted).filter(|(_, wanted)| **wanted) {
             // What was made already, here or elsewhere, needs no room; that is seen when its key is known.
             if session.remote.is_none() && session.store.last(&step.id).is_none() {

@@ -12,6 +12,8 @@ pub struct Slots {
     cpus: u32,
     memory: u64,
     gpus: Vec<String>,
+    /// The last of them are handed out first.
+    gpus_from_top: bool,
     whole: Whole,
 }
 
@@ -19,6 +21,7 @@ pub struct Slots {
 struct Whole {
     cpus: u32,
     memory: u64,
+    gpus: usize,
 }
 
 /// What a running stage holds.
@@ -32,10 +35,11 @@ pub struct Held {
 
 impl Slots {
     /// The whole machine, for at most `jobs` stages at a time.
-    pub fn of_machine(jobs: Option<usize>) -> Self {
+    pub fn of_machine(jobs: Option<usize>, gpus_from_top: bool) -> Self {
         let cpus = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
-        let whole = Whole { cpus, memory: memory() };
-        Self { jobs: jobs.unwrap_or(usize::MAX), cpus, memory: whole.memory, gpus: gpus(), whole }
+        let gpus = gpus();
+        let whole = Whole { cpus, memory: memory(), gpus: gpus.len() };
+        Self { jobs: jobs.unwrap_or(usize::MAX), cpus, memory: whole.memory, gpus, gpus_from_top, whole }
     }
 
     /// Refuses a step that can never run here.
@@ -43,7 +47,7 @@ impl Slots {
         if step.engine == EngineName::Slurm {
             return Ok(());
         }
-        let (asked, there) = (step.resources.gpus as usize, self.gpus.len());
+        let (asked, there) = (step.resources.gpus as usize, self.whole.gpus);
         if asked > there {
             let text = format!("stage {} asks for {asked} GPUs; this machine has {there}", step.stage);
             return Err(Error::study(&step.mark, text));
@@ -64,10 +68,12 @@ impl Slots {
         if self.jobs == 0 || cpus > self.cpus || memory > self.memory || gpus > self.gpus.len() {
             return None;
         }
+        let rest = self.gpus.len() - gpus;
+        let range = if self.gpus_from_top { rest..rest + gpus } else { 0..gpus };
         self.jobs -= 1;
         self.cpus -= cpus;
         self.memory -= memory;
-        Some(Held { cpus, memory, gpus: self.gpus.drain(..gpus).collect() })
+        Some(Held { cpus, memory, gpus: self.gpus.drain(range).collect() })
     }
 
     /// Gives it back.

@@ -70,7 +70,7 @@ pub struct Stage {
     /// Values that change only the speed; not hashed.
     #[serde(default)]
     pub tuning: Ordered<Marked<Text>>,
-    /// Names, or names to file names.
+    /// Names, or names to file names or to what is said of them.
     pub outputs: Outputs,
     /// What one run takes from the machine.
     #[serde(default)]
@@ -121,9 +121,22 @@ pub enum Command {
     Words(Vec<String>),
 }
 
-/// Output names with the file names they get.
+/// Output names with what is said of them.
 #[derive(Clone, Debug)]
-pub struct Outputs(pub Vec<(Marked<String>, Marked<String>)>);
+pub struct Outputs(pub Vec<(Marked<String>, Marked<Output>)>);
+
+/// What is said of an output.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Output {
+    /// Name of the file or folder that the stage writes. Default: the output's name.
+    pub file: String,
+    /// Entries of this folder are complete while the stage still runs, for `pipeline watch`: `true` where they appear in
+    /// the folder itself, whole, by a rename; `step-*.bin` where files of such names appear so in `PIPELINE_STATE`.
+    pub stream: Option<String>,
+    /// `gc` may drop the content; the result still counts, and is made again when a later stage needs it.
+    pub temp: bool,
+}
 
 /// A size in bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -165,18 +178,45 @@ impl<'de> Deserialize<'de> for Outputs {
                 f.write_str("a list of names, or names with file names")
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Outputs, A::Error> {
-                let mut outputs: Vec<(Marked<String>, Marked<String>)> = Vec::new();
+                let mut outputs = Vec::new();
                 while let Some(name) = seq.next_element::<Marked<String>>()? {
-                    outputs.push((name.clone(), name));
+                    let value = Output { file: name.value.clone(), ..Output::default() };
+                    outputs.push((name.clone(), Marked { value, mark: name.mark }));
                 }
                 Ok(Outputs(outputs))
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Outputs, A::Error> {
                 let mut outputs = Vec::new();
-                while let Some(pair) = map.next_entry()? {
-                    outputs.push(pair);
+                while let Some((name, said)) = map.next_entry::<Marked<String>, Marked<Said>>()? {
+                    let Said(mut value) = said.value;
+                    if value.file.is_empty() {
+                        value.file.clone_from(&name.value);
+                    }
+                    outputs.push((name, Marked { value, mark: said.mark }));
                 }
                 Ok(Outputs(outputs))
+            }
+        }
+        deserializer.deserialize_any(V)
+    }
+}
+
+/// A file name, or a mapping.
+struct Said(Output);
+
+impl<'de> Deserialize<'de> for Said {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct V;
+        impl<'de> Visitor<'de> for V {
+            type Value = Said;
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a file name, or a mapping of `file`, `stream` and `temp`")
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Said, E> {
+                Ok(Said(Output { file: text.into(), ..Output::default() }))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Said, A::Error> {
+                Output::deserialize(de::value::MapAccessDeserializer::new(map)).map(Said)
             }
         }
         deserializer.deserialize_any(V)

@@ -99,7 +99,44 @@ pub struct Output {
     pub name: String,
     /// Name of the file or folder that the stage is asked to write.
     pub file: String,
+    /// Where its entries appear while the stage runs.
+    pub stream: Option<Stream>,
+    /// Whether its content may be dropped.
+    pub temp: bool,
     pub mark: Mark,
+}
+
+/// Where the entries of an output appear, each whole, while its stage runs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Stream {
+    /// In the output's own folder.
+    Output,
+    /// In the state folder: what begins and ends so.
+    State(String, String),
+}
+
+impl Stream {
+    /// `true`, `false`, or a name with one `*`.
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "true" => Some(Self::Output),
+            "false" => None,
+            pattern => {
+                let (before, after) = pattern.split_once('*').unwrap_or((pattern, ""));
+                Some(Self::State(before.into(), after.into()))
+            }
+        }
+    }
+
+    /// Whether an entry of this name belongs to it.
+    pub fn takes(&self, name: &str) -> bool {
+        match self {
+            Self::Output => !name.starts_with('.') && !name.ends_with(".partial"),
+            Self::State(before, after) => {
+                name.len() >= before.len() + after.len() && name.starts_with(before) && name.ends_with(after)
+            }
+        }
+    }
 }
 
 impl Step {
@@ -250,22 +287,25 @@ fn step(
         }
     }
     let mut files = HashSet::new();
-    for (_, file) in &stage.outputs.0 {
+    for (_, said) in &stage.outputs.0 {
+        let file = Marked { value: said.file.clone(), mark: said.mark.clone() };
         let plain = !file.is_empty() && !file.contains('/') && !file.starts_with('.');
         if !plain {
-            return Err(Error::study(&file.mark, format!("`{}` is not a plain file name", **file)));
+            return Err(Error::study(&file.mark, format!("`{}` is not a plain file name", *file)));
         }
-        if !files.insert(file.as_str()) {
-            return Err(Error::study(&file.mark, format!("two outputs are written to `{}`", **file)));
+        if !files.insert(file.value.clone()) {
+            return Err(Error::study(&file.mark, format!("two outputs are written to `{}`", *file)));
         }
     }
     let outputs: Vec<_> = stage
         .outputs
         .0
         .iter()
-        .map(|(name, file)| Output {
+        .map(|(name, said)| Output {
             name: name.value.clone(),
-            file: file.value.clone(),
+            file: said.file.clone(),
+            stream: said.stream.as_deref().and_then(Stream::parse),
+            temp: said.temp,
             mark: name.mark.clone(),
         })
         .collect();

@@ -86,7 +86,26 @@ inline! {
     Outputs: {
         "anyOf": [
             { "type": "array", "items": { "type": "string" } },
-            { "type": "object", "additionalProperties": { "type": "string" } }
+            {
+                "type": "object",
+                "additionalProperties": {
+                    "anyOf": [
+                        { "type": "string" },
+                        {
+                            "type": "object",
+                            "properties": {
+                                "file": { "type": "string", "description": "Name of the file or folder that the stage writes" },
+                                "stream": {
+                                    "type": ["boolean", "string"],
+                                    "description": "Entries are complete while the stage runs: in the folder (true), or as files of this pattern in PIPELINE_STATE"
+                                },
+                                "temp": { "type": "boolean", "description": "gc may drop the content; made again when needed" }
+                            },
+                            "additionalProperties": false
+                        }
+                    ]
+                }
+            }
         ]
     },
     Bytes: { "type": ["string", "integer"], "examples": ["4GiB"] },

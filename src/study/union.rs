@@ -70,7 +70,8 @@ fn identity(step: &Step) -> String {
         let _ = write!(text, "~{name}={}\0", value.0);
     }
     for output in &step.outputs {
-        let _ = write!(text, ">{} {}\0", output.name, output.file);
+        let (name, file) = (&output.name, &output.file);
+        let _ = write!(text, ">{name} {file} {:?} {}\0", output.stream, output.temp);
     }
     let (env, pass) = (&step.env, &step.pass_env);
     let _ = write!(text, "{:?} {env:?} {pass:?} {:?} {:?}", step.resources, step.each, step.show);

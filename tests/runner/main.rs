@@ -10,3 +10,4 @@ mod shared;
 mod slurm;
 mod study;
 mod variants;
+mod watch;
