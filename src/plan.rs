@@ -107,7 +107,7 @@ pub fn plan(session: &mut Session) -> Result<Vec<Planned>> {
             match missing.first() {
                 None if !elsewhere.is_empty() => {
                     if let [(unit, outcome)] = elsewhere.as_slice()
-                        && step.each.is_none()
+                        && !step.mapped()
                     {
                         // What comes after it can be planned as well; of several, the folder of all is not known.
                         let (outputs, actions) = (outcome.outputs.clone(), vec![unit.action.clone()]);

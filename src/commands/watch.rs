@@ -113,9 +113,8 @@ fn streams(session: &Session, stages: &[String]) -> Result<Vec<Place>> {
     }
     places.sort_unstable();
     places.dedup();
-    if let Some((step, _)) = places.iter().find(|(step, _)| steps[*step].each.is_some()) {
-        let text =
-            format!("stage {} runs once for each entry; its outputs cannot be watched", steps[*step].id);
+    if let Some((step, _)) = places.iter().find(|(step, _)| steps[*step].mapped()) {
+        let text = format!("stage {} runs in several pieces; its outputs cannot be watched", steps[*step].id);
         return Err(Error::study(&steps[*step].mark, text));
     }
     if places.is_empty() {
