@@ -122,6 +122,19 @@ pub enum Command {
         #[arg(value_name = "STAGE")]
         stages: Vec<String>,
     },
+    /// Write the results of the study, or of a past run, to one archive, with where they came from
+    Export {
+        /// The study's name, or the name of a run or the beginning of it
+        #[arg(value_name = "STUDY|RUN")]
+        what: String,
+        #[arg(value_name = "FILE.tar.zst")]
+        archive: PathBuf,
+    },
+    /// Take the results of an archive into the store; they are hits from then on
+    Import {
+        #[arg(value_name = "FILE.tar.zst")]
+        archive: PathBuf,
+    },
     /// Say how a stage differs from its last success
     Why { stage: String },
     /// Compare two variants, or two past runs: parameters, inputs, programs, metrics

@@ -3,6 +3,7 @@
 //! It knows nothing of what the programs do. A study file names them, with their inputs, parameters and outputs;
 //! the runner finds out which have to run, runs them, and keeps what they give.
 
+mod archive;
 mod cli;
 mod commands;
 mod error;

@@ -92,7 +92,8 @@ fn variant(choice: Choice) -> Result<BTreeMap<String, Side>> {
     Ok(sides)
 }
 
-fn run(store: &Store, name: &str) -> Result<Option<BTreeMap<String, Side>>> {
+/// The record of a past run, by its name or the beginning of it.
+pub fn past(store: &Store, name: &str) -> Result<Option<Report>> {
     let names = std::fs::read_dir(store.at("runs")).map(|d| {
         let files = d.flatten().map(|e| e.file_name().to_string_lossy().into_owned());
         files.filter_map(|f| f.strip_suffix(".json").map(str::to_string)).collect::<Vec<_>>()
@@ -107,9 +108,13 @@ fn run(store: &Store, name: &str) -> Result<Option<BTreeMap<String, Side>>> {
         )));
     }
     let Some(found) = found.first() else { return Ok(None) };
-    let Some(report) = record::read::<Report>(&store.at("runs").join(format!("{found}.json"))) else {
-        return Err(Error::Store(format!("the record of run {found} is damaged")));
-    };
+    record::read(&store.at("runs").join(format!("{found}.json")))
+        .map(Some)
+        .ok_or_else(|| Error::Store(format!("the record of run {found} is damaged")))
+}
+
+fn run(store: &Store, name: &str) -> Result<Option<BTreeMap<String, Side>>> {
+    let Some(report) = past(store, name)? else { return Ok(None) };
     let sides = report.stages.into_iter().map(|row| {
         let outcome = row.keys.first().and_then(|key| store.outcomes(key).into_iter().next());
         let side = Side { action: outcome.map(|o| o.action), outputs: row.outputs };

@@ -9,7 +9,7 @@ use crate::store::digest::Digest;
 use crate::store::record;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The digests of a reproduced study, to be committed with it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,13 +39,23 @@ pub fn lock(global: &Global) -> Result<()> {
         (p.stage, outputs)
     });
     let file = LockFile { version: 1, stages: stages.collect() };
-    let mut json = serde_json::to_vec_pretty(&file).at("encoding", &path(global))?;
-    json.push(b'\n');
+    let json = text(&file, &path(global))?;
     record::write_bytes(&path(global), &json, false)?;
     if global.json {
         return print_json(&file);
     }
     print(&format!("{}: {} stages\n", path(global).display(), file.stages.len()))
+}
+
+/// The text of a lock file of these outputs, by stage.
+pub fn of(stages: BTreeMap<String, BTreeMap<String, Digest>>) -> Result<Vec<u8>> {
+    text(&LockFile { version: 1, stages }, Path::new("a lock file"))
+}
+
+fn text(file: &LockFile, path: &Path) -> Result<Vec<u8>> {
+    let mut json = serde_json::to_vec_pretty(file).at("encoding", path)?;
+    json.push(b'\n');
+    Ok(json)
 }
 
 /// Compares outputs with the lock file; every difference is a line of the error.

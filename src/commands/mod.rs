@@ -3,6 +3,7 @@
 mod accept;
 mod check;
 mod diff;
+mod export;
 mod gc;
 mod graph;
 mod init;
@@ -32,6 +33,8 @@ pub fn call(cli: &Cli) -> Result<()> {
         Command::Push { stages } => push::push(global, stages),
         Command::Pull { stages } => pull::pull(global, stages),
         Command::Watch { stages, once } => watch::watch(global, stages, *once),
+        Command::Export { what, archive } => export::export(global, what, archive),
+        Command::Import { archive } => export::import(global, archive),
         Command::Why { stage } => why::why(global, stage),
         Command::Diff { a, b } => diff::diff(global, a, b),
         Command::Graph { format } => graph::graph(global, *format),

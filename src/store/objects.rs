@@ -70,12 +70,17 @@ impl Store {
 
     /// Takes in a file that came from elsewhere, if its content is what the digest says.
     pub fn take_blob(&self, path: &Path, digest: &Digest) -> Result<bool> {
-        let length = fs::metadata(path).at("reading", path)?.len();
-        if *walk::read(path, length).at("hashing", path)?.as_bytes() != digest.hash {
-            return Ok(false);
+        let whole = self.is_blob(path, digest)?;
+        if whole {
+            self.take_file(path, digest)?;
         }
-        self.take_file(path, digest)?;
-        Ok(true)
+        Ok(whole)
+    }
+
+    /// Whether the content of a file from elsewhere is what the digest says.
+    pub fn is_blob(&self, path: &Path, digest: &Digest) -> Result<bool> {
+        let length = fs::metadata(path).at("reading", path)?.len();
+        Ok(*walk::read(path, length).at("hashing", path)?.as_bytes() == digest.hash)
     }
 
     fn blob_ready(&self, digest: &Digest) -> Result<bool> {
@@ -168,7 +173,7 @@ impl Store {
     }
 
     /// Moves a file into the blobs, unless its content is there already.
-    fn take_file(&self, path: &Path, digest: &Digest) -> Result<()> {
+    pub fn take_file(&self, path: &Path, digest: &Digest) -> Result<()> {
         let blob = self.place(digest);
         if self.blob_ready(digest)? {
             return link::remove(path);
