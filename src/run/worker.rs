@@ -92,8 +92,10 @@ impl Job<'_> {
                 stop: &self.stop,
                 feed: &self.feed,
             })?;
-            let text = match end {
-                End::Success(seconds) => return self.commit(&attempt, seconds),
+            let mut text = match end {
+                End::Success(seconds) => {
+                    return self.commit(&attempt, seconds).inspect_err(|_| slurm::forget(&attempt.folder));
+                }
                 End::Stopped => {
                     link::remove(&attempt.folder)?;
                     return Err(self.stopped());
@@ -107,6 +109,9 @@ impl Job<'_> {
                     None => "stopped at the time limit of its job".into(),
                 },
             };
+            if store.full() {
+                text += &format!("; the disk of {} is full", store.path.display());
+            }
             link::remove(&attempt.folder)?;
             let again = matches!(end, End::Exit(75) | End::Signal(_) | End::Timeout);
             if !again || tries >= step.retries {

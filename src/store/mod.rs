@@ -65,6 +65,11 @@ impl Store {
         Ok(Self { path, stats, study: study.into() })
     }
 
+    /// Whether there is no room left: a stage may then fail without a word, as its log is there too.
+    pub fn full(&self) -> bool {
+        rustix::fs::statvfs(&self.path).is_ok_and(|disk| disk.f_bavail * disk.f_frsize < 1 << 16)
+    }
+
     /// A path inside the store.
     pub fn at(&self, relative: impl AsRef<Path>) -> PathBuf {
         self.path.join(relative)

@@ -197,11 +197,11 @@ fn a_clock_that_goes_back_changes_nothing() {
 }
 
 #[test]
-fn a_megabyte_of_output_a_second_goes_to_the_log() {
+fn a_gigabyte_of_output_goes_to_the_log() {
     let yaml = "name: loud
 stages:
   a:
-    command: sh -c 'yes | head -c 50000000; yes | head -c 50000000 >&2; echo > $1' -- ${outputs.x}
+    command: sh -c 'yes | head -c 500000000; yes | head -c 500000000 >&2; echo > $1' -- ${outputs.x}
     outputs: [x]
 ";
     let study = Study::new(yaml);

@@ -4,6 +4,7 @@
 
 mod archive;
 mod caching;
+mod disks;
 mod faults;
 mod mistakes;
 mod processes;

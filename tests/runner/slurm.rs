@@ -266,8 +266,8 @@ fn a_preempted_job_goes_on_from_its_state(cluster: &Cluster) {
     let rival = "sbatch --partition=high --exclusive --output=/dev/null --job-name=rival";
     let mut rival: Vec<&str> = rival.split(' ').collect();
     rival.push("--wrap=sleep 1");
-    let submitted = Command::new(rival[0]).args(&rival[1..]).env("SLURM_CONF", cluster.conf()).status();
-    assert!(submitted.unwrap().success());
+    let submitted = Command::new(rival[0]).args(&rival[1..]).env("SLURM_CONF", cluster.conf()).output();
+    assert!(submitted.unwrap().status.success());
     assert!(runner.wait().unwrap().success(), "{}", study.read("runner.log"));
     assert_eq!(study.read("out/a/x"), "resumed\n");
     let log = study.read("runner.log");

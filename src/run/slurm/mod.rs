@@ -284,6 +284,13 @@ pub fn left(session: &Session, unit: &Unit) -> Result<Option<Attempt>> {
     }
     let Some(id) = submission.id.clone() else { return Ok(None) };
     let ended = Ended::read(&folder);
+    let outputs = &session.graph.steps[unit.step].outputs;
+    if ended.is_some_and(|ended| ended.code == 0)
+        && outputs.iter().any(|o| fs::symlink_metadata(folder.join("out").join(&o.file)).is_err())
+    {
+        // The runner was killed while it took the outputs in.
+        return Ok(None);
+    }
     if !ended.is_some_and(|ended| !ended.told || ended.code == 0) {
         let states = ask::states(std::slice::from_ref(&id)).map_err(cannot)?;
         if states.get(&id).is_none_or(|known| known.verdict() != Verdict::Open) {
@@ -298,6 +305,12 @@ pub fn left(session: &Session, unit: &Unit) -> Result<Option<Attempt>> {
         words: task.words,
         folder,
     }))
+}
+
+/// Makes an attempt one that nobody goes on with: its outputs were refused.
+pub fn forget(folder: &Path) {
+    // At worst the next run refuses them again.
+    let _ = link::remove(&Submission::path(folder));
 }
 
 /// Whether an attempt folder may belong to a job that is not over.
