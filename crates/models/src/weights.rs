@@ -1,5 +1,6 @@
-//! Named tensors on disk: safetensors, read and written strictly.
+//! Named tensors on disk: safetensors, read and written strictly, and what `torch.save` wrote.
 
+use crate::pickle;
 use anyhow::{Context, Result};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use stage::{BadInputExt, bad_input};
@@ -15,14 +16,17 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Reads a safetensors file onto the CPU.
+    /// Reads a safetensors file, or a file of `torch.save` (`.pth`, `.ckpt`), onto the CPU.
     ///
     /// # Errors
-    /// Bad input when the file is missing, truncated or no safetensors file.
+    /// Bad input when the file is missing, truncated or neither of these.
     pub fn read(path: &Path) -> Result<Self> {
         let source = path.display().to_string();
         let context = || format!("reading {source}");
         let bytes = std::fs::read(path).bad_input(context)?;
+        if pickle::is_pickle(&bytes) {
+            return Ok(Self::new(source.clone(), pickle::parse(&bytes).bad_input(context)?));
+        }
         let (_, header) = SafeTensors::read_metadata(&bytes).bad_input(context)?;
         let metadata = header.metadata().clone().unwrap_or_default();
         let file = SafeTensors::deserialize(&bytes).bad_input(context)?;

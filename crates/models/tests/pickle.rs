@@ -4,7 +4,7 @@
 
 mod recipe;
 
-use models::pickle;
+use models::{Weights, pickle};
 use std::path::PathBuf;
 use tch::{Kind, Tensor};
 
@@ -17,7 +17,8 @@ fn both_formats_hold_the_same_tensors() {
     for name in ["new.pth", "old.pth"] {
         let bytes = std::fs::read(file(name)).unwrap();
         assert!(pickle::is_pickle(&bytes), "{name}");
-        let weights = pickle::read(&file(name)).unwrap();
+        // `Weights::read` tells formats by their first bytes.
+        let weights = Weights::read(&file(name)).unwrap();
         let names: Vec<&str> = weights.names().collect();
         assert_eq!(names, ["layer.bias", "layer.turned", "layer.weight", "steps"], "{name}");
         let get = |name: &str| recipe::get(&weights, name);

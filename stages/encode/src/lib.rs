@@ -40,7 +40,7 @@ stage::arguments! {
     pub struct Args: "encode" {
         /// Pictures as `download` lays them out.
         input images: PathBuf;
-        /// Weights of an AutoencoderKL: a safetensors file, or a folder with one.
+        /// Weights of an AutoencoderKL: a safetensors file, a folder with one, or a .ckpt of latent diffusion.
         input vae: PathBuf;
         /// Folder with what each shard made: joins them, and encodes nothing.
         input latents_parts: Option<PathBuf>;

@@ -1,7 +1,7 @@
 //! Weights in any of the forms they are published in.
 
 use super::graph_def::Graph;
-use crate::{Weights, pickle};
+use crate::Weights;
 use anyhow::Result;
 use stage::BadInputExt;
 use std::fs::File;
@@ -16,9 +16,6 @@ pub fn read(path: &Path) -> Result<Weights> {
     let mut start = Vec::new();
     let context = || format!("reading {}", path.display());
     File::open(path).and_then(|f| f.take(16).read_to_end(&mut start)).bad_input(context)?;
-    if pickle::is_pickle(&start) {
-        return pickle::read(path);
-    }
     // safetensors: eight bytes of length, then JSON. A GraphDef begins with its first node: field 1, a message.
     if start.get(8) != Some(&b'{') && start.first() == Some(&0x0a) {
         return Graph::read(path)?.weights();
