@@ -31,6 +31,9 @@ pub struct GcLimits {
     /// Keep every result that was made or used so recently, whatever its size
     #[arg(long, value_name = "TIME", default_value = "1d")]
     pub grace: Time,
+    /// Keep the logs and records of runs for so long
+    #[arg(long, value_name = "TIME", default_value = "90d")]
+    pub logs: Time,
     /// Only say what would go
     #[arg(long)]
     pub dry_run: bool,

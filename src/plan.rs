@@ -6,7 +6,7 @@ use crate::run::{build, reasons};
 use crate::session::{Known, Session, Unit};
 use crate::store::results::{Outcome, Produced};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Where a stage stands.
 #[derive(Clone, Debug, Serialize)]
@@ -64,6 +64,8 @@ pub fn plan(session: &mut Session) -> Result<Vec<Planned>> {
     }
     session.find_programs(stale.is_some())?;
     let mut known: Vec<Option<Known>> = vec![None; session.graph.steps.len()];
+    let mut dropped: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); known.len()];
+    let mut place = vec![None; known.len()];
     for i in 0..known.len() {
         if !session.wanted[i] {
             continue;
@@ -95,12 +97,13 @@ pub fn plan(session: &mut Session) -> Result<Vec<Planned>> {
             }
             for unit in units {
                 let forced = session.forced.contains(&i);
-                if let Some(outcome) = if forced { None } else { session.store.lookup(&unit.key)? } {
+                if let Some(outcome) = if forced { None } else { session.lookup(&unit)? } {
                     done.push((unit, outcome));
                 } else if let Some(outcome) = if forced { None } else { look(session, &unit.key)? } {
                     away += outcome.outputs.values().map(|o| o.bytes).sum::<u64>();
                     elsewhere.push((unit, outcome));
                 } else {
+                    dropped[i].extend(session.dropped(&unit)?);
                     missing.push(unit);
                 }
             }
@@ -130,11 +133,13 @@ pub fn plan(session: &mut Session) -> Result<Vec<Planned>> {
         } else {
             State::Waiting { on: vec!["build".into()] }
         };
+        place[i] = Some(planned.len());
         let step = session.graph.steps[i].stage.clone();
         let outputs = known[i].as_ref().map(|k| k.outputs.clone()).unwrap_or_default();
         let stage = session.graph.steps[i].id.clone();
         planned.push(Planned { stage, step, state, key, last_seconds, outputs });
     }
+    remake(session, &mut planned, &place, dropped, &known)?;
     Ok(planned)
 }
 
@@ -148,4 +153,28 @@ fn look(session: &Session, key: &str) -> Result<Option<Outcome>> {
         }
         found => found,
     }
+}
+
+/// A step whose dropped outputs are read by one that has to run will run as well, and so on upwards.
+fn remake(
+    session: &Session,
+    planned: &mut [Planned],
+    place: &[Option<usize>],
+    mut dropped: Vec<BTreeSet<usize>>,
+    known: &[Option<Known>],
+) -> Result<()> {
+    for reader in (0..dropped.len()).rev() {
+        for from in std::mem::take(&mut dropped[reader]) {
+            let Some(at) = place[from].filter(|at| matches!(planned[*at].state, State::Cached)) else {
+                continue;
+            };
+            let reasons =
+                vec![format!("its dropped outputs are needed by {}", session.graph.steps[reader].id)];
+            planned[at].state = State::ToRun { reasons };
+            for unit in session.units(from, known)?.unwrap_or_default() {
+                dropped[from].extend(session.dropped(&unit)?);
+            }
+        }
+    }
+    Ok(())
 }

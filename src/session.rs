@@ -308,7 +308,7 @@ impl Session {
                 let instance = unit.instance.as_ref()?;
                 Some((format!("{}{ending}", instance.name), outcome.outputs.get(&output.name)?.clone()))
             });
-            outputs.insert(output.name.clone(), self.store.gather(&parts.collect::<Vec<_>>())?);
+            outputs.insert(output.name.clone(), self.store.gather(&parts.collect::<Vec<_>>(), output.temp)?);
         }
         Ok(Known { outputs, replaced: Vec::new(), actions })
     }

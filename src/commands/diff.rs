@@ -79,7 +79,7 @@ fn variant(choice: Choice) -> Result<BTreeMap<String, Side>> {
     let mut session = Session::open(&Options { choice, ..Options::default() })?;
     let stale = crate::run::build::stale(&session)?.is_some();
     session.find_programs(stale)?;
-    let found = survey(&session, |unit| session.store.lookup(&unit.key))?;
+    let found = survey(&session, |unit| session.lookup(unit))?;
     let sides = session.graph.steps.iter().zip(found).filter_map(|(step, found)| {
         let action = found.units?.first().map(|(unit, _)| unit.action.clone());
         Some((

@@ -31,7 +31,7 @@ pub fn export(global: &Global, what: &str, path: &Path) -> Result<()> {
 fn of_study(session: &mut Session) -> Result<Cargo> {
     let stale = crate::run::build::stale(session)?.is_some();
     session.find_programs(stale)?;
-    let found = survey(session, |unit| session.store.lookup(&unit.key))?;
+    let found = survey(session, |unit| session.lookup(unit))?;
     let mut results = BTreeMap::new();
     let mut outputs: BTreeMap<String, BTreeMap<String, Digest>> = BTreeMap::new();
     for (step, found) in session.graph.steps.iter().zip(found) {

@@ -23,7 +23,8 @@ struct Spare {
 }
 
 /// Keeps the newest result of every stage of the study and its variants, then the most recently used others as far
-/// as they are younger than the grace time or fit the size limit. Everything that no result names goes.
+/// as they are younger than the grace time or fit the size limit. Everything that no result names goes, and so do the
+/// contents of `temp` outputs that were not used within the grace time.
 pub fn gc(global: &Global, limits: &GcLimits) -> Result<()> {
     let everything = Choice { variants: vec!["*".into()], ..global.choice() };
     let own = study::load(&global.choice())?;
@@ -45,6 +46,14 @@ pub fn gc(global: &Global, limits: &GcLimits) -> Result<()> {
         })
         .filter_map(|path| Some(record::read::<Last>(&path)?.action.key()))
         .collect();
+    // Outputs whose contents are not needed for their results to count.
+    let temp: HashSet<(&str, &String)> = own
+        .steps
+        .iter()
+        .chain(&variants)
+        .flat_map(|s| s.outputs.iter().filter(|o| o.temp).map(|o| (s.stage.as_str(), &o.name)))
+        .collect();
+    let oldest = SystemTime::now().checked_sub(limits.grace.0).unwrap_or(SystemTime::UNIX_EPOCH);
     let mut doomed: Vec<PathBuf> = Vec::new();
     let mut spare: Vec<Spare> = Vec::new();
     for path in files(&store.at("results"), 2) {
@@ -52,15 +61,20 @@ pub fn gc(global: &Global, limits: &GcLimits) -> Result<()> {
             doomed.push(path);
             continue;
         };
+        let used = fs::metadata(&path).and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
         if needed.contains(&outcome.action.key()) {
-            outcome.outputs.values().for_each(|o| bytes += reach(&store, &o.digest, &mut live));
+            for (name, output) in &outcome.outputs {
+                if used <= oldest && temp.contains(&(outcome.action.stage.as_str(), name)) {
+                    live.insert(store.manifest_path(&output.digest));
+                } else {
+                    bytes += reach(&store, &output.digest, &mut live);
+                }
+            }
             continue;
         }
-        let used = fs::metadata(&path).and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
         spare.push(Spare { path, outcome, used });
     }
     spare.sort_by_key(|s| std::cmp::Reverse(s.used));
-    let oldest = SystemTime::now().checked_sub(limits.grace.0).unwrap_or(SystemTime::UNIX_EPOCH);
     for Spare { path, outcome, used } in spare {
         let more: u64 = outcome.outputs.values().map(|o| o.bytes).sum();
         if used > oldest || bytes + more <= limits.max_size.0 {
@@ -78,6 +92,9 @@ pub fn gc(global: &Global, limits: &GcLimits) -> Result<()> {
     // A job on a cluster outlives its runner, and writes there.
     doomed.extend(files(&store.at("attempts"), 0).into_iter().filter(|p| !slurm::holds(p)));
     doomed.extend(files(&store.at("damaged"), 0));
+    for folder in ["logs", "runs"] {
+        doomed.extend(files(&store.at(folder), 0).into_iter().filter(|p| age(p) >= limits.logs.0));
+    }
     // What an interrupted stage left is an hour of somebody's GPU: it goes only when it is older than the grace time.
     doomed.extend(files(&store.at("state"), 0).into_iter().filter(|p| age(p) > limits.grace.0));
     for path in files(&store.at("locks"), 0).into_iter().filter(|p| !p.ends_with("store")) {

@@ -26,7 +26,7 @@ pub fn pull(global: &Global, stages: &[String]) -> Result<()> {
     let all = survey(&session, |unit| {
         let held = session.store.lock(&unit.key, || {}, stopped)?;
         let Some(_held) = held else { return Err(Error::Interrupted) };
-        let (outcome, state) = match session.store.lookup(&unit.key)? {
+        let (outcome, state) = match session.lookup(unit)? {
             None => (remote.fetch(&session.store, &unit.key, &console.about(&unit.label))?, "fetched"),
             here => (here, "here"),
         };
@@ -57,7 +57,7 @@ pub fn remote(session: &mut Session) -> Result<Remote> {
 #[derive(Debug, Serialize)]
 pub struct Moved {
     stage: String,
-    /// `fetched`, `here`, `not-there`, `unknown`; `sent`, `there`, `not-done`.
+    /// `fetched`, `here`, `not-there`, `unknown`; `sent`, `there`, `not-done`, `dropped`.
     state: &'static str,
     bytes: u64,
 }
@@ -78,6 +78,7 @@ pub fn list(global: &Global, moved: &[Moved]) -> Result<()> {
         "unknown" => "a stage before it is not here".to_string(),
         "there" => "in the cache already".to_string(),
         "not-done" => "not done".to_string(),
+        "dropped" => "done, but its contents were dropped".to_string(),
         state => state.to_string(),
     };
     let bytes = |m: &Moved| if m.bytes == 0 { String::new() } else { size(m.bytes) };

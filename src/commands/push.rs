@@ -14,7 +14,7 @@ pub fn push(global: &Global, stages: &[String]) -> Result<()> {
     let stale = crate::run::build::stale(&session)?.is_some();
     session.find_programs(stale)?;
     let mut moved = Vec::new();
-    let all = survey(&session, |unit| session.store.lookup(&unit.key))?;
+    let all = survey(&session, |unit| session.lookup(unit))?;
     for (i, found) in all.into_iter().enumerate().filter(|(i, _)| session.wanted[*i]) {
         let Some(units) = found.units else {
             if found.known.is_none() {
@@ -27,6 +27,10 @@ pub fn push(global: &Global, stages: &[String]) -> Result<()> {
                 moved.push(Moved::new(&unit.label, "not-done", 0));
                 continue;
             };
+            if session.store.lookup(&unit.key)?.is_none() {
+                moved.push(Moved::new(&unit.label, "dropped", 0));
+                continue;
+            }
             let sent = remote.send(&session.store, &unit.key, &outcome, &console.about(&unit.label))?;
             let bytes = outcome.outputs.values().map(|o| o.bytes).sum();
             moved.push(Moved::new(&unit.label, if sent { "sent" } else { "there" }, bytes));

@@ -35,7 +35,7 @@ pub fn watch(global: &Global, stages: &[String], once: bool) -> Result<()> {
     let mut waits = false;
     let mut failed = Vec::new();
     while !stop.asked() {
-        let found = survey(&session, |unit| session.store.lookup(&unit.key))?;
+        let found = survey(&session, |unit| session.lookup(unit))?;
         let open: Vec<Place> =
             places.iter().copied().filter(|(step, _)| found[*step].known.is_none()).collect();
         if open.is_empty() {

@@ -6,6 +6,7 @@ mod consent;
 pub mod engine;
 pub mod events;
 pub mod publish;
+mod remake;
 pub mod report;
 mod schedule;
 pub mod screen;

@@ -16,6 +16,13 @@ pub fn publish(session: &Session, i: usize, known: &Known) -> Result<bool> {
         for output in &step.outputs {
             let Some(produced) = known.outputs.get(&output.name) else { continue };
             let path = folder.join(&output.file);
+            if output.temp && !session.store.ready(&produced.digest)? {
+                // Its content was dropped; a link to nothing would only confuse.
+                if std::fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_symlink()) {
+                    link::remove(&path)?;
+                }
+                continue;
+            }
             let target = |folder: &std::path::Path| relative(folder, &session.store.place(&produced.digest));
             if std::fs::read_link(&path).is_ok_and(|old| old == target(&folder)) {
                 continue;

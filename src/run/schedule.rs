@@ -11,7 +11,7 @@ use crate::run::worker::{Failure, Job};
 use crate::run::{RunOptions, reasons};
 use crate::session::{Known, Session, Unit};
 use crate::store::results::Outcome;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -42,6 +42,8 @@ pub(super) struct Runner<'a> {
     /// Between the store and the shared cache: what waits, and what is on its way.
     pub(super) transfers: Vec<Transfer>,
     pub(super) moving: BTreeMap<String, (Transfer, Events)>,
+    /// Steps that are made again because their dropped outputs are needed.
+    pub(super) remade: BTreeSet<usize>,
     pub(super) stop: Arc<Stop>,
 }
 
@@ -91,6 +93,7 @@ impl<'a> Runner<'a> {
             running: BTreeMap::new(),
             transfers: Vec::new(),
             moving: BTreeMap::new(),
+            remade: BTreeSet::new(),
             stop: Arc::clone(stop),
         })
     }
@@ -114,7 +117,12 @@ impl<'a> Runner<'a> {
         let mut result = Ok(());
         loop {
             if result.is_ok() && !self.stopping() {
-                result = self.advance();
+                result = loop {
+                    match self.advance() {
+                        Ok(true) => {}
+                        ended => break ended.map(drop),
+                    }
+                };
                 if result.is_err() && !self.stop.asked() {
                     self.stop.ask();
                 }
@@ -146,8 +154,10 @@ impl<'a> Runner<'a> {
         self.stop.asked() || (!self.options.keep_going && failed())
     }
 
-    /// Looks at every step whose inputs have become known: what is cached is done, the rest is queued.
-    fn advance(&mut self) -> Result<()> {
+    /// Looks at every step whose inputs have become known: what is cached is done, the rest is queued. Returns whether
+    /// steps were taken up again, so that it has to look once more.
+    fn advance(&mut self) -> Result<bool> {
+        let mut again = false;
         for i in 0..self.known.len() {
             if !self.session.wanted[i] || self.rows[i].is_some() || self.progress[i].begun {
                 continue;
@@ -169,21 +179,36 @@ impl<'a> Runner<'a> {
                 continue;
             }
             let Some(units) = self.session.units(i, &self.known)? else { continue };
-            self.progress[i].begun = true;
-            self.progress[i].all = units.len();
+            let mut found = Vec::with_capacity(units.len());
+            let mut dropped = BTreeSet::new();
             for unit in units {
-                self.look_up(unit)?;
+                let outcome = self.find(&unit)?;
+                if outcome.is_none() {
+                    dropped.extend(self.session.dropped(&unit)?);
+                }
+                found.push((unit, outcome));
+            }
+            if !dropped.is_subset(&self.remade) {
+                self.remake(dropped);
+                again = true;
+                continue;
+            }
+            self.progress[i].begun = true;
+            self.progress[i].all = found.len();
+            for (unit, outcome) in found {
+                match outcome {
+                    Some(outcome) => self.complete(unit, outcome)?,
+                    None => self.seek(unit),
+                }
             }
             self.settle(i)?;
         }
-        Ok(())
+        Ok(again)
     }
 
     /// Takes a unit's result from the store, or queues it.
     pub(super) fn look_up(&mut self, unit: Unit) -> Result<()> {
-        let forced = self.session.forced.contains(&unit.step);
-        let found = if forced { None } else { self.session.store.lookup(&unit.key)? };
-        match found {
+        match self.find(&unit)? {
             Some(outcome) => self.complete(unit, outcome),
             None => {
                 self.seek(unit);

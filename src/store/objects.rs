@@ -252,8 +252,8 @@ impl Store {
         Ok(found)
     }
 
-    /// A folder made of contents that are in the store, by name.
-    pub fn gather(&self, parts: &[(String, Produced)]) -> Result<Produced> {
+    /// A folder made of contents that are in the store, by name. With `spare` they need not be at hand.
+    pub fn gather(&self, parts: &[(String, Produced)], spare: bool) -> Result<Produced> {
         let mut entries = Vec::new();
         for (name, part) in parts {
             if part.digest.kind != Kind::Tree {
@@ -272,7 +272,7 @@ impl Store {
         let manifest = Manifest(entries);
         let digest = manifest.digest();
         self.keep_manifest(&digest, &manifest)?;
-        if !self.ready(&digest)? {
+        if !self.ready(&digest)? && !spare {
             return Err(Error::Store(format!("a part of {digest} is no longer in the store")));
         }
         Ok(Produced { digest, bytes: manifest.bytes(), files: manifest.files() })

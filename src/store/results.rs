@@ -2,7 +2,7 @@
 
 use crate::error::{IoContext, Result};
 use crate::key::Action;
-use crate::store::digest::Digest;
+use crate::store::digest::{Digest, Kind};
 use crate::store::lock::{self, Lock};
 use crate::store::{Store, record};
 use serde::{Deserialize, Serialize};
@@ -69,10 +69,16 @@ impl Store {
 
     /// The newest result of a key whose outputs are all at hand.
     pub fn lookup(&self, key: &str) -> Result<Option<Outcome>> {
+        self.lookup_except(key, |_| false)
+    }
+
+    /// The same, where some outputs need not be at hand. Of a folder its list of files must be.
+    pub fn lookup_except(&self, key: &str, spare: impl Fn(&str) -> bool) -> Result<Option<Outcome>> {
         for (path, outcome) in self.records(key) {
             let mut whole = true;
-            for output in outcome.outputs.values() {
-                whole &= self.ready(&output.digest)?;
+            for (name, output) in &outcome.outputs {
+                let listed = || output.digest.kind != Kind::Tree || self.manifest(&output.digest).is_some();
+                whole &= (spare(name) && listed()) || self.ready(&output.digest)?;
             }
             if whole {
                 touch(&path);

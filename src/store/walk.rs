@@ -242,4 +242,75 @@ mod tests {
         let e = hash(&folder, &cache, Links::Refuse).unwrap_err().to_string();
         assert!(e.contains("leads out of the output"), "{e}");
     }
+
+    /// A small tree as a list: path, and what is there.
+    type Model = std::collections::BTreeMap<String, Thing>;
+
+    #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    enum Thing {
+        Folder,
+        File(Vec<u8>, bool),
+        Link(String),
+    }
+
+    /// The next number of a counter-based generator, below `n`.
+    fn random(state: &mut u64, n: usize) -> usize {
+        *state += 1;
+        let hash = blake3::hash(&state.to_le_bytes());
+        usize::from_le_bytes(hash.as_bytes()[..8].try_into().unwrap()) % n
+    }
+
+    /// Adds, takes away or changes one thing. Names and contents are few, so that trees are often nearly alike.
+    fn mutate(model: &mut Model, state: &mut u64) {
+        const NAMES: [&str; 6] = ["a", "b", "ab", "a b", "\u{e9}", "x"];
+        let name = NAMES[random(state, NAMES.len())];
+        let folders =
+            model.iter().filter(|(_, thing)| **thing == Thing::Folder).map(|(path, _)| format!("{path}/"));
+        let folders: Vec<String> = std::iter::once(String::new()).chain(folders).collect();
+        let path = format!("{}{name}", folders[random(state, folders.len())]);
+        let below = format!("{path}/");
+        model.retain(|other, _| *other != path && !other.starts_with(&below));
+        let content = [&b""[..], b"a", b"b", b"ab", b"f\x01\0\0\0a"][random(state, 5)].to_vec();
+        match random(state, 5) {
+            0 => {}
+            1 => drop(model.insert(path, Thing::Folder)),
+            2 => drop(model.insert(path, Thing::Link(["a", "b", "ab"][random(state, 3)].into()))),
+            n => drop(model.insert(path, Thing::File(content, n == 3))),
+        }
+    }
+
+    #[test]
+    fn trees_have_equal_digests_exactly_when_they_are_equal() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = StatCache::open(dir.path().join("cache"));
+        let (mut state, mut model) = (0, Model::new());
+        let mut seen: std::collections::HashMap<Digest, Model> = std::collections::HashMap::new();
+        let mut digests: std::collections::BTreeMap<Vec<(String, Thing)>, Digest> = Default::default();
+        for case in 0..600 {
+            if case % 40 == 0 {
+                model.clear();
+            }
+            mutate(&mut model, &mut state);
+            let root = dir.path().join(case.to_string());
+            fs::create_dir(&root).unwrap();
+            for (path, thing) in &model {
+                let path = root.join(path);
+                match thing {
+                    Thing::Folder => fs::create_dir(&path).unwrap(),
+                    Thing::Link(target) => symlink(target, &path).unwrap(),
+                    Thing::File(content, program) => {
+                        fs::write(&path, content).unwrap();
+                        let mode = if *program { 0o755 } else { 0o644 };
+                        fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+                    }
+                }
+            }
+            let digest = hash(&root, &cache, Links::Keep).unwrap().digest;
+            let other = seen.entry(digest).or_insert_with(|| model.clone());
+            assert_eq!(*other, model, "two trees share a digest");
+            let known: Vec<_> = model.clone().into_iter().collect();
+            assert_eq!(*digests.entry(known).or_insert(digest), digest, "one tree has two digests");
+        }
+        assert!(seen.len() > 200 && digests.len() < 600, "{} trees", seen.len());
+    }
 }
