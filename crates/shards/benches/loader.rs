@@ -34,7 +34,7 @@ fn main() {
     for residence in [Residence::Memory, Residence::Disk] {
         // The peak begins anew.
         std::fs::write("/proc/self/clear_refs", "5").unwrap();
-        let latents = Latents::open(&folder).unwrap().reside(residence).unwrap();
+        let latents = Latents::open(&folder).unwrap().reside(residence, 1).unwrap();
         latents.verify().unwrap();
         let speed = measure(&latents, batch, time);
         best = best.max(speed);

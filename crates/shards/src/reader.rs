@@ -105,14 +105,13 @@ impl Latents {
         Ok(Self { inner: Arc::new(Inner { manifest, files, starts, labels }) })
     }
 
-    /// Takes all files into memory and verifies them on the way, unless `residence` leaves them on the disk.
-    ///
-    /// Memory: [`Latents::bytes`].
+    /// Takes all files into memory and verifies them on the way, unless `residence` leaves them on the disk; each of
+    /// `processes` that share this machine has its own copy of [`Latents::bytes`].
     ///
     /// # Errors
     /// Bad input that names the first row group that differs, or a file that cannot be read.
-    pub fn reside(self, residence: Residence) -> Result<Self> {
-        if residence == Residence::Disk {
+    pub fn reside(self, residence: Residence, processes: usize) -> Result<Self> {
+        if residence.resolve(self.bytes(), processes) == Residence::Disk {
             return Ok(self);
         }
         let Inner { manifest, files, starts, labels } =

@@ -19,7 +19,7 @@ stage::choice! {
 
 impl Residence {
     /// What `auto` comes to for latents of `bytes` in each of `processes` that may share this machine.
-    pub fn resolve(self, bytes: u64, processes: usize) -> Self {
+    pub(crate) fn resolve(self, bytes: u64, processes: usize) -> Self {
         let free = free_memory().unwrap_or(0) as f64;
         match self {
             Self::Auto if bytes as f64 * processes as f64 <= SHARE * free => Self::Memory,

@@ -156,8 +156,8 @@ fn batches_are_the_same_wherever_the_latents_stay() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), &[&[8, 8], &[8, 5]], true, true);
     let open = || Latents::open(dir.path()).unwrap();
-    let disk = Loader::new(&open().reside(Residence::Disk).unwrap(), 7, 3).unwrap();
-    let kept = open().reside(Residence::Memory).unwrap();
+    let disk = Loader::new(&open().reside(Residence::Disk, 1).unwrap(), 7, 3).unwrap();
+    let kept = open().reside(Residence::Memory, 1).unwrap();
     let memory = Loader::new(&kept, 7, 3).unwrap();
     // Over several epochs, with steps left out, and again from the beginning.
     for step in (0..20).chain([40, 41, 0]) {
@@ -167,7 +167,7 @@ fn batches_are_the_same_wherever_the_latents_stay() {
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[100] ^= 1;
     replace(&path, &bytes);
-    let error = open().reside(Residence::Memory).err().unwrap();
+    let error = open().reside(Residence::Memory, 1).err().unwrap();
     assert_eq!(stage::exit_code(&error), 2);
     assert!(format!("{error:#}").contains("00001.parquet: row group 0 (of 2)"), "{error:#}");
     // What is in memory is not read again.

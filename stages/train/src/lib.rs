@@ -46,8 +46,7 @@ pub fn train(args: &Args, context: &Context) -> Result<()> {
     }
     let latents = Latents::open(&args.latents)?;
     let processes = launch.as_ref().map_or(1, |launch| launch.size);
-    let residence = args.residence.resolve(latents.bytes(), processes);
-    let latents = latents.reside(residence)?;
+    let latents = latents.reside(args.residence, processes)?;
     // Days of training should not end at a damaged row group that a minute of reading finds now.
     latents.verify()?;
     let recipe = Recipe::new(args, &latents)?;

@@ -149,7 +149,8 @@ impl Hub {
             drop(state);
             return respond(out, "404 Not Found", &[], b"not here");
         };
-        if state.gated.contains(&repository) && !authorised {
+        // What a gated repository holds may be seen by all, as on the Hub.
+        if state.gated.contains(&repository) && !authorised && file.is_some() {
             drop(state);
             return respond(out, "401 Unauthorized", &[], b"restricted");
         }
