@@ -3,7 +3,7 @@
 //! Tensors: `model.NAME`, `ema.DECAY.NAME` for each decay, `optimizer.first.NAME` and `optimizer.second.NAME`, where `NAME`
 //! is the name in the reference's state dict. Metadata: [`About`].
 
-use crate::config::Config;
+use crate::config::{Config, TIMESTEPS};
 use crate::diffusion::Curve;
 use crate::weights::{self, Weights};
 use crate::{Network, flat::Flat};
@@ -31,6 +31,9 @@ pub struct About {
     pub network: Config,
     /// The noise schedule it is trained with.
     pub schedule: Curve,
+    /// First timestep that it is trained on, and the one after the last.
+    #[serde(default = "all_timesteps")]
+    pub interval: [i64; 2],
     /// Decays of the averages in the file.
     pub ema_decays: Vec<f64>,
     /// The latents it is trained on.
@@ -51,6 +54,10 @@ pub struct LatentSpace {
     pub vae: String,
 }
 
+fn all_timesteps() -> [i64; 2] {
+    [0, TIMESTEPS]
+}
+
 impl About {
     /// A description with the current version.
     pub fn new(
@@ -66,6 +73,7 @@ impl About {
             step,
             network,
             schedule,
+            interval: all_timesteps(),
             ema_decays,
             latents,
             training: null.clone(),

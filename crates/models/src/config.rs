@@ -38,7 +38,8 @@ stage::choice! {
         /// A gate with noise while it is trained (noisy top-k).
         NoisyGate = "noisy-gate",
         /// Drawn at random once: per block one expert for all timesteps, one for those of a column of the prior map, one for
-        /// the others (Table 4); three experts, two kept. The gate only weighs them.
+        /// the others (Table 4); three experts, two kept. The gate only weighs them. DTR: each timestep's channels are drawn at
+        /// random once (Table 3).
         Random = "random",
     }
 }
@@ -82,7 +83,7 @@ pub struct Config {
     pub experts: i64,
     /// Experts `K` that a timestep keeps (Switch-DiT).
     pub top_k: i64,
-    /// How timesteps come to their experts (Switch-DiT).
+    /// How timesteps come to their experts (Switch-DiT), or channels (DTR).
     pub allocation: Allocation,
     /// Seed of a random allocation.
     pub allocation_seed: u64,
@@ -180,6 +181,11 @@ impl Config {
     /// Every preset's name, without the patch.
     pub fn preset_names() -> Vec<String> {
         families().flat_map(|(word, _)| PRESETS.iter().map(move |p| format!("{word}-{}", p.size))).collect()
+    }
+
+    /// The heads of the preset with this width and so many blocks.
+    pub fn preset_heads(width: i64, blocks: i64) -> Option<i64> {
+        PRESETS.iter().find(|p| (p.width, p.blocks) == (width, blocks)).map(|p| p.heads)
     }
 
     /// Checks that the sizes fit together.

@@ -31,6 +31,7 @@ pub mod checkpoint;
 pub mod device;
 pub mod flat;
 pub mod inception;
+pub mod interchange;
 pub mod parallel;
 pub mod pickle;
 pub mod precision;

@@ -91,8 +91,15 @@ impl Network {
         let fixed = (config.routed() && config.allocation == Allocation::Random)
             .then(|| relations.random_allocation(blocks, config.allocation_seed).to_device(device));
         let prior = config.routed().then(|| Prior::new(&relations, blocks, device));
-        let masks = (config.architecture == Architecture::Dtr)
-            .then(|| Relations::reference(width, beta, alpha, TIMESTEPS).map(device) - 1.0);
+        let masks = (config.architecture == Architecture::Dtr).then(|| {
+            let relations = Relations::reference(width, beta, alpha, TIMESTEPS);
+            match config.allocation {
+                Allocation::Random => {
+                    relations.random_routing(config.allocation_seed).to_device(device) - 1.0
+                }
+                _ => relations.map(device) - 1.0,
+            }
+        });
         Ok(Self {
             config: config.clone(),
             patches,
@@ -142,6 +149,12 @@ impl Network {
             }
         }
         buffers
+    }
+
+    /// The reference's state dict: parameters and buffers, by name.
+    pub fn state(&self) -> BTreeMap<String, Tensor> {
+        let parameters = self.parameters.iter().map(|p| (p.name.clone(), p.tensor.detach()));
+        parameters.chain(self.buffers()).collect()
     }
 
     /// What depends on the timestep alone, for a few timesteps or all.

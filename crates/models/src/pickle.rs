@@ -1,10 +1,13 @@
 //! PyTorch's `.pth`: a dictionary of tensors, read without Python and without running anything.
 //!
 //! Both formats of `torch.save` are read: the zip archive of 1.6 and later, and the row of pickles before it (the FID
-//! Inception of pytorch-fid). A pickle may name any function to call; only the few that rebuild tensors are known here,
-//! everything else is refused by its name.
+//! Inception of pytorch-fid). A pickle may name any function to call; only the few that rebuild tensors are known here.
+//! Everything else stays unmade, and is refused by its name where a tensor should be.
 
 mod machine;
+mod writer;
+
+pub use writer::{Section, write};
 
 use crate::Weights;
 use anyhow::{Context, Result, bail, ensure};
@@ -32,6 +35,23 @@ pub fn read(path: &Path) -> Result<Weights> {
     Ok(Weights::new(source, tensors))
 }
 
+/// Reads the dictionaries of these names inside a file's dictionary, each tensor as `NAME.KEY`, and the text under the key
+/// `note`. A file of bare tensors gives those under their own names.
+///
+/// # Errors
+/// As [`read`].
+pub fn sections(path: &Path, names: &[&str], note: &str) -> Result<(Weights, Option<String>)> {
+    let source = path.display().to_string();
+    let bytes = std::fs::read(path).bad_input(|| format!("reading {source}"))?;
+    let mut text = None;
+    let wanted = |machine: &Machine| {
+        text = machine.text_under(note).map(String::from);
+        machine.sections(names)
+    };
+    let tensors = parse_wanted(&bytes, wanted).bad_input(|| format!("reading {source}"))?;
+    Ok((Weights::new(source, tensors), text))
+}
+
 /// Whether these are the first bytes of either format.
 pub fn is_pickle(start: &[u8]) -> bool {
     start.starts_with(b"PK\x03\x04")
@@ -43,11 +63,20 @@ pub fn is_pickle(start: &[u8]) -> bool {
 /// # Errors
 /// As [`read`].
 pub fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
-    if bytes.starts_with(b"PK") { archive(bytes) } else { row_of_pickles(bytes) }
+    parse_wanted(bytes, Machine::tensors)
+}
+
+type Views = BTreeMap<String, View>;
+
+fn parse_wanted(
+    bytes: &[u8],
+    wanted: impl FnOnce(&Machine) -> Result<Views>,
+) -> Result<BTreeMap<String, Tensor>> {
+    if bytes.starts_with(b"PK") { archive(bytes, wanted) } else { row_of_pickles(bytes, wanted) }
 }
 
 /// `NAME/data.pkl` and `NAME/data/KEY`.
-fn archive(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
+fn archive(bytes: &[u8], wanted: impl FnOnce(&Machine) -> Result<Views>) -> Result<BTreeMap<String, Tensor>> {
     let mut zip = ZipArchive::new(Cursor::new(bytes))?;
     let name = zip.file_names().find(|n| *n == "data.pkl" || n.ends_with("/data.pkl")).map(String::from);
     let name = name.context("an archive without data.pkl")?;
@@ -67,7 +96,7 @@ fn archive(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
     zip.by_name(&name)?.take(left).read_to_end(&mut pickle)?;
     left -= pickle.len() as u64;
     let (machine, _) = Machine::run(&pickle).with_context(|| name.clone())?;
-    let views = machine.tensors()?;
+    let views = wanted(&machine)?;
     let mut storages = HashMap::new();
     for view in views.values() {
         let storage = machine.storage(view);
@@ -88,7 +117,10 @@ fn archive(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
 }
 
 /// Magic number, version, system, dictionary, keys, and then the values of every key.
-fn row_of_pickles(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
+fn row_of_pickles(
+    bytes: &[u8],
+    wanted: impl FnOnce(&Machine) -> Result<Views>,
+) -> Result<BTreeMap<String, Tensor>> {
     ensure!(is_pickle(bytes), "neither safetensors, a TensorFlow graph nor a file of torch.save");
     let mut rest = bytes;
     for what in ["the magic number", "the version", "the system"] {
@@ -99,7 +131,7 @@ fn row_of_pickles(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
     rest = &rest[used..];
     let (keys, used) = Machine::run(rest).context("the keys")?;
     rest = &rest[used..];
-    let views = machine.tensors()?;
+    let views = wanted(&machine)?;
     let sizes: HashMap<&str, &Storage> = machine.storages().iter().map(|s| (s.key.as_str(), s)).collect();
     let mut contents: HashMap<String, &[u8]> = HashMap::new();
     for key in keys.list_of_text()? {
@@ -119,7 +151,7 @@ fn row_of_pickles(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
 
 fn build<'a>(
     machine: &Machine,
-    views: &BTreeMap<String, View>,
+    views: &Views,
     file_size: usize,
     content: impl Fn(&Storage) -> Option<&'a [u8]>,
 ) -> Result<BTreeMap<String, Tensor>> {

@@ -53,6 +53,17 @@ impl Relations {
         Tensor::stack(&[&second.ones_like(), &second, &(1.0 - &second)], 2)
     }
 
+    /// The same number of ones in every row, each in places drawn at random (Table 3's random routing).
+    ///
+    /// # Shapes
+    /// `[T, columns]`, f32 on the CPU.
+    pub fn random_routing(&self, seed: u64) -> Tensor {
+        let ones = self.end.first().unwrap_or(&0) - self.start.first().unwrap_or(&0);
+        let draws = random::uniform(seed, "routing", 0, &[self.start.len() as i64, self.columns]);
+        let (_, places) = draws.topk(ones, 1, true, false);
+        draws.zeros_like().scatter_value(1, &places, 1.0)
+    }
+
     /// As 0 and 1.
     ///
     /// # Shapes

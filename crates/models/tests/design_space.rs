@@ -139,3 +139,20 @@ fn the_paper_s_relations_differ_where_they_move() {
     assert_eq!(rows.sum(Kind::Float).double_value(&[]), moves as f64);
     assert_eq!(rows.max().double_value(&[]), 1.0);
 }
+
+#[test]
+fn random_routing_keeps_as_many_channels_everywhere() {
+    let preset = Config::preset("dtr-tiny/2", 8, 10).unwrap();
+    let config = Config { allocation: Allocation::Random, allocation_seed: 3, ..preset.clone() };
+    let masks = |config: &Config| {
+        let buffers = Network::fresh(config, 0, Device::Cpu).unwrap().buffers();
+        buffers["routers.0._unit_mapping"].shallow_clone()
+    };
+    let (random, windows) = (masks(&config), masks(&preset));
+    let kept = (config.beta * config.width as f64).floor();
+    assert_eq!(random.sum_dim_intlist([1i64].as_slice(), false, Kind::Double).min().double_value(&[]), kept);
+    assert_eq!(random.sum(Kind::Double), windows.sum(Kind::Double));
+    assert!(random != windows && random.get(0) != random.get(1));
+    assert_eq!(random, masks(&config));
+    assert!(random != masks(&Config { allocation_seed: 4, ..config }));
+}

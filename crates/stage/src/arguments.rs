@@ -1,7 +1,7 @@
 //! Typed arguments, declared once.
 
 use crate::spec::{Kind, Role, Spec};
-use crate::{BadInput, nearest};
+use crate::{BadInput, Question, nearest};
 use anyhow::Result;
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
@@ -334,8 +334,17 @@ impl Values {
         spec: &Spec,
         arguments: impl IntoIterator<Item = OsString>,
     ) -> Result<Option<Self>, ExitCode> {
+        Self::parse(spec, &[], arguments)
+    }
+
+    /// The same for a program that answers questions, so that `--help` lists them.
+    pub(crate) fn parse(
+        spec: &Spec,
+        questions: &[Question],
+        arguments: impl IntoIterator<Item = OsString>,
+    ) -> Result<Option<Self>, ExitCode> {
         let program = std::iter::once(OsString::from(&spec.name));
-        let matches = match command(spec).try_get_matches_from(program.chain(arguments)) {
+        let matches = match command(spec, questions).try_get_matches_from(program.chain(arguments)) {
             Ok(matches) => matches,
             Err(e) if e.use_stderr() => {
                 let text = e.render().to_string();
@@ -392,7 +401,7 @@ fn plain(json: &Json) -> String {
     }
 }
 
-fn command(spec: &Spec) -> clap::Command {
+fn command(spec: &Spec, questions: &[Question]) -> clap::Command {
     let describe = clap::Arg::new("describe")
         .long("describe")
         .action(clap::ArgAction::SetTrue)
@@ -406,6 +415,10 @@ fn command(spec: &Spec) -> clap::Command {
              Environment: PIPELINE_EVENTS names a file for progress as JSON lines, PIPELINE_STATE a folder to resume from.",
         )
         .arg(describe);
+    for question in questions {
+        let flag = clap::Arg::new(question.name).long(question.name).help(question.help);
+        command = command.arg(flag.action(clap::ArgAction::SetTrue).help_heading("Questions"));
+    }
     for arg in &spec.arguments {
         let notes = [
             arg.kind.range(),
@@ -507,6 +520,6 @@ mod tests {
         assert!(spec.argument("images").unwrap().required);
         assert!(!spec.argument("limit").unwrap().required);
         assert_eq!(spec.about, "Encode things.");
-        command(&spec).debug_assert();
+        command(&spec, &[]).debug_assert();
     }
 }

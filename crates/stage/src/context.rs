@@ -5,6 +5,7 @@ use anyhow::{Context as _, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -41,6 +42,8 @@ pub enum Event {
 
 /// The handle a stage reports through; it never prints, exits or reads the environment itself.
 pub struct Context {
+    /// The variables of [`LAUNCHER`] that are set.
+    launcher: BTreeMap<&'static str, String>,
     state: PathBuf,
     /// Whether the state folder is ours to remove after success (no runner keeps it).
     owns_state: bool,
@@ -57,6 +60,24 @@ enum Sink {
 /// Signals within this time of the first are the same wish: a cluster tells every process of a job, and so does the one
 /// that started it.
 const SAME_WISH: Duration = Duration::from_millis(250);
+
+/// What `torchrun` and `srun` tell a process about the others of its work; with `PIPELINE_EVENTS` and `PIPELINE_STATE` all that
+/// a stage's work knows of its environment.
+const LAUNCHER: [&str; 12] = [
+    "RANK",
+    "WORLD_SIZE",
+    "LOCAL_RANK",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    "TORCHELASTIC_USE_AGENT_STORE",
+    "GLOO_SOCKET_IFNAME",
+    "SLURM_PROCID",
+    "SLURM_STEP_NUM_TASKS",
+    "SLURM_LOCALID",
+    "SLURM_STEP_NODELIST",
+    "SLURM_JOB_ID",
+];
+
 const EVENT_INTERVAL: Duration = Duration::from_millis(200);
 const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -88,17 +109,25 @@ impl Context {
         };
         let stop = Arc::new(AtomicBool::new(false));
         listen(&stop)?;
-        Ok(Self { state, owns_state, stop, sink: Mutex::new(sink) })
+        let set = |name: &'static str| Some((name, std::env::var(name).ok().filter(|v| !v.is_empty())?));
+        let launcher = LAUNCHER.into_iter().filter_map(set).collect();
+        Ok(Self { launcher, state, owns_state, stop, sink: Mutex::new(sink) })
     }
 
     /// A context that reports to nobody, for tests and benches; state goes to `state`.
     pub fn silent(state: &Path) -> Self {
         Self {
+            launcher: BTreeMap::new(),
             state: state.into(),
             owns_state: false,
             stop: Arc::new(AtomicBool::new(false)),
             sink: Mutex::new(Sink::Silent),
         }
+    }
+
+    /// A variable of the launcher that started this process as one of several: `RANK`, `WORLD_SIZE`, `SLURM_PROCID`, …
+    pub fn launcher(&self, name: &str) -> Option<&str> {
+        self.launcher.get(name).map(String::as_str)
     }
 
     /// The folder for what a later run of the same work can go on from; made on first use.

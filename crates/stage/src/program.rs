@@ -1,16 +1,45 @@
 //! The `main` of every stage: arguments in, exit code out.
 
 use crate::{Arguments, BadInput, Context, Role, Values, exit_code};
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::ExitCode;
+
+/// Something that a program answers in place of its work: `train --summary …`.
+pub struct Question {
+    /// The flag, without its dashes.
+    pub name: &'static str,
+    /// What is answered.
+    pub help: &'static str,
+    /// The answer, from the other words of the command line.
+    pub answer: fn(&[String]) -> anyhow::Result<String>,
+}
 
 /// Reads the command line, answers `--describe`, checks that the inputs exist, and calls `work`.
 ///
 /// An error is printed once, on one line, with its chain of causes.
 pub fn main<A: Arguments>(work: impl FnOnce(&A, &Context) -> anyhow::Result<()>) -> ExitCode {
+    main_with(&[], work)
+}
+
+/// The same for a program that also answers questions.
+pub fn main_with<A: Arguments>(
+    questions: &[Question],
+    work: impl FnOnce(&A, &Context) -> anyhow::Result<()>,
+) -> ExitCode {
+    if let Some(answer) = answer(questions) {
+        return match answer {
+            Ok(text) => {
+                // A reader that closes the pipe early has seen enough.
+                let _ = std::io::stdout().write_all(text.as_bytes());
+                ExitCode::SUCCESS
+            }
+            Err(e) => failed(&e),
+        };
+    }
     let spec = A::spec();
-    let values = match Values::from_command_line(&spec, std::env::args_os().skip(1)) {
+    let values = match Values::parse(&spec, questions, std::env::args_os().skip(1)) {
         Ok(Some(values)) => values,
         Ok(None) => return ExitCode::SUCCESS,
         Err(code) => return code,
@@ -29,9 +58,20 @@ pub fn main<A: Arguments>(work: impl FnOnce(&A, &Context) -> anyhow::Result<()>)
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("error: {e:#}");
-            ExitCode::from(exit_code(&e))
-        }
+        Err(e) => failed(&e),
     }
+}
+
+fn failed(e: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {e:#}");
+    ExitCode::from(exit_code(e))
+}
+
+/// The answer to the question on the command line, if there is one.
+fn answer(questions: &[Question]) -> Option<anyhow::Result<String>> {
+    let mut words: Vec<String> = std::env::args().skip(1).collect();
+    let asked = |word: &String| word.strip_prefix("--").and_then(|w| questions.iter().find(|q| q.name == w));
+    let at = words.iter().position(|word| asked(word).is_some())?;
+    let question = asked(&words.remove(at))?;
+    Some((question.answer)(&words))
 }

@@ -20,7 +20,7 @@ mod tables;
 use anyhow::{Context as _, Result};
 use document::{Block, Document, Section, Tile, grouped};
 use models::analysis::Gating;
-use models::checkpoint::Checkpoint;
+use models::interchange::{self, Hints};
 use stage::{Context, Staged, bad_input};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -134,7 +134,7 @@ pub fn report(args: &Args, context: &Context) -> Result<()> {
 
 /// The network's own section, and its gates' where it has some.
 fn checkpoint(path: &Path, args: &Args, work: &mut Work) -> Result<()> {
-    let mut checkpoint = Checkpoint::read(path)?;
+    let mut checkpoint = interchange::read(path, &Hints::default())?;
     let about = checkpoint.about.clone();
     // The average that samples are drawn from by default.
     let decay = about.ema_decays.first().copied();

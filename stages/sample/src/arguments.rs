@@ -2,6 +2,7 @@
 
 use models::Precision;
 use models::device::DeviceChoice;
+use models::diffusion::Curve;
 use std::path::PathBuf;
 
 stage::choice! {
@@ -28,12 +29,14 @@ stage::arguments! {
     /// Sample pictures from a checkpoint by DDPM with classifier-free guidance.
     ///
     /// Writes each picture as PNG and all of them as `samples.npz` (`arr_0` uint8 [N, H, W, 3], `arr_1` int64 labels), the form
-    /// that ADM's evaluation reads. Picture number i depends on the seed and i, not on the batch it is in.
+    /// that ADM's evaluation reads. Picture number i depends on the seed and i, not on the batch it is in. With `--convert` it
+    /// writes the checkpoint in the other form: for the reference's programs, or from them.
     pub struct Args: "sample" {
-        /// A checkpoint, or the folder of them, whose last step is taken.
+        /// A checkpoint, or a folder of them, whose last step is taken; the reference's or facebookresearch/DiT's `.pt`; or a
+        /// folder with one of these for each interval of the timesteps, which are sampled as one.
         input checkpoints: PathBuf;
-        /// Autoencoder that the latents come from.
-        input vae: PathBuf;
+        /// Autoencoder that the latents come from; for `--samples`.
+        input vae: Option<PathBuf>;
         /// Folder with what each shard made: joins them, and samples nothing.
         input samples_parts: Option<PathBuf>;
         /// Pictures to sample.
@@ -48,6 +51,10 @@ stage::arguments! {
         param weights: WeightSet = WeightSet::Ema;
         /// Which moving average; the checkpoint's first where this is not given.
         param ema_decay: Option<f64>, in 0.0..=1.0;
+        /// Noise schedule that a foreign `.pt` was trained with; our checkpoints say it themselves.
+        param schedule: Option<Curve>;
+        /// Attention heads of a foreign `.pt` whose width and blocks are no preset's.
+        param heads: Option<i64>, in 1..;
         /// What the network's products are computed in; the chain itself is f32 always.
         param precision: Precision = Precision::F32;
         /// Seed of noise and labels.
@@ -63,6 +70,9 @@ stage::arguments! {
         /// Threads of one operation; 0 leaves it to libtorch.
         tuning threads: usize = 0;
         /// Folder of pictures.
-        output samples: PathBuf;
+        output samples: Option<PathBuf>;
+        /// The checkpoint without the optimiser's state: a name in `.pt` gives the reference's form (`model` and `ema`), one in
+        /// `.safetensors` ours.
+        output convert: Option<PathBuf>;
     }
 }

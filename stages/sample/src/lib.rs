@@ -1,6 +1,7 @@
 //! Samples pictures from a checkpoint.
 
 mod arguments;
+mod experts;
 mod join;
 mod npz;
 mod pictures;
@@ -9,9 +10,10 @@ mod sampler;
 pub use arguments::{Args, Labels, WeightSet};
 
 use anyhow::Result;
+use experts::Experts;
 use models::Weights;
-use models::checkpoint::Checkpoint;
 use models::device::{self, DeviceChoice};
+use models::interchange::{self, Hints};
 use models::vae::Vae;
 use pictures::Pictures;
 use sampler::Sampler;
@@ -19,50 +21,72 @@ use serde_json::json;
 use stage::sharding::share;
 use stage::{Context, bad_input};
 use std::ops::Range;
+use std::path::Path;
 use tch::Kind;
 
-/// Samples `--images` pictures, from where this work was stopped, if it was.
+/// Samples `--images` pictures, from where this work was stopped, if it was, or converts the checkpoint, or both.
 ///
 /// # Errors
 /// Bad input when an argument, the checkpoint or the autoencoder do not fit; [`stage::Stopped`] when asked to stop.
 pub fn sample(args: &Args, context: &Context) -> Result<()> {
-    if let Some(parts) = &args.samples_parts {
-        return join::join(parts, &args.samples, args.images);
+    if let Some(path) = &args.convert {
+        convert(args, path)?;
     }
+    let Some(samples) = &args.samples else {
+        match args.convert {
+            Some(_) => return Ok(()),
+            None => bad_input!("nothing to do: give --samples, or --convert"),
+        }
+    };
+    match (&args.samples_parts, &args.vae) {
+        (Some(parts), _) => join::join(parts, samples, args.images),
+        (None, Some(vae)) => pictures_of(args, samples, vae, context),
+        (None, None) => bad_input!("--samples needs the autoencoder: give --vae"),
+    }
+}
+
+/// Writes the checkpoint in the form that the name of `path` asks for.
+fn convert(args: &Args, path: &Path) -> Result<()> {
+    let hints = Hints { schedule: args.schedule, heads: args.heads };
+    let mut checkpoint = interchange::read(&args.checkpoints, &hints)?;
+    match path.extension().and_then(|e| e.to_str()) {
+        Some("pt" | "pth") => interchange::write(path, &mut checkpoint, args.ema_decay),
+        Some("safetensors") => interchange::write_native(path, &mut checkpoint, args.ema_decay),
+        _ => bad_input!("--convert {}: the name ends in neither .pt nor .safetensors", path.display()),
+    }
+}
+
+fn pictures_of(args: &Args, samples: &Path, vae_path: &Path, context: &Context) -> Result<()> {
     let mine = range(args)?;
     let device = device::open(args.device, args.threads)?;
     if let Some(reason) = device::unused_gpu().filter(|_| args.device == DeviceChoice::Auto) {
         context.message(&format!("computing on the CPU: {reason}"));
     }
-    let mut checkpoint = Checkpoint::read(&args.checkpoints)?;
-    let about = checkpoint.about.clone();
-    let digest = stage::digest(&args.vae)?;
+    let experts = Experts::read(args, device)?;
+    let about = experts.about().clone();
+    let digest = stage::digest(vae_path)?;
     if !about.latents.vae.is_empty() && about.latents.vae != digest {
         bad_input!(
             "{}: not the autoencoder of the latents that {} was trained on (BLAKE3 {digest}, wanted {})",
-            args.vae.display(),
-            checkpoint.weights.source(),
+            vae_path.display(),
+            experts.source(),
             about.latents.vae
         )
     }
-    let vae = Vae::load(Weights::read(&args.vae)?, device, Kind::Float)?;
+    let vae = Vae::load(Weights::read(vae_path)?, device, Kind::Float)?;
     if vae.config().latent != about.network.channels {
         bad_input!(
             "{}: latents of {} channels, the network's have {}",
-            args.vae.display(),
+            vae_path.display(),
             vae.config().latent,
             about.network.channels
         )
     }
-    let decay = match args.weights {
-        WeightSet::Model => None,
-        WeightSet::Ema => Some(args.ema_decay.or(about.ema_decays.first().copied()).unwrap_or_default()),
-    };
-    let network = checkpoint.network(decay, device)?;
     let side = about.network.side * vae.config().factor();
     let what = json!({
-        "checkpoint": about,
-        "weights": decay,
+        "checkpoints": experts.digests(),
+        "schedule": about.schedule,
+        "heads": about.network.heads,
         "vae": digest,
         "steps": args.steps,
         "guidance": args.guidance,
@@ -71,7 +95,7 @@ pub fn sample(args: &Args, context: &Context) -> Result<()> {
         "seed": args.seed,
         "images": [mine.start, mine.end],
     });
-    let sampler = Sampler::new(args, &about, network, vae)?;
+    let sampler = Sampler::new(args, experts, vae)?;
     let mut pictures = Pictures::resume(context.state()?, &what, side as usize, mine.start)?;
     while pictures.done() < mine.end {
         context.progress(pictures.done() - mine.start, mine.len(), "images");
@@ -80,7 +104,7 @@ pub fn sample(args: &Args, context: &Context) -> Result<()> {
         pictures.add(&bytes, count)?;
     }
     context.progress(mine.len(), mine.len(), "images");
-    pictures.publish(&args.samples, &sampler.labels(mine.start, mine.len()))
+    pictures.publish(samples, &sampler.labels(mine.start, mine.len()))
 }
 
 /// The pictures of this shard. Shards end where batches do, so that each batch is what it would be in one piece.

@@ -1,8 +1,8 @@
 //! The chain from noise to picture.
 
+use crate::experts::Experts;
 use crate::{Args, Labels};
 use anyhow::Result;
-use models::checkpoint::About;
 use models::config::TIMESTEPS;
 use models::diffusion::{Diffusion, Respacing, Schedule};
 use models::random::Stream;
@@ -10,13 +10,13 @@ use models::vae::{Vae, to_bytes};
 use models::{Network, Precision, Timesteps};
 use tch::{Kind, Tensor, no_grad};
 
-/// A network, an autoencoder and the schedule between them.
+/// Networks, an autoencoder and the schedule between them.
 pub struct Sampler {
-    network: Network,
+    networks: Vec<Network>,
     vae: Vae,
     diffusion: Diffusion,
-    /// What depends on the timestep alone, one per step.
-    timesteps: Vec<Timesteps>,
+    /// The steps of the chain, the last one first.
+    steps: Vec<Step>,
     scale: f64,
     guidance: f64,
     precision: Precision,
@@ -24,27 +24,39 @@ pub struct Sampler {
     seed: u64,
 }
 
+/// What a step needs that does not depend on the picture.
+struct Step {
+    /// Which network.
+    network: usize,
+    /// What depends on the timestep alone.
+    timesteps: Timesteps,
+}
+
 impl Sampler {
-    /// A sampler as the arguments say, on the network's own schedule.
+    /// A sampler as the arguments say, on the networks' own schedule.
     ///
     /// # Errors
     /// Bad input when the number of steps does not fit.
-    pub fn new(args: &Args, about: &About, network: Network, vae: Vae) -> Result<Self> {
+    pub fn new(args: &Args, experts: Experts, vae: Vae) -> Result<Self> {
+        let about = experts.about().clone();
+        let (networks, serves) = experts.into_networks();
         let respacing = Respacing::Sections(vec![args.steps]);
         let schedule = Schedule::new(about.schedule, TIMESTEPS as usize, &respacing)?;
-        let diffusion = Diffusion::new(schedule, network.device());
-        let seen = diffusion.schedule.timestep_map.iter();
-        let timesteps = no_grad(|| {
-            seen.map(|&t| network.timesteps(&Tensor::from_slice(&[t]).to_device(network.device()))).collect()
-        });
+        let diffusion = Diffusion::new(schedule, networks[0].device());
+        let step = |&t: &i64| {
+            let network = serves(t);
+            let t = Tensor::from_slice(&[t]).to_device(networks[network].device());
+            Step { network, timesteps: networks[network].timesteps(&t) }
+        };
+        let steps = no_grad(|| diffusion.schedule.timestep_map.iter().map(step).collect());
         if args.precision != Precision::F32 {
-            network.store_products(args.precision.kind());
+            networks.iter().for_each(|network| network.store_products(args.precision.kind()));
         }
         Ok(Self {
-            network,
+            networks,
             vae,
             diffusion,
-            timesteps,
+            steps,
             scale: about.latents.scale,
             guidance: args.guidance,
             precision: args.precision,
@@ -55,7 +67,7 @@ impl Sampler {
 
     /// The labels of `count` pictures from number `first` on.
     pub fn labels(&self, first: usize, count: usize) -> Vec<i64> {
-        let classes = self.network.config().classes as u64;
+        let classes = self.networks[0].config().classes as u64;
         (first as u64..(first + count) as u64)
             .map(|image| match self.labels {
                 Labels::Balanced => image % classes,
@@ -73,14 +85,14 @@ impl Sampler {
     /// What `check` returns, which is asked before every step; when libtorch fails.
     pub fn batch(&self, first: usize, count: usize, check: impl Fn() -> Result<()>) -> Result<Vec<u8>> {
         let _guard = tch::no_grad_guard();
-        let device = self.network.device();
+        let device = self.networks[0].device();
         let labels = Tensor::from_slice(&self.labels(first, count)).to_device(device);
         let mut x = self.noise("start", first, count, 0).to_device(device); // [B, C, S, S]
-        for step in (0..self.timesteps.len()).rev() {
+        for (step, Step { network, timesteps }) in self.steps.iter().enumerate().rev() {
             check()?;
-            let output = self
-                .precision
-                .run(device, || self.network.guided(&x, &self.timesteps[step], &labels, self.guidance))?;
+            let network = &self.networks[*network];
+            let output =
+                self.precision.run(device, || network.guided(&x, timesteps, &labels, self.guidance))?;
             let at = self.diffusion.at(&Tensor::from_slice(&[step as i64]).to_device(device));
             let guess = self.diffusion.predict(&at, &x, &output, false);
             // The last step takes no noise.
@@ -104,7 +116,7 @@ impl Sampler {
     /// # Shapes
     /// `[count, C, S, S]`.
     fn noise(&self, purpose: &str, first: usize, count: usize, step: usize) -> Tensor {
-        let config = self.network.config();
+        let config = self.networks[0].config();
         let shape = [count as i64, config.channels, config.side, config.side];
         let length = (config.channels * config.side * config.side) as usize;
         let mut values = vec![0f32; count * length];

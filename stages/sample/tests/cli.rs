@@ -41,16 +41,22 @@ impl Place {
 
     /// A checkpoint in a folder of its own, trained on the latents of the autoencoder with this digest.
     fn checkpoint(&self, name: &str, vae: &str) {
+        self.expert(name, vae, 2, [0, 1000]);
+    }
+
+    /// A checkpoint with its average drawn from `seed`, trained on an interval of the timesteps.
+    fn expert(&self, name: &str, vae: &str, seed: u64, interval: [i64; 2]) {
         let config = Config::preset("switch-dit-tiny/2", 4, CLASSES).unwrap();
         let network = Network::fresh(&config, 0, Device::Cpu).unwrap();
         let flat = Flat::new(network.parameters());
-        let values = random::normal(2, "weights", 0, &flat.values.size()) * 0.05;
+        let values = random::normal(seed, "weights", 0, &flat.values.size()) * 0.05;
         let latents = LatentSpace { scale: vae::LATENT_SCALE, vae: vae.into() };
-        let about = About::new(7, config, Curve::Linear, vec![0.99], latents);
+        let mut about = About::new(7, config, Curve::Linear, vec![0.99], latents);
+        about.interval = interval;
         let mut content = Content::default();
         content.state("model.", &network, &flat, &flat.values);
         content.state("ema.0.99.", &network, &flat, &values);
-        fs::create_dir(self.path(name)).unwrap();
+        fs::create_dir_all(self.path(name)).unwrap();
         content.write(&self.path(name).join("step-00000007.safetensors"), &about).unwrap();
     }
 
@@ -122,6 +128,62 @@ fn pictures_and_labels() {
     assert!(place.npz("a") == place.npz("c"));
     place.sample("d", 7, "--steps 5 --batch-size 7 --weights model");
     assert!(place.npz("a") != place.npz("d"));
+}
+
+#[test]
+fn a_checkpoint_goes_to_the_reference_s_form_and_back() {
+    let place = Place::new();
+    let flags = "--steps 5 --batch-size 4";
+    place.sample("native", 4, flags);
+    let (pt, back) = (place.path("a.pt"), place.path("a.safetensors"));
+    let convert = |from: &Path, to: &Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sample"));
+        let output = command.arg("--checkpoints").arg(from).arg("--convert").arg(to).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    convert(&place.path("network"), &pt);
+    convert(&pt, &back);
+    for (name, path) in [("theirs", &pt), ("ours", &back)] {
+        place.sample(name, 4, &format!("--checkpoints {} {flags}", path.display()));
+        assert!(place.npz(name) == place.npz("native"), "{name}: other pictures");
+    }
+    let model = format!("--checkpoints {} {flags} --weights model", pt.display());
+    place.sample("model", 4, &model);
+    assert!(place.npz("model") != place.npz("native"));
+}
+
+#[test]
+fn several_networks_are_sampled_as_one() {
+    let place = Place::new();
+    let vae = stage::digest(&place.path("vae")).unwrap();
+    let sample = |name: &str, folder: &str| {
+        let folder = place.path(folder);
+        place.sample(name, 3, &format!("--checkpoints {} --steps 5 --batch-size 3", folder.display()));
+        place.npz(name)
+    };
+    for (folder, first, second) in [("alike", 2, 2), ("early", 3, 2), ("late", 2, 3)] {
+        place.expert(&format!("{folder}/a"), &vae, first, [0, 500]);
+        place.expert(&format!("{folder}/b"), &vae, second, [500, 1000]);
+    }
+    let whole = sample("whole", "network");
+    let [alike, early, late] = ["alike", "early", "late"].map(|name| sample(&format!("{name}.out"), name));
+    assert!(alike == whole, "two halves of one network are not the network");
+    assert!(early != whole && late != whole && early != late);
+
+    let refused = |text: &str, folder: &str| {
+        let output = place.run("x", 2, &format!("--checkpoints {}", place.path(folder).display()));
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(error.contains(text), "{error}");
+    };
+    refused("no network is trained on timesteps 500 to 999", "alike/a");
+    refused("no network is trained on timesteps 0 to 499", "alike/b");
+    place.expert("twice/a", &vae, 2, [0, 600]);
+    place.expert("twice/b", &vae, 2, [500, 1000]);
+    refused("which another network has", "twice");
+    place.expert("apart/a", &vae, 2, [0, 500]);
+    place.expert("apart/b", "00ff", 2, [500, 1000]);
+    refused("differ in latents", "apart");
 }
 
 #[test]
@@ -200,6 +262,9 @@ fn what_does_not_fit_is_refused() {
     refused(&format!("--checkpoints {}", place.path("empty").display()), "no checkpoint");
     refused("--ema-decay 0.5", "no average with decay 0.5");
     refused("--steps 5000", "5000");
+    refused("--schedule cosine", "trained with the schedule linear, not cosine");
+    refused("--heads 1", "of 2 heads, not 1");
+    refused(&format!("--convert {}", place.path("a.bin").display()), "neither .pt nor .safetensors");
     let whole = fs::read(place.path("network/step-00000007.safetensors")).unwrap();
     let cut = place.path("cut.safetensors");
     fs::write(&cut, &whole[..whole.len() / 2]).unwrap();

@@ -4,25 +4,31 @@ use crate::Args;
 use crate::recipe;
 use anyhow::Result;
 use models::summary::Summary;
-use stage::{Arguments, BadInputExt, Values, bad_input};
+use stage::{Arguments, BadInputExt, Question, Values, bad_input};
 
-/// The answer to `--summary` or `--doctor`, if either was asked; the other arguments follow or precede it.
-///
-/// `--summary` takes the flags that decide a network, and `--side` (of the latents, 32) and `--classes` (1000).
+/// What `train` answers in place of training.
+pub const QUESTIONS: [Question; 2] = [
+    Question {
+        name: "summary",
+        help: "Print the parameters, stored and activated, and the GMACs of the network that the other flags name, with --side \
+               (of the latents, 32) and --classes (1000); needs no latents",
+        answer: summary,
+    },
+    Question {
+        name: "doctor",
+        help: "Print what there is to compute on, and why a GPU is not used",
+        answer: |_| Ok(models::device::doctor()),
+    },
+];
+
+/// Takes the flags that decide a network, and `--side` and `--classes`.
 ///
 /// # Errors
 /// Bad input when a flag is unknown or does not fit.
-pub fn answer(arguments: &[String]) -> Option<Result<String>> {
-    if arguments.iter().any(|a| a == "--doctor") {
-        return Some(Ok(models::device::doctor()));
-    }
-    arguments.iter().any(|a| a == "--summary").then(|| summary(arguments))
-}
-
 fn summary(arguments: &[String]) -> Result<String> {
     let (mut side, mut classes) = (32, 1000);
     let mut given = Vec::new();
-    let mut words = arguments.iter().filter(|a| *a != "--summary");
+    let mut words = arguments.iter();
     while let Some(word) = words.next() {
         let Some(flag) = word.strip_prefix("--") else { bad_input!("`{word}` is no flag") };
         let (name, value) = match flag.split_once('=') {

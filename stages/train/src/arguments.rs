@@ -18,6 +18,8 @@ stage::arguments! {
         input latents: PathBuf;
         /// Checkpoints of a shorter run of the same training to go on from.
         input resume: Option<PathBuf>;
+        /// Checkpoint whose weights and average a new training begins with: ours, the reference's or facebookresearch/DiT's `.pt`.
+        input initialize: Option<PathBuf>;
         /// Network: architecture, size and patch, such as switch-dit-b/2.
         param model: String = "switch-dit-s/2".to_string();
         /// Experts of a block; 3 where the model's name does not say otherwise.
@@ -91,5 +93,7 @@ stage::arguments! {
         output checkpoints: PathBuf;
         /// Log, one line of JSON per entry.
         output log: PathBuf;
+        /// Folder for the log in TensorBoard's form. While training goes on, the state folder has it.
+        output events: Option<PathBuf>;
     }
 }

@@ -3,6 +3,7 @@
 mod answers;
 mod arguments;
 mod draws;
+mod events;
 mod log;
 mod objective;
 mod recipe;
@@ -10,7 +11,7 @@ mod resume;
 mod team;
 mod trainer;
 
-pub use answers::answer;
+pub use answers::QUESTIONS;
 pub use arguments::Args;
 pub use draws::{Draws, Feed};
 pub use objective::{Gating, Loss, Objective, Weight};
@@ -19,7 +20,8 @@ pub use team::Team;
 pub use trainer::Trainer;
 
 use anyhow::{Context as _, Result};
-use log::Log;
+use events::EVENTS;
+use log::{LOG, Log};
 use models::checkpoint::{self, Checkpoint};
 use models::device::{self, DeviceChoice};
 use models::parallel::Launch;
@@ -29,9 +31,6 @@ use stage::{Context, Staged, Stopped, bad_input};
 use std::fs;
 use std::path::Path;
 
-/// The name of the log while training goes on.
-const LOG: &str = "log.jsonl";
-
 /// Trains up to `--iterations`, from the newest checkpoint that this work has left, else from nothing.
 ///
 /// Started by `torchrun` or `srun` as one of several processes, each takes its share of every batch, and the first writes.
@@ -39,7 +38,7 @@ const LOG: &str = "log.jsonl";
 /// # Errors
 /// Bad input when an argument, the latents or a checkpoint do not fit; [`Stopped`] after a checkpoint when asked to stop.
 pub fn train(args: &Args, context: &Context) -> Result<()> {
-    let launch = Launch::from_environment()?;
+    let launch = Launch::read(|name| context.launcher(name).map(String::from))?;
     let device = device::open_local(args.device, launch.as_ref().map_or(0, |l| l.local), args.threads)?;
     if let Some(reason) = device::unused_gpu().filter(|_| args.device == DeviceChoice::Auto) {
         context.message(&format!("computing on the CPU: {reason}"));
@@ -54,24 +53,38 @@ pub fn train(args: &Args, context: &Context) -> Result<()> {
     let start = Start::find(args, &recipe, &state)?;
     // Nobody writes before all have looked at what is there.
     let team = Team::join(launch.as_ref())?;
-    if team.size() > 1 && (args.accumulate > 1 || !recipe.objective.divides()) {
+    if team.size() > 1 && !recipe.objective.divides() {
         bad_input!(
-            "several processes: --accumulate, and what needs the whole batch at once, are for one process"
+            "several processes: this weighting or gating needs the whole batch at once, in one process"
         )
     }
     let rows = team.rows(args.batch_size)?;
+    if !rows.len().is_multiple_of(args.accumulate) {
+        bad_input!(
+            "the {} rows of each process are no multiple of --accumulate {}",
+            rows.len(),
+            args.accumulate
+        )
+    }
     let loader = Loader::for_rank(&latents, rows.len(), args.seed, team.rank(), team.size())?;
     let feed = Feed::new(&recipe, loader, rows, device);
     let (mut trainer, log) = match start {
         Start::Fresh => {
-            (Trainer::fresh(recipe, device, &team)?, team.leads().then(|| Log::create(&state.join(LOG))))
+            let trainer = match &args.initialize {
+                None => Trainer::fresh(recipe, device, &team)?,
+                Some(path) => {
+                    let initial = recipe.initial(path)?;
+                    Trainer::initialized(recipe, initial, device, &team)?
+                }
+            };
+            (trainer, team.leads().then(|| Log::create(&state)))
         }
         Start::From { checkpoint, log } => {
             let checkpoint = Checkpoint::read(&checkpoint)?;
             let step = checkpoint.about.step;
             let log = team.leads().then(|| {
                 context.message(&format!("going on from step {step}"));
-                Log::resume(&state.join(LOG), log.as_deref(), step)
+                Log::resume(&state, log.as_ref(), step)
             });
             (Trainer::resume(recipe, checkpoint, device, &team)?, log)
         }
@@ -150,7 +163,7 @@ fn retain(args: &Args, state: &Path, step: usize) -> Result<()> {
     Ok(())
 }
 
-/// Links the checkpoints and the log into the outputs.
+/// Puts the checkpoints, the log and the events into the outputs.
 fn publish(args: &Args, state: &Path) -> Result<()> {
     let staged = Staged::folder(&args.checkpoints)?;
     for (step, path) in checkpoint::list(state)?.range(..=args.iterations) {
@@ -159,6 +172,11 @@ fn publish(args: &Args, state: &Path) -> Result<()> {
     staged.commit()?;
     let staged = Staged::file(&args.log)?;
     fs::copy(state.join(LOG), staged.path()).with_context(|| format!("writing {}", args.log.display()))?;
+    staged.commit()?;
+    let Some(events) = &args.events else { return Ok(()) };
+    let staged = Staged::folder(events)?;
+    fs::copy(state.join(EVENTS), staged.path().join(EVENTS))
+        .with_context(|| format!("writing {}", events.display()))?;
     staged.commit()
 }
 

@@ -2,7 +2,7 @@
 
 use crate::Args;
 use anyhow::Result;
-use models::config::{Allocation, TIMESTEPS};
+use models::config::{Allocation, Architecture, TIMESTEPS};
 use models::diffusion::{Weighting, losses};
 use models::prior::{Prior, load_balance, z_loss};
 use models::{Config, Gates, random};
@@ -25,7 +25,7 @@ stage::choice! {
         LoadBalance = "load-balance",
         /// With noise, towards an even use.
         NoisyLoadBalance = "noisy-load-balance",
-        /// Not at all: experts are given out at random once (Table 4).
+        /// Not at all: experts, or DTR's channels, are given out at random once (Tables 4 and 3).
         Random = "random",
     }
 }
@@ -122,7 +122,9 @@ impl Objective {
             balance_weight: args.balance_weight,
             z_weight: args.z_weight,
         };
-        if objective.gating != Gating::None && !network.routed() {
+        let masked_at_random =
+            objective.gating == Gating::Random && network.architecture == Architecture::Dtr;
+        if objective.gating != Gating::None && !network.routed() && !masked_at_random {
             bad_input!("--gating {}: {} has no gates", objective.gating, network.architecture)
         }
         if objective.weighting == Weight::Uncertainty && !args.batch_size.is_multiple_of(args.clusters) {

@@ -3,12 +3,14 @@
 use crate::Args;
 use crate::objective::Objective;
 use anyhow::Result;
-use models::checkpoint::{About, LatentSpace};
+use models::checkpoint::{self, About, Checkpoint, LatentSpace};
 use models::diffusion::Curve;
+use models::interchange::{self, Hints};
 use models::{Config, Precision};
 use serde::{Deserialize, Serialize};
 use shards::Latents;
 use stage::bad_input;
+use std::path::Path;
 
 /// Everything that a training must share with the checkpoint it goes on from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,6 +44,9 @@ pub struct Recipe {
     pub precision: Precision,
     /// Seed.
     pub seed: u64,
+    /// BLAKE3 of the checkpoint that it begins with, where it does not begin with random weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initialize: Option<String>,
 }
 
 impl Recipe {
@@ -88,6 +93,7 @@ impl Recipe {
             objective,
             precision: args.precision,
             seed: args.seed,
+            initialize: args.initialize.as_deref().map(initial_digest).transpose()?,
         })
     }
 
@@ -103,8 +109,26 @@ impl Recipe {
             self.ema_decay.clone(),
             self.latents.clone(),
         );
+        about.interval = self.objective.interval;
         about.training = serde_json::to_value(self)?;
         Ok(about)
+    }
+
+    /// The checkpoint that this training begins with, of the same network.
+    ///
+    /// # Errors
+    /// Bad input when it cannot be read, or is of another network.
+    pub fn initial(&self, path: &Path) -> Result<Checkpoint> {
+        let hints = Hints { schedule: Some(self.schedule), heads: Some(self.network.heads) };
+        let checkpoint = interchange::read(path, &hints)?;
+        // The share of hidden labels is this training's own.
+        let theirs = Config { label_dropout: self.network.label_dropout, ..checkpoint.about.network.clone() };
+        let mut differences = Vec::new();
+        compare("", &serde_json::to_value(&self.network)?, &serde_json::to_value(theirs)?, &mut differences);
+        if let Some(difference) = differences.first() {
+            bad_input!("{}: a checkpoint of another network: {difference}", checkpoint.weights.source())
+        }
+        Ok(checkpoint)
     }
 
     /// What differs between this recipe and a checkpoint's, in words: `batch-size is 64, there 32`.
@@ -116,6 +140,10 @@ impl Recipe {
         compare("", &serde_json::to_value(self)?, &about.training, &mut differences);
         Ok(differences.into_iter().next())
     }
+}
+
+fn initial_digest(path: &Path) -> Result<String> {
+    stage::digest(&checkpoint::resolve(path)?)
 }
 
 /// The network that the arguments name.
@@ -136,6 +164,7 @@ pub fn network(args: &Args, channels: i64, side: i64, classes: i64) -> Result<Co
     Ok(network)
 }
 
+/// Adds the places where two values differ, in words.
 fn compare(path: &str, ours: &serde_json::Value, theirs: &serde_json::Value, found: &mut Vec<String>) {
     match (ours, theirs) {
         (serde_json::Value::Object(a), serde_json::Value::Object(b)) => {

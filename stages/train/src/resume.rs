@@ -1,5 +1,6 @@
 //! Where a training begins: at nothing, or at the newest checkpoint of the same recipe.
 
+use crate::log::Earlier;
 use crate::{Args, Recipe};
 use anyhow::Result;
 use models::checkpoint::{self, Checkpoint};
@@ -15,7 +16,7 @@ pub enum Start {
         /// The checkpoint.
         checkpoint: PathBuf,
         /// The log of what came before it, where it is not the one in the state folder.
-        log: Option<PathBuf>,
+        log: Option<Earlier>,
     },
 }
 
@@ -26,13 +27,13 @@ impl Start {
     /// # Errors
     /// Bad input when that checkpoint is unreadable or of another recipe.
     pub fn find(args: &Args, recipe: &Recipe, state: &Path) -> Result<Self> {
-        let mut best: Option<(usize, PathBuf, Option<PathBuf>)> = None;
-        let finished = args.checkpoints.is_dir().then(|| (args.checkpoints.clone(), Some(args.log.clone())));
-        let places = [Some((state.to_path_buf(), None)), finished];
-        for (folder, log) in places.into_iter().flatten() {
+        let mut best: Option<(usize, PathBuf, bool)> = None;
+        let finished = args.checkpoints.is_dir().then(|| (args.checkpoints.clone(), true));
+        let places = [Some((state.to_path_buf(), false)), finished];
+        for (folder, is_finished) in places.into_iter().flatten() {
             for (step, path) in checkpoint::list(&folder)?.range(..=args.iterations) {
                 if best.as_ref().is_none_or(|(found, ..)| step > found) {
-                    best = Some((*step, path.clone(), log.clone()));
+                    best = Some((*step, path.clone(), is_finished));
                 }
             }
         }
@@ -47,16 +48,17 @@ impl Start {
                 )
             }
             if best.as_ref().is_none_or(|(found, ..)| step > *found) {
-                best = Some((step, path, None));
+                best = Some((step, path, false));
             }
         }
-        let Some((_, checkpoint, log)) = best else { return Ok(Self::Fresh) };
+        let Some((_, checkpoint, is_finished)) = best else { return Ok(Self::Fresh) };
         if let Some(difference) = recipe.difference(&Checkpoint::read(&checkpoint)?.about)? {
             bad_input!(
                 "{}: a checkpoint of another training: {difference}; remove it, or name other outputs",
                 checkpoint.display()
             )
         }
+        let log = is_finished.then(|| Earlier { log: args.log.clone(), events: args.events.clone() });
         Ok(Self::From { checkpoint, log })
     }
 }

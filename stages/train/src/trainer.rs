@@ -99,6 +99,38 @@ impl Trainer {
         Self::new(recipe, network, flat, moments, averages, team)
     }
 
+    /// A new training that begins with a checkpoint's weights. Averages begin as the checkpoint's average of the same decay,
+    /// else as its first, else as the weights.
+    ///
+    /// # Errors
+    /// Bad input when a tensor is missing, misshapen or left over.
+    pub fn initialized(
+        recipe: Recipe,
+        mut checkpoint: Checkpoint,
+        device: Device,
+        team: &Team,
+    ) -> Result<Self> {
+        let model = checkpoint.weights.split_off("model.");
+        let network =
+            Network::load(&recipe.network, model, true, device).context("taking the tensors model.*")?;
+        let flat = Flat::new(network.parameters());
+        let decays = checkpoint.about.ema_decays.clone();
+        let stored = decays
+            .into_iter()
+            .map(|decay| Ok((decay, checkpoint.network(Some(decay), device)?.state())))
+            .collect::<Result<Vec<_>>>()?;
+        let average = |decay: &f64| {
+            let average = flat.values.copy();
+            if let Some((_, state)) = stored.iter().find(|(d, _)| d == decay).or(stored.first()) {
+                flat.split(&average).iter_mut().for_each(|(name, part)| part.copy_(&state[name]));
+            }
+            average
+        };
+        let averages = recipe.ema_decay.iter().map(average).collect();
+        let moments = Moments { first: flat.zeros(), second: flat.zeros() };
+        Self::new(recipe, network, flat, moments, averages, team)
+    }
+
     /// The training that a checkpoint holds.
     ///
     /// # Errors
@@ -227,7 +259,8 @@ impl Trainer {
                 self.scales.as_ref().map(|s| &s.values),
             );
             let loss = terms.loss / parts as f64;
-            match &self.reducer {
+            // Gradients of all parts add up in place, and travel once.
+            match self.reducer.as_ref().filter(|_| part + 1 == parts as i64) {
                 None => loss.backward(),
                 Some(reducer) => {
                     reducer.begin()?;

@@ -24,7 +24,7 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// What the environment says; `None` for a process alone.
+    /// What the launcher's variables say, which `get` looks up; `None` for a process alone.
     ///
     /// `RANK`, `WORLD_SIZE`, `LOCAL_RANK`, `MASTER_ADDR` and `MASTER_PORT` (torchrun), else `SLURM_PROCID`,
     /// `SLURM_STEP_NUM_TASKS`, `SLURM_LOCALID` and the first of `SLURM_STEP_NODELIST` (srun), where `MASTER_ADDR` and
@@ -32,11 +32,7 @@ impl Launch {
     ///
     /// # Errors
     /// Bad input that names the variable that is missing or wrong.
-    pub fn from_environment() -> Result<Option<Self>> {
-        Self::read(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
-    }
-
-    fn read(get: impl Fn(&str) -> Option<String>) -> Result<Option<Self>> {
+    pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Option<Self>> {
         let (names, address) = if get("RANK").is_some() || get("WORLD_SIZE").is_some() {
             (["RANK", "WORLD_SIZE", "LOCAL_RANK"], None)
         } else if get("SLURM_STEP_NUM_TASKS").is_some() {

@@ -18,6 +18,7 @@ enum Value {
     Bool,
     Integer(i64),
     Float,
+    Bytes,
     Text(usize),
     Global(usize),
     Tuple(usize),
@@ -25,6 +26,8 @@ enum Value {
     Dict(usize),
     Storage(usize),
     Tensor(usize),
+    /// What a function would have made that is not run; its name.
+    Unmade(usize),
 }
 
 /// A row of numbers that tensors look at.
@@ -125,6 +128,11 @@ impl Machine {
                 let bytes = input.take(length)?;
                 self.stack.push(Value::Integer(long(bytes)));
             }
+            0x8b => {
+                let length = input.length()?;
+                let bytes = input.take(length)?;
+                self.stack.push(Value::Integer(long(bytes)));
+            }
             b'G' => {
                 input.take(8)?;
                 self.stack.push(Value::Float);
@@ -132,6 +140,11 @@ impl Machine {
             b'X' => self.text(input, |i| i.length())?,
             0x8c | b'U' => self.text(input, |i| Ok(usize::from(i.byte()?)))?,
             b'T' => self.text(input, |i| i.length())?,
+            b'C' | b'B' => {
+                let length = if code == b'C' { usize::from(input.byte()?) } else { input.length()? };
+                input.take(length)?;
+                self.stack.push(Value::Bytes);
+            }
             b'c' => {
                 let (module, name) = (input.line()?, input.line()?);
                 self.global(format!("{module}.{name}"));
@@ -160,7 +173,8 @@ impl Machine {
                 let items = self.after_mark()?;
                 self.tuple(items);
             }
-            b']' => {
+            // A set is a list here; nothing of it is asked for.
+            b']' | 0x8f => {
                 self.lists.push(vec![]);
                 self.stack.push(Value::List(self.lists.len() - 1));
             }
@@ -169,7 +183,7 @@ impl Machine {
                 let item = self.pop()?;
                 self.append(vec![item])?;
             }
-            b'e' => {
+            b'e' | 0x90 => {
                 let items = self.after_mark()?;
                 self.append(items)?;
             }
@@ -182,7 +196,8 @@ impl Machine {
                 self.set(items)?;
             }
             b'Q' => self.persistent()?,
-            b'R' => self.call()?,
+            // A class that is called in its newer form is a function like any other.
+            b'R' | 0x81 => self.call()?,
             // The attributes of a dictionary (`_metadata`) say nothing about its tensors.
             b'b' => drop(self.pop()?),
             other => bail!("operation {other:#04x}, which dictionaries of tensors do not need"),
@@ -237,15 +252,23 @@ impl Machine {
     }
 
     fn append(&mut self, items: Vec<Value>) -> Result<()> {
-        let Some(Value::List(list)) = self.stack.last() else { bail!("no list to append to") };
-        self.lists[*list].extend(items);
+        match self.stack.last() {
+            Some(Value::List(list)) => self.lists[*list].extend(items),
+            Some(Value::Unmade(_)) => {}
+            _ => bail!("no list to append to"),
+        }
         Ok(())
     }
 
     fn set(&mut self, items: Vec<Value>) -> Result<()> {
-        let Some(Value::Dict(dict)) = self.stack.last() else { bail!("no dictionary to fill") };
         ensure!(items.len().is_multiple_of(2), "a key without value");
-        self.dicts[*dict].extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])));
+        match self.stack.last() {
+            Some(Value::Dict(dict)) => {
+                self.dicts[*dict].extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])))
+            }
+            Some(Value::Unmade(_)) => {}
+            _ => bail!("no dictionary to fill"),
+        }
         Ok(())
     }
 
@@ -293,10 +316,13 @@ impl Machine {
         Ok(())
     }
 
+    /// Only what rebuilds tensors is done. Everything else is remembered by its name, and refused where a tensor should be.
     fn call(&mut self) -> Result<()> {
         let (arguments, function) = (self.pop()?, self.pop()?);
-        let Value::Global(_) = function else { bail!("a call of what is no function") };
-        match (self.text_of(function)?, self.tuple_of(arguments)?) {
+        let (Value::Global(name) | Value::Unmade(name)) = function else {
+            bail!("a call of what is no function")
+        };
+        match (self.texts[name].as_str(), self.tuple_of(arguments)?) {
             ("collections.OrderedDict", _) => self.dict(),
             (
                 "torch._utils._rebuild_tensor_v2",
@@ -307,25 +333,71 @@ impl Machine {
                 self.stack.push(Value::Tensor(self.views.len() - 1));
             }
             ("torch._utils._rebuild_parameter", &[tensor @ Value::Tensor(_), ..]) => self.stack.push(tensor),
-            (other, _) => bail!("calls {other}, which is not run"),
+            _ => self.stack.push(Value::Unmade(name)),
+        }
+        Ok(())
+    }
+
+    fn outer(&self) -> Result<usize> {
+        match self.result {
+            Some(Value::Dict(outer)) => Ok(outer),
+            Some(Value::Unmade(name)) => bail!("calls {}, which is not run", self.texts[name]),
+            _ => bail!("no dictionary of tensors"),
+        }
+    }
+
+    /// The value under a text key of a dictionary.
+    fn entry(&self, dict: usize, wanted: &str) -> Option<Value> {
+        let found = self.dicts[dict].iter().find(|(key, _)| self.text_of(*key).is_ok_and(|k| k == wanted));
+        found.map(|(_, value)| *value)
+    }
+
+    /// Adds the tensors of a dictionary, their names behind a prefix.
+    fn collect(&self, dict: usize, prefix: &str, into: &mut BTreeMap<String, View>) -> Result<()> {
+        for (key, value) in &self.dicts[dict] {
+            match value {
+                Value::Tensor(view) => {
+                    into.insert(format!("{prefix}{}", self.text_of(*key)?), self.views[*view].clone());
+                }
+                Value::Unmade(name) => {
+                    let key = self.text_of(*key).unwrap_or("an entry");
+                    bail!("{prefix}{key} calls {}, which is not run", self.texts[*name])
+                }
+                _ => {}
+            }
         }
         Ok(())
     }
 
     /// The tensors of the dictionary, or of the one called `state_dict` inside it.
     pub(super) fn tensors(&self) -> Result<BTreeMap<String, View>> {
-        let Some(Value::Dict(outer)) = self.result else { bail!("no dictionary of tensors") };
-        let inner = self.dicts[outer].iter().find_map(|(key, value)| match (self.text_of(*key), value) {
-            (Ok("state_dict"), Value::Dict(inner)) => Some(*inner),
-            _ => None,
-        });
+        let outer = self.outer()?;
         let mut tensors = BTreeMap::new();
-        for (key, value) in &self.dicts[inner.unwrap_or(outer)] {
-            if let Value::Tensor(view) = value {
-                tensors.insert(self.text_of(*key)?.to_string(), self.views[*view].clone());
-            }
+        match self.entry(outer, "state_dict") {
+            Some(Value::Dict(inner)) => self.collect(inner, "", &mut tensors)?,
+            _ => self.collect(outer, "", &mut tensors)?,
         }
         Ok(tensors)
+    }
+
+    /// The tensors of the dictionaries of these names inside the dictionary, as `NAME.KEY`; its own tensors if it has none of them.
+    pub(super) fn sections(&self, names: &[&str]) -> Result<BTreeMap<String, View>> {
+        let outer = self.outer()?;
+        let mut tensors = BTreeMap::new();
+        for name in names {
+            if let Some(Value::Dict(inner)) = self.entry(outer, name) {
+                self.collect(inner, &format!("{name}."), &mut tensors)?;
+            }
+        }
+        if tensors.is_empty() { self.tensors() } else { Ok(tensors) }
+    }
+
+    /// The text under a key of the dictionary.
+    pub(super) fn text_under(&self, key: &str) -> Option<&str> {
+        match self.entry(self.outer().ok()?, key)? {
+            Value::Text(text) => Some(&self.texts[text]),
+            _ => None,
+        }
     }
 
     pub(super) fn storage(&self, view: &View) -> &Storage {

@@ -115,6 +115,18 @@ fn run(args: &Args) -> Result<()> {
     for case in &cases {
         let mine = ours::measure(args, case, device)?;
         print_row(case, &mine, None, peak)?;
+        if let (true, Some([alone, whole])) =
+            (case.train, ours::matching(&ours::config(&case.size)?, device)?)
+        {
+            println!(
+                "{:<13} matching {:.5} s, {:.2} % of the step; with gates and costs of all timesteps {:.5} s, {:.2} %",
+                case.size,
+                alone,
+                100.0 * alone / mine.wall,
+                whole,
+                100.0 * whole / mine.wall
+            );
+        }
         if let Some(program) = std::env::var_os("TORCH_BASELINE") {
             for style in &args.styles {
                 let theirs = peer::measure(args, case, &program, style)?;

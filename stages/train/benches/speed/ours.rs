@@ -5,6 +5,7 @@ use anyhow::Result;
 use half::f16;
 use models::config::TIMESTEPS;
 use models::diffusion::{Curve, Diffusion, Respacing, Schedule};
+use models::prior::Prior;
 use models::random::{self, Stream};
 use models::{Config, Network, shim};
 use shards::{About, Latents, Loader, Rows, ShardWriter, write_manifest};
@@ -66,6 +67,25 @@ fn training(args: &Args, case: &Case, config: &Config, folder: &Path, device: De
     let mut feed = Feed::new(&recipe, loader, 0..case.batch, device);
     let mut trainer = Trainer::fresh(recipe, device, &team)?;
     Ok(Box::new(move || trainer.advance(feed.draws(trainer.step())?, &team)))
+}
+
+/// Seconds of the matching alone, and of all that it needs: the gates of all timesteps, the cost matrix, the matching.
+pub fn matching(config: &Config, device: Device) -> Result<Option<[f64; 2]>> {
+    const TIMES: u64 = 20;
+    let network = Network::fresh(config, 0, device)?;
+    let Some(prior) = network.prior() else { return Ok(None) };
+    let _guard = tch::no_grad_guard();
+    let (mut alone, mut whole) = (Vec::new(), Vec::new());
+    for step in 0..TIMES {
+        let begin = Instant::now();
+        let Some(gates) = network.all_timesteps().gates else { return Ok(None) };
+        let cost = prior.cost(&gates.chosen).to_device(Device::Cpu);
+        let middle = Instant::now();
+        drop(Prior::matching(&cost, 0, step));
+        alone.push(middle.elapsed().as_secs_f64());
+        whole.push(begin.elapsed().as_secs_f64());
+    }
+    Ok(Some([median(alone), median(whole)]))
 }
 
 /// A few rows of random latents in the network's shape.

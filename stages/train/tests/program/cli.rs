@@ -4,6 +4,7 @@ use crate::support::{Place, refused};
 use serde_json::Value as Json;
 use std::fs;
 use std::process::Command;
+use tch::Tensor;
 
 #[test]
 fn it_learns_and_logs() {
@@ -88,10 +89,13 @@ fn two_processes_train_what_one_trains() {
         let all = weights.split_off("model.").into_tensors().into_values();
         tch::Tensor::cat(&all.map(|t| t.to_kind(tch::Kind::Double).flatten(0, -1)).collect::<Vec<_>>(), 0)
     };
-    let (begin, one, two) = (weights("begin", 1), weights("one", 12), weights("two", 12));
-    let distance = ((&two - &one).norm() / (&one - &begin).norm()).double_value(&[]);
-    println!("distance {distance:.1e}");
-    assert!(distance < ANOTHER_ORDER, "{distance}");
+    place.train_in_two_processes("accumulated", 12, &format!("{flags} --accumulate 2"));
+    let (begin, one) = (weights("begin", 1), weights("one", 12));
+    for name in ["two", "accumulated"] {
+        let distance = ((weights(name, 12) - &one).norm() / (&one - &begin).norm()).double_value(&[]);
+        println!("{name}: distance {distance:.1e}");
+        assert!(distance < ANOTHER_ORDER, "{name}: {distance}");
+    }
     let (one, two) = (place.log("one"), place.log("two"));
     assert_eq!(one.len(), two.len());
     for (a, b) in one.iter().zip(&two) {
@@ -102,6 +106,55 @@ fn two_processes_train_what_one_trains() {
     let mut command = place.command("odd", 4, "");
     command.envs([("RANK", "0"), ("WORLD_SIZE", "2")]);
     refused(&command.output().unwrap(), "LOCAL_RANK is not set");
+}
+
+#[test]
+fn a_training_begins_with_given_weights() {
+    let place = Place::new();
+    place.train("a", 12, "--ema-decay 0.9,0.99");
+    let given = format!("--initialize {}", place.path("a.checkpoints").display());
+    // With a learning rate of 0 the weights stay what they were given.
+    place.train("b", 1, &format!("{given} --learning-rate 0 --ema-decay 0.99,0.5"));
+    place.train("c", 1, &format!("{given} --learning-rate 0 --ema-decay 1"));
+    let state = |name: &str, decay: Option<f64>| {
+        let path = place.path(&format!("{name}.checkpoints"));
+        let mut checkpoint = models::checkpoint::Checkpoint::read(&path).unwrap();
+        checkpoint.network(decay, tch::Device::Cpu).unwrap().state()
+    };
+    let weights = state("a", None);
+    assert_eq!(weights, state("b", None));
+    // The average of the same decay, else the first. With a decay of 1 it stays what it was given.
+    assert_eq!(state("a", Some(0.9)), state("c", Some(1.0)));
+    let name = "final_layer.linear.weight";
+    let difference = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]);
+    let (given, moved) = (&state("a", Some(0.99))[name], &state("b", Some(0.99))[name]);
+    let wanted = given * 0.99 + &weights[name] * 0.01;
+    assert!(difference(moved, &wanted) < 1e-6 && difference(moved, &state("a", Some(0.9))[name]) > 1e-5);
+
+    // It goes on only with what it began with, and only the same network begins.
+    refused(&place.run("b", 2, "--learning-rate 0 --ema-decay 0.99,0.5"), "initialize is null here");
+    let given = format!("--initialize {}", place.path("a.checkpoints").display());
+    refused(&place.run("e", 1, &format!("{given} --top-k 1")), "top-k is 1 here and 2 there");
+    refused(&place.run("f", 1, &format!("{given} --schedule linear")), "trained with the schedule cosine");
+}
+
+#[test]
+fn events_are_beside_the_log() {
+    let place = Place::new();
+    let events = place.path("events");
+    let flags = format!("--checkpoint-every 6 --events {}", events.display());
+    place.train("a", 9, &flags);
+    let first = fs::read(events.join("events.out.tfevents.train")).unwrap();
+    place.train("a", 18, &flags);
+    let second = fs::read(events.join("events.out.tfevents.train")).unwrap();
+    // A version, then one event for every line of the log; a longer training goes on with what was there.
+    assert!(second.starts_with(&first) && second.len() > first.len());
+    let (mut at, mut count) = (0, 0);
+    while at < second.len() {
+        at += 16 + u64::from_le_bytes(second[at..at + 8].try_into().unwrap()) as usize;
+        count += 1;
+    }
+    assert_eq!((at, count), (second.len(), 1 + place.log("a").len()));
 }
 
 #[test]

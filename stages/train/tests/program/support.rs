@@ -50,11 +50,12 @@ impl Place {
         self.folder.path().join(name)
     }
 
-    /// A training whose outputs and state begin with `name`; later flags win nothing, each is given once.
+    /// A training whose outputs and state begin with `name`; a small Switch-DiT where the flags name no model.
     pub fn command(&self, name: &str, iterations: usize, flags: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_train"));
         command
-            .args(["--model", "switch-dit-tiny/2", "--batch-size", "8", "--device", "cpu", "--threads", "1"])
+            .args(["--batch-size", "8", "--device", "cpu", "--threads", "1"])
+            .args(if flags.contains("--model ") { [].as_slice() } else { &["--model", "switch-dit-tiny/2"] })
             .args(["--iterations", &iterations.to_string(), "--log-every", "3"])
             .arg("--latents")
             .arg(self.path("latents"))

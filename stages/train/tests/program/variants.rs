@@ -39,15 +39,8 @@ fn each_learns() {
         assert_eq!(log[0].get("load_balance").is_some(), flags.contains("load-balance"), "{flags}");
         assert_eq!(log[0].get("z").is_some(), flags.contains("--z-weight"), "{flags}");
     }
-    for model in ["dit-tiny", "dtr-tiny", "time-moe-tiny"] {
-        let mut command = place.command(model, 6, "");
-        // The model's flag is the first one.
-        let words: Vec<_> = command.get_args().map(|a| a.to_owned()).collect();
-        let mut other = std::process::Command::new(command.get_program());
-        other.args(words.iter().map(|w| if w == "switch-dit-tiny/2" { model.into() } else { w.clone() }));
-        let output = other.env("PIPELINE_STATE", place.path(&format!("{model}.state"))).output().unwrap();
-        assert!(output.status.success(), "{model}: {}", String::from_utf8_lossy(&output.stderr));
-        command.env_clear();
+    for model in ["dit-tiny", "dtr-tiny", "dtr-tiny --gating random", "time-moe-tiny"] {
+        place.train(model, 6, &format!("--model {model}"));
     }
 }
 
@@ -82,6 +75,7 @@ fn what_does_not_fit_is_refused() {
     refused(&place.run("a", 3, "--weighting uw --clusters 3"), "no multiple of --clusters 3");
     refused(&place.run("b", 3, "--interval 500,250"), "--interval");
     refused(&place.run("c", 3, "--gating random --experts 4"), "random allocation");
+    refused(&place.run("d", 3, "--model dit-tiny --gating random"), "dit has no gates");
 }
 
 #[test]

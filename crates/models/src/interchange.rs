@@ -1,0 +1,205 @@
+//! Checkpoints of the reference implementation and of facebookresearch/DiT: read, and written under the same names.
+//!
+//! The reference saves a dictionary with the state dicts `model` and `ema` (and an optimiser's state and its settings, which are
+//! left alone); facebookresearch/DiT publishes one bare state dict. What we write also has our [`About`] as JSON under `about`.
+
+use crate::checkpoint::{About, Checkpoint, LatentSpace, average_prefix};
+use crate::config::{Allocation, Architecture, Config};
+use crate::diffusion::Curve;
+use crate::pickle::{self, Section};
+use crate::vae::LATENT_SCALE;
+use crate::weights::Weights;
+use anyhow::{Context, Result};
+use stage::{BadInputExt, bad_input};
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+/// The decay of the one average that the reference keeps.
+const REFERENCE_DECAY: f64 = 0.9999;
+/// The key of [`About`] in a file of ours.
+const ABOUT: &str = "about";
+
+/// What the tensors of a foreign file do not say.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Hints {
+    /// The noise schedule.
+    pub schedule: Option<Curve>,
+    /// Attention heads; known without a hint where width and blocks are those of a preset.
+    pub heads: Option<i64>,
+}
+
+impl Hints {
+    /// Checks that a hint does not contradict a file that says it itself.
+    ///
+    /// # Errors
+    /// Bad input that names the first contradiction.
+    pub fn check(&self, about: &About, source: &str) -> Result<()> {
+        if let Some(schedule) = self.schedule.filter(|s| *s != about.schedule) {
+            bad_input!("{source}: trained with the schedule {}, not {schedule}", about.schedule)
+        }
+        if let Some(heads) = self.heads.filter(|h| *h != about.network.heads) {
+            bad_input!("{source}: of {} heads, not {heads}", about.network.heads)
+        }
+        Ok(())
+    }
+}
+
+/// Whether this is a file of `torch.save`.
+pub fn is_pickle(path: &Path) -> bool {
+    let mut start = Vec::new();
+    let file = std::fs::File::open(path);
+    file.is_ok_and(|f| f.take(64).read_to_end(&mut start).is_ok() && pickle::is_pickle(&start))
+}
+
+/// Reads a checkpoint of ours, a folder's last step, or a file of `torch.save`.
+///
+/// # Errors
+/// Bad input when it is none of these, or does not say what the hints leave open.
+pub fn read(path: &Path, hints: &Hints) -> Result<Checkpoint> {
+    if is_pickle(path) {
+        return read_pickle(path, hints);
+    }
+    let checkpoint = Checkpoint::read(path)?;
+    hints.check(&checkpoint.about, checkpoint.weights.source())?;
+    Ok(checkpoint)
+}
+
+fn read_pickle(path: &Path, hints: &Hints) -> Result<Checkpoint> {
+    let (mut stored, note) = pickle::sections(path, &["model", "ema"], ABOUT)?;
+    let source = path.display().to_string();
+    let (mut model, ema) = (stored.split_off("model."), stored.split_off("ema."));
+    let averaged = ema.names().next().is_some();
+    if !averaged && model.names().next().is_none() {
+        model = stored;
+    }
+    let about = match note {
+        Some(text) => {
+            let about = serde_json::from_str(&text).bad_input(|| format!("reading {source}: {ABOUT}"))?;
+            hints.check(&about, &source)?;
+            about
+        }
+        None => {
+            let network = infer(if averaged { &ema } else { &model }, hints)?;
+            let Some(schedule) = hints.schedule else {
+                bad_input!("{source}: does not say its noise schedule; give --schedule cosine or linear")
+            };
+            let decays = if averaged { vec![REFERENCE_DECAY] } else { vec![] };
+            let latents = LatentSpace { scale: LATENT_SCALE, vae: String::new() };
+            About::new(0, network, schedule, decays, latents)
+        }
+    };
+    let prefix = about.ema_decays.first().map(|decay| average_prefix(*decay)).unwrap_or_default();
+    let named = |weights: Weights, prefix: &str| {
+        let prefix = prefix.to_string();
+        weights.into_tensors().into_iter().map(move |(name, tensor)| (format!("{prefix}{name}"), tensor))
+    };
+    let tensors = named(model, "model.").chain(named(ema, &prefix)).collect();
+    Ok(Checkpoint { about, weights: Weights::new(source, tensors) })
+}
+
+/// The network that a state dict belongs to, from the shapes of its tensors and the reference's buffers.
+fn infer(state: &Weights, hints: &Hints) -> Result<Config> {
+    let source = state.source();
+    let sizes = |name: &str, dimensions: usize| -> Result<Vec<i64>> {
+        let size = telling(state, name)?.size();
+        if size.len() != dimensions || size.contains(&0) {
+            bad_input!("{source}: tensor {name} has shape {size:?}, wanted {dimensions} dimensions")
+        }
+        Ok(size)
+    };
+    let (tokens, width) = (sizes("pos_embed", 3)?[1], sizes("pos_embed", 3)?[2]);
+    let projection = sizes("x_embedder.proj.weight", 4)?;
+    let (channels, patch) = (projection[1], projection[2]);
+    let grid = tokens.isqrt();
+    if grid * grid != tokens {
+        bad_input!("{source}: pos_embed has {tokens} tokens, which make no square")
+    }
+    let rows = sizes("y_embedder.embedding_table.weight", 2)?[0];
+    let index = |name: &str| name.strip_prefix("blocks.")?.split('.').next()?.parse::<i64>().ok();
+    let blocks = state.names().filter_map(index).max().map_or(0, |last| last + 1);
+    let Some(heads) = hints.heads.or(Config::preset_heads(width, blocks)) else {
+        bad_input!("{source}: width {width} and {blocks} blocks are no preset's; give --heads")
+    };
+    let side = grid * patch;
+    let classes = if rows > 1 { rows - 1 } else { 1 };
+    let mut config =
+        Config { width, blocks, heads, patch, channels, ..Config::preset("dit-tiny/1", side, classes)? };
+    // Ones in each row of a map of timesteps, as its mean: maps are equally full in all rows.
+    let ones = |name: &str| -> Result<f64> {
+        let rows = sizes(name, 2)?[0];
+        Ok(telling(state, name)?.sum(Kind::Double).double_value(&[]) / rows as f64)
+    };
+    if state.get("routers.0._unit_mapping").is_some() {
+        config.architecture = Architecture::Dtr;
+        let kept = ones("routers.0._unit_mapping")?;
+        if kept != (config.beta * width as f64).floor() {
+            // The middle of what is cut down to this number of channels.
+            config.beta = ((kept + 0.5) / width as f64).min(1.0);
+        }
+    } else if state.get("routers.0.experts.w").is_some() {
+        config.architecture = Architecture::SwitchDit;
+        config.experts = sizes("routers.0.experts.w", 3)?[0];
+        config.top_k = (ones("prior._unit_mapping")? / blocks as f64).round() as i64;
+        if state.get("routers.0.f_noise.1.weight").is_some() {
+            config.allocation = Allocation::NoisyGate;
+        }
+    }
+    config.check().with_context(|| format!("the network of {source}"))?;
+    Ok(config)
+}
+
+/// A tensor that the network's sizes are read from.
+fn telling<'a>(state: &'a Weights, name: &str) -> Result<&'a Tensor> {
+    match state.get(name) {
+        Some(tensor) => Ok(tensor),
+        None => bad_input!("{}: no tensor {name}, which says how large the network is", state.source()),
+    }
+}
+
+/// Writes a checkpoint's weights and one of its averages, the first where `decay` names none, as `torch.save` would: the state
+/// dicts `model` and `ema` under the reference's names. Numbers are kept bit for bit; the optimiser's state is left out.
+///
+/// # Errors
+/// Bad input when there is no such average, or a tensor is missing, misshapen or left over.
+pub fn write(path: &Path, checkpoint: &mut Checkpoint, decay: Option<f64>) -> Result<()> {
+    let (about, states) = states(checkpoint, decay)?;
+    let mut sections: Vec<(&str, Section)> = Vec::new();
+    for (prefix, state) in &states {
+        let name = if prefix == "model." { "model" } else { "ema" };
+        sections.push((name, Section::Tensors(state.iter().map(|(n, t)| (n.clone(), t)).collect())));
+    }
+    sections.push((ABOUT, Section::Text(serde_json::to_string(&about)?)));
+    pickle::write(path, &sections)
+}
+
+/// Writes the same as [`write`] in our own form.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_native(path: &Path, checkpoint: &mut Checkpoint, decay: Option<f64>) -> Result<()> {
+    let (about, states) = states(checkpoint, decay)?;
+    let mut content = crate::checkpoint::Content::default();
+    for (prefix, state) in states {
+        content.add(&prefix, state);
+    }
+    content.write(path, &about)
+}
+
+type States = Vec<(String, BTreeMap<String, Tensor>)>;
+
+/// The weights and one average, checked by loading them, by the prefix they have in our checkpoints.
+fn states(checkpoint: &mut Checkpoint, decay: Option<f64>) -> Result<(About, States)> {
+    let mut about = checkpoint.about.clone();
+    let decay = decay.or(about.ema_decays.first().copied());
+    about.ema_decays = decay.into_iter().collect();
+    let mut states = Vec::new();
+    if checkpoint.weights.names().any(|name| name.starts_with("model.")) {
+        states.push(("model.".to_string(), checkpoint.network(None, Device::Cpu)?.state()));
+    }
+    if let Some(decay) = decay {
+        states.push((average_prefix(decay), checkpoint.network(Some(decay), Device::Cpu)?.state()));
+    }
+    Ok((about, states))
+}

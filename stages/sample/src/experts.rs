@@ -1,0 +1,135 @@
+//! The networks that are sampled as one: mostly one for all timesteps, else one for each interval of them (multi-experts).
+
+use crate::{Args, WeightSet};
+use anyhow::{Context, Result};
+use models::Network;
+use models::checkpoint::{self, About};
+use models::config::TIMESTEPS;
+use models::interchange::{self, Hints};
+use stage::{BadInputExt, bad_input};
+use std::path::{Path, PathBuf};
+use tch::Device;
+
+/// One network and what is known of it.
+struct Expert {
+    about: About,
+    network: Network,
+    source: String,
+    digest: String,
+}
+
+/// Networks whose intervals make up all timesteps, in their order.
+pub struct Experts(Vec<Expert>);
+
+impl Experts {
+    /// Reads what `--checkpoints` names: a checkpoint, a folder of them, or a folder with one such for each interval.
+    ///
+    /// # Errors
+    /// Bad input when a file does not fit, when the networks are of different kinds, or when they leave timesteps out.
+    pub fn read(args: &Args, device: Device) -> Result<Self> {
+        let mut experts = paths(&args.checkpoints)?
+            .iter()
+            .map(|path| Expert::read(args, path, device))
+            .collect::<Result<Vec<_>>>()?;
+        experts.sort_by_key(|e| e.about.interval);
+        let mut covered = 0;
+        for expert in &experts {
+            let [from, to] = expert.about.interval;
+            if from != covered {
+                let name = args.checkpoints.display();
+                bad_input!(
+                    "{name}: {}; the networks that are sampled as one divide the {TIMESTEPS} timesteps among them",
+                    gap(covered, from, &expert.source)
+                )
+            }
+            covered = to;
+        }
+        if covered != TIMESTEPS {
+            bad_input!(
+                "{}: no network is trained on timesteps {covered} to {}",
+                args.checkpoints.display(),
+                TIMESTEPS - 1
+            )
+        }
+        let first = &experts[0];
+        for other in &experts[1..] {
+            let kind = |e: &Expert| {
+                let About { network, schedule, latents, .. } = &e.about;
+                (network.side, network.channels, network.classes, *schedule, latents.clone())
+            };
+            if kind(first) != kind(other) {
+                bad_input!("{} and {} differ in latents, classes or schedule", first.source, other.source)
+            }
+        }
+        Ok(Self(experts))
+    }
+
+    /// The description of the first; all agree in what sampling asks for.
+    pub fn about(&self) -> &About {
+        &self.0[0].about
+    }
+
+    /// Where the first comes from, for errors.
+    pub fn source(&self) -> &str {
+        &self.0[0].source
+    }
+
+    /// What identifies them all.
+    pub fn digests(&self) -> Vec<&str> {
+        self.0.iter().map(|e| e.digest.as_str()).collect()
+    }
+
+    /// The networks, and which of them serves timestep `t`.
+    pub fn into_networks(self) -> (Vec<Network>, impl Fn(i64) -> usize) {
+        let ends: Vec<i64> = self.0.iter().map(|e| e.about.interval[1]).collect();
+        let networks = self.0.into_iter().map(|e| e.network).collect();
+        (networks, move |t| ends.partition_point(|end| *end <= t))
+    }
+}
+
+fn gap(covered: i64, from: i64, source: &str) -> String {
+    if from > covered {
+        format!("no network is trained on timesteps {covered} to {}", from - 1)
+    } else {
+        format!("{source} begins at timestep {from}, which another network has")
+    }
+}
+
+impl Expert {
+    fn read(args: &Args, path: &Path, device: Device) -> Result<Self> {
+        let hints = Hints { schedule: args.schedule, heads: args.heads };
+        let mut checkpoint = interchange::read(path, &hints)?;
+        let about = checkpoint.about.clone();
+        let decay = match args.weights {
+            WeightSet::Model => None,
+            // A file of bare weights has one set, whatever is asked for.
+            WeightSet::Ema => args.ema_decay.or(about.ema_decays.first().copied()),
+        };
+        let network = checkpoint.network(decay, device)?;
+        let digest = stage::digest(path)?;
+        let digest = decay.map_or(digest.clone(), |decay| format!("{digest} ema {decay}"));
+        Ok(Self { source: checkpoint.weights.source().into(), about, network, digest })
+    }
+}
+
+/// The files that hold the networks.
+fn paths(given: &Path) -> Result<Vec<PathBuf>> {
+    if !given.is_dir() || !checkpoint::list(given)?.is_empty() {
+        return Ok(vec![checkpoint::resolve(given)?]);
+    }
+    let context = || format!("reading {}", given.display());
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(given).bad_input(context)? {
+        let path = entry.with_context(context)?.path();
+        let is_file = path.extension().is_some_and(|e| e == "safetensors" || e == "pt" || e == "pth");
+        if is_file || path.is_dir() && !checkpoint::list(&path)?.is_empty() {
+            found.push(checkpoint::resolve(&path)?);
+        }
+    }
+    if found.is_empty() {
+        // Says what a folder of checkpoints has.
+        checkpoint::resolve(given)?;
+    }
+    found.sort();
+    Ok(found)
+}

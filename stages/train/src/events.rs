@@ -1,0 +1,195 @@
+//! The log in TensorBoard's form: a file of `Event` messages, one for each line of the log.
+//!
+//! A record is a length, the checksum of the length, the message and its checksum (TFRecord); checksums are CRC-32C, rotated
+//! and moved by a constant. Only the fields that scalars need are declared.
+
+use crate::log::Line;
+use anyhow::{Context, Result};
+use prost::Message;
+use std::fs::{File, OpenOptions};
+use std::io::{Seek, SeekFrom, Write};
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The name of the file; TensorBoard looks for `tfevents` in it.
+pub const EVENTS: &str = "events.out.tfevents.train";
+
+/// What the first event says.
+const VERSION: &str = "brain.Event:2";
+
+#[derive(Clone, PartialEq, Message)]
+struct Event {
+    /// Seconds since 1970.
+    #[prost(double, tag = "1")]
+    wall_time: f64,
+    #[prost(int64, tag = "2")]
+    step: i64,
+    #[prost(string, optional, tag = "3")]
+    file_version: Option<String>,
+    #[prost(message, optional, tag = "5")]
+    summary: Option<Summary>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Summary {
+    #[prost(message, repeated, tag = "1")]
+    value: Vec<Scalar>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Scalar {
+    #[prost(string, tag = "1")]
+    tag: String,
+    #[prost(float, tag = "2")]
+    simple_value: f32,
+}
+
+/// The file.
+pub struct Events {
+    file: File,
+}
+
+impl Events {
+    /// Goes on with a file after the events up to `step`, or starts it.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub fn resume(path: &Path, step: usize) -> Result<Self> {
+        let context = || format!("going on with {}", path.display());
+        let bytes = if path.exists() { std::fs::read(path).with_context(context)? } else { Vec::new() };
+        let mut kept = 0;
+        while let Some((event, length)) = next(&bytes[kept..]) {
+            if event.step > step as i64 {
+                break;
+            }
+            kept += length;
+        }
+        let mut file =
+            OpenOptions::new().create(true).write(true).truncate(false).open(path).with_context(context)?;
+        file.set_len(kept as u64).with_context(context)?;
+        file.seek(SeekFrom::End(0)).with_context(context)?;
+        let mut events = Self { file };
+        if kept == 0 {
+            events.put(0, |event| event.file_version = Some(VERSION.to_string()))?;
+        }
+        Ok(events)
+    }
+
+    /// Appends the numbers of a line.
+    ///
+    /// # Errors
+    /// When the disk is full.
+    pub fn write(&mut self, line: &Line) -> Result<()> {
+        let speeds = [("learning_rate", line.learning_rate), ("images_per_second", line.images_per_second)];
+        let means = line.means.iter().map(|(name, value)| (name.as_str(), *value));
+        let scalar = |(tag, value): (&str, f64)| Scalar { tag: tag.into(), simple_value: value as f32 };
+        let value = means.chain(speeds).map(scalar).collect();
+        self.put(line.step, |event| event.summary = Some(Summary { value }))
+    }
+
+    fn put(&mut self, step: usize, fill: impl FnOnce(&mut Event)) -> Result<()> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut event = Event { wall_time: now.as_secs_f64(), step: step as i64, ..Event::default() };
+        fill(&mut event);
+        self.file.write_all(&record(&event.encode_to_vec())).context("writing the events")
+    }
+}
+
+fn record(message: &[u8]) -> Vec<u8> {
+    let length = (message.len() as u64).to_le_bytes();
+    let mut record = length.to_vec();
+    record.extend(masked(&length).to_le_bytes());
+    record.extend(message);
+    record.extend(masked(message).to_le_bytes());
+    record
+}
+
+/// The first event and the length of its record, if a whole one is there.
+fn next(bytes: &[u8]) -> Option<(Event, usize)> {
+    let (length, rest) = bytes.split_first_chunk::<8>()?;
+    let (check, rest) = rest.split_first_chunk::<4>()?;
+    let size = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+    let message = rest.get(..size)?;
+    let tail = rest.get(size..)?.first_chunk::<4>()?;
+    let whole = masked(length).to_le_bytes() == *check && masked(message).to_le_bytes() == *tail;
+    whole.then(|| Some((Event::decode(message).ok()?, size + 16)))?
+}
+
+/// A checksum as TFRecord stores it.
+fn masked(bytes: &[u8]) -> u32 {
+    crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
+}
+
+/// Castagnoli's polynomial, bits reversed.
+fn crc32c(bytes: &[u8]) -> u32 {
+    let mut crc = !0u32;
+    for byte in bytes {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 };
+        }
+    }
+    !crc
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn checksums_of_rfc_3720() {
+        let rising: Vec<u8> = (0..32).collect();
+        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
+        assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
+        assert_eq!(crc32c(&[0xff; 32]), 0x62a8_ab43);
+        assert_eq!(crc32c(&rising), 0x46dd_794e);
+    }
+
+    #[test]
+    fn a_record_as_tensorboard_writes_it() {
+        // tensorboard 2.21's RecordWriter, given Event(wall_time=1, step=2, summary={mse: 0.5}).
+        let event = Event {
+            wall_time: 1.0,
+            step: 2,
+            summary: Some(Summary { value: vec![Scalar { tag: "mse".into(), simple_value: 0.5 }] }),
+            ..Event::default()
+        };
+        let bytes = record(&event.encode_to_vec());
+        let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(hex, RECORD);
+        assert_eq!(next(&bytes), Some((event, bytes.len())));
+        for at in 0..bytes.len() {
+            let mut other = bytes.clone();
+            other[at] ^= 1;
+            assert_eq!(next(&other), None, "byte {at}");
+            assert_eq!(next(&bytes[..at]), None, "cut at {at}");
+        }
+    }
+
+    const RECORD: &str = "19000000000000008bf1082809000000000000f03f10022a0c0a0a0a036d7365150000003f549aa15e";
+
+    #[test]
+    fn events_after_the_checkpoint_and_half_events_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(EVENTS);
+        let line = |step| Line {
+            step,
+            means: BTreeMap::from([("mse".to_string(), step as f64)]),
+            learning_rate: 1e-4,
+            images_per_second: 9.0,
+        };
+        let mut events = Events::resume(&path, 0).unwrap();
+        (1..=4).for_each(|i| events.write(&line(i * 10)).unwrap());
+        events.file.write_all(&[29, 0, 0]).unwrap();
+        let mut events = Events::resume(&path, 20).unwrap();
+        events.write(&line(30)).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        let (mut steps, mut at) = (Vec::new(), 0);
+        while let Some((event, length)) = next(&bytes[at..]) {
+            steps.push(event.step);
+            at += length;
+        }
+        assert_eq!((steps, at), (vec![0, 10, 20, 30], bytes.len()));
+    }
+}
