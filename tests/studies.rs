@@ -1,0 +1,151 @@
+//! Every row of the paper's tables and figures, in miniature: it trains, samples and is scored, from its own study file. Takes
+//! minutes: `ci/study` runs it, after `ci/build`.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot run a study has failed")]
+
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Steps of each training; the log has a line for each.
+const STEPS: usize = 40;
+/// Studies of one row, which have no variants.
+const SINGLE: [&str; 3] = ["ffhq256", "figure-c", "imagenet256"];
+/// Lines that are compared at the beginning and at the end of a log.
+const LINES: usize = 8;
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A folder with the digits, and with every study file over which these small numbers are put.
+fn small_studies(root: &Path) -> Vec<String> {
+    symlink(repository().join("data"), root.join("data")).unwrap();
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or(repository().join("target"), PathBuf::from);
+    let programs = target.join("release").display().to_string();
+    fs::create_dir(root.join("pipelines")).unwrap();
+    let mut names = Vec::new();
+    for entry in fs::read_dir(repository().join("pipelines")).unwrap() {
+        let path = entry.unwrap().path();
+        let Some(name) = path.file_name().unwrap().to_str().unwrap().strip_suffix(".yaml") else { continue };
+        fs::copy(&path, root.join("pipelines").join(format!("{name}.yaml"))).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        // Figure C samples nothing.
+        let samples = if text.contains("\n  sample: ~") {
+            String::new()
+        } else {
+            "      sample: {params: {images: 40, steps: 5}, resources: {cpus: 1}}\n      \
+             evaluate: {resources: {cpus: 1}}\n"
+                .to_string()
+        };
+        let training = format!(
+            "{{params: {{iterations: {STEPS}, batch-size: 16, learning-rate: 3e-3, log-every: 1, \
+             checkpoint-every: {}}}, resources: {{cpus: 1}}}}",
+            STEPS / 2
+        );
+        let mut small = format!(
+            "extends: pipelines/{name}.yaml\nroot: .\n\
+             build: {{command: 'true', sources: [data], programs: {programs}}}\n\
+             vars: {{miniature: tiny/2}}\n\
+             profiles:\n  digits:\n    stages:\n      train: {training}\n{samples}"
+        );
+        if text.contains("      train-2:") {
+            small.push_str("    variants:\n      four-dit-b:\n        stages:\n");
+            (2..=4).for_each(|i| small.push_str(&format!("          train-{i}: {training}\n")));
+        }
+        fs::write(root.join(format!("{name}.yaml")), small).unwrap();
+        names.push(name.to_string());
+    }
+    names.sort();
+    names
+}
+
+fn run(root: &Path, name: &str) -> Value {
+    let output = Command::new(env!("CARGO_BIN_EXE_pipeline"))
+        .args(["--file", &format!("{name}.yaml"), "--profile", "digits", "run", "--json"])
+        .args(if SINGLE.contains(&name) { [].as_slice() } else { &["--variant", "*"] })
+        .current_dir(root)
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name}: {}\n{error}", output.status);
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The mean noise error at both ends of a log.
+fn ends(log: &Path) -> (f64, f64) {
+    let text = fs::read_to_string(log).unwrap();
+    let values: Vec<f64> = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["mse"].as_f64().unwrap())
+        .collect();
+    assert_eq!(values.len(), STEPS, "{}", log.display());
+    let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
+    (mean(&values[..LINES]), mean(&values[STEPS - LINES..]))
+}
+
+/// The folders below `out` that hold the outputs of a training, with the training's name.
+fn trainings(out: &Path, found: &mut BTreeSet<PathBuf>) {
+    for entry in fs::read_dir(out).unwrap() {
+        let path = entry.unwrap().path();
+        if path.join("log").is_file() {
+            found.insert(path);
+        } else if path.is_dir() && !path.is_symlink() {
+            trainings(&path, found);
+        }
+    }
+}
+
+#[test]
+#[ignore = "takes minutes; ci/study runs it"]
+fn every_row_trains_samples_and_is_scored() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let mut ran: BTreeMap<String, usize> = BTreeMap::new();
+    let mut rows = 0;
+    for name in small_studies(root) {
+        let report = run(root, &name);
+        for row in report["stages"].as_array().unwrap().iter().filter(|row| row["fate"] == "ran") {
+            let stage = row["stage"].as_str().unwrap().split('@').next().unwrap();
+            *ran.entry(stage.to_string()).or_default() += 1;
+        }
+        let mut found = BTreeSet::new();
+        trainings(&root.join("out").join(&name), &mut found);
+        assert!(!found.is_empty(), "{name} trains nothing");
+        for training in found {
+            let (first, last) = ends(&training.join("log"));
+            assert!(last < 0.97 * first, "{}: mse {first} to {last}", training.display());
+            let row = training.parent().unwrap();
+            if name != "figure-c" && training.ends_with("train") {
+                scored(row);
+            }
+            assert!(row.join("report/report/report.html").is_file(), "{} has no report", row.display());
+            rows += 1;
+        }
+    }
+    println!("{rows} trainings of rows; programs that ran: {ran:?}");
+    // All rows share their data; equal rows are one.
+    for stage in ["download", "reference"] {
+        assert!(ran[stage] <= 2, "{stage} ran {} times", ran[stage]);
+    }
+    assert!(ran["train"] < rows, "equal rows were trained twice");
+}
+
+/// A row's scores are there and finite; Figure 5 has them for every checkpoint.
+fn scored(row: &Path) {
+    let scores = row.join("evaluate/scores");
+    let files = if scores.is_dir() {
+        fs::read_dir(&scores).unwrap().map(|entry| entry.unwrap().path()).collect()
+    } else {
+        vec![scores]
+    };
+    assert!(!files.is_empty(), "{}: nothing scored", row.display());
+    for file in files {
+        let scores: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        assert!(scores["fid"].as_f64().is_some_and(|fid| fid > 0.0), "{}: {scores}", file.display());
+    }
+}
