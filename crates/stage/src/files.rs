@@ -60,7 +60,9 @@ impl Staged {
         fs::rename(&self.path, &self.target)
             .with_context(|| format!("moving {} to {}", self.path.display(), self.target.display()))?;
         self.committed = true;
-        sync(parent(&self.target)).with_context(|| format!("syncing beside {}", self.target.display()))
+        // The folder itself, for the new name in it; its other files are nobody's business here.
+        let folder = fs::File::open(parent(&self.target)).and_then(|folder| folder.sync_all());
+        folder.with_context(|| format!("syncing beside {}", self.target.display()))
     }
 }
 
