@@ -27,6 +27,7 @@ pub mod analysis;
 
 pub mod diffusion;
 
+pub mod archive;
 pub mod checkpoint;
 pub mod device;
 pub mod flat;

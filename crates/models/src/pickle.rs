@@ -17,7 +17,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::{Cursor, Read};
 use std::path::Path;
 use tch::{Kind, Tensor};
-use zip::ZipArchive;
 
 /// Tensors together may be this many times the file; some share their numbers with others (tied weights).
 const MOST_SHARED: u64 = 4;
@@ -77,7 +76,7 @@ fn parse_wanted(
 
 /// `NAME/data.pkl` and `NAME/data/KEY`.
 fn archive(bytes: &[u8], wanted: impl FnOnce(&Machine) -> Result<Views>) -> Result<BTreeMap<String, Tensor>> {
-    let mut zip = ZipArchive::new(Cursor::new(bytes))?;
+    let mut zip = crate::archive::open(Cursor::new(bytes))?;
     let name = zip.file_names().find(|n| *n == "data.pkl" || n.ends_with("/data.pkl")).map(String::from);
     let name = name.context("an archive without data.pkl")?;
     let folder = name.trim_end_matches("data.pkl").to_string();

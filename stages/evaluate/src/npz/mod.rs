@@ -40,7 +40,7 @@ impl Npz {
     pub fn open(path: &Path) -> Result<Self> {
         let context = || format!("reading {}", path.display());
         let file = BufReader::new(File::open(path).bad_input(context)?);
-        let archive = ZipArchive::new(file).bad_input(context)?;
+        let archive = models::archive::open(file).bad_input(context)?;
         Ok(Self { path: path.into(), archive })
     }
 
