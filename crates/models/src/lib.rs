@@ -30,6 +30,7 @@ pub mod diffusion;
 pub mod archive;
 pub mod checkpoint;
 pub mod device;
+pub mod dinov2;
 pub mod flat;
 pub mod inception;
 pub mod interchange;
