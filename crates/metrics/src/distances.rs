@@ -150,9 +150,9 @@ pub(crate) fn scan<A: Arithmetic, V: Visitor<A::T>>(
         let first = if view == View::Diagonal { tile.start } else { columns.start };
         let wide = columns.end - first;
         let products = buffer.f_narrow(0, 0, (tile.len() * wide) as i64)?;
-        let mut products = products.f_view([tile.len() as i64, wide as i64])?;
+        let products = products.f_view([tile.len() as i64, wide as i64])?;
         let operand = operand.f_narrow(1, (first - columns.start) as i64, wide as i64)?;
-        let _ = u.operand(&tile)?.f_matmul_out(&mut products, &operand)?;
+        let _ = u.operand(&tile)?.f_matmul_out(&products, &operand)?;
         // From where on rows show the way back.
         let back = match view {
             View::There => columns.end,
