@@ -1,14 +1,15 @@
 //! What samples are compared with: statistics and the features of some pictures, computed or read.
 
+use crate::features::Source;
 use crate::npz::{self, Npz, Writer};
-use crate::pictures::{Batch, Pictures};
+use crate::pictures::Pictures;
 use crate::scores::Note;
-use crate::{Args, Network, features, sha256};
-use anyhow::{Context as _, Result};
-use metrics::{Moments, Statistics};
+use crate::{Args, Network, Pass, sha256};
+use anyhow::Result;
+use metrics::Statistics;
 use stage::{BadInputExt, Context, Staged, bad_input};
 use std::path::Path;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 /// Member of our own statistics' files that says how they were made.
 const NOTE: &str = "provenance.json";
@@ -19,8 +20,11 @@ const FEATURES: &str = "features";
 pub(crate) struct Reference {
     pub(crate) pool: Statistics,
     pub(crate) spatial: Statistics,
+    pub(crate) dinov2: Option<Statistics>,
     /// `[N, D]`, for precision and recall.
     pub(crate) features: Option<Tensor>,
+    /// Classes of those.
+    pub(crate) labels: Option<Vec<i64>>,
     pub(crate) note: Note,
     pub(crate) warnings: Vec<String>,
 }
@@ -33,24 +37,28 @@ pub(crate) fn read(
     side: Option<usize>,
     context: &Context,
 ) -> Result<Reference> {
-    if path.is_file() {
-        let mut npz = Npz::open(path)?;
-        if npz.has("mu") {
-            if let Some(output) = &args.statistics {
-                bad_input!(
-                    "{} already holds statistics; nothing to write to {}",
-                    path.display(),
-                    output.display()
-                )
-            }
-            return from_statistics(&mut npz, path, network, context);
+    if !holds_statistics(path) {
+        return compute(args, path, network, side, context);
+    }
+    for (flag, output) in [("--statistics", &args.statistics), ("--features", &args.features)] {
+        if let Some(output) = output.as_ref().filter(|_| flag == "--statistics" || args.samples.is_none()) {
+            bad_input!(
+                "{} already holds statistics; nothing to write to {flag} {}",
+                path.display(),
+                output.display()
+            )
         }
     }
-    compute(args, path, network, side, context)
+    from_statistics(path, network, context)
 }
 
-fn from_statistics(npz: &mut Npz, path: &Path, network: &Network, context: &Context) -> Result<Reference> {
-    let (pool, spatial) = (npz::statistics(npz, "")?, npz::statistics(npz, "_s")?);
+fn holds_statistics(path: &Path) -> bool {
+    path.is_file() && Npz::open(path).is_ok_and(|npz| npz.has("mu"))
+}
+
+fn from_statistics(path: &Path, network: &Network, context: &Context) -> Result<Reference> {
+    let mut npz = Npz::open(path)?;
+    let (pool, spatial) = (npz::statistics(&mut npz, "")?, npz::statistics(&mut npz, "_s")?);
     if pool.width() != network.inception.width() {
         bad_input!(
             "{}: statistics of {} features, the network gives {}; they were made with other weights",
@@ -75,22 +83,61 @@ fn from_statistics(npz: &mut Npz, path: &Path, network: &Network, context: &Cont
         }
     };
     note.sha256 = Some(sha256(path)?);
-    let features = if note.inception.is_some() && npz.has(FEATURES) {
-        Some(npz.numbers(FEATURES)?.f_to_kind(tch::Kind::Float)?)
-    } else if npz.has("arr_0") {
-        let pictures = Pictures::open(path)?;
-        note.size = Some(pictures.first_size()?);
-        let mut pools = Vec::new();
-        features::pass(network, &pictures, None, context, "reference pictures", &mut |_, f| {
-            pools.push(f.pool);
-            Ok(())
-        })?;
-        Some(Tensor::f_cat(&pools, 0)?)
-    } else {
-        None
+    let mut dinov2 = match &network.dinov2 {
+        Some(wanted) if note.dinov2.as_ref() == Some(&wanted.sha256) => {
+            Some(npz::statistics(&mut npz, "_dinov2")?)
+        }
+        _ => None,
     };
+    let mut features = None;
+    let mut labels = None;
+    if note.inception.is_some() && npz.has(FEATURES) {
+        let kept = npz.numbers(FEATURES)?.f_to_kind(Kind::Float)?;
+        labels = npz::labels(&mut npz, kept.size()[0] as usize)?;
+        features = Some(kept);
+    }
+    let wants_dinov2 = network.dinov2.is_some() && dinov2.is_none();
+    if npz.has("arr_0") && (features.is_none() || wants_dinov2) {
+        let source = Source::Pictures(Pictures::open(path)?);
+        let count = source.count();
+        note.size = source.size()?;
+        let unit = "reference pictures";
+        let pass = Pass { network, source: &source, side: None, kept: count, file: None, note: &note, unit };
+        let gathered = pass.gather(context, &mut |_, _| Ok(()))?;
+        features = Some(gathered.features);
+        labels = gathered.labels;
+        if wants_dinov2 {
+            dinov2 = gathered.dinov2;
+            note.dinov2 = network.dinov2.as_ref().map(|d| d.sha256.clone());
+            note.dinov2_images = Some(count);
+        }
+    }
     note.precision_recall_images = features.as_ref().map_or(0, |f| f.size()[0] as usize);
-    Ok(Reference { pool, spatial, features, note, warnings })
+    Ok(Reference { pool, spatial, dinov2, features, labels, note, warnings })
+}
+
+/// Checks features that were kept; returns what a reader of the numbers should know.
+pub(crate) fn check_source(
+    source: &Source,
+    path: &Path,
+    network: &Network,
+    what: &str,
+) -> Result<Option<String>> {
+    match (source, source.note()) {
+        (Source::Kept(_), None) => {
+            Ok(Some(format!("the {what} do not say with which weights and resize their features were made")))
+        }
+        (_, None) => Ok(None),
+        (_, Some(note)) => {
+            check(note, path, network)?;
+            if let (Some(wanted), made_with) = (&network.dinov2, &note.dinov2)
+                && made_with.as_ref() != Some(&wanted.sha256)
+            {
+                bad_input!("{}: holds no DINOv2 features of these weights; compute them anew", path.display())
+            }
+            Ok(None)
+        }
+    }
 }
 
 /// Statistics of another network or another resize mean nothing here.
@@ -119,90 +166,60 @@ fn compute(
     side: Option<usize>,
     context: &Context,
 ) -> Result<Reference> {
-    let pictures = Pictures::open(path)?;
-    let count = pictures.count();
-    let kept = if pictures.is_archive() { count } else { count.min(args.reference_images as usize) };
-    let first_size = pictures.first_size()?;
-    let size = side.filter(|_| !pictures.is_archive()).map_or(first_size, |side| [side, side]);
+    let source = Source::open(path)?;
+    let warnings: Vec<String> =
+        check_source(&source, path, network, "reference pictures")?.into_iter().collect();
+    let count = source.count();
+    let archive = matches!(&source, Source::Pictures(pictures) if pictures.is_archive());
+    let kept = if archive { count } else { count.min(args.reference_images as usize) };
+    let mut size = source.size()?;
+    if let (Source::Pictures(_), Some(side), false) = (&source, side, archive) {
+        size = Some([side, side]);
+    }
+    let note = Note { precision_recall_images: kept, size, ..source.provenance(path, network)? };
     let staged = args.statistics.as_deref().map(Staged::file).transpose()?;
     let mut writer = staged.as_ref().map(|staged| Writer::create(staged.path())).transpose()?;
-    if let Some(writer) = &mut writer {
-        writer.start("arr_0", "|u1", &[kept, size[0], size[1], 3])?;
+    if let (Some(writer), Source::Pictures(_), Some([height, width])) = (&mut writer, &source, size) {
+        writer.start("arr_0", "|u1", &[kept, height, width, 3])?;
     }
-    let mut moments = Moments::new(network.inception.width());
-    let mut spatial: Option<Moments> = None;
-    let mut pools = Vec::new();
-    features::pass(network, &pictures, side, context, "reference pictures", &mut |batch, features| {
-        moments.add(&features.pool)?;
-        let width = features.spatial.size()[1];
-        spatial.get_or_insert_with(|| Moments::new(width)).add(&features.spatial)?;
-        let chosen = chosen(batch, kept, count);
-        if let Some(writer) = &mut writer {
+    let (file, unit) = (args.features.as_deref().filter(|_| args.samples.is_none()), "reference pictures");
+    let pass = Pass { network, source: &source, side, kept, file, note: &note, unit };
+    let gathered = pass.gather(context, &mut |batch, chosen| {
+        if let (Some(writer), Some(batch)) = (&mut writer, batch) {
             let one = batch.bytes.len() / batch.count;
             chosen.iter().try_for_each(|&i| writer.values(&batch.bytes[i as usize * one..][..one]))?;
         }
-        pools.push(features.pool.f_index_select(0, &Tensor::f_from_slice(&chosen)?)?);
         Ok(())
     })?;
-    let (pool, spatial) = (moments.statistics()?, spatial.context("no pictures")?.statistics()?);
-    let features = Tensor::f_cat(&pools, 0)?;
-    let note = Note {
-        images: Some(count),
-        precision_recall_images: kept,
-        size: Some(size),
-        inception: Some(network.sha256.clone()),
-        resize: Some(network.resize),
-        sha256: path.is_file().then(|| sha256(path)).transpose()?,
-    };
     if let (Some(mut writer), Some(staged)) = (writer, staged) {
-        let arrays = [
+        let (pool, spatial) = (&gathered.pool, &gathered.spatial);
+        let mut arrays = vec![
             ("mu", &pool.mean),
             ("sigma", &pool.covariance),
             ("mu_s", &spatial.mean),
             ("sigma_s", &spatial.covariance),
-            (FEATURES, &features),
+            (FEATURES, &gathered.features),
         ];
+        if let Some(dinov2) = &gathered.dinov2 {
+            arrays.extend([("mu_dinov2", &dinov2.mean), ("sigma_dinov2", &dinov2.covariance)]);
+        }
         for (name, tensor) in arrays {
             writer.tensor(name, tensor)?;
+        }
+        if let Some(labels) = &gathered.labels {
+            writer.integers("arr_1", labels)?;
         }
         writer.note(NOTE, &serde_json::to_vec_pretty(&note)?)?;
         writer.finish()?;
         staged.commit()?;
     }
-    Ok(Reference { pool, spatial, features: Some(features), note, warnings: Vec::new() })
-}
-
-/// Which pictures of a batch are among the `kept` of `count`, at equal distances from the whole.
-fn chosen(batch: &Batch, kept: usize, count: usize) -> Vec<i64> {
-    let before = |i: usize| (i as u128 * kept as u128).div_ceil(count as u128);
-    let is_chosen = |i: &usize| before(batch.first + i + 1) > before(batch.first + i);
-    (0..batch.count).filter(is_chosen).map(|i| i as i64).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_chosen_are_spread_evenly_whatever_the_batches() {
-        for (kept, count) in [(4, 10), (10, 10), (1, 7), (3, 3), (999, 1000)] {
-            let all = |batch: usize| -> Vec<usize> {
-                let mut indices = Vec::new();
-                for first in (0..count).step_by(batch) {
-                    let part = Batch {
-                        first,
-                        count: batch.min(count - first),
-                        bytes: vec![],
-                        size: [1, 1],
-                        labels: None,
-                    };
-                    indices.extend(chosen(&part, kept, count).iter().map(|&i| first + i as usize));
-                }
-                indices
-            };
-            assert_eq!(all(1).len(), kept);
-            assert_eq!(all(1), all(4));
-            assert_eq!(all(1)[0], 0);
-        }
-    }
+    Ok(Reference {
+        pool: gathered.pool,
+        spatial: gathered.spatial,
+        dinov2: gathered.dinov2,
+        features: Some(gathered.features),
+        labels: gathered.labels,
+        note,
+        warnings,
+    })
 }

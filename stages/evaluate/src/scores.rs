@@ -1,6 +1,6 @@
 //! What is written: numbers, each with what it was computed from.
 
-use crate::Network;
+use crate::{Dino, Network};
 use metrics::Distances;
 use models::inception::resize::Resize;
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,8 @@ pub struct Scores {
     pub precision: Option<f64>,
     /// Absent where the reference has no pictures.
     pub recall: Option<f64>,
+    /// Fréchet distance of DINOv2's class token; absent without its weights.
+    pub fd_dinov2: Option<f64>,
     /// The further scores of `--more`.
     #[serde(flatten)]
     pub more: Option<More>,
@@ -27,7 +29,9 @@ pub struct Scores {
     pub reference: Note,
     /// By which network.
     pub inception: Weights,
-    /// How pictures came to its size.
+    /// The network behind FD-DINOv2.
+    pub dinov2: Option<DinoWeights>,
+    /// How pictures came to the size of `inception`.
     pub resize: Resize,
     /// Arithmetic of the distances in precision and recall.
     pub distances: Distances,
@@ -44,6 +48,14 @@ pub struct Scores {
 pub struct More {
     /// FID of 10,000 of the samples, at equal distances; absent where there are no more than that.
     pub fid_10k: Option<f64>,
+    /// FID extrapolated to infinitely many samples; absent where there are fewer than 20.
+    pub fid_infinity: Option<f64>,
+    /// Standard error of the line's intercept.
+    pub fid_infinity_error: Option<f64>,
+    /// Numbers of samples behind the line.
+    pub fid_infinity_sizes: Vec<i64>,
+    /// FID of each of these numbers.
+    pub fid_infinity_distances: Vec<f64>,
     /// Mean over the subsets; absent where the reference has no pictures, as all below.
     pub kid: Option<f64>,
     /// Population standard deviation over the subsets.
@@ -56,6 +68,23 @@ pub struct More {
     pub density: Option<f64>,
     /// From 0 to 1.
     pub coverage: Option<f64>,
+    /// Mean of the FIDs of the classes; absent where a side has no classes.
+    pub fid_classes: Option<f64>,
+    /// FID of the samples of a class and the reference's pictures of it, for each class that has two of both.
+    pub classes: Vec<Class>,
+}
+
+/// One class.
+#[derive(Clone, Debug, Serialize)]
+pub struct Class {
+    /// Its number.
+    pub class: i64,
+    /// Samples of it.
+    pub samples: usize,
+    /// Pictures of it among those of the reference whose features are kept.
+    pub reference: usize,
+    /// Of the two.
+    pub fid: f64,
 }
 
 impl Scores {
@@ -68,7 +97,10 @@ impl Scores {
             ("Inception Score", self.inception_score, "higher"),
             ("Precision", self.precision, "higher"),
             ("Recall", self.recall, "higher"),
+            ("FD-DINOv2", self.fd_dinov2, "lower"),
             ("FID of 10,000", more.and_then(|m| m.fid_10k), "lower"),
+            ("FID∞", more.and_then(|m| m.fid_infinity), "lower"),
+            ("FID by class", more.and_then(|m| m.fid_classes), "lower, mean of the classes"),
             ("KID", more.and_then(|m| m.kid), "lower"),
             ("Density", more.and_then(|m| m.density), "higher"),
             ("Coverage", more.and_then(|m| m.coverage), "higher"),
@@ -80,16 +112,17 @@ impl Scores {
 }
 
 /// Some pictures.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Side {
-    /// How many; absent for statistics from elsewhere, which do not say.
-    pub images: Option<usize>,
-    /// Height and width.
-    pub size: [usize; 2],
+    /// How many.
+    pub images: usize,
+    /// Height and width; absent for features that do not say.
+    pub size: Option<[usize; 2]>,
+    /// SHA-256, where they are a single file.
+    pub sha256: Option<String>,
 }
 
-/// Where reference statistics come from; kept as `provenance.json` in the statistics' file.
+/// Where statistics or features come from; kept as `provenance.json` in the statistics' file and in the footer of features.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Note {
@@ -101,15 +134,44 @@ pub struct Note {
     pub size: Option<[usize; 2]>,
     /// SHA-256 of the weights; absent where the statistics' file does not say.
     pub inception: Option<String>,
+    /// SHA-256 of DINOv2's weights, where its features were computed too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dinov2: Option<String>,
+    /// Pictures behind DINOv2's statistics, where they are not all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dinov2_images: Option<usize>,
     /// Resize of the statistics; absent where their file does not say.
     pub resize: Option<Resize>,
     /// SHA-256 of the reference, where it is a single file.
     pub sha256: Option<String>,
 }
 
+impl Note {
+    /// What the numbers depend on beside the pictures.
+    pub(crate) fn made_with(&self) -> (Option<String>, Option<String>, Option<Resize>, Option<[usize; 2]>) {
+        (self.inception.clone(), self.dinov2.clone(), self.resize, self.size)
+    }
+}
+
+/// The network behind FD-DINOv2.
+#[derive(Clone, Debug, Serialize)]
+pub struct DinoWeights {
+    /// Of the weights file.
+    pub sha256: String,
+    /// Features; 1024 in ViT-L.
+    pub width: i64,
+    /// How pictures come to its size: Pillow's bicubic of 8-bit pictures to 224 × 224.
+    pub resize: &'static str,
+}
+
+impl DinoWeights {
+    pub(crate) fn of(dinov2: &Dino) -> Self {
+        Self { sha256: dinov2.sha256.clone(), width: dinov2.network.width(), resize: "pillow-bicubic" }
+    }
+}
+
 /// The network behind the numbers.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Weights {
     /// Of the weights file.
     pub sha256: String,

@@ -16,7 +16,7 @@ struct Metric {
     tile: bool,
 }
 
-const METRICS: [Metric; 11] = [
+const METRICS: [Metric; 12] = [
     Metric {
         keys: &["fid"],
         name: "FID",
@@ -84,7 +84,7 @@ const METRICS: [Metric; 11] = [
         keys: &["fid_infinity", "fid_inf"],
         name: "FID∞",
         better: "lower",
-        meaning: "FID extrapolated to infinitely many samples",
+        meaning: "FID extrapolated to infinitely many samples: a line over 1/N through the FIDs of N/10, …, N of them; ± the standard error of the line",
         tile: false,
     },
     Metric {
@@ -94,10 +94,17 @@ const METRICS: [Metric; 11] = [
         meaning: "Fréchet distance on DINOv2 features",
         tile: false,
     },
+    Metric {
+        keys: &["fid_classes"],
+        name: "FID by class",
+        better: "lower",
+        meaning: "mean over the classes of the FID between a class's samples and its reference images; few images bias it upwards",
+        tile: false,
+    },
 ];
 
 /// Other fields by the end of their path, the first that fits, and what they mean.
-const FIELDS: [(&str, &str); 23] = [
+const FIELDS: [(&str, &str); 32] = [
     ("samples.images", "samples that were scored"),
     ("reference.images", "images behind the reference's means and covariances"),
     ("reference.precision_recall_images", "reference images that precision and recall compare with"),
@@ -110,12 +117,21 @@ const FIELDS: [(&str, &str); 23] = [
     ("reference.resize", "how reference images reached the input size of the network"),
     ("reference.sha256", "SHA-256 of the reference, where it is one file"),
     ("inception.sha256", "SHA-256 of the feature network's weights"),
+    ("reference.dinov2", "SHA-256 of the weights of DINOv2 behind the reference"),
+    ("reference.dinov2_images", "images behind the reference's DINOv2 statistics, where they are not all"),
+    ("samples.sha256", "SHA-256 of the samples, where they are one file"),
+    ("dinov2.sha256", "SHA-256 of the weights of DINOv2"),
+    ("dinov2.width", "features of an image; 1024 in ViT-L"),
+    ("dinov2.resize", "how images reach the input size of DINOv2"),
+    ("fid_infinity_sizes", "numbers of samples behind FID∞"),
+    ("fid_infinity_distances", "FID of each of these numbers"),
     ("inception.width", "features of an image; 2048 in the full network"),
     ("inception.classes", "classes of the feature network; 1008 in the full one"),
     ("resize", "how samples reach the input size of the network"),
     ("distances", "arithmetic of the distances behind precision and recall"),
     ("neighbours", "nearest neighbours that span a neighbourhood"),
     ("split_size", "images of one split of the Inception score"),
+    ("fid_infinity_error", "standard error of FID∞ by the scatter about its line"),
     ("kid_deviation", "standard deviation of KID over its subsets"),
     ("kid_subsets", "subsets over which KID is averaged"),
     ("kid_subset_size", "images of each set in a subset of KID"),
@@ -191,7 +207,7 @@ pub fn section(scored: &Scored) -> (Section, Vec<Tile>) {
     let mut table = Table::new("", &["Metric", "Value #", "Better", "What it says"]);
     for m in &METRICS {
         let Some((key, value)) = m.keys.iter().find_map(|k| Some((*k, metric(scores, k)?))) else { continue };
-        let spread = ["deviation", "std"].iter().find_map(|s| metric(scores, &format!("{key}_{s}")));
+        let spread = ["deviation", "std", "error"].iter().find_map(|s| metric(scores, &format!("{key}_{s}")));
         let spread = spread.map(|s| format!(" ± {}", number(s))).unwrap_or_default();
         table.row([m.name.into(), number(value) + &spread, m.better.into(), m.meaning.into()]);
         if m.tile {
@@ -204,10 +220,14 @@ pub fn section(scored: &Scored) -> (Section, Vec<Tile>) {
     } else {
         section.blocks.push(Block::Table(table));
     }
+    section.blocks.extend(classes(scores).map(Block::Table));
     section.blocks.extend(curves(scored).map(Block::Figure));
     let mut rest =
         Table::new("How the scores were measured, field by field.", &["Field", "Value", "Meaning"]);
     for (path, value) in flatten(scores) {
+        if path.starts_with("classes.") || path == "classes" {
+            continue;
+        }
         let top = path.rsplit('.').next().unwrap_or(&path);
         let parent = path.split('.').rev().nth(1).unwrap_or("");
         // A metric that could not be computed has no number: it is listed, with its meaning.
@@ -227,6 +247,33 @@ pub fn section(scored: &Scored) -> (Section, Vec<Tile>) {
         section.blocks.push(Block::Table(rest));
     }
     (section, tiles)
+}
+
+/// Most classes that are listed; of more, the best and the worst.
+const LISTED: usize = 20;
+
+/// FID of each class, best first.
+fn classes(scores: &Json) -> Option<Table> {
+    let number_of = |class: &Json, key: &str| class.get(key).and_then(Json::as_f64);
+    let mut classes: Vec<(&Json, f64)> =
+        scores.get("classes")?.as_array()?.iter().filter_map(|c| Some((c, number_of(c, "fid")?))).collect();
+    if classes.is_empty() {
+        return None;
+    }
+    classes.sort_by(|a, b| a.1.total_cmp(&b.1));
+    let all = classes.len();
+    let caption = if all > LISTED {
+        classes.drain(LISTED / 2..all - LISTED / 2);
+        format!("FID by class: the {} best and the {} worst of {all}.", LISTED / 2, LISTED / 2)
+    } else {
+        "FID by class, best first.".into()
+    };
+    let mut table = Table::new(caption, &["Class #", "FID #", "Samples #", "Reference images #"]);
+    for (class, fid) in classes {
+        let cell = |key: &str| number_of(class, key).map(number).unwrap_or_default();
+        table.row([cell("class"), number(fid), cell("samples"), cell("reference")]);
+    }
+    Some(table)
 }
 
 /// The metrics over the steps, where several checkpoints were scored.
@@ -287,6 +334,18 @@ pub fn plain(json: &Json) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn of_many_classes_the_ends_are_listed() {
+        let class = |i: u64| json!({"class": i, "fid": 100 - i, "samples": 50, "reference": 10});
+        let scores = |count: u64| json!({"classes": (0..count).map(class).collect::<Vec<_>>()});
+        let few = classes(&scores(3)).unwrap();
+        assert_eq!(few.rows[0], ["2", "98", "50", "10"].map(String::from));
+        let many = classes(&scores(60)).unwrap();
+        assert_eq!((many.rows.len(), many.rows[19][0].as_str()), (20, "0"));
+        assert!(many.caption.contains("of 60"), "{}", many.caption);
+        assert!(classes(&scores(0)).is_none());
+    }
 
     #[test]
     fn metrics_are_found_flat_and_nested() {

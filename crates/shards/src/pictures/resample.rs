@@ -5,7 +5,7 @@ use super::Rgb;
 /// Fractional bits of a coefficient: 8 bits are left for the pixel and 2 for overshoot in 32.
 const PRECISION: u32 = 32 - 8 - 2;
 
-/// The two filters that ADM's crop uses.
+/// The filters that are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filter {
     /// The mean of the pixels covered.

@@ -1,51 +1,146 @@
-//! One pass of pictures through the network: a thread reads and resizes, this one computes.
+//! Features of pictures, batch by batch: computed in one pass, or read from where an earlier run kept them.
 
-use crate::Network;
+pub mod file;
+
+mod gather;
+
+pub(crate) use gather::{Gathered, Gathering};
+
 use crate::pictures::{Batch, Pictures};
+use crate::scores::Note;
+use crate::{Dino, Network, sha256};
 use anyhow::Result;
-use models::inception::Features;
+use file::FeatureFiles;
+use models::dinov2;
 use models::inception::resize::{Pictures as Raw, prepare};
-use stage::Context;
+use rayon::prelude::*;
+use shards::pictures::{Filter, Rgb, resize};
+use stage::{Context, bad_input};
+use std::path::Path;
 use std::sync::mpsc::sync_channel;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Batches that wait between reading and computing.
 const AHEAD: usize = 2;
 
-/// Gives every batch with its features, on the CPU, in order.
+/// Features of consecutive pictures, on the CPU.
+pub struct Rows {
+    /// Index of the first.
+    pub first: usize,
+    /// `[B, D]`.
+    pub pool: Tensor,
+    /// `[B, 17·17·c]`.
+    pub spatial: Tensor,
+    /// `[B, classes]`.
+    pub logits: Tensor,
+    /// `[B, width]`, where that network was given.
+    pub dinov2: Option<Tensor>,
+    /// Their classes, where all have one.
+    pub labels: Option<Vec<i64>>,
+}
+
+impl Rows {
+    /// How many.
+    pub fn count(&self) -> usize {
+        self.pool.size()[0] as usize
+    }
+}
+
+/// Where features come from.
+pub(crate) enum Source {
+    Pictures(Pictures),
+    Kept(FeatureFiles),
+}
+
+impl Source {
+    /// Finds kept features or pictures at a path.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        match FeatureFiles::open(path)? {
+            Some(kept) => Ok(Self::Kept(kept)),
+            None => Ok(Self::Pictures(Pictures::open(path)?)),
+        }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        match self {
+            Self::Pictures(pictures) => pictures.count(),
+            Self::Kept(kept) => kept.count(),
+        }
+    }
+
+    /// Height and width of the pictures, where they are known.
+    pub(crate) fn size(&self) -> Result<Option<[usize; 2]>> {
+        match self {
+            Self::Pictures(pictures) => pictures.first_size().map(Some),
+            Self::Kept(kept) => Ok(kept.note().and_then(|note| note.size)),
+        }
+    }
+
+    /// How the features were made or will be; kept ones that do not say leave it open.
+    pub(crate) fn provenance(&self, path: &Path, network: &Network) -> Result<Note> {
+        let made = match self {
+            Self::Pictures(_) => Note {
+                inception: Some(network.sha256.clone()),
+                dinov2: network.dinov2.as_ref().map(|d| d.sha256.clone()),
+                resize: Some(network.resize),
+                ..Note::default()
+            },
+            Self::Kept(kept) => kept.note().cloned().unwrap_or_default(),
+        };
+        let digest = path.is_file().then(|| sha256(path)).transpose()?;
+        Ok(Note { images: Some(self.count()), size: self.size()?, sha256: digest, ..made })
+    }
+
+    /// What kept features say of themselves.
+    pub(crate) fn note(&self) -> Option<&Note> {
+        match self {
+            Self::Pictures(_) => None,
+            Self::Kept(kept) => kept.note(),
+        }
+    }
+}
+
+/// Gives the features of all pictures in order, and the pictures themselves where there are any.
 ///
 /// # Errors
-/// Those of reading the pictures, of the network and of `give`.
+/// Those of reading, of the network and of `give`.
 pub(crate) fn pass(
     network: &Network,
-    pictures: &Pictures,
+    source: &Source,
     side: Option<usize>,
     context: &Context,
     unit: &str,
-    give: &mut dyn FnMut(&Batch, Features) -> Result<()>,
+    give: &mut dyn FnMut(Option<&Batch>, &Rows) -> Result<()>,
 ) -> Result<()> {
-    let total = pictures.count();
+    let total = source.count();
     context.progress(0, total, unit);
-    let (send, receive) = sync_channel::<(Batch, Tensor)>(AHEAD);
+    let mut give = |batch: Option<&Batch>, rows: &Rows| {
+        context.check_stop()?;
+        give(batch, rows)?;
+        context.progress(rows.first + rows.count(), total, unit);
+        Ok(())
+    };
+    let pictures = match source {
+        Source::Pictures(pictures) => pictures,
+        Source::Kept(kept) => return kept.read(network, &mut |rows| give(None, &rows)),
+    };
+    let (send, receive) = sync_channel::<(Batch, Tensor, Option<Tensor>)>(AHEAD);
     let (batch_size, resize, threads) = (network.batch, network.resize, network.threads);
+    let with_dinov2 = network.dinov2.is_some();
     std::thread::scope(|scope| {
         let reader = scope.spawn(move || {
             pictures.batches(side, batch_size, &mut |batch| {
                 let picture = Raw { bytes: &batch.bytes, size: batch.size };
                 let prepared = prepare(&picture, resize, threads)?;
+                let for_dinov2 = with_dinov2.then(|| prepare_dinov2(&batch)).transpose()?;
                 // A closed channel means that the other side has failed and says why.
-                send.send((batch, prepared)).map_err(|_| anyhow::anyhow!("stopped early"))
+                send.send((batch, prepared, for_dinov2)).map_err(|_| anyhow::anyhow!("stopped early"))
             })
         });
         let mut computed = Ok(());
-        for (batch, prepared) in receive {
-            computed = (|| {
-                context.check_stop()?;
-                let features = network.inception.features(&prepared)?;
-                give(&batch, on_cpu(features)?)?;
-                context.progress(batch.first + batch.count, total, unit);
-                Ok(())
-            })();
+        for (batch, prepared, for_dinov2) in receive {
+            computed = compute(network, &batch, &prepared, for_dinov2.as_ref())
+                .and_then(|rows| give(Some(&batch), &rows));
             if computed.is_err() {
                 break;
             }
@@ -55,11 +150,49 @@ pub(crate) fn pass(
     })
 }
 
-fn on_cpu(features: Features) -> Result<Features> {
-    let cpu = |t: &Tensor| t.f_to_device(Device::Cpu);
-    Ok(Features {
-        pool: cpu(&features.pool)?,
-        spatial: cpu(&features.spatial)?,
-        logits: cpu(&features.logits)?,
+fn compute(network: &Network, batch: &Batch, prepared: &Tensor, for_dinov2: Option<&Tensor>) -> Result<Rows> {
+    let features = network.inception.features(prepared)?;
+    let dinov2 = match (&network.dinov2, for_dinov2) {
+        (Some(Dino { network, .. }), Some(pictures)) => {
+            Some(network.features(pictures)?.f_to_device(Device::Cpu)?)
+        }
+        _ => None,
+    };
+    Ok(Rows {
+        first: batch.first,
+        pool: features.pool.f_to_device(Device::Cpu)?,
+        spatial: features.spatial.f_to_device(Device::Cpu)?,
+        logits: features.logits.f_to_device(Device::Cpu)?,
+        dinov2,
+        labels: batch.labels.clone(),
     })
+}
+
+/// Pillow's bicubic of 8-bit pictures to 224 × 224, less the mean of ImageNet, over its deviation: what dgm-eval, which
+/// defined FD-DINOv2, feeds by default.
+///
+/// # Shapes
+/// Returns `[B, 3, 224, 224]`.
+fn prepare_dinov2(batch: &Batch) -> Result<Tensor> {
+    const SIDE: usize = dinov2::INPUT_SIZE;
+    let [height, width] = batch.size;
+    let one = |bytes: &[u8]| -> Vec<f32> {
+        let picture = Rgb { width, height, pixels: bytes.to_vec() };
+        let picture = resize(&picture, SIDE, SIDE, Filter::Bicubic);
+        let channel = |c: usize| {
+            picture
+                .pixels
+                .iter()
+                .skip(c)
+                .step_by(3)
+                .map(move |&p| (f32::from(p) / 255.0 - dinov2::MEAN[c]) / dinov2::DEVIATION[c])
+        };
+        (0..3).flat_map(channel).collect()
+    };
+    if batch.bytes.len() != batch.count * height * width * 3 {
+        bad_input!("{} bytes are no {} pictures of {width} × {height}", batch.bytes.len(), batch.count)
+    }
+    let values: Vec<f32> = batch.bytes.par_chunks(height * width * 3).flat_map_iter(one).collect();
+    let side = SIDE as i64;
+    Ok(Tensor::f_from_slice(&values)?.f_view([batch.count as i64, 3, side, side])?.f_to_kind(Kind::Float)?)
 }

@@ -66,6 +66,15 @@ impl Writer {
         self.values(&bytes)
     }
 
+    /// A row of whole numbers.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn integers(&mut self, name: &str, values: &[i64]) -> Result<()> {
+        self.start(name, "<i8", &[values.len()])?;
+        self.values(&values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>())
+    }
+
     /// A member that is no array.
     ///
     /// # Errors

@@ -16,7 +16,8 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Opens `manifest.json` and what it lists; without it, `*.parquet` in the folder and in its `data`, by name.
+    /// Opens one file, or a folder: `manifest.json` and what it lists; without it, `*.parquet` in the folder and in its `data`,
+    /// by name.
     ///
     /// # Errors
     /// Bad input when there is no Parquet file, or one is damaged.
@@ -35,6 +36,9 @@ impl Dataset {
                     files.push(path);
                 }
             }
+        }
+        if folder.is_file() {
+            files.push(folder.into());
         }
         files.sort();
         if files.is_empty() {

@@ -8,6 +8,8 @@ use dataset::Dataset;
 use rayon::prelude::*;
 use shards::pictures::{Rgb, center_crop, decode};
 use stage::{BadInputExt, bad_input};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Pictures in order.
@@ -38,12 +40,17 @@ pub struct Batch {
 }
 
 impl Pictures {
-    /// Finds the pictures of a `.npz`, of a folder with `samples.npz` (as `sample` writes it), of a folder with Parquet
-    /// files, or of a folder of PNG, JPEG and WebP files, in the order of their names.
+    /// Finds the pictures of a `.npz`, of a Parquet file, of a folder with `samples.npz` (as `sample` writes it), of a folder
+    /// with Parquet files, or of a folder of PNG, JPEG and WebP files, in the order of their names.
     ///
     /// # Errors
     /// Bad input when there are none.
     pub fn open(path: &Path) -> Result<Self> {
+        if path.is_file() && is_parquet(path)? {
+            let dataset = Dataset::open(path)?;
+            let count = dataset.count();
+            return Self { source: Source::Dataset(dataset), path: path.into(), count }.checked();
+        }
         let archive = if path.is_dir() { path.join("samples.npz") } else { path.to_path_buf() };
         if archive.is_file() {
             let [count, height, width] = npz::picture_shape(&mut Npz::open(&archive)?)?;
@@ -186,6 +193,14 @@ impl Encoded {
         let picture = decode(&self.bytes).bad_input(|| format!("decoding {}", self.place))?;
         Ok(side.map_or_else(|| picture.clone(), |side| center_crop(&picture, side)))
     }
+}
+
+/// Whether a file begins as Parquet does.
+pub(crate) fn is_parquet(path: &Path) -> Result<bool> {
+    let mut start = Vec::new();
+    let read = File::open(path).and_then(|f| f.take(4).read_to_end(&mut start));
+    read.bad_input(|| format!("reading {}", path.display()))?;
+    Ok(start == b"PAR1")
 }
 
 /// The picture files in a folder and the folders below it, sorted.
