@@ -5,6 +5,7 @@ pub mod build;
 mod consent;
 pub mod engine;
 pub mod events;
+mod gauge;
 pub mod publish;
 mod remake;
 pub mod report;

@@ -236,6 +236,7 @@ impl<'a> Runner<'a> {
             };
             let reason = reasons(self.session, &unit).join(", ");
             self.screen.start(&unit.label, &reason);
+            self.screen.uses(&unit.label, &held.gpus);
             self.progress[unit.step].reason = reason;
             let log: PathBuf =
                 self.session.store.at("logs").join(&self.run).join(format!("{}.log", unit.label));

@@ -1,5 +1,6 @@
 //! What a person sees while stages run: one bar per running stage on a terminal, plain lines elsewhere.
 
+use crate::run::gauge::Gauge;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
@@ -15,6 +16,8 @@ pub struct Screen {
     terminal: bool,
     quiet: bool,
     running: HashMap<String, Row>,
+    /// Since the first stage that has GPUs.
+    gauge: Option<Gauge>,
 }
 
 struct Row {
@@ -22,6 +25,7 @@ struct Row {
     started: Instant,
     told: Instant,
     metrics: String,
+    gpus: Vec<String>,
 }
 
 impl Screen {
@@ -29,7 +33,13 @@ impl Screen {
     pub fn new(quiet: bool) -> Self {
         let terminal = std::io::stderr().is_terminal() && !quiet;
         let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        Self { bars: MultiProgress::with_draw_target(target), terminal, quiet, running: HashMap::new() }
+        Self {
+            bars: MultiProgress::with_draw_target(target),
+            terminal,
+            quiet,
+            running: HashMap::new(),
+            gauge: None,
+        }
     }
 
     /// Says a line above the bars.
@@ -64,7 +74,16 @@ impl Screen {
         bar.set_prefix(stage.to_string());
         bar.enable_steady_tick(Duration::from_millis(250));
         let now = Instant::now();
-        self.running.insert(stage.into(), Row { bar, started: now, told: now, metrics: String::new() });
+        let row = Row { bar, started: now, told: now, metrics: String::new(), gpus: Vec::new() };
+        self.running.insert(stage.into(), row);
+    }
+
+    /// A stage that was started has GPUs; how busy they are is shown with its progress.
+    pub fn uses(&mut self, stage: &str, gpus: &[String]) {
+        if let Some(row) = self.running.get_mut(stage).filter(|_| !gpus.is_empty() && !self.quiet) {
+            row.gpus = gpus.to_vec();
+            self.gauge.get_or_insert_with(Gauge::start);
+        }
     }
 
     /// A stage is so far.
@@ -77,12 +96,13 @@ impl Screen {
             row.bar.set_length(total);
             row.bar.reset_eta();
         }
-        row.bar.set_message(format!("{unit} {}", row.metrics).trim().to_string());
+        let gpu = self.gauge.as_ref().map(|gauge| gauge.of(&row.gpus)).unwrap_or_default();
+        row.bar.set_message(format!("{unit} {} {gpu}", row.metrics).trim().to_string());
         row.bar.set_position(done);
         if row.told.elapsed() >= PLAIN_INTERVAL {
             row.told = Instant::now();
             let seconds = row.started.elapsed().as_secs();
-            let line = format!("{stage}: {done}/{total} {unit}, {seconds} s {}", row.metrics);
+            let line = format!("{stage}: {done}/{total} {unit}, {seconds} s {} {gpu}", row.metrics);
             if !self.terminal {
                 self.say(line.trim());
             }
