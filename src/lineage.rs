@@ -16,6 +16,9 @@ struct Lineage {
 #[derive(Clone, Default, Serialize)]
 struct Origin {
     stage: String,
+    /// Of a stage with several actions: which one this is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entry: Option<String>,
     /// The command as the study has it; for a stage program its name.
     #[serde(skip_serializing_if = "Option::is_none")]
     program: Option<String>,
@@ -55,7 +58,8 @@ pub fn of(session: &Session, step: &Step, known: &[Option<Known>]) -> Option<Vec
             continue;
         }
         // A mapped stage has one action for each entry, and gathered outputs.
-        stages.extend(done.actions.iter().map(|action| Origin {
+        stages.extend(done.actions.iter().map(|(entry, action)| Origin {
+            entry: entry.clone(),
             program: Some(action.template.join(" ")),
             program_digest: Some(action.program),
             params: action.params.clone(),

@@ -113,7 +113,7 @@ pub fn plan(session: &mut Session) -> Result<Vec<Planned>> {
                         && !step.mapped()
                     {
                         // What comes after it can be planned as well; of several, the folder of all is not known.
-                        let (outputs, actions) = (outcome.outputs.clone(), vec![unit.action.clone()]);
+                        let (outputs, actions) = (outcome.outputs.clone(), vec![(None, unit.action.clone())]);
                         known[i] = Some(Known { outputs, replaced: Vec::new(), actions });
                     }
                     State::ToFetch { bytes: away }

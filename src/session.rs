@@ -295,7 +295,10 @@ impl Session {
 
     /// The outputs of a step from those of its units: for a mapped step, folders with one entry for each.
     pub fn gather(&self, step: &Step, done: &[(Unit, Outcome)]) -> Result<Known> {
-        let actions: Vec<_> = done.iter().map(|(unit, _)| unit.action.clone()).collect();
+        let actions: Vec<_> = done
+            .iter()
+            .map(|(unit, _)| (unit.instance.as_ref().map(|i| i.name.clone()), unit.action.clone()))
+            .collect();
         if !step.mapped() {
             let outputs = done.first().map(|(_, outcome)| outcome.outputs.clone()).unwrap_or_default();
             return Ok(Known { outputs, replaced: Vec::new(), actions });
@@ -352,8 +355,8 @@ pub struct Known {
     pub outputs: BTreeMap<String, Produced>,
     /// Outputs that `--with` replaced.
     pub replaced: Vec<String>,
-    /// Of each unit.
-    pub actions: Vec<Action>,
+    /// Of each unit, with the name of its entry where there are several.
+    pub actions: Vec<(Option<String>, Action)>,
 }
 
 /// One action of a step.

@@ -96,10 +96,22 @@ pub fn merge(base: &mut Node, over: &Node) {
         match (at, &value.value) {
             (Some(at), Value::Null) => drop(old.remove(at)),
             (Some(at), _) => merge(&mut old[at].1, value),
-            (None, _) => old.push((key.clone(), value.clone())),
+            // There is nothing to take away.
+            (None, Value::Null) => {}
+            (None, _) => old.push((key.clone(), without_nulls(value))),
         }
     }
     base.mark = over.mark.clone();
+}
+
+/// A value without the keys that were only to be taken away.
+fn without_nulls(node: &Node) -> Node {
+    let mut node = node.clone();
+    if let Value::Map(pairs) = &mut node.value {
+        pairs.retain(|(_, value)| value.value != Value::Null);
+        pairs.iter_mut().for_each(|(_, value)| *value = without_nulls(value));
+    }
+    node
 }
 
 fn combinations(matrix: &Node) -> Result<Vec<(String, Node)>> {
@@ -265,6 +277,11 @@ mod tests {
             variants("a: {x: 1, y: 2}\nl: [1, 2]\nvariants:\n  v: {a: {y: ~, z: 3}, l: [4]}\n").unwrap();
         let tree = &all[1].tree;
         assert_eq!((at(tree, "a.x"), at(tree, "a.y"), at(tree, "a.z")), (Some("1"), None, Some("3")));
+        let absent = variants("a: {x: 1}\nvariants:\n  v: {b: ~, c: {d: ~, e: {f: ~, g: 1}}}\n").unwrap();
+        let Value::Map(pairs) = &absent[1].tree.value else { panic!() };
+        assert_eq!(pairs.len(), 2);
+        assert_eq!(at(&absent[1].tree, "c.e.g"), Some("1"));
+        assert!(get(get(&absent[1].tree, "c").unwrap(), "d").is_none());
         assert!(matches!(&get(tree, "l").unwrap().value, Value::List(items) if items.len() == 1));
     }
 

@@ -240,3 +240,19 @@ fn consent_before_a_long_stage_runs_for_its_program_alone() {
     // A parameter that changed needs no consent.
     assert_eq!(study.run(&["--set", "gen.size=1"]), ["gen", "count", "score"]);
 }
+
+#[test]
+fn the_lineage_of_a_mapped_stage_names_its_entries() {
+    let yaml = EACH
+        .replace("inputs: {all: score.n}", "inputs: {all: score.n, from: pipeline.lineage}")
+        .replace("cd $1; ls > $2; cat * >> $2' -- ${inputs.all}", "cp $3 $2' -- ${inputs.all}")
+        .replace("${outputs.list}\n", "${outputs.list} ${inputs.from}\n");
+    let study = Study::new(&yaml);
+    study.run(&[]);
+    let lineage: serde_json::Value = serde_json::from_str(&study.read("out/curve/list")).unwrap();
+    let stages = lineage["stages"].as_array().unwrap();
+    let entries: Vec<_> =
+        stages.iter().filter(|s| s["stage"] == "score").map(|s| s["entry"].as_str()).collect();
+    assert_eq!(entries, [Some("0"), Some("1"), Some("2")]);
+    assert!(stages.iter().any(|s| s["stage"] == "gen" && s.get("entry").is_none()));
+}
