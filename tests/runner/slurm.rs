@@ -93,10 +93,12 @@ fn one(cluster: &Cluster, script: &str, more: &str) -> Study {
     study
 }
 
+type Case = fn(&Cluster);
+
 #[test]
 fn stages_run_on_a_cluster() {
     let Some(cluster) = Cluster::up() else { return };
-    let cases: [(&str, fn(&Cluster)); 11] = [
+    let cases: [(&str, Case); 11] = [
         ("a job", a_job_gets_what_the_stage_asks_for),
         ("codes", exit_codes_and_signals_come_back),
         ("array", instances_are_one_array),

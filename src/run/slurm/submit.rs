@@ -17,6 +17,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Attempts of one step that come within this time of each other are submitted together.
 pub const GATHER: Duration = Duration::from_millis(100);
 
+/// Slurm's own default for the size of an array, which every cluster allows.
+const LARGEST: usize = 1000;
+
 /// An attempt that is ready to be submitted.
 pub struct Request {
     folder: PathBuf,
@@ -53,8 +56,12 @@ impl Request {
     }
 }
 
-/// Submits a batch and notes the ids on disk. Each folder gets its answer.
-pub fn submit(work: &Work, batch: &[Request]) -> Vec<(PathBuf, Result<String, String>)> {
+/// Submits attempts, in arrays of what a cluster takes at once. Each folder gets its answer.
+pub fn submit(work: &Work, all: &[Request]) -> Vec<(PathBuf, Result<String, String>)> {
+    all.chunks(LARGEST).flat_map(|batch| submit_batch(work, batch)).collect()
+}
+
+fn submit_batch(work: &Work, batch: &[Request]) -> Vec<(PathBuf, Result<String, String>)> {
     let done = sbatch(work, batch).map_err(|e| e.to_string());
     let answer = |(index, request): (usize, &Request)| {
         let id = done.clone().map(|id| if batch.len() > 1 { format!("{id}_{index}") } else { id });
@@ -63,6 +70,7 @@ pub fn submit(work: &Work, batch: &[Request]) -> Vec<(PathBuf, Result<String, St
     batch.iter().enumerate().map(answer).collect()
 }
 
+/// Submits one batch and notes its ids on disk.
 fn sbatch(work: &Work, batch: &[Request]) -> Result<String> {
     let step = work.step();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
