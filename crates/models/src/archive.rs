@@ -2,8 +2,38 @@
 //! claims to have, before it looks for them.
 
 use anyhow::{Context, Result, ensure};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use zip::ZipArchive;
+
+/// An archive whose directory was checked.
+pub type Archive<R> = ZipArchive<Reader<R>>;
+
+/// A file whose first bytes read as zeros while the decoder looks for the directory: where it finds fault with the one that was
+/// checked, it must not go on to something further ahead that looks like another.
+pub struct Reader<R> {
+    file: R,
+    at: u64,
+    hidden: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Reader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        let hidden = self.hidden.load(Relaxed).saturating_sub(self.at).min(count as u64);
+        buffer[..hidden as usize].fill(0);
+        self.at += count as u64;
+        Ok(count)
+    }
+}
+
+impl<R: Seek> Seek for Reader<R> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.at = self.file.seek(to)?;
+        Ok(self.at)
+    }
+}
 
 /// Bytes of the record at the very end, of the one that says where its 64-bit sibling is, and of that.
 const END: u64 = 22;
@@ -16,7 +46,7 @@ const ENTRY: u64 = 46;
 ///
 /// # Errors
 /// When it is cut short, no zip archive, or its directory does not hold the members it claims.
-pub fn open<R: Read + Seek>(mut reader: R) -> Result<ZipArchive<R>> {
+pub fn open<R: Read + Seek>(mut reader: R) -> Result<Archive<R>> {
     let size = reader.seek(SeekFrom::End(0))?;
     let last = size.checked_sub(END).context("too short for a zip archive")?;
     let end = record::<22, R>(&mut reader, last)?;
@@ -49,8 +79,16 @@ pub fn open<R: Read + Seek>(mut reader: R) -> Result<ZipArchive<R>> {
         at += ENTRY + [28, 30, 32].map(|field| u64::from(short(&entry, field))).iter().sum::<u64>();
     }
     ensure!(at == stop, "its directory holds more than {count} members");
+    // Nor in the names and fields of the directory itself.
+    reader.seek(SeekFrom::Start(start))?;
+    let mut directory = Vec::new();
+    reader.by_ref().take(last - start).read_to_end(&mut directory)?;
+    ensure!(!directory.windows(4).any(|w| w == b"PK\x05\x06"), "a directory within its directory");
     reader.seek(SeekFrom::Start(0))?;
-    Ok(ZipArchive::new(reader)?)
+    let hidden = Arc::new(AtomicU64::new(start));
+    let archive = ZipArchive::new(Reader { file: reader, at: 0, hidden: hidden.clone() })?;
+    hidden.store(0, Relaxed);
+    Ok(archive)
 }
 
 fn record<const N: usize, R: Read + Seek>(reader: &mut R, at: u64) -> Result<[u8; N]> {
@@ -115,5 +153,20 @@ mod tests {
         bytes.extend(b"PK\x05\x06\0\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\0\0");
         let text = refused(bytes);
         assert!(text.contains("1099511627776 members claimed"), "{text}");
+    }
+
+    #[test]
+    fn what_is_hidden_reads_as_zeros_and_then_as_it_is() {
+        let hidden = Arc::new(AtomicU64::new(4));
+        let mut reader = Reader { file: Cursor::new(b"abcdef"), at: 0, hidden: hidden.clone() };
+        let mut read = |from| {
+            let mut bytes = Vec::new();
+            reader.seek(SeekFrom::Start(from)).unwrap();
+            reader.read_to_end(&mut bytes).unwrap();
+            bytes
+        };
+        assert_eq!((read(0), read(3)), (b"\0\0\0\0ef".to_vec(), b"\0ef".to_vec()));
+        hidden.store(0, Relaxed);
+        assert_eq!(read(1), b"bcdef");
     }
 }

@@ -7,12 +7,12 @@ pub use header::{Header, Type};
 pub use write::Writer;
 
 use anyhow::{Context, Result};
+use models::archive::{self, Archive};
 use stage::{BadInputExt, bad_input};
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 use tch::{Kind, Tensor};
-use zip::ZipArchive;
 
 /// Deflate cannot shrink more than 1032 : 1; a member that claims more is a lie, and nothing is allocated for it.
 const GREATEST_RATIO: u64 = 1032;
@@ -20,7 +20,7 @@ const GREATEST_RATIO: u64 = 1032;
 /// An open archive.
 pub struct Npz {
     path: PathBuf,
-    archive: ZipArchive<BufReader<File>>,
+    archive: Archive<BufReader<File>>,
 }
 
 /// One member, whose values are read in order.
@@ -40,7 +40,7 @@ impl Npz {
     pub fn open(path: &Path) -> Result<Self> {
         let context = || format!("reading {}", path.display());
         let file = BufReader::new(File::open(path).bad_input(context)?);
-        let archive = models::archive::open(file).bad_input(context)?;
+        let archive = archive::open(file).bad_input(context)?;
         Ok(Self { path: path.into(), archive })
     }
 
