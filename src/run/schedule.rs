@@ -22,8 +22,8 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// What a finished job says.
 pub(super) enum Done {
-    Ran(Unit, Held, Result<Outcome, Failure>),
-    Moved(Transfer, Result<Option<Outcome>>),
+    Ran(Box<(Unit, Held, Result<Outcome, Failure>)>),
+    Moved(Box<(Transfer, Result<Option<Outcome>>)>),
 }
 
 /// The state of one run.
@@ -255,7 +255,7 @@ impl<'a> Runner<'a> {
             scope.spawn(move || {
                 let outcome = job.work();
                 // The receiver lives as long as anything runs.
-                let _ = sender.send(Done::Ran(unit, held, outcome));
+                let _ = sender.send(Done::Ran(Box::new((unit, held, outcome))));
             });
         }
         self.queue = waiting;

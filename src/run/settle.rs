@@ -14,8 +14,11 @@ use std::collections::BTreeMap;
 impl Runner<'_> {
     pub(super) fn done(&mut self, done: Done) -> Result<()> {
         let (unit, held, outcome) = match done {
-            Done::Ran(unit, held, outcome) => (unit, held, outcome),
-            Done::Moved(transfer, moved) => return self.moved(transfer, moved),
+            Done::Ran(ended) => *ended,
+            Done::Moved(ended) => {
+                let (transfer, moved) = *ended;
+                return self.moved(transfer, moved);
+            }
         };
         self.slots.give_back(held);
         if let Some((_, mut events)) = self.running.remove(&unit.label) {

@@ -22,7 +22,7 @@ const TELL: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug)]
 pub(super) enum Transfer {
     Fetch(Unit),
-    Send(Unit, Outcome),
+    Send(Unit, Box<Outcome>),
 }
 
 impl Transfer {
@@ -57,7 +57,7 @@ impl Transfer {
             }
             Self::Send(unit, outcome) => {
                 let sent = remote.takes() && remote.send(store, &unit.key, outcome, watch)?;
-                Ok(sent.then(|| outcome.clone()))
+                Ok(sent.then(|| (**outcome).clone()))
             }
         }
     }
@@ -108,7 +108,7 @@ impl Runner<'_> {
     /// Shares a result that was made here.
     pub(super) fn share(&mut self, unit: &Unit, outcome: &Outcome) {
         if self.session.remote.as_ref().is_some_and(Remote::takes) {
-            self.transfers.push(Transfer::Send(unit.clone(), outcome.clone()));
+            self.transfers.push(Transfer::Send(unit.clone(), Box::new(outcome.clone())));
         }
     }
 
@@ -133,7 +133,7 @@ impl Runner<'_> {
             scope.spawn(move || {
                 let moved = transfer.work(session, &courier);
                 // The receiver lives as long as anything runs.
-                let _ = sender.send(Done::Moved(transfer, moved));
+                let _ = sender.send(Done::Moved(Box::new((transfer, moved))));
             });
         }
     }
