@@ -56,8 +56,11 @@ fn a_run_travels_with_its_record() {
     assert!(stderr(&unknown).contains("there is no run `nothing`, and the study is called `toy`"));
 }
 
+/// A name and a content.
+type Entry = (String, Vec<u8>);
+
 /// The entries of an archive.
-fn entries(path: &std::path::Path) -> Vec<(String, Vec<u8>)> {
+fn entries(path: &std::path::Path) -> Vec<Entry> {
     let mut tar = tar::Archive::new(zstd::Decoder::new(fs::File::open(path).unwrap()).unwrap());
     let read = |entry: std::io::Result<tar::Entry<_>>| {
         let mut entry = entry.unwrap();
@@ -68,7 +71,7 @@ fn entries(path: &std::path::Path) -> Vec<(String, Vec<u8>)> {
     tar.entries().unwrap().map(read).collect()
 }
 
-fn packed(path: &std::path::Path, entries: &[(String, Vec<u8>)]) {
+fn packed(path: &std::path::Path, entries: &[Entry]) {
     let mut tar = tar::Builder::new(zstd::Encoder::new(fs::File::create(path).unwrap(), 0).unwrap());
     for (name, bytes) in entries {
         let mut header = tar::Header::new_gnu();
@@ -101,7 +104,7 @@ fn a_bad_archive_changes_nothing() {
         assert_eq!(fs::read_dir(b.path(".pipeline/attempts")).unwrap().count(), 0, "{words}");
         assert_eq!(b.run(&[]).len(), 3, "{words}");
     };
-    let change = |edit: &dyn Fn(&mut Vec<(String, Vec<u8>)>)| {
+    let change = |edit: &dyn Fn(&mut Vec<Entry>)| {
         let mut entries = good.clone();
         edit(&mut entries);
         packed(&bad, &entries);
