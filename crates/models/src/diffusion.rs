@@ -8,4 +8,4 @@ pub mod steps;
 pub use losses::{Losses, Weighting};
 pub use respacing::Respacing;
 pub use schedule::{Curve, Schedule};
-pub use steps::{Diffusion, Prediction};
+pub use steps::{Coefficients, Diffusion, Prediction};

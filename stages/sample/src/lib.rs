@@ -3,6 +3,7 @@
 mod arguments;
 mod experts;
 mod join;
+mod noise;
 mod npz;
 mod pictures;
 mod sampler;
@@ -16,13 +17,14 @@ use models::device::{self, DeviceChoice};
 use models::interchange::{self, Hints};
 use models::vae::Vae;
 use pictures::Pictures;
-use sampler::Sampler;
+use sampler::{Decoder, Sampler};
 use serde_json::json;
 use stage::sharding::share;
 use stage::{Context, bad_input};
 use std::ops::Range;
 use std::path::Path;
-use tch::Kind;
+use std::sync::mpsc::{channel, sync_channel};
+use tch::{Kind, Tensor};
 
 /// Samples `--images` pictures, from where this work was stopped, if it was, or converts the checkpoint, or both.
 ///
@@ -95,16 +97,54 @@ fn pictures_of(args: &Args, samples: &Path, vae_path: &Path, context: &Context) 
         "seed": args.seed,
         "images": [mine.start, mine.end],
     });
-    let sampler = Sampler::new(args, experts, vae)?;
-    let mut pictures = Pictures::resume(context.state()?, &what, side as usize, mine.start)?;
-    while pictures.done() < mine.end {
-        context.progress(pictures.done() - mine.start, mine.len(), "images");
-        let count = args.batch_size.min(mine.end - pictures.done());
-        let bytes = sampler.batch(pictures.done(), count, || context.check_stop())?;
-        pictures.add(&bytes, count)?;
-    }
+    let sampler = Sampler::new(args, experts)?;
+    let decoder = Decoder::new(vae, about.latents.scale);
+    let pictures = Pictures::resume(context.state()?, &what, side as usize, mine.start)?;
+    let pictures = fill(pictures, &sampler, decoder, &mine, args.batch_size, context)?;
     context.progress(mine.len(), mine.len(), "images");
     pictures.publish(samples, &sampler.labels(mine.start, mine.len()))
+}
+
+/// Samples what is missing of these pictures. A batch is decoded and written while the next one is sampled.
+fn fill(
+    mut pictures: Pictures,
+    sampler: &Sampler,
+    decoder: Decoder,
+    mine: &Range<usize>,
+    batch_size: usize,
+    context: &Context,
+) -> Result<Pictures> {
+    let mut next = pictures.done();
+    let (sender, batches) = sync_channel::<(Tensor, usize)>(1);
+    let (reporter, written) = channel();
+    let writer = std::thread::spawn(move || -> Result<Pictures> {
+        // libtorch hands the number of threads on to a new thread when that asks for it.
+        tch::get_num_threads();
+        for (latents, count) in batches {
+            pictures.add(&decoder.bytes(&latents)?, count)?;
+            // Nobody listens any more when the work was stopped.
+            let _ = reporter.send(pictures.done());
+        }
+        Ok(pictures)
+    });
+    let mut sampled = Ok(());
+    while next < mine.end && sampled.is_ok() {
+        if let Some(done) = written.try_iter().last() {
+            context.progress(done - mine.start, mine.len(), "images");
+        }
+        let count = batch_size.min(mine.end - next);
+        match sampler.latents(next, count, || context.check_stop()) {
+            Ok(latents) => {
+                // A writer that is gone has failed, and says so below.
+                let Ok(()) = sender.send((latents, count)) else { break };
+                next += count;
+            }
+            Err(e) => sampled = Err(e),
+        }
+    }
+    drop(sender);
+    let pictures = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+    sampled.map(|()| pictures)
 }
 
 /// The pictures of this shard. Shards end where batches do, so that each batch is what it would be in one piece.
