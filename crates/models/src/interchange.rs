@@ -174,10 +174,10 @@ pub fn write(path: &Path, checkpoint: &mut Checkpoint, decay: Option<f64>) -> Re
     pickle::write(path, &sections)
 }
 
-/// Writes the same as [`write`] in our own form.
+/// Writes the same as [`write()`] in our own form.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_native(path: &Path, checkpoint: &mut Checkpoint, decay: Option<f64>) -> Result<()> {
     let (about, states) = states(checkpoint, decay)?;
     let mut content = crate::checkpoint::Content::default();
