@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 /// Larger objects are moved in parts of this size, which all stores take.
 const PART: u64 = 8 << 20;
 /// Parts of one object that are on their way at the same time.
-const PARTS: usize = 4;
+const PARTS: usize = 3;
 /// S3 takes 10,000 parts; a very large object has larger ones.
 const MOST_PARTS: u64 = 9_000;
 /// Small objects are moved this many at a time.
@@ -44,7 +44,11 @@ impl Client {
     /// Connects to nothing yet.
     pub fn open(location: &Location) -> Result<Self> {
         let (store, base) = location.open()?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            // Each thread that reads a folder keeps the memory of a part.
+            .max_blocking_threads(PARTS)
+            .build();
         let runtime = runtime.map_err(|e| Error::Cache(format!("starting its client: {e}")))?;
         Ok(Self { store, base, runtime })
     }

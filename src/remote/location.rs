@@ -1,9 +1,9 @@
 //! Where a shared cache is, and the client that speaks to it.
 
 use crate::error::{Error, Result};
-use object_store::aws::AmazonS3Builder;
-use object_store::azure::MicrosoftAzureBuilder;
-use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey as S3Key};
+use object_store::azure::{AzureConfigKey as AzureKey, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey as GoogleKey};
 use object_store::http::HttpBuilder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Place;
@@ -15,6 +15,8 @@ use std::time::Duration;
 
 /// A cache that does not answer is given up after this time.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// One part of an object may take so long: 8 MiB over a slow line, beside two others.
+const PART_TIME: &str = "300s";
 /// Tries after the first.
 const RETRIES: usize = 4;
 
@@ -65,20 +67,25 @@ fn remote(url: &Url) -> object_store::Result<(Arc<dyn ObjectStore>, Place)> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let (scheme, place) = ObjectStoreScheme::parse(url)?;
     let retry = RetryConfig { max_retries: RETRIES, retry_timeout: PATIENCE, ..RetryConfig::default() };
-    let text = url.to_string();
+    let (text, time) = (url.to_string(), ClientConfigKey::Timeout);
     let store: Arc<dyn ObjectStore> = match scheme {
         ObjectStoreScheme::AmazonS3 => {
-            Arc::new(AmazonS3Builder::from_env().with_url(text).with_retry(retry).build()?)
+            let builder = AmazonS3Builder::from_env().with_config(S3Key::Client(time), PART_TIME);
+            Arc::new(builder.with_url(text).with_retry(retry).build()?)
         }
         ObjectStoreScheme::GoogleCloudStorage => {
-            Arc::new(GoogleCloudStorageBuilder::from_env().with_url(text).with_retry(retry).build()?)
+            let builder = GoogleCloudStorageBuilder::from_env();
+            let builder = builder.with_config(GoogleKey::Client(time), PART_TIME);
+            Arc::new(builder.with_url(text).with_retry(retry).build()?)
         }
         ObjectStoreScheme::MicrosoftAzure => {
-            Arc::new(MicrosoftAzureBuilder::from_env().with_url(text).with_retry(retry).build()?)
+            let builder = MicrosoftAzureBuilder::from_env().with_config(AzureKey::Client(time), PART_TIME);
+            Arc::new(builder.with_url(text).with_retry(retry).build()?)
         }
         _ => {
             let plain = (url.scheme() == "http").to_string();
             let builder = HttpBuilder::new().with_config(ClientConfigKey::AllowHttp, plain);
+            let builder = builder.with_config(time, PART_TIME);
             let mut host = url.clone();
             host.set_path("");
             Arc::new(builder.with_url(host).with_retry(retry).build()?)
