@@ -23,7 +23,7 @@ pub fn read(path: &Path, profile: Option<&str>, vars: &[(String, String)]) -> Re
             let near = hint(name, profiles.iter().flat_map(keys));
             return Err(Error::Usage(format!("the study has no profile `{name}`{near}")));
         };
-        merge(&mut base, &overlay);
+        lay(&mut base, overlay);
     }
     let variants = take(&mut base, "variants");
     let matrix = take(&mut base, "matrix");
@@ -80,9 +80,21 @@ fn extended(path: &Path, shown: &Path, above: &mut Vec<PathBuf>) -> Result<Node>
         return Err(Error::study(&extends.mark, format!("no such study: {name}")));
     }
     let mut base = extended(&base_path, &base_shown, above)?;
-    merge(&mut base, &node);
+    lay(&mut base, node);
     above.pop();
     Ok(base)
+}
+
+/// Puts a file or a profile over a study that still has its profiles and variants.
+fn lay(base: &mut Node, mut over: Node) {
+    for section in ["profiles", "variants"] {
+        let Some(new) = take(&mut over, section) else { continue };
+        let old = take(base, section);
+        if new.value != Value::Null {
+            put(base, &[section], stacked(old, new));
+        }
+    }
+    merge(base, &over);
 }
 
 /// Puts `over` over `base`: mappings key by key, everything else as a whole; `~` takes a key away.
@@ -102,6 +114,34 @@ pub fn merge(base: &mut Node, over: &Node) {
         }
     }
     base.mark = over.mark.clone();
+}
+
+/// The profiles or variants of a file over those of the file that it extends: overlays of the same name become one.
+fn stacked(under: Option<Node>, over: Node) -> Node {
+    let Some(mut all) = under else { return over };
+    let (Value::Map(old), Value::Map(new)) = (&mut all.value, &over.value) else { return over };
+    for (name, overlay) in new {
+        match (old.iter().position(|(n, _)| n.as_text() == name.as_text()), &overlay.value) {
+            (Some(at), Value::Null) => drop(old.remove(at)),
+            (Some(at), _) => compose(&mut old[at].1, overlay),
+            (None, _) => old.push((name.clone(), overlay.clone())),
+        }
+    }
+    all
+}
+
+/// Makes one overlay of two, to do what the first and then the second does: a `~` stays, for the study has the key.
+fn compose(first: &mut Node, second: &Node) {
+    let (Value::Map(old), Value::Map(new)) = (&mut first.value, &second.value) else {
+        *first = second.clone();
+        return;
+    };
+    for (key, value) in new {
+        match old.iter().position(|(k, _)| k.as_text() == key.as_text()) {
+            Some(at) => compose(&mut old[at].1, value),
+            None => old.push((key.clone(), value.clone())),
+        }
+    }
 }
 
 /// A value without the keys that were only to be taken away.
@@ -259,6 +299,29 @@ mod tests {
 
     fn at<'a>(node: &'a Node, path: &str) -> Option<&'a str> {
         path.split('.').try_fold(node, get)?.as_text()
+    }
+
+    #[test]
+    fn what_an_overlay_takes_away_may_be_in_a_study_below() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        write(
+            "a.yaml",
+            "s: {x: 1, y: 2, z: 3}\nprofiles: {p: {s: {x: 4, w: 5}}, q: {}}\nvariants: {u: {}, v: {}}\n",
+        );
+        // `y` is in no profile yet, and `x` both in the study and in its profile.
+        write(
+            "b.yaml",
+            "extends: a.yaml\nprofiles: {p: {s: {y: ~, x: ~}, variants: {v: {s: {z: ~}}}}, q: ~}\nvariants: {u: ~}\n",
+        );
+        let all = read(&dir.path().join("b.yaml"), Some("p"), &[]).unwrap();
+        let told =
+            |tree: &Node| ["x", "y", "z", "w"].map(|k| at(tree, &format!("s.{k}")).map(str::to_string));
+        let some = |text: &str| Some(text.to_string());
+        assert_eq!(all.iter().map(|v| v.name.as_str()).collect::<Vec<_>>(), ["", "v"]);
+        assert_eq!(told(&all[0].tree), [None, None, some("3"), some("5")]);
+        assert_eq!(told(&all[1].tree), [None, None, None, some("5")]);
+        assert!(read(&dir.path().join("b.yaml"), Some("q"), &[]).is_err());
     }
 
     #[test]
