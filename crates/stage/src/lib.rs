@@ -34,7 +34,7 @@ pub use arguments::{Arguments, Bounds, Choice, Value, Values};
 pub use context::{Context, Event};
 pub use error::{BadInput, BadInputExt, Stopped, TryAgain, exit_code};
 pub use files::{Staged, digest, read_json, write_atomically, write_json};
-pub use program::{Question, main, main_with};
+pub use program::{Question, bench, main, main_with};
 pub use spec::{Arg, Kind, Role, Spec, nearest};
 
 #[doc(hidden)]

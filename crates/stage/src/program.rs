@@ -62,6 +62,21 @@ pub fn main_with<A: Arguments>(
     }
 }
 
+/// The `main` of a bench with arguments of its own: no context, no `--describe`, the same errors and exit codes.
+pub fn bench<A: Arguments>(work: impl FnOnce(&A) -> anyhow::Result<()>) -> ExitCode {
+    // cargo says that this is a bench.
+    let words = std::env::args_os().skip(1).filter(|word| word != "--bench");
+    let values = match Values::from_command_line(&A::spec(), words) {
+        Ok(Some(values)) => values,
+        Ok(None) => return ExitCode::SUCCESS,
+        Err(code) => return code,
+    };
+    match A::from_values(&values).and_then(|args| work(&args)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => failed(&e),
+    }
+}
+
 fn failed(e: &anyhow::Error) -> ExitCode {
     eprintln!("error: {e:#}");
     ExitCode::from(exit_code(e))

@@ -9,7 +9,7 @@ mod ours;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value as Json;
-use stage::{Arguments, Values, bad_input};
+use stage::bad_input;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -51,20 +51,7 @@ const PARTS: [(&str, &str, f64, usize); 3] = [
 ];
 
 fn main() -> ExitCode {
-    // cargo says that this is a bench.
-    let given = std::env::args_os().skip(1).filter(|a| a != "--bench");
-    let args = match Values::from_command_line(&Args::spec(), given) {
-        Ok(Some(values)) => Args::from_values(&values),
-        Ok(None) => return ExitCode::SUCCESS,
-        Err(code) => return code,
-    };
-    match args.and_then(|args| run(&args)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("error: {e:#}");
-            ExitCode::from(stage::exit_code(&e))
-        }
-    }
+    stage::bench(run)
 }
 
 fn run(args: &Args) -> Result<()> {

@@ -10,7 +10,7 @@ mod peer;
 use anyhow::{Context, Result};
 use models::device::{self, DeviceChoice};
 use models::{Config, Precision};
-use stage::{Arguments, Values, bad_input};
+use stage::bad_input;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
@@ -70,20 +70,7 @@ fn main() -> ExitCode {
         eprintln!("error: starting again with OMP_WAIT_POLICY=PASSIVE: {e}");
         return ExitCode::FAILURE;
     }
-    // cargo says that this is a bench.
-    let given = std::env::args_os().skip(1).filter(|a| a != "--bench");
-    let args = match Values::from_command_line(&Args::spec(), given) {
-        Ok(Some(values)) => Args::from_values(&values),
-        Ok(None) => return ExitCode::SUCCESS,
-        Err(code) => return code,
-    };
-    match args.and_then(|args| run(&args)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("error: {e:#}");
-            ExitCode::from(stage::exit_code(&e))
-        }
-    }
+    stage::bench(run)
 }
 
 fn run(args: &Args) -> Result<()> {
