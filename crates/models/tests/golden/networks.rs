@@ -37,7 +37,7 @@ fn outputs() {
 fn what_lies_between() {
     each(|variant, network, io| {
         let t = get(&io, "t");
-        near(&format!("{variant} sinusoid"), &sinusoid(t, 256), get(&io, "eval.t_freq"), 1e-6);
+        near_sinusoid(&format!("{variant} sinusoid"), &sinusoid(t, 256), get(&io, "eval.t_freq"), t);
         let mut seen = network.trace(get(&io, "x"), t, get(&io, "y"));
         let names: Vec<String> =
             io.names().filter_map(|n| n.strip_prefix("eval.")).map(String::from).collect();

@@ -84,6 +84,21 @@ pub fn near(what: &str, ours: &Tensor, theirs: &Tensor, tolerance: f64) {
     assert!(worst <= tolerance, "{what}: off by {worst:.3e}, {tolerance:.0e} allowed");
 }
 
+/// Sinusoids of timesteps `t`. Processors round a frequency, which is below 1, to one or the other of two neighbours, half of
+/// 2^-23 apart at most; the timestep multiplies that (measured: 3.0e-5 at 999 between two processors).
+pub fn near_sinusoid(what: &str, ours: &Tensor, theirs: &Tensor, t: &Tensor) {
+    for row in 0..t.size()[0] {
+        let timestep = t.double_value(&[row]);
+        near(
+            &format!("{what} of {timestep}"),
+            &ours.get(row),
+            &theirs.get(row),
+            1e-6 + timestep / 2f64.powi(24),
+        );
+    }
+    shapes(what, ours, theirs);
+}
+
 /// The difference's norm is at most `tolerance` times the norm; NaN fails.
 pub fn near_relative(what: &str, ours: &Tensor, theirs: &Tensor, tolerance: f64) {
     shapes(what, ours, theirs);
