@@ -2,6 +2,7 @@
 
 use crate::linear::Linear;
 use crate::parameters::Builder;
+use crate::shim::fused;
 use anyhow::Result;
 use tch::Tensor;
 
@@ -28,12 +29,31 @@ impl Attention {
     /// # Shapes
     /// `[B, N, D]` to the same.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        let (batch, tokens, width) = x.size3().unwrap_or((0, 0, 0));
-        let shape = [batch, tokens, 3, self.heads, width / self.heads];
-        let qkv = self.qkv.forward(x).view(shape).permute([2, 0, 3, 1, 4]); // [3, B, heads, N, D/heads]
+        self.projection.forward(&self.mix(&self.qkv.forward(x)))
+    }
+
+    /// The same on the CPU in f32, without the last bias, which is the second result.
+    ///
+    /// # Shapes
+    /// `[B, N, D]` to the same, and `[D]`.
+    pub fn forward_fused(&self, x: &Tensor) -> (Tensor, &Tensor) {
+        let mixed = if fused::attends(x.size()[1]) {
+            fused::attention(&self.qkv.product(x), &self.qkv.bias, self.heads)
+        } else {
+            self.mix(&self.qkv.forward(x))
+        };
+        (self.projection.product(&mixed), &self.projection.bias)
+    }
+
+    /// # Shapes
+    /// `qkv` `[B, N, 3D]` to `[B, N, D]`.
+    fn mix(&self, qkv: &Tensor) -> Tensor {
+        let (batch, tokens, triple) = qkv.size3().unwrap_or((0, 0, 0));
+        let shape = [batch, tokens, 3, self.heads, triple / 3 / self.heads];
+        let qkv = qkv.view(shape).permute([2, 0, 3, 1, 4]); // [3, B, heads, N, D/heads]
         let (q, k, v) = (qkv.get(0), qkv.get(1), qkv.get(2));
         let mixed =
             Tensor::scaled_dot_product_attention(&q, &k, &v, None::<&Tensor>, 0.0, false, None, false);
-        self.projection.forward(&mixed.transpose(1, 2).reshape([batch, tokens, width]))
+        mixed.transpose(1, 2).reshape([batch, tokens, triple / 3])
     }
 }

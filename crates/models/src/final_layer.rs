@@ -5,6 +5,7 @@ use crate::linear::Linear;
 use crate::modulation::{Modulation, modulate};
 use crate::parameters::{Builder, Init};
 use crate::patch::unpatchify;
+use crate::shim::fused;
 use anyhow::Result;
 use tch::Tensor;
 
@@ -38,7 +39,11 @@ impl FinalLayer {
     /// `z` `[B, N, D]`, `activated` `[B, D]`, to `[B, N, patch · patch · 2C]`.
     pub fn tokens(&self, z: &Tensor, activated: &Tensor) -> Tensor {
         let m = self.modulation.forward(activated);
-        self.linear.forward(&modulate(z, &m[0], &m[1]))
+        let h = match fused::serves(z) {
+            true => fused::modulate(z, &m[0], &m[1]),
+            false => modulate(z, &m[0], &m[1]),
+        };
+        self.linear.forward(&h)
     }
 
     /// # Shapes

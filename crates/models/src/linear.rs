@@ -37,4 +37,12 @@ impl Linear {
     pub fn forward(&self, x: &Tensor) -> Tensor {
         x.linear(&self.weight, Some(&self.bias))
     }
+
+    /// The same without the bias, for callers that add it in a pass of their own.
+    ///
+    /// # Shapes
+    /// `[…, inputs]` to `[…, outputs]`.
+    pub fn product(&self, x: &Tensor) -> Tensor {
+        x.linear(&self.weight, None::<&Tensor>)
+    }
 }

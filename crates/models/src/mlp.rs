@@ -2,6 +2,7 @@
 
 use crate::linear::Linear;
 use crate::parameters::Builder;
+use crate::shim::fused;
 use anyhow::Result;
 use tch::Tensor;
 
@@ -30,5 +31,14 @@ impl Mlp {
     /// `[B, N, D]` to the same.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         self.second.forward(&self.first.forward(x).gelu("tanh"))
+    }
+
+    /// The same on the CPU in f32, without the last bias, which is the second result.
+    ///
+    /// # Shapes
+    /// `[B, N, D]` to the same, and `[D]`.
+    pub fn forward_fused(&self, x: &Tensor) -> (Tensor, &Tensor) {
+        let hidden = fused::gelu(&self.first.product(x), &self.first.bias);
+        (self.second.product(&hidden), &self.second.bias)
     }
 }

@@ -1,6 +1,6 @@
 //! A whole network: Switch-DiT, DTR or plain DiT.
 
-use crate::block::Block;
+use crate::block::{Block, Entry};
 use crate::config::{Allocation, Architecture, Config, Form, Integration, TIMESTEPS};
 use crate::final_layer::FinalLayer;
 use crate::label::LabelEmbedding;
@@ -8,7 +8,7 @@ use crate::parameters::{Builder, Parameter};
 use crate::patch::PatchEmbedding;
 use crate::prior::Prior;
 use crate::relations::Relations;
-use crate::router::{Gates, Router};
+use crate::router::{Gates, Mixture, Router};
 use crate::timestep::TimestepEmbedding;
 use crate::weights::Weights;
 use anyhow::Result;
@@ -197,7 +197,7 @@ impl Network {
         let activated = (&timesteps.embedding + self.label.forward(y)).silu(); // [B, D]
         let mut z = self.patches.forward(x); // [B, N, D]
         for (i, block) in self.blocks.iter().enumerate() {
-            z = self.block(block, &z, self.mixture(i, &z, timesteps).as_ref(), timesteps, &activated);
+            z = self.block(block, &z, self.mixture(i, &z, timesteps), timesteps, &activated);
         }
         // Nothing to do but in mixed precision.
         self.final_layer.forward(&z, &activated).to_kind(Kind::Float)
@@ -219,7 +219,7 @@ impl Network {
     }
 
     /// The mixture of block `i`'s experts, if it has any.
-    fn mixture(&self, i: usize, z: &Tensor, timesteps: &Timesteps) -> Option<Tensor> {
+    fn mixture(&self, i: usize, z: &Tensor, timesteps: &Timesteps) -> Option<Mixture> {
         let (router, kept) = (self.routers.get(i)?, timesteps.kept.as_ref()?);
         Some(router.forward(z, &kept.select(1, i as i64)))
     }
@@ -229,15 +229,22 @@ impl Network {
         &self,
         block: &Block,
         z: &Tensor,
-        mixture: Option<&Tensor>,
+        mixture: Option<Mixture>,
         timesteps: &Timesteps,
         activated: &Tensor,
     ) -> Tensor {
-        match (mixture, &timesteps.mask) {
-            (Some(mixture), _) => block.forward_routed(z, mixture, activated, self.config.integration),
-            (None, Some(excess)) => block.forward_masked(z, excess, activated),
-            (None, None) => block.forward(z, activated),
-        }
+        let excess = |tensor: &Tensor| Mixture { tokens: None, shared: tensor.shallow_clone() };
+        let entry = |excess, skip| Entry { z, excess, skip };
+        let entry = match (mixture, self.config.integration) {
+            (None, _) => entry(timesteps.mask.as_ref().map(excess), true),
+            (Some(mixture), Integration::MaskSkipOne) => entry(Some(mixture), true),
+            (Some(mixture), Integration::MaskSkip) => entry(Some(mixture.excess()), true),
+            (Some(mixture), Integration::Mask) => entry(Some(mixture.excess()), false),
+            (Some(mixture), Integration::Replace) => {
+                return block.forward(&Entry { z: &mixture.sum(), excess: None, skip: false }, activated);
+            }
+        };
+        block.forward(&entry, activated)
     }
 
     /// Classifier-free guidance on all noise channels; the variance of each half stays its own (reference behaviour).
@@ -296,9 +303,9 @@ impl Network {
             let mixture = self.mixture(i, &z, &timesteps);
             if let Some(mixture) = &mixture {
                 let one = f64::from(self.config.integration == Integration::MaskSkipOne);
-                seen.insert(format!("router{i}_m"), mixture + one);
+                seen.insert(format!("router{i}_m"), mixture.sum() + one);
             }
-            z = self.block(block, &z, mixture.as_ref(), &timesteps, &activated);
+            z = self.block(block, &z, mixture, &timesteps, &activated);
             if let Some(gates) = &timesteps.gates {
                 seen.insert(format!("router{i}_probs"), gates.probabilities.i((.., i as i64)));
             }

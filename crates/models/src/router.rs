@@ -44,16 +44,37 @@ impl Router {
     /// kept experts are first added up to one matrix per row of `gates`: 1/K of the products over tokens.
     ///
     /// # Shapes
-    /// `z` `[B, N, D]`, `gates` `[B, E]`, or `[1, E]` where all images are at one timestep, to `[B, N, D]`.
-    pub fn forward(&self, z: &Tensor, gates: &Tensor) -> Tensor {
+    /// `z` `[B, N, D]`, `gates` `[B, E]`, or `[1, E]` where all images are at one timestep.
+    pub fn forward(&self, z: &Tensor, gates: &Tensor) -> Mixture {
         let (rows, experts) = gates.size2().unwrap_or((0, 0));
         let width = self.bias.size()[1];
         let weight = gates.matmul(&self.weight.view([experts, width * width])).view([rows, width, width]);
-        let bias = gates.matmul(&self.bias); // [B or 1, D]
-        if rows == 1 {
-            return z.matmul(&weight.squeeze_dim(0)) + bias.unsqueeze(1);
-        }
-        bias.unsqueeze(1).baddbmm(z, &weight, 1.0, 1.0)
+        let shared = gates.matmul(&self.bias).unsqueeze(1); // [B or 1, 1, D]
+        let tokens = if rows == 1 { z.matmul(&weight.squeeze_dim(0)) } else { z.bmm(&weight) };
+        Mixture { tokens: Some(tokens), shared }
+    }
+}
+
+/// What a block's input is multiplied by, or its excess over 1, in two terms.
+pub struct Mixture {
+    /// The term of each token, `[B, N, D]`, if there is one.
+    pub tokens: Option<Tensor>,
+    /// The term that the tokens of an image share, `[B, 1, D]`, or `[1, 1, D]` for all images.
+    pub shared: Tensor,
+}
+
+impl Mixture {
+    /// Both terms.
+    ///
+    /// # Shapes
+    /// `[B, N, D]`, or that of `shared` where there is no other.
+    pub fn sum(&self) -> Tensor {
+        self.tokens.as_ref().map_or_else(|| self.shared.shallow_clone(), |tokens| tokens + &self.shared)
+    }
+
+    /// The mixture less 1.
+    pub fn excess(&self) -> Self {
+        Self { tokens: self.tokens.as_ref().map(Tensor::shallow_clone), shared: &self.shared - 1.0 }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What libtorch can do and tch does not offer: a small C++ layer, called here with errors instead of exceptions.
 
 mod event;
+pub(crate) mod fused;
 mod optimiser;
 pub(crate) mod parallel;
 mod precision;

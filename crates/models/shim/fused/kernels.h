@@ -1,0 +1,62 @@
+// Arithmetic of a block between its matrix products, on rows of f32, compiled once for each instruction set.
+//
+// Rows are consecutive and `width` numbers long; `width` is a multiple of WIDTH_UNIT. `shift`, `scale`, `gate` and `excess`
+// are one row for all rows of a call. What is called a sum is a row that results are added to.
+#pragma once
+
+#include <cstdint>
+
+constexpr int64_t WIDTH_UNIT = 16;
+
+struct Kernels {
+  // y = gelu(x + bias), tanh approximation.
+  void (*gelu)(int64_t rows, int64_t width, const float* x, const float* bias, float* y);
+  void (*gelu_backward)(int64_t rows, int64_t width, const float* dy, const float* x, const float* bias, float* dx,
+                        float* bias_sum);
+
+  // h = LN(x) (1 + scale) + shift.
+  void (*modulate)(int64_t rows, int64_t width, const float* x, const float* shift, const float* scale, float* h,
+                   float* mean, float* rstd);
+  void (*modulate_backward)(int64_t rows, int64_t width, const float* dh, const float* x, const float* scale,
+                            const float* mean, const float* rstd, float* dx, float* shift_sum, float* scale_sum);
+
+  // e = tokens + excess; keep = -z e; r = z + z e; h = LN(r) (1 + scale) + shift. `tokens` may be null.
+  void (*enter)(int64_t rows, int64_t width, const float* z, const float* tokens, const float* excess,
+                const float* shift, const float* scale, float* r, float* keep, float* h, float* mean, float* rstd);
+  // `dkeep` may be null; `dtokens` is null where `tokens` is.
+  void (*enter_backward)(int64_t rows, int64_t width, const float* dr, const float* dkeep, const float* dh,
+                         const float* z, const float* tokens, const float* excess, const float* scale,
+                         const float* mean, const float* rstd, float* dz, float* dtokens, float* excess_sum,
+                         float* shift_sum, float* scale_sum);
+
+  // s = r + gate (y + bias); h = LN(s) (1 + scale) + shift.
+  void (*join)(int64_t rows, int64_t width, const float* r, const float* y, const float* bias, const float* gate,
+               const float* shift, const float* scale, float* s, float* h, float* mean, float* rstd);
+  void (*join_backward)(int64_t rows, int64_t width, const float* ds, const float* dh, const float* s, const float* y,
+                        const float* bias, const float* gate, const float* scale, const float* mean,
+                        const float* rstd, float* dr, float* dy, float* bias_sum, float* gate_sum, float* shift_sum,
+                        float* scale_sum);
+
+  // out = r + gate (y + bias) + keep. `keep` may be null.
+  void (*leave)(int64_t rows, int64_t width, const float* r, const float* y, const float* bias, const float* gate,
+                const float* keep, float* out);
+  void (*leave_backward)(int64_t rows, int64_t width, const float* dout, const float* y, const float* bias,
+                         const float* gate, float* dy, float* bias_sum, float* gate_sum);
+
+  // Rows of `width` numbers, any width, that are `stride` apart, plus bias, one after the other.
+  void (*gather)(int64_t rows, int64_t width, const float* x, int64_t stride, const float* bias, float* y);
+  void (*column_sums)(int64_t rows, int64_t width, const float* x, int64_t stride, float* sum);
+  // dots[i] = a_i . b_i over rows of any width that are `stride` apart.
+  void (*row_dots)(int64_t rows, int64_t width, const float* a, const float* b, int64_t stride, float* dots);
+  // In place softmax(factor x), with ln of the sum of exp(factor x) of each row.
+  void (*softmax)(int64_t rows, int64_t width, float factor, float* x, float* log_sum);
+  // From scores and the gradient of their softmax: x becomes the softmax, dx the gradient of x.
+  void (*softmax_backward)(int64_t rows, int64_t width, float factor, const float* log_sum, const float* dots,
+                           float* x, float* dx);
+};
+
+extern const Kernels kernels_base;
+#if defined(__x86_64__)
+extern const Kernels kernels_avx2;
+extern const Kernels kernels_avx512;
+#endif
