@@ -37,10 +37,10 @@ impl Attention {
     /// # Shapes
     /// `[B, N, D]` to the same, and `[D]`.
     pub fn forward_fused(&self, x: &Tensor) -> (Tensor, &Tensor) {
-        let mixed = if fused::attends(x.size()[1]) {
-            fused::attention(&self.qkv.product(x), &self.qkv.bias, self.heads)
-        } else {
-            self.mix(&self.qkv.forward(x))
+        let qkv = self.qkv.forward(x);
+        let mixed = match fused::attends(x.size()[1]) {
+            true => fused::attention(&qkv, self.heads),
+            false => self.mix(&qkv),
         };
         (self.projection.product(&mixed), &self.projection.bias)
     }

@@ -3,6 +3,7 @@
 use crate::config::{Allocation, Config, Integration};
 use crate::linear::Linear;
 use crate::parameters::{Builder, Init};
+use crate::shim::fused;
 use anyhow::Result;
 use tch::{Kind, Tensor};
 
@@ -48,7 +49,12 @@ impl Router {
     pub fn forward(&self, z: &Tensor, gates: &Tensor) -> Mixture {
         let (rows, experts) = gates.size2().unwrap_or((0, 0));
         let width = self.bias.size()[1];
-        let weight = gates.matmul(&self.weight.view([experts, width * width])).view([rows, width, width]);
+        let weights = self.weight.view([experts, width * width]);
+        let weight = match fused::serves(z) {
+            true => fused::mix(gates, &weights),
+            false => gates.matmul(&weights),
+        };
+        let weight = weight.view([rows, width, width]);
         let shared = gates.matmul(&self.bias).unsqueeze(1); // [B or 1, 1, D]
         let tokens = if rows == 1 { z.matmul(&weight.squeeze_dim(0)) } else { z.bmm(&weight) };
         Mixture { tokens: Some(tokens), shared }

@@ -6,7 +6,6 @@
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
@@ -54,70 +53,73 @@ float* scratch(int64_t numbers) {
   return memory.data();
 }
 
+// The query, key or value of one head is a matrix whose rows are those of the projection.
+struct Heads {
+  int64_t images, tokens, width, heads, head, stride, at_a_time;
+  float factor;
+
+  Heads(const at::Tensor& qkv, int64_t heads)
+      : images(qkv.size(0)), tokens(qkv.size(1)), width(qkv.size(2) / 3), heads(heads), head(width / heads),
+        stride(3 * width), at_a_time(std::clamp<int64_t>(SCORES / tokens, 1, tokens)),
+        factor(1.0f / std::sqrt(static_cast<float>(head))) {}
+
+  // Where the queries of a unit of work, one head of one image, begin; keys and values are a width and two further on.
+  int64_t begin(int64_t unit) const { return unit / heads * tokens * stride + unit % heads * head; }
+  // The same in a tensor [B, N, D].
+  int64_t begin_mixed(int64_t unit) const { return unit / heads * tokens * width + unit % heads * head; }
+};
+
 struct Attention : Function<Attention> {
-  // `qkv` [B, N, 3D] without its bias [3D], to [B, N, D].
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& qkv_, const at::Tensor& bias, int64_t heads) {
+  // `qkv` [B, N, 3D] to [B, N, D].
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& qkv_, int64_t heads) {
     auto qkv = qkv_.contiguous();
-    int64_t images = qkv.size(0), n = qkv.size(1), width = qkv.size(2) / 3, d = width / heads;
-    auto out = at::empty({images, n, width}, at::kFloat), log_sums = at::empty({images, heads, n}, at::kFloat);
-    auto at_most = std::clamp<int64_t>(SCORES / n, 1, n);
-    auto from = qkv.const_data_ptr<float>(), biases = bias.const_data_ptr<float>();
+    Heads h(qkv, heads);
+    auto out = at::empty({h.images, h.tokens, h.width}, at::kFloat);
+    auto log_sums = at::empty({h.images, heads, h.tokens}, at::kFloat);
+    auto from = qkv.const_data_ptr<float>();
     auto to = out.mutable_data_ptr<float>(), sums = log_sums.mutable_data_ptr<float>();
-    float factor = 1.0f / std::sqrt(static_cast<float>(d));
-    for_units(images * heads, [&](int64_t unit) {
-      int64_t image = unit / heads, column = unit % heads * d;
-      float *q = scratch(3 * n * d + at_most * n), *k = q + n * d, *v = k + n * d, *scores = v + n * d;
-      for (int64_t part = 0; part < 3; ++part)
-        kernels().gather(n, d, from + image * n * 3 * width + part * width + column, 3 * width,
-                         biases + part * width + column, q + part * n * d);
-      for (int64_t row = 0; row < n; row += at_most) {
-        int64_t rows = std::min(at_most, n - row);
-        product(rows, n, d, {q + row * d, d}, {k, d, true}, scores, n);
-        kernels().softmax(rows, n, factor, scores, sums + unit * n + row);
-        product(rows, d, n, {scores, n}, {v, d}, to + (image * n + row) * width + column, width);
+    for_units(h.images * heads, [&](int64_t unit) {
+      const float *q = from + h.begin(unit), *k = q + h.width, *v = k + h.width;
+      float *scores = scratch(h.at_a_time * h.tokens), *mixed = to + h.begin_mixed(unit);
+      for (int64_t row = 0; row < h.tokens; row += h.at_a_time) {
+        int64_t rows = std::min(h.at_a_time, h.tokens - row);
+        product(rows, h.tokens, h.head, {q + row * h.stride, h.stride}, {k, h.stride, true}, scores, h.tokens);
+        kernels().softmax(rows, h.tokens, h.factor, scores, sums + unit * h.tokens + row);
+        product(rows, h.head, h.tokens, {scores, h.tokens}, {v, h.stride}, mixed + row * h.width, h.width);
       }
     });
-    context->save_for_backward({qkv, bias, out, log_sums});
+    context->save_for_backward({qkv, out, log_sums});
     context->saved_data["heads"] = heads;
     return out;
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     auto saved = context->get_saved_variables();
-    auto &qkv = saved[0], &bias = saved[1], &out = saved[2], &log_sums = saved[3];
-    int64_t heads = context->saved_data["heads"].toInt();
-    int64_t images = qkv.size(0), n = qkv.size(1), width = qkv.size(2) / 3, d = width / heads;
+    auto &qkv = saved[0], &out = saved[1], &log_sums = saved[2];
+    Heads h(qkv, context->saved_data["heads"].toInt());
     auto gradient = gradients[0].contiguous(), dqkv = at::empty_like(qkv);
-    auto bias_sums = at::zeros({images, 3 * width}, at::kFloat);
-    auto at_most = std::clamp<int64_t>(SCORES / n, 1, n);
-    auto from = qkv.const_data_ptr<float>(), biases = bias.const_data_ptr<float>();
-    auto given = gradient.const_data_ptr<float>(), came = out.const_data_ptr<float>();
-    auto sums = log_sums.const_data_ptr<float>();
-    auto to = dqkv.mutable_data_ptr<float>(), bias_to = bias_sums.mutable_data_ptr<float>();
-    float factor = 1.0f / std::sqrt(static_cast<float>(d));
-    for_units(images * heads, [&](int64_t unit) {
-      int64_t image = unit / heads, column = unit % heads * d, stride = 3 * width;
-      float *q = scratch(3 * n * d + 2 * at_most * n + n), *k = q + n * d, *v = k + n * d;
-      float *scores = v + n * d, *change = scores + at_most * n, *dots = change + at_most * n;
-      const float *all = from + image * n * stride + column, *dout = given + image * n * width + column;
-      float *dq = to + image * n * stride + column, *dk = dq + width, *dv = dk + width;
-      for (int64_t part = 0; part < 3; ++part)
-        kernels().gather(n, d, all + part * width, stride, biases + part * width + column, q + part * n * d);
-      kernels().row_dots(n, d, dout, came + image * n * width + column, width, dots);
-      for (int64_t row = 0; row < n; row += at_most) {
-        int64_t rows = std::min(at_most, n - row);
-        Matrix dout_rows{dout + row * width, width}, q_rows{q + row * d, d};
-        product(rows, n, d, q_rows, {k, d, true}, scores, n);
-        product(rows, n, d, dout_rows, {v, d, true}, change, n);
-        kernels().softmax_backward(rows, n, factor, sums + unit * n + row, dots + row, scores, change);
-        product(n, d, rows, {scores, n, true}, dout_rows, dv, stride, row > 0);
-        product(n, d, rows, {change, n, true}, q_rows, dk, stride, row > 0);
-        product(rows, d, n, {change, n}, {k, d}, dq + row * stride, stride);
+    auto from = qkv.const_data_ptr<float>(), came = out.const_data_ptr<float>();
+    auto given = gradient.const_data_ptr<float>(), sums = log_sums.const_data_ptr<float>();
+    auto to = dqkv.mutable_data_ptr<float>();
+    for_units(h.images * h.heads, [&](int64_t unit) {
+      const float *q = from + h.begin(unit), *k = q + h.width, *v = k + h.width;
+      const float* dout = given + h.begin_mixed(unit);
+      float *dq = to + h.begin(unit), *dk = dq + h.width, *dv = dk + h.width;
+      float* scores = scratch(2 * h.at_a_time * h.tokens + h.tokens);
+      float *change = scores + h.at_a_time * h.tokens, *dots = change + h.at_a_time * h.tokens;
+      kernels().row_dots(h.tokens, h.head, dout, came + h.begin_mixed(unit), h.width, dots);
+      for (int64_t row = 0; row < h.tokens; row += h.at_a_time) {
+        int64_t rows = std::min(h.at_a_time, h.tokens - row);
+        Matrix q_rows{q + row * h.stride, h.stride}, dout_rows{dout + row * h.width, h.width};
+        product(rows, h.tokens, h.head, q_rows, {k, h.stride, true}, scores, h.tokens);
+        product(rows, h.tokens, h.head, dout_rows, {v, h.stride, true}, change, h.tokens);
+        kernels().softmax_backward(rows, h.tokens, h.factor, sums + unit * h.tokens + row, dots + row, scores, change);
+        product(h.tokens, h.head, rows, {scores, h.tokens, true}, dout_rows, dv, h.stride, row > 0);
+        product(h.tokens, h.head, rows, {change, h.tokens, true}, q_rows, dk, h.stride, row > 0);
+        product(rows, h.head, h.tokens, {change, h.tokens}, {k, h.stride}, dq + row * h.stride, h.stride);
       }
-      for (int64_t part = 0; part < 3; ++part)
-        kernels().column_sums(n, d, dq + part * width, stride, bias_to + image * stride + part * width + column);
     });
-    return {dqkv, bias_sums.sum(0), at::Tensor()};
+    return {dqkv, at::Tensor()};
   }
 };
 
@@ -128,7 +130,7 @@ extern "C" {
 // Whether `n` tokens can be attended to by this.
 bool shim_fused_attends(int64_t tokens) { return tokens % WIDTH_UNIT == 0 && sgemm() != nullptr; }
 
-char* shim_fused_attention(const at::Tensor* qkv, const at::Tensor* bias, int64_t heads, at::Tensor** out) {
-  return guarded([&] { *out = new at::Tensor(Attention::apply(*qkv, *bias, heads)); });
+char* shim_fused_attention(const at::Tensor* qkv, int64_t heads, at::Tensor** out) {
+  return guarded([&] { *out = new at::Tensor(Attention::apply(*qkv, heads)); });
 }
 }

@@ -260,6 +260,31 @@ struct Leave : Function<Leave> {
   }
 };
 
+// Numbers of a matrix that are mixed together.
+constexpr int64_t PIECE = 1 << 14;
+
+// y [B, P] = gates [B, E] x [E, P]. BLAS is slow at so short a sum.
+struct Mix : Function<Mix> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& gates_, const at::Tensor& x_) {
+    auto gates = gates_.contiguous(), x = x_.contiguous();
+    int64_t rows = gates.size(0), count = gates.size(1), width = x.size(1), pieces = (width + PIECE - 1) / PIECE;
+    auto y = at::empty({rows, width}, at::kFloat);
+    auto to = y.mutable_data_ptr<float>();
+    for_units(rows * pieces, [&](int64_t unit) {
+      int64_t row = unit / pieces, begin = unit % pieces * PIECE;
+      kernels().mix(count, std::min(PIECE, width - begin), read(gates) + row * count, read(x) + begin, width,
+                    to + row * width + begin);
+    });
+    context->save_for_backward({gates, x});
+    return y;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    auto saved = context->get_saved_variables();
+    return {gradients[0].mm(saved[1].t()), saved[0].t().mm(gradients[0])};
+  }
+};
+
 Maybe maybe(const at::Tensor* tensor) { return tensor == nullptr ? Maybe() : Maybe(*tensor); }
 
 }  // namespace
@@ -280,6 +305,10 @@ char* shim_fused_gelu(const at::Tensor* x, const at::Tensor* bias, at::Tensor** 
 
 char* shim_fused_modulate(const at::Tensor* x, const at::Tensor* shift, const at::Tensor* scale, at::Tensor** h) {
   return guarded([&] { *h = new at::Tensor(Modulate::apply(*x, *shift, *scale)); });
+}
+
+char* shim_fused_mix(const at::Tensor* gates, const at::Tensor* x, at::Tensor** y) {
+  return guarded([&] { *y = new at::Tensor(Mix::apply(*gates, *x)); });
 }
 
 // Into `out`: r, keep, h.

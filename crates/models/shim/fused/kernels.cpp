@@ -255,14 +255,13 @@ void leave_backward(int64_t rows, int64_t width, const float* dout, const float*
     }
 }
 
-void gather(int64_t rows, int64_t width, const float* x, int64_t stride, const float* bias, float* y) {
-  for (int64_t row = 0; row < rows; ++row)
-    for (int64_t i = 0; i < width; ++i) y[row * width + i] = x[row * stride + i] + bias[i];
-}
-
-void column_sums(int64_t rows, int64_t width, const float* x, int64_t stride, float* sum) {
-  for (int64_t row = 0; row < rows; ++row)
-    for (int64_t i = 0; i < width; ++i) sum[i] += x[row * stride + i];
+void mix(int64_t count, int64_t width, const float* gates, const float* x, int64_t stride, float* y) {
+  for (int64_t i = 0; i < width; i += LANES) {
+    Vec sum{};
+    for (int64_t j = 0; j < count; ++j)
+      if (gates[j] != 0.0f) sum += gates[j] * load(x + j * stride + i);
+    store(y + i, sum);
+  }
 }
 
 void row_dots(int64_t rows, int64_t width, const float* a, const float* b, int64_t stride, float* dots) {
@@ -311,5 +310,5 @@ void softmax_backward(int64_t rows, int64_t width, float factor, const float* lo
 
 extern const Kernels KERNELS = {
     gelu,        gelu_backward, modulate, modulate_backward, enter,    enter_backward, join,
-    join_backward, leave,       leave_backward, gather,      column_sums, row_dots,    softmax, softmax_backward,
+    join_backward, leave,       leave_backward, mix, row_dots, softmax, softmax_backward,
 };

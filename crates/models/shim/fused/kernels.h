@@ -43,9 +43,9 @@ struct Kernels {
   void (*leave_backward)(int64_t rows, int64_t width, const float* dout, const float* y, const float* bias,
                          const float* gate, float* dy, float* bias_sum, float* gate_sum);
 
-  // Rows of `width` numbers, any width, that are `stride` apart, plus bias, one after the other.
-  void (*gather)(int64_t rows, int64_t width, const float* x, int64_t stride, const float* bias, float* y);
-  void (*column_sums)(int64_t rows, int64_t width, const float* x, int64_t stride, float* sum);
+  // y = sum over j of gates[j] x_j, the x_j `stride` apart; those with gate 0 are not read.
+  void (*mix)(int64_t count, int64_t width, const float* gates, const float* x, int64_t stride, float* y);
+
   // dots[i] = a_i . b_i over rows of any width that are `stride` apart.
   void (*row_dots)(int64_t rows, int64_t width, const float* a, const float* b, int64_t stride, float* dots);
   // In place softmax(factor x), with ln of the sum of exp(factor x) of each row.

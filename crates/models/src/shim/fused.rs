@@ -18,7 +18,8 @@ unsafe extern "C" {
     fn shim_fused_enter(z: In, tokens: In, excess: In, shift: In, scale: In, out: Out) -> *mut c_char;
     fn shim_fused_join(r: In, y: In, bias: In, gate: In, shift: In, scale: In, out: Out) -> *mut c_char;
     fn shim_fused_leave(r: In, y: In, bias: In, gate: In, keep: In, out: Out) -> *mut c_char;
-    fn shim_fused_attention(qkv: In, bias: In, heads: i64, out: Out) -> *mut c_char;
+    fn shim_fused_mix(gates: In, x: In, y: Out) -> *mut c_char;
+    fn shim_fused_attention(qkv: In, heads: i64, out: Out) -> *mut c_char;
 }
 
 /// Whether these functions serve tokens of this kind, place and width, in the present precision.
@@ -42,7 +43,7 @@ pub fn attends(tokens: i64) -> bool {
 /// # Panics
 /// When libtorch fails, as tch's own operations do; so for all functions here.
 pub fn gelu(x: &Tensor, bias: &Tensor) -> Tensor {
-    // SAFETY: the tensors live through the call; so below.
+    // SAFETY: the tensors live through the call.
     let [y] = results(|out| unsafe { shim_fused_gelu(x.as_ptr(), bias.as_ptr(), out) });
     y
 }
@@ -52,6 +53,7 @@ pub fn gelu(x: &Tensor, bias: &Tensor) -> Tensor {
 /// # Shapes
 /// `x` `[B, N, D]`, `shift` and `scale` `[B, 1, D]`.
 pub fn modulate(x: &Tensor, shift: &Tensor, scale: &Tensor) -> Tensor {
+    // SAFETY: the tensors live through the call.
     let [h] = results(|out| unsafe { shim_fused_modulate(x.as_ptr(), shift.as_ptr(), scale.as_ptr(), out) });
     h
 }
@@ -79,6 +81,7 @@ pub fn enter(
     scale: &Tensor,
 ) -> Entered {
     let tokens = tokens.map_or(std::ptr::null(), Tensor::as_ptr);
+    // SAFETY: the tensors live through the call.
     let [r, keep, h] = results(|out| unsafe {
         shim_fused_enter(z.as_ptr(), tokens, excess.as_ptr(), shift.as_ptr(), scale.as_ptr(), out)
     });
@@ -97,6 +100,7 @@ pub fn join(
     shift: &Tensor,
     scale: &Tensor,
 ) -> [Tensor; 2] {
+    // SAFETY: the tensors live through the call.
     results(|out| unsafe {
         shim_fused_join(
             r.as_ptr(),
@@ -116,18 +120,30 @@ pub fn join(
 /// As [`join`], `keep` `[B, N, D]`.
 pub fn leave(r: &Tensor, y: &Tensor, bias: &Tensor, gate: &Tensor, keep: Option<&Tensor>) -> Tensor {
     let keep = keep.map_or(std::ptr::null(), Tensor::as_ptr);
+    // SAFETY: the tensors live through the call.
     let [out] = results(|out| unsafe {
         shim_fused_leave(r.as_ptr(), y.as_ptr(), bias.as_ptr(), gate.as_ptr(), keep, out)
     });
     out
 }
 
+/// The product `gates · x`, for few columns of `gates` and very many of `x`; those at a gate of 0 are not read.
+///
+/// # Shapes
+/// `gates` `[B, E]`, `x` `[E, P]`, `P` a multiple of 16, to `[B, P]`.
+pub fn mix(gates: &Tensor, x: &Tensor) -> Tensor {
+    // SAFETY: the tensors live through the call.
+    let [y] = results(|out| unsafe { shim_fused_mix(gates.as_ptr(), x.as_ptr(), out) });
+    y
+}
+
 /// Softmax attention of every head, its factor `1 / √(D / heads)`.
 ///
 /// # Shapes
-/// `qkv` `[B, N, 3D]` without its `bias` `[3D]`, queries of all heads first, to `[B, N, D]`.
-pub fn attention(qkv: &Tensor, bias: &Tensor, heads: i64) -> Tensor {
-    let [out] = results(|out| unsafe { shim_fused_attention(qkv.as_ptr(), bias.as_ptr(), heads, out) });
+/// `qkv` `[B, N, 3D]`, queries of all heads first, to `[B, N, D]`.
+pub fn attention(qkv: &Tensor, heads: i64) -> Tensor {
+    // SAFETY: the tensors live through the call.
+    let [out] = results(|out| unsafe { shim_fused_attention(qkv.as_ptr(), heads, out) });
     out
 }
 
@@ -284,6 +300,17 @@ mod tests {
     }
 
     #[test]
+    fn mixing_is_its_formula() {
+        for shape in [[3, 16], [2, 48], [3, 3 << 14]] {
+            let gates = Tensor::from_slice(&[0.5f32, 0.0, 0.25, 1.0, -2.0, 0.0, 0.0, 3.0]);
+            let gates =
+                gates.narrow(0, 0, 8 / shape[0] * shape[0]).view([-1, shape[0]]).set_requires_grad(true);
+            let inputs = [gates, given("x", &shape)];
+            holds(&inputs, |x| vec![mix(&x[0], &x[1])], |x| vec![x[0].matmul(&x[1])]);
+        }
+    }
+
+    #[test]
     fn attention_is_its_formula() {
         // Heads of a width that is no multiple of a vector's; scores in one part and in several.
         for [b, n, heads, d] in [[2, 16, 2, 8], [1, 256, 2, 72], [2, 208, 3, 20]] {
@@ -292,10 +319,10 @@ mod tests {
             }
             let width = heads * d;
             holds(
-                &[given("qkv", &[b, n, 3 * width]), given("bias", &[3 * width])],
-                |x| vec![attention(&x[0], &x[1], heads)],
+                &[given("qkv", &[b, n, 3 * width])],
+                |x| vec![attention(&x[0], heads)],
                 |x| {
-                    let qkv = (&x[0] + &x[1]).view([b, n, 3, heads, d]).permute([2, 0, 3, 1, 4]);
+                    let qkv = x[0].view([b, n, 3, heads, d]).permute([2, 0, 3, 1, 4]);
                     let scores = qkv.get(0).matmul(&qkv.get(1).transpose(2, 3)) / (d as f64).sqrt();
                     let mixed = scores.softmax(-1, Kind::Double).matmul(&qkv.get(2));
                     vec![mixed.transpose(1, 2).reshape([b, n, width])]
