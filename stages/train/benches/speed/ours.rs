@@ -181,12 +181,15 @@ fn cpu_seconds() -> f64 {
     fields.skip(11).take(2).filter_map(|v| v.parse::<f64>().ok()).sum::<f64>() / TICKS_PER_SECOND
 }
 
-/// Begins a new peak. On a CPU the kernel resets its high-water mark when 5 is written there.
+/// Begins a new peak. On a CPU the kernel resets its high-water mark when 5 is written there, to what the process has, of which
+/// the allocator gives back what it keeps.
 fn forget_memory(device: Device) -> Result<()> {
-    match device {
-        Device::Cuda(index) => shim::reset_gpu_peak_memory(index),
-        _ => Ok(std::fs::write("/proc/self/clear_refs", "5")?),
+    if let Device::Cuda(index) = device {
+        return shim::reset_gpu_peak_memory(index);
     }
+    // SAFETY: it may be called at any time.
+    unsafe { libc::malloc_trim(0) };
+    Ok(std::fs::write("/proc/self/clear_refs", "5")?)
 }
 
 /// The peak since then, bytes.
