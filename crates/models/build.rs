@@ -1,5 +1,5 @@
 //! Builds the C++ shim against libtorch, and hands libtorch's folder on to the packages that link it, whose `rpath.rs`
-//! reads it.
+//! reads it. What calls CUDA becomes a shared object of its own, which a program carries inside and loads with CUDA.
 
 use std::path::{Path, PathBuf};
 
@@ -20,19 +20,24 @@ const KERNELS: [(&str, &[&str]); 3] = [
     ("avx512", &["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"]),
 ];
 
-fn main() {
+const CUDA_SOURCES: [&str; 1] = ["shim/cuda/graph.cpp"];
+
+fn main() -> std::io::Result<()> {
     println!("cargo:rerun-if-changed=shim");
-    for name in ["LIBTORCH_INCLUDE", "LIBTORCH_CXX11_ABI", "CXX"] {
+    for name in ["LIBTORCH_INCLUDE", "LIBTORCH_CXX11_ABI", "CXX", "CUDA_HOME"] {
         println!("cargo:rerun-if-env-changed={name}");
     }
     // Without a libtorch (`doc-only`) nothing links, so there is nothing to build.
-    let Ok(folder) = std::env::var("DEP_TCH_LIBTORCH_LIB") else { return };
+    let Ok(folder) = std::env::var("DEP_TCH_LIBTORCH_LIB") else {
+        return cuda(Err("there was no libtorch".into()));
+    };
     println!("cargo:libtorch_lib={folder}");
     println!("cargo:rustc-link-arg=-Wl,-rpath,{folder}");
     kernels();
     let abi = std::env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".into());
     let include = headers(Path::new(&folder));
-    cc::Build::new()
+    let mut build = cc::Build::new();
+    build
         .cpp(true)
         .std("c++17")
         .opt_level(1)
@@ -43,9 +48,10 @@ fn main() {
         .flag(include.display().to_string())
         .flag("-isystem")
         .flag(include.join("torch/csrc/api/include").display().to_string())
-        .include("shim")
-        .files(SOURCES)
-        .compile("models_shim");
+        .include("shim");
+    cuda(cuda_object(&build, Path::new(&folder)))?;
+    build.files(SOURCES).compile("models_shim");
+    Ok(())
 }
 
 /// The kernels between a block's matrix products, once for each instruction set.
@@ -74,4 +80,46 @@ fn headers(libraries: &Path) -> PathBuf {
         Ok(base) => Path::new(&base).join("include"),
         Err(_) => libraries.with_file_name("include"),
     }
+}
+
+/// Puts the object, or nothing and the reason, where `src/shim/cuda.rs` takes it from.
+fn cuda(object: Result<PathBuf, String>) -> std::io::Result<()> {
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default());
+    let reason = match object {
+        Ok(_) => String::new(),
+        Err(reason) => std::fs::write(out.join(OBJECT), "").map(|()| reason)?,
+    };
+    println!("cargo:rustc-env=MODELS_CUDA_LEFT_OUT={reason}");
+    Ok(())
+}
+
+const OBJECT: &str = "models_cuda.so";
+
+/// The shared object that calls CUDA. It links nothing: its symbols are found when it is loaded after `libtorch_cuda.so`.
+fn cuda_object(build: &cc::Build, libraries: &Path) -> Result<PathBuf, String> {
+    let headers = cuda_headers(libraries).ok_or("no headers of CUDA were found; run ci/libtorch")?;
+    println!("cargo:rerun-if-changed={}", headers.display());
+    let object = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default()).join(OBJECT);
+    let mut compile = build.get_compiler().to_command();
+    compile.args(["-shared", "-fPIC"]).arg("-isystem").arg(&headers);
+    compile.args(CUDA_SOURCES).arg("-o").arg(&object);
+    let output = compile.output().map_err(|e| e.to_string())?;
+    if output.status.success() {
+        return Ok(object);
+    }
+    // A libtorch of one's own may have other headers; the CPU's half is of use without them.
+    let said = String::from_utf8_lossy(&output.stderr);
+    let said = said.lines().find(|line| line.contains("error")).unwrap_or("the compiler failed");
+    println!("cargo:warning=built without CUDA graphs and NCCL: {said}");
+    Err(format!("it did not compile: {said}"))
+}
+
+/// The folder of CUDA's headers: beside libtorch as the wheels lie, else in `CUDA_HOME`.
+fn cuda_headers(libraries: &Path) -> Option<PathBuf> {
+    let wheels = libraries.ancestors().nth(2).map(|root| root.join("nvidia/cu13/include"));
+    let home = std::env::var_os("CUDA_HOME").map(|home| PathBuf::from(home).join("include"));
+    let whole = |folder: &PathBuf| {
+        ["cuda_runtime_api.h", "crt/host_config.h"].iter().all(|header| folder.join(header).exists())
+    };
+    wheels.into_iter().chain(home).find(whole)
 }

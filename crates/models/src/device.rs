@@ -1,6 +1,6 @@
 //! Which device a stage computes on, and why not another.
 
-mod libraries;
+pub(crate) mod libraries;
 
 use crate::shim;
 use anyhow::Result;
@@ -110,6 +110,10 @@ pub fn doctor() -> String {
         Ok(_) => "loaded".to_string(),
         Err(reason) => format!("not loaded: {reason}"),
     };
+    let graphs = match shim::cuda::left_out() {
+        None => "CUDA graphs and NCCL are built in".to_string(),
+        Some(reason) => format!("built without CUDA graphs and NCCL: {reason}"),
+    };
     let devices: Vec<String> =
         std::iter::once("cpu".into()).chain((0..gpus.unwrap_or(0)).map(|i| format!("cuda:{i}"))).collect();
     [
@@ -118,6 +122,7 @@ pub fn doctor() -> String {
         ("threads", format!("{} in an operation", tch::get_num_threads())),
         ("cuda", cuda),
         ("devices", devices.join(", ")),
+        ("graphs", graphs),
     ]
     .map(|(name, text)| format!("{name:<10} {text}\n"))
     .concat()
@@ -190,9 +195,9 @@ mod tests {
     #[test]
     fn the_doctor_names_what_it_found() {
         let text = doctor();
-        for name in ["libtorch   2.", "processor  ", "threads  ", "cuda  ", "devices    cpu"] {
+        for name in ["libtorch   2.", "processor  ", "threads  ", "cuda  ", "devices    cpu", "graphs  "] {
             assert!(text.contains(name), "{name} is not in\n{text}");
         }
-        assert_eq!(text.lines().count(), 5, "{text}");
+        assert_eq!(text.lines().count(), 6, "{text}");
     }
 }

@@ -1,11 +1,13 @@
 //! What libtorch can do and tch does not offer: a small C++ layer, called here with errors instead of exceptions.
 
+pub(crate) mod cuda;
 mod event;
 pub(crate) mod fused;
 mod optimiser;
 pub(crate) mod parallel;
 mod precision;
 
+pub use cuda::{Graph, Side};
 pub use event::Event;
 pub use optimiser::{AdamW, clip, lerp, norm};
 pub use precision::{autocast, without_autocast};

@@ -1,0 +1,192 @@
+//! What calls CUDA itself: a side stream, and graphs of its work. The code is a shared object that the program carries
+//! inside and loads after `libtorch_cuda.so`, where its symbols are.
+
+use super::check;
+use crate::device::libraries;
+use anyhow::{Context, Result, anyhow, bail};
+use std::ffi::{CString, c_char, c_int, c_void};
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use tch::Device;
+
+/// The object; empty where the program was built without.
+static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/models_cuda.so"));
+
+/// Why CUDA graphs and NCCL are not in this program, if they are not.
+pub(crate) fn left_out() -> Option<&'static str> {
+    OBJECT.is_empty().then_some(env!("MODELS_CUDA_LEFT_OUT"))
+}
+
+/// A `Side` of the object.
+#[repr(C)]
+struct CSide {
+    _opaque: [u8; 0],
+}
+
+/// An `at::cuda::CUDAGraph`.
+#[repr(C)]
+struct CGraph {
+    _opaque: [u8; 0],
+}
+
+/// The functions of the object, by their names in it.
+macro_rules! functions {
+    ($($name:ident: $type:ty,)*) => {
+        struct Functions { $($name: $type,)* }
+
+        impl Functions {
+            /// # Safety
+            /// `library` is the object.
+            unsafe fn find(library: *mut c_void) -> Result<Self> {
+                // SAFETY: the types are those of the object's sources.
+                unsafe {
+                    Ok(Self { $($name: std::mem::transmute::<*mut c_void, $type>(
+                        libraries::symbol(library, stringify!($name)).map_err(|e| anyhow!("{e}"))?
+                    ),)* })
+                }
+            }
+        }
+    };
+}
+
+functions! {
+    cuda_side_new: unsafe extern "C" fn(c_int, *mut *mut CSide) -> *mut c_char,
+    cuda_side_free: unsafe extern "C" fn(*mut CSide),
+    cuda_side_enter: unsafe extern "C" fn(*mut CSide) -> *mut c_char,
+    cuda_side_leave: unsafe extern "C" fn(*mut CSide) -> *mut c_char,
+    cuda_graph_begin: unsafe extern "C" fn(*mut CGraph, *mut *mut CGraph) -> *mut c_char,
+    cuda_graph_end: unsafe extern "C" fn(*mut CGraph) -> *mut c_char,
+    cuda_graph_abandon: unsafe extern "C" fn(*mut CGraph),
+    cuda_graph_replay: unsafe extern "C" fn(*mut CGraph) -> *mut c_char,
+    cuda_graph_free: unsafe extern "C" fn(*mut CGraph),
+}
+
+/// Loaded once, on first use; `libtorch_cuda.so` must be there.
+fn functions() -> Result<&'static Functions> {
+    static LOADED: OnceLock<Result<Functions, String>> = OnceLock::new();
+    LOADED.get_or_init(|| load().map_err(|e| format!("{e:#}"))).as_ref().map_err(|e| anyhow!("{e}"))
+}
+
+fn load() -> Result<Functions> {
+    if let Some(reason) = left_out() {
+        bail!("this program was built without what calls CUDA: {reason}")
+    }
+    libraries::load_cuda().map_err(|e| anyhow!("{e}"))?;
+    let (path, _file) = in_memory(OBJECT)?;
+    let library = libraries::load(&path, libc::RTLD_NOW | libc::RTLD_LOCAL)
+        .map_err(|e| anyhow!("{e}"))
+        .context("loading what calls CUDA")?;
+    // SAFETY: it is the object.
+    unsafe { Functions::find(library) }
+}
+
+/// A file without a name in any folder, and the path by which it is opened while the handle lives.
+fn in_memory(bytes: &[u8]) -> Result<(PathBuf, File)> {
+    let name = CString::new("models_cuda")?;
+    // SAFETY: a C string that lives through the call; a descriptor that is not negative is new and ours.
+    let mut file = unsafe {
+        let descriptor = libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC);
+        if descriptor < 0 {
+            return Err(std::io::Error::last_os_error()).context("making a file in memory");
+        }
+        File::from_raw_fd(descriptor)
+    };
+    file.write_all(bytes).context("writing a file in memory")?;
+    Ok((PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())), file))
+}
+
+/// A stream of a GPU beside the default one, on which work can be captured.
+pub struct Side(*mut CSide);
+
+impl Side {
+    /// One of the device's.
+    ///
+    /// # Errors
+    /// When CUDA is not loaded, or the device is no GPU.
+    pub fn new(device: Device) -> Result<Self> {
+        let Device::Cuda(index) = device else { bail!("{device:?} has no streams") };
+        let mut side = std::ptr::null_mut();
+        // SAFETY: `side` is written where the call succeeds, and ours afterwards.
+        unsafe { check((functions()?.cuda_side_new)(c_int::try_from(index)?, &raw mut side)) }?;
+        Ok(Self(side))
+    }
+
+    /// Does this thread's work on the stream, after all that the current one was given; what the current one is given later
+    /// comes after it.
+    ///
+    /// # Errors
+    /// Those of `work`, or when CUDA fails.
+    pub fn run<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let functions = functions()?;
+        // SAFETY: a living side.
+        unsafe { check((functions.cuda_side_enter)(self.0)) }?;
+        let result = work();
+        // SAFETY: the same.
+        unsafe { check((functions.cuda_side_leave)(self.0)) }?;
+        result
+    }
+}
+
+impl Drop for Side {
+    fn drop(&mut self) {
+        if let Ok(functions) = functions() {
+            // SAFETY: made by `cuda_side_new`, and freed once.
+            unsafe { (functions.cuda_side_free)(self.0) }
+        }
+    }
+}
+
+/// Work of a GPU over memory that stays in its place, to be done again and again at one call each.
+pub struct Graph(*mut CGraph);
+
+impl Graph {
+    /// Records what `work` gives to the current stream, inside [`Side::run`]; nothing of it is done. The tensors that it
+    /// makes are in the graph's memory, or in that of `beside`, a graph that is always replayed before this one.
+    ///
+    /// # Errors
+    /// Those of `work`, or when something in it cannot be recorded; nothing has changed then.
+    pub fn capture<T>(beside: Option<&Graph>, work: impl FnOnce() -> Result<T>) -> Result<(Self, T)> {
+        let functions = functions()?;
+        let pool = beside.map_or(std::ptr::null_mut(), |graph| graph.0);
+        let mut graph = std::ptr::null_mut();
+        // SAFETY: null or a living graph; `graph` is written where the call succeeds, and ours afterwards.
+        unsafe { check((functions.cuda_graph_begin)(pool, &raw mut graph)) }?;
+        let done = match work() {
+            // SAFETY: a living graph.
+            Ok(result) => unsafe { check((functions.cuda_graph_end)(graph)) }.map(|()| result),
+            Err(e) => Err(e),
+        };
+        match done {
+            Ok(result) => Ok((Self(graph), result)),
+            Err(e) => {
+                // SAFETY: a living graph, not used again.
+                unsafe { (functions.cuda_graph_abandon)(graph) };
+                Err(e.context("recording a CUDA graph"))
+            }
+        }
+    }
+
+    /// Does the work, on the current stream.
+    ///
+    /// # Errors
+    /// When CUDA fails.
+    pub fn replay(&self) -> Result<()> {
+        // SAFETY: a living graph.
+        unsafe { check((functions()?.cuda_graph_replay)(self.0)) }
+    }
+}
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        if let Ok(functions) = functions() {
+            // SAFETY: made by `cuda_graph_begin`, and freed once.
+            unsafe { (functions.cuda_graph_free)(self.0) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
