@@ -97,7 +97,7 @@ impl Flat {
     /// When libtorch fails.
     pub fn update(&mut self, adam: &AdamW, moments: &mut Moments, step: usize) -> Result<()> {
         let one = |tensor: &Tensor| [tensor.shallow_clone()];
-        let step = Tensor::from(step as f32).to_device(self.values.device());
+        let step = count(step, self.values.device())?;
         adam.step(
             &one(&self.values),
             &one(&self.gradient),
@@ -114,6 +114,15 @@ impl Flat {
     pub fn average(&self, average: &mut Tensor, decay: f64) -> Result<()> {
         lerp(&[average.shallow_clone()], &[self.values.shallow_clone()], 1.0 - decay)
     }
+}
+
+/// The number of a step as AdamW takes it. Made on the device: a copy from the host would make it wait for all that the
+/// device has been given.
+///
+/// # Errors
+/// When libtorch fails.
+pub fn count(step: usize, device: Device) -> Result<Tensor> {
+    Ok(Tensor::f_full([0i64; 0], step as f64, (Kind::Float, device))?)
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ pub mod checkpoint;
 pub mod device;
 pub mod dinov2;
 pub mod flat;
+pub mod graphs;
 pub mod inception;
 pub mod interchange;
 pub mod parallel;

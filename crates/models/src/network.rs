@@ -46,6 +46,23 @@ pub struct Timesteps {
     mask: Option<Tensor>,
 }
 
+impl Timesteps {
+    /// What an evaluation reads of it, in tensors of their own, into which [`Timesteps::fill`] copies others.
+    pub fn fixed(&self) -> Self {
+        let copy = |tensor: &Option<Tensor>| tensor.as_ref().map(Tensor::copy);
+        Self { embedding: self.embedding.copy(), gates: None, kept: copy(&self.kept), mask: copy(&self.mask) }
+    }
+
+    /// Takes other values of the same shapes.
+    pub fn fill(&mut self, other: &Self) {
+        self.embedding.copy_(&other.embedding);
+        let pairs = [(&mut self.kept, &other.kept), (&mut self.mask, &other.mask)];
+        for (own, other) in pairs.into_iter().filter_map(|(own, other)| own.as_mut().zip(other.as_ref())) {
+            own.copy_(other);
+        }
+    }
+}
+
 impl Network {
     /// A fresh network; every parameter is drawn from (seed, its name).
     ///

@@ -12,6 +12,8 @@ pub const SINUSOID: i64 = 256;
 pub struct TimestepEmbedding {
     first: Linear,
     second: Linear,
+    /// Of the sinusoid, on the device: a copy from the host would make it wait.
+    frequencies: Tensor,
 }
 
 impl TimestepEmbedding {
@@ -22,6 +24,7 @@ impl TimestepEmbedding {
     pub fn new(builder: &mut Builder, width: i64) -> Result<Self> {
         let std = 0.02;
         Ok(Self {
+            frequencies: frequencies(SINUSOID).to_device(builder.device()),
             first: Linear::new(builder, "t_embedder.mlp.0", SINUSOID, width, Init::Normal(std))?,
             second: Linear::new(builder, "t_embedder.mlp.2", width, width, Init::Normal(std))?,
         })
@@ -30,23 +33,34 @@ impl TimestepEmbedding {
     /// # Shapes
     /// `t` `[B]` of any kind to `[B, D]`.
     pub fn forward(&self, t: &Tensor) -> Tensor {
-        self.second.forward(&self.first.forward(&sinusoid(t, SINUSOID)).silu())
+        self.second.forward(&self.first.forward(&table(t, &self.frequencies)).silu())
     }
 }
 
 /// Cosines, then sines, of `t` at `width / 2` frequencies, in f32 as the reference; a zero column where `width` is odd.
 ///
-/// The frequencies are rounded correctly on every processor: libraries of vector functions differ in the last bit of an
-/// exponential, which at late timesteps is 3e-5 in the angle.
-///
 /// # Shapes
 /// `t` `[B]` to `[B, width]`.
 pub fn sinusoid(t: &Tensor, width: i64) -> Tensor {
+    let table = table(t, &frequencies(width).to_device(t.device()));
+    if width % 2 == 1 { table.constant_pad_nd([0, 1]) } else { table }
+}
+
+/// From 1 down to almost 1 / 10000, rounded correctly on every processor: libraries of vector functions differ in the last bit
+/// of an exponential, which at late timesteps is 3e-5 in the angle.
+///
+/// # Shapes
+/// `[width / 2]`.
+fn frequencies(width: i64) -> Tensor {
     let half = width / 2;
     let exponent = |step: i64| step as f32 * -(10000f64.ln() as f32) / half as f32;
-    let frequencies: Vec<f32> = (0..half).map(|step| f64::from(exponent(step)).exp() as f32).collect();
-    let frequencies = Tensor::from_slice(&frequencies).to_device(t.device());
-    let angles = t.to_kind(Kind::Float).unsqueeze(1) * frequencies.unsqueeze(0); // [B, width/2]
-    let table = Tensor::cat(&[angles.cos(), angles.sin()], 1);
-    if width % 2 == 1 { table.constant_pad_nd([0, 1]) } else { table }
+    let values: Vec<f32> = (0..half).map(|step| f64::from(exponent(step)).exp() as f32).collect();
+    Tensor::from_slice(&values)
+}
+
+/// # Shapes
+/// `t` `[B]`, `frequencies` `[F]`, to `[B, 2F]`.
+fn table(t: &Tensor, frequencies: &Tensor) -> Tensor {
+    let angles = t.to_kind(Kind::Float).unsqueeze(1) * frequencies.unsqueeze(0); // [B, F]
+    Tensor::cat(&[angles.cos(), angles.sin()], 1)
 }

@@ -3,6 +3,7 @@
 use models::Precision;
 use models::device::DeviceChoice;
 use models::diffusion::Curve;
+use models::graphs::CudaGraphs;
 use std::path::PathBuf;
 
 stage::choice! {
@@ -67,6 +68,8 @@ stage::arguments! {
         tuning batch_size: usize = 64, in 1.., unit "images";
         /// Where to compute: auto, cpu, cuda:0, …
         tuning device: DeviceChoice = DeviceChoice::Auto;
+        /// Whether a GPU repeats a step that was recorded once, instead of being given its parts anew: auto, where it can.
+        tuning cuda_graphs: CudaGraphs = CudaGraphs::Auto;
         /// Threads of one operation; 0 leaves it to libtorch.
         tuning threads: usize = 0;
         /// Folder of pictures.

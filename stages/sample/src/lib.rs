@@ -1,6 +1,7 @@
 //! Samples pictures from a checkpoint.
 
 mod arguments;
+mod chain;
 mod experts;
 mod join;
 mod noise;
@@ -97,10 +98,10 @@ fn pictures_of(args: &Args, samples: &Path, vae_path: &Path, context: &Context) 
         "seed": args.seed,
         "images": [mine.start, mine.end],
     });
-    let sampler = Sampler::new(args, experts)?;
+    let mut sampler = Sampler::new(args, experts)?;
     let decoder = Decoder::new(vae, about.latents.scale);
     let pictures = Pictures::resume(context.state()?, &what, side as usize, mine.start)?;
-    let pictures = fill(pictures, &sampler, decoder, &mine, args.batch_size, context)?;
+    let pictures = fill(pictures, &mut sampler, decoder, &mine, args.batch_size, context)?;
     context.progress(mine.len(), mine.len(), "images");
     pictures.publish(samples, &sampler.labels(mine.start, mine.len()))
 }
@@ -108,7 +109,7 @@ fn pictures_of(args: &Args, samples: &Path, vae_path: &Path, context: &Context) 
 /// Samples what is missing of these pictures. A batch is decoded and written while the next one is sampled.
 fn fill(
     mut pictures: Pictures,
-    sampler: &Sampler,
+    sampler: &mut Sampler,
     decoder: Decoder,
     mine: &Range<usize>,
     batch_size: usize,
@@ -135,6 +136,9 @@ fn fill(
         let count = batch_size.min(mine.end - next);
         match sampler.latents(next, count, || context.check_stop()) {
             Ok(latents) => {
+                if let Some(notice) = sampler.take_notice() {
+                    context.message(&notice);
+                }
                 // A writer that is gone has failed, and says so below.
                 let Ok(()) = sender.send((latents, count)) else { break };
                 next += count;

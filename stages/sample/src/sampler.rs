@@ -1,11 +1,13 @@
 //! The chain from noise to picture.
 
+use crate::chain::Chain;
 use crate::experts::Experts;
 use crate::noise::{Draw, Noise};
 use crate::{Args, Labels};
 use anyhow::Result;
 use models::config::TIMESTEPS;
 use models::diffusion::{Coefficients, Diffusion, Respacing, Schedule};
+use models::graphs::CudaGraphs;
 use models::random::Stream;
 use models::transfer::Readback;
 use models::vae::{Vae, to_bytes};
@@ -22,16 +24,61 @@ pub struct Sampler {
     precision: Precision,
     labels: Labels,
     seed: u64,
+    /// For steps that are recorded.
+    pub(crate) chain: Option<Chain>,
+    /// Whether it is an error when they cannot be.
+    insist: bool,
+    notice: Option<String>,
 }
 
 /// What a step needs that does not depend on the picture.
-struct Step {
+pub struct Step {
     /// Which network.
     network: usize,
     /// What depends on the timestep alone.
     timesteps: Timesteps,
     /// The schedule's coefficients.
     at: Coefficients,
+}
+
+impl Step {
+    /// The same in tensors of their own.
+    pub fn fixed(&self) -> Self {
+        let Self { network, timesteps, at } = self;
+        Self { network: *network, timesteps: timesteps.fixed(), at: at.fixed() }
+    }
+
+    /// Takes another step's values.
+    pub fn fill(&mut self, other: &Self) {
+        self.timesteps.fill(&other.timesteps);
+        self.at.fill(&other.at);
+    }
+}
+
+/// How x comes from the x after it.
+pub struct Link<'a> {
+    network: &'a Network,
+    diffusion: &'a Diffusion,
+    guidance: f64,
+    precision: Precision,
+}
+
+impl Link<'_> {
+    /// # Shapes
+    /// `x` and `noise`, which the last step does not take, `[B, C, S, S]`, `labels` `[B]`, to `[B, C, S, S]`.
+    ///
+    /// # Errors
+    /// When libtorch refuses the precision.
+    pub fn step(&self, x: &Tensor, labels: &Tensor, step: &Step, noise: Option<&Tensor>) -> Result<Tensor> {
+        let Step { timesteps, at, .. } = step;
+        let evaluate = || self.network.guided(x, timesteps, labels, self.guidance);
+        let output = self.precision.run(self.network.device(), evaluate)?;
+        let guess = self.diffusion.predict(at, x, &output, false);
+        Ok(match noise {
+            Some(noise) => self.diffusion.ddpm(at, &guess, noise),
+            None => guess.mean,
+        })
+    }
 }
 
 impl Sampler {
@@ -55,7 +102,12 @@ impl Sampler {
         if args.precision != Precision::F32 {
             networks.iter().for_each(|network| network.store_products(args.precision.kind()));
         }
+        let several = (networks.len() > 1).then_some("several networks are sampled as one");
+        let side = args.cuda_graphs.side(networks[0].device(), several)?;
         Ok(Self {
+            chain: side.map(|side| Chain::new(Some(side))),
+            insist: args.cuda_graphs == CudaGraphs::On,
+            notice: None,
             networks,
             diffusion,
             steps,
@@ -84,26 +136,47 @@ impl Sampler {
     ///
     /// # Errors
     /// What `check` returns, which is asked before every step; when libtorch fails.
-    pub fn latents(&self, first: usize, count: usize, check: impl Fn() -> Result<()>) -> Result<Tensor> {
+    pub fn latents(&mut self, first: usize, count: usize, check: impl Fn() -> Result<()>) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
         let (config, device) = (self.networks[0].config(), self.networks[0].device());
         let labels = Tensor::from_slice(&self.labels(first, count)).to_device(device);
         let draw = Draw { seed: self.seed, first, count, shape: [config.channels, config.side, config.side] };
         let noise = Noise::ahead(draw, self.steps.len(), device)?;
         let mut x = noise.take()?;
-        for (step, Step { network, timesteps, at }) in self.steps.iter().enumerate().rev() {
+        let Self { networks, diffusion, steps, guidance, precision, chain, insist, notice, .. } = self;
+        let link = |step: &Step| Link {
+            network: &networks[step.network],
+            diffusion,
+            guidance: *guidance,
+            precision: *precision,
+        };
+        let [last, others @ ..] = steps.as_slice() else { return Ok(x) };
+        let mut left = others.iter().rev();
+        let mut next = || {
             check()?;
-            let network = &self.networks[*network];
-            let output =
-                self.precision.run(device, || network.guided(&x, timesteps, &labels, self.guidance))?;
-            let guess = self.diffusion.predict(at, &x, &output, false);
-            // The last step takes no noise.
-            x = match step {
-                0 => guess.mean,
-                _ => self.diffusion.ddpm(at, &guess, &noise.take()?),
-            };
+            left.next().map(|step| Ok((step, noise.take()?))).transpose()
+        };
+        if let Some(chain) = chain {
+            if let Some(end) = chain.run(&link(last), &x, &labels, &mut next)? {
+                x = end;
+            }
+            if let Some(fault) = chain.take_fault() {
+                if *insist {
+                    return Err(fault.context("--cuda-graphs on"));
+                }
+                *notice = Some(format!("going on without CUDA graphs: {fault:#}"));
+            }
         }
-        Ok(x)
+        while let Some((step, noise)) = next()? {
+            x = link(step).step(&x, &labels, step, Some(&noise))?;
+        }
+        // The last step takes no noise.
+        link(last).step(&x, &labels, last, None)
+    }
+
+    /// Something to tell people, once.
+    pub fn take_notice(&mut self) -> Option<String> {
+        self.notice.take()
     }
 }
 

@@ -5,6 +5,7 @@ use models::Precision;
 use models::config::{Form, Integration};
 use models::device::DeviceChoice;
 use models::diffusion::Curve;
+use models::graphs::CudaGraphs;
 use shards::Residence;
 use std::path::PathBuf;
 
@@ -84,6 +85,8 @@ stage::arguments! {
         param log_every: usize = 100, in 1.., unit "steps";
         /// Where to compute: auto, cpu, cuda:0, …
         tuning device: DeviceChoice = DeviceChoice::Auto;
+        /// Whether a GPU repeats a step that was recorded once, instead of being given its parts anew: auto, where it can.
+        tuning cuda_graphs: CudaGraphs = CudaGraphs::Auto;
         /// Threads of one operation; 0 leaves it to libtorch. Results are the same bits for the same number of threads.
         tuning threads: usize = 0;
         /// Where latents stay while they are fed; auto keeps them in memory where that takes no more than half of what is free,

@@ -1,7 +1,7 @@
 //! What a step is given: its latents and its random numbers, made ahead of it by a thread of their own.
 
 use crate::Recipe;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use models::config::Allocation;
 use models::{random, transfer};
 use shards::Loader;
@@ -30,14 +30,14 @@ pub struct Draws {
 }
 
 impl Draws {
-    fn each(self, to: impl Fn(Tensor) -> Result<Tensor>) -> Result<Self> {
+    fn each(&self, to: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
         Ok(Self {
-            latents: to(self.latents)?,
-            labels: to(self.labels)?,
-            noise: to(self.noise)?,
-            timesteps: to(self.timesteps)?,
-            label_dropout: to(self.label_dropout)?,
-            gates: self.gates.map(to).transpose()?,
+            latents: to(&self.latents)?,
+            labels: to(&self.labels)?,
+            noise: to(&self.noise)?,
+            timesteps: to(&self.timesteps)?,
+            label_dropout: to(&self.label_dropout)?,
+            gates: self.gates.as_ref().map(to).transpose()?,
         })
     }
 
@@ -45,8 +45,42 @@ impl Draws {
     ///
     /// # Errors
     /// When the device has no memory left.
-    pub fn upload(self, device: Device) -> Result<Self> {
-        self.each(|tensor| transfer::upload(&tensor, device))
+    pub fn upload(&self, device: Device) -> Result<Self> {
+        self.each(|tensor| transfer::upload(tensor, device))
+    }
+
+    /// One of equal parts of the batch.
+    ///
+    /// # Errors
+    /// When there is no such part.
+    pub fn part(&self, part: i64, parts: i64) -> Result<Self> {
+        let size = self.timesteps.size()[0] / parts;
+        self.each(|tensor| Ok(tensor.f_narrow(0, part * size, size)?))
+    }
+
+    /// The same in memory of its own.
+    ///
+    /// # Errors
+    /// When there is none left.
+    pub fn copy(&self) -> Result<Self> {
+        self.each(|tensor| Ok(tensor.copy()))
+    }
+
+    /// Takes other values of the same shapes.
+    ///
+    /// # Errors
+    /// When the shapes are others.
+    pub fn fill(&self, other: &Self) -> Result<()> {
+        let tensors = |draws: &Self| {
+            let Self { latents, labels, noise, timesteps, label_dropout, gates } = draws;
+            let all = [latents, labels, noise, timesteps, label_dropout].into_iter().chain(gates);
+            all.map(Tensor::shallow_clone).collect::<Vec<_>>()
+        };
+        for (mut own, other) in tensors(self).into_iter().zip(tensors(other)) {
+            ensure!(own.size() == other.size(), "draws of {:?} for {:?}", other.size(), own.size());
+            own.copy_(&other);
+        }
+        Ok(())
     }
 }
 
@@ -121,6 +155,6 @@ impl Source {
             label_dropout: own(random::uniform(seed, "label-dropout", step, &[images])),
             gates: noisy.then(|| random::normal_rows(seed, "gates", step, &gates, rows())),
         };
-        draws.each(|tensor| transfer::pin(tensor, self.device))
+        draws.each(|tensor| transfer::pin(tensor.shallow_clone(), self.device))
     }
 }

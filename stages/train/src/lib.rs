@@ -4,8 +4,10 @@ mod answers;
 mod arguments;
 mod draws;
 mod events;
+mod graphs;
 mod log;
 mod objective;
+mod pass;
 mod recipe;
 mod resume;
 mod team;
@@ -24,6 +26,7 @@ use events::EVENTS;
 use log::{LOG, Log};
 use models::checkpoint::{self, Checkpoint};
 use models::device::{self, DeviceChoice};
+use models::graphs::CudaGraphs;
 use models::parallel::Launch;
 use resume::Start;
 use shards::{Latents, Loader};
@@ -89,6 +92,9 @@ pub fn train(args: &Args, context: &Context) -> Result<()> {
             (Trainer::resume(recipe, checkpoint, device, &team)?, log)
         }
     };
+    let several = (team.size() > 1).then_some("the step is shared by several processes");
+    let parts = (args.accumulate > 1).then_some("--accumulate divides the batch");
+    trainer.record(args.cuda_graphs.side(device, several.or(parts))?, args.cuda_graphs == CudaGraphs::On);
     team.agree(trainer.step())?;
     let mut log = log.transpose()?;
     run(args, context, &state, &team, &mut trainer, feed, log.as_mut())?;
@@ -115,6 +121,9 @@ fn run(
     };
     while trainer.step() < args.iterations {
         trainer.advance(feed.draws(trainer.step())?, team).with_context(last_good)?;
+        if let Some(notice) = trainer.take_notice() {
+            context.message(&notice);
+        }
         let step = trainer.step();
         let stopping = team.any(context.stopping())?;
         let last = step == args.iterations;

@@ -2,18 +2,19 @@
 
 use crate::Recipe;
 use crate::draws::Draws;
+use crate::graphs::{Graphs, Outcome};
 use crate::log::Line;
+use crate::pass::{Losses, Pass};
 use crate::team::Team;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use models::Network;
 use models::checkpoint::{Checkpoint, Content, average_prefix};
 use models::config::TIMESTEPS;
 use models::diffusion::{Diffusion, Respacing, Schedule};
-use models::flat::{Flat, Moments};
+use models::flat::{self, Flat, Moments};
 use models::parallel::Reducer;
-use models::prior::Prior;
-use models::shim::{self, AdamW};
-use models::transfer::{self, Readback};
+use models::shim::{self, AdamW, Side};
+use models::transfer::Readback;
 use serde::{Deserialize, Serialize};
 use stage::BadInputExt;
 use std::collections::BTreeMap;
@@ -34,6 +35,10 @@ pub struct Trainer {
     scales: Option<Scales>,
     device: Device,
     step: usize,
+    pub(crate) graphs: Option<Graphs>,
+    /// Whether it is an error when steps cannot be repeated.
+    insist: bool,
+    notice: Option<String>,
     unread: Option<Unread>,
     pending: Sums,
     clock: Clock,
@@ -198,6 +203,9 @@ impl Trainer {
             scales,
             device,
             step: 0,
+            graphs: None,
+            insist: false,
+            notice: None,
             unread: None,
             pending,
             clock,
@@ -209,6 +217,18 @@ impl Trainer {
         self.step
     }
 
+    /// From here on, records steps on this stream and repeats them, if there is one. `insist` makes it an error when they
+    /// cannot be.
+    pub fn record(&mut self, side: Option<Side>, insist: bool) {
+        self.graphs = side.map(|side| Graphs::new(Some(side)));
+        self.insist = insist;
+    }
+
+    /// Something to tell people, once.
+    pub fn take_notice(&mut self) -> Option<String> {
+        self.notice.take()
+    }
+
     /// One optimiser step, on this process's rows of the batch. Its losses are read while the next one runs, so that the host
     /// never waits for a GPU that has nothing else to do.
     ///
@@ -216,66 +236,47 @@ impl Trainer {
     /// When the loss of the step before was no finite number.
     pub fn advance(&mut self, draws: Draws, team: &Team) -> Result<()> {
         let begin = Instant::now();
-        let (seed, step) = (self.recipe.seed, self.step as u64);
-        let network = &self.network;
-        let Draws { latents: start, labels, noise, timesteps: t, label_dropout, gates: gate_noise } =
-            draws.upload(self.device)?;
-        let labels = self.labels(&labels, &label_dropout);
-
-        // The matching is over all timesteps and carries no gradient (Eqs. 8 and 9). Its costs travel to the host while the
-        // device evaluates the network, which does not need them.
-        let prior = network.prior().filter(|_| self.recipe.objective.matches());
-        let costs = prior.map(|prior| {
-            no_grad(|| {
-                let gates = network.all_timesteps().gates.context("a prior without gates")?;
-                Readback::begin(&prior.cost(&gates.chosen))
-            })
-        });
-        let mut costs = costs.transpose()?;
-        let mut matching = None;
-        self.flat.clear();
-        let parts = self.recipe.accumulate;
-        let size = t.size()[0] / parts as i64;
-        let mut names = Vec::new();
-        let mut read = Vec::new();
-        for part in 0..parts as i64 {
-            let of = |whole: &Tensor| whole.narrow(0, part * size, size);
-            let (start, noise, t) = (of(&start), of(&noise), of(&t));
-            let x = self.diffusion.noised(&self.diffusion.at(&t), &start, &noise);
-            let timesteps = network.noisy_timesteps(&t, gate_noise.as_ref().map(of).as_ref());
-            let output = (self.recipe.precision)
-                .run(self.device, || network.forward_at(&x, &timesteps, &of(&labels)))?;
-            if let Some(costs) = costs.take() {
-                let matched = Prior::matching(&costs.wait()?, seed, step);
-                matching = Some(transfer::upload(&transfer::pin(matched, self.device)?, self.device)?);
-            }
-            let weighting = self.recipe.objective.noise_weighting();
-            let losses = self.diffusion.losses(&output, &start, &x, &noise, &t, weighting);
-            let terms = self.recipe.objective.terms(
-                &losses,
-                timesteps.gates.as_ref(),
-                prior.zip(matching.as_ref()),
-                &t,
-                self.scales.as_ref().map(|s| &s.values),
-            );
-            let loss = terms.loss / parts as f64;
-            // Gradients of all parts add up in place, and travel once.
-            match self.reducer.as_ref().filter(|_| part + 1 == parts as i64) {
-                None => loss.backward(),
-                Some(reducer) => {
-                    reducer.begin()?;
-                    loss.backward();
-                    reducer.finish()?;
-                }
-            }
-            let values: Vec<&Tensor> = terms.log.iter().map(|(_, value)| value).collect();
-            read.push(Tensor::stack(&values, 0));
-            names = terms.log.iter().map(|(name, _)| *name).collect();
-        }
-        let read = Tensor::stack(&read, 0).mean_dim([0i64].as_slice(), false, Kind::Float);
+        let losses = self.pass(&draws)?;
         let rate = self.learning_rate();
-        let before =
-            self.unread.replace(Unread { step: self.step + 1, rate, names, values: Readback::begin(&read)? });
+        let values = Readback::begin(&losses.values)?;
+        let unread = Unread { step: self.step + 1, rate, names: losses.names, values };
+        let before = self.unread.replace(unread);
+        self.update(rate)?;
+        self.step += 1;
+        if let Some(before) = before {
+            self.read(before, team)?;
+        }
+        self.clock.busy += begin.elapsed();
+        self.clock.steps += 1;
+        Ok(())
+    }
+
+    /// The step's gradients.
+    fn pass(&mut self, draws: &Draws) -> Result<Losses> {
+        let pass = Pass {
+            recipe: &self.recipe,
+            network: &self.network,
+            diffusion: &self.diffusion,
+            scales: self.scales.as_ref().map(|scales| &scales.values),
+            gradient: &self.flat.gradient,
+            step: self.step as u64,
+        };
+        let Some(graphs) = &mut self.graphs else {
+            return pass.run(&draws.upload(self.device)?, self.reducer.as_ref());
+        };
+        match graphs.step(&pass, draws)? {
+            Outcome::Done(losses) => Ok(losses),
+            Outcome::Unrepeatable(_, reason) if self.insist => Err(reason.context("--cuda-graphs on")),
+            Outcome::Unrepeatable(losses, reason) => {
+                self.notice = Some(format!("going on without CUDA graphs: {reason:#}"));
+                self.graphs = None;
+                Ok(losses)
+            }
+        }
+    }
+
+    /// Moves the weights along the gradients, and the averages after them.
+    fn update(&mut self, rate: f64) -> Result<()> {
         if self.recipe.clip > 0.0 {
             drop(shim::clip(&[self.flat.gradient.shallow_clone()], self.recipe.clip)?);
         }
@@ -285,20 +286,12 @@ impl Trainer {
             let adam = AdamW { learning_rate: SCALES_RATE, ..AdamW::default() };
             let one = |tensor: &Tensor| [tensor.shallow_clone()];
             let Moments { first, second } = &scales.moments;
-            let (count, gradient) = (Tensor::from((self.step + 1) as f32), scales.values.grad());
-            let count = count.to_device(self.device);
+            let (count, gradient) = (flat::count(self.step + 1, self.device)?, scales.values.grad());
             adam.step(&one(&scales.values.detach()), &one(&gradient), &one(first), &one(second), &count)?;
-            scales.values.zero_grad();
         }
         for (vector, decay) in self.averages.iter_mut().zip(&self.recipe.ema_decay) {
             self.flat.average(vector, *decay)?;
         }
-        self.step += 1;
-        if let Some(before) = before {
-            self.read(before, team)?;
-        }
-        self.clock.busy += begin.elapsed();
-        self.clock.steps += 1;
         Ok(())
     }
 
@@ -343,15 +336,6 @@ impl Trainer {
     fn rate_of(&self, step: usize) -> f64 {
         let Recipe { learning_rate, warm_up, .. } = self.recipe;
         if step < warm_up { learning_rate * (step + 1) as f64 / warm_up as f64 } else { learning_rate }
-    }
-
-    /// The labels, hidden where the draw says so.
-    fn labels(&self, labels: &Tensor, draw: &Tensor) -> Tensor {
-        let config = self.network.config();
-        if !config.conditional() || config.label_dropout == 0.0 {
-            return labels.shallow_clone();
-        }
-        labels.masked_fill(&draw.lt(config.label_dropout), config.null_label())
     }
 
     /// The log's line for the steps since the last one, once they are settled.

@@ -38,6 +38,16 @@ impl Coefficients {
         &self.0[column as usize]
     }
 
+    /// The same in tensors of their own, into which [`Coefficients::fill`] copies others.
+    pub fn fixed(&self) -> Self {
+        Self(self.0.iter().map(Tensor::copy).collect())
+    }
+
+    /// Takes other values of the same shapes.
+    pub fn fill(&mut self, other: &Self) {
+        self.0.iter_mut().zip(&other.0).for_each(|(own, other)| own.copy_(other));
+    }
+
     /// Signal-to-noise ratio, `[B]`.
     pub(super) fn signal_to_noise(&self) -> Tensor {
         self.get(Column::SignalToNoise).flatten(0, -1)

@@ -8,6 +8,7 @@ use std::ffi::{CString, c_char, c_int, c_void};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsRawFd, FromRawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use tch::Device;
@@ -154,10 +155,12 @@ impl Graph {
         let mut graph = std::ptr::null_mut();
         // SAFETY: null or a living graph; `graph` is written where the call succeeds, and ours afterwards.
         unsafe { check((functions.cuda_graph_begin)(pool, &raw mut graph)) }?;
-        let done = match work() {
+        // tch's operators panic where libtorch throws, as it does for what cannot be recorded.
+        let done = match catch_unwind(AssertUnwindSafe(work)) {
             // SAFETY: a living graph.
-            Ok(result) => unsafe { check((functions.cuda_graph_end)(graph)) }.map(|()| result),
-            Err(e) => Err(e),
+            Ok(Ok(result)) => unsafe { check((functions.cuda_graph_end)(graph)) }.map(|()| result),
+            Ok(Err(e)) => Err(e),
+            Err(_) => Err(anyhow!("an operator cannot be recorded")),
         };
         match done {
             Ok(result) => Ok((Self(graph), result)),
