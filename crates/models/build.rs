@@ -20,7 +20,7 @@ const KERNELS: [(&str, &[&str]); 3] = [
     ("avx512", &["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"]),
 ];
 
-const CUDA_SOURCES: [&str; 1] = ["shim/cuda/graph.cpp"];
+const CUDA_SOURCES: [&str; 2] = ["shim/cuda/graph.cpp", "shim/cuda/nccl.cpp"];
 
 fn main() -> std::io::Result<()> {
     println!("cargo:rerun-if-changed=shim");
@@ -101,7 +101,7 @@ fn cuda_object(build: &cc::Build, libraries: &Path) -> Result<PathBuf, String> {
     println!("cargo:rerun-if-changed={}", headers.display());
     let object = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default()).join(OBJECT);
     let mut compile = build.get_compiler().to_command();
-    compile.args(["-shared", "-fPIC"]).arg("-isystem").arg(&headers);
+    compile.args(["-shared", "-fPIC", "-Ishim/cuda/nccl"]).arg("-isystem").arg(&headers);
     compile.args(CUDA_SOURCES).arg("-o").arg(&object);
     let output = compile.output().map_err(|e| e.to_string())?;
     if output.status.success() {

@@ -1,5 +1,6 @@
 // Several processes that train one network: joining, and the sum of gradients while the backward pass runs.
 #include "border.h"
+#include "transport.h"
 
 #define USE_C10D_GLOO
 #include <ATen/core/ivalue.h>
@@ -16,11 +17,34 @@ namespace {
 struct Group {
   c10::intrusive_ptr<c10d::Store> store;
   c10::intrusive_ptr<c10d::Backend> backend;
+  // For tensors of one kind of device; all others go through the backend.
+  std::optional<Transport> transport;
+
+  bool carries(const at::Tensor& tensor) const {
+    return transport && transport->device == static_cast<int>(tensor.device().type());
+  }
 };
 
+void check(char* message) {
+  if (message == nullptr) return;
+  std::string text = message;
+  std::free(message);
+  TORCH_CHECK(false, text);
+}
+
+// Nothing to wait for where a transport has it; `settle` does.
 c10::intrusive_ptr<c10d::Work> sum(Group& group, const at::Tensor& tensor) {
+  if (group.carries(tensor)) {
+    check(group.transport->sum(group.transport->state, &tensor));
+    return {};
+  }
   std::vector<at::Tensor> list{tensor};
   return group.backend->allreduce(list);
+}
+
+void settle(Group& group, const c10::intrusive_ptr<c10d::Work>& work, const at::Tensor& tensor) {
+  if (work) work->wait();
+  if (group.carries(tensor)) check(group.transport->wait(group.transport->state));
 }
 
 // Where this process listens: the named interface, else the loopback when all are on one machine, else what this
@@ -72,9 +96,9 @@ struct Arrival : torch::autograd::PostAccumulateGradHook {
 
 extern "C" {
 
-// `interface` names a network interface, or is empty.
+// `interface` names a network interface, or is empty. `timeout_ms` is for the meeting, `patience_ms` for what follows.
 char* shim_group_join(const char* host, int port, bool host_store, const char* interface, int rank, int size,
-                      int64_t timeout_ms, Group** result) {
+                      int64_t timeout_ms, int64_t patience_ms, Group** result) {
   return guarded([&] {
     c10d::TCPStoreOptions options;
     options.port = static_cast<std::uint16_t>(port);
@@ -89,9 +113,13 @@ char* shim_group_join(const char* host, int port, bool host_store, const char* i
     // One worker: buckets finish in the order in which they start.
     gloo->threads = 1;
     group->backend = c10::make_intrusive<c10d::ProcessGroupGloo>(group->store, rank, size, gloo);
+    group->backend->setTimeout(std::chrono::milliseconds(patience_ms));
     *result = group.release();
   });
 }
+
+// From here on `transport` has the tensors of its kind of device.
+void shim_group_carry(Group* group, const Transport* transport) { group->transport = *transport; }
 
 void shim_group_free(Group* group) {
   char* fault = guarded([&] { delete group; });
@@ -101,7 +129,7 @@ void shim_group_free(Group* group) {
 char* shim_group_sum(Group* group, const at::Tensor* tensor) {
   return guarded([&] {
     at::NoGradGuard no_grad;
-    sum(*group, *tensor)->wait();
+    settle(*group, sum(*group, *tensor), *tensor);
   });
 }
 
@@ -136,7 +164,8 @@ char* shim_reducer_new(Group* group, at::Tensor* const* parameters, const size_t
 void shim_reducer_free(Reducer* reducer) {
   char* fault = guarded([&] {
     for (const auto& p : reducer->parameters) torch::autograd::impl::set_post_acc_grad_hooks(p, nullptr);
-    for (const auto& work : reducer->works) work->wait();
+    for (const auto& work : reducer->works)
+      if (work) work->wait();
     delete reducer;
   });
   std::free(fault);
@@ -160,7 +189,8 @@ char* shim_reducer_finish(Reducer* reducer, size_t* started) {
     *started = reducer->works.size();
     std::fill(reducer->missing.begin(), reducer->missing.end(), 0);
     reducer->start_ready();
-    for (const auto& work : reducer->works) work->wait();
+    for (size_t i = 0; i < reducer->works.size(); ++i)
+      settle(*reducer->group, reducer->works[i], reducer->buckets[i]);
     reducer->works.clear();
     for (auto& bucket : reducer->buckets) bucket.div_(reducer->group->backend->getSize());
   });

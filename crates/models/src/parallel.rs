@@ -4,8 +4,10 @@
 //! order: the result is that of one process with the same batch, up to the rounding of that sum.
 //!
 //! The transport is Gloo, which libtorch carries inside (c10d): nothing else is to be installed, and the same calls serve
-//! tensors of the CPU and, through host memory, of a GPU.
+//! tensors of the CPU and, through host memory, of a GPU. Where every process has a GPU to itself, gradients travel between
+//! them by NCCL instead.
 
+mod gpus;
 mod launch;
 
 pub use launch::Launch;
@@ -17,7 +19,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use tch::{Kind, Tensor};
 
-/// Longest wait for another process, at the start and in each operation.
+/// Longest wait for another process, at the start and in each operation of a training.
 const TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
 /// Bytes of gradients that travel together. PyTorch's default for the same purpose: large enough for the transport, small
@@ -37,6 +39,10 @@ impl Group {
     /// # Errors
     /// When they cannot be reached in 15 minutes.
     pub fn join(launch: &Launch) -> Result<Self> {
+        Self::join_for(launch, TIMEOUT, TIMEOUT)
+    }
+
+    fn join_for(launch: &Launch, timeout: Duration, patience: Duration) -> Result<Self> {
         let joined = shim::Group::join(&shim::Meeting {
             host: &launch.host,
             port: launch.port,
@@ -44,7 +50,8 @@ impl Group {
             interface: &launch.interface,
             rank: launch.rank,
             size: launch.size,
-            timeout: TIMEOUT,
+            timeout,
+            patience,
         })
         .with_context(|| {
             format!("joining process {} of {} at {}:{}", launch.rank, launch.size, launch.host, launch.port)
@@ -98,6 +105,18 @@ impl Group {
     /// When another process is gone.
     pub fn broadcast(&self, tensor: &Tensor) -> Result<()> {
         self.joined.broadcast(tensor, 0).context("sending process 0's tensor to all")
+    }
+
+    /// Every process's number, by rank.
+    ///
+    /// # Errors
+    /// When another process is gone.
+    pub fn gather(&self, number: i64) -> Result<Vec<i64>> {
+        let mut numbers = vec![0; self.size];
+        numbers[self.rank] = number;
+        let numbers = Tensor::from_slice(&numbers);
+        self.sum(&numbers)?;
+        Ok(Vec::try_from(&numbers)?)
     }
 
     /// Whether any process says yes; all get the same answer.

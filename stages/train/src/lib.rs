@@ -56,6 +56,9 @@ pub fn train(args: &Args, context: &Context) -> Result<()> {
     let start = Start::find(args, &recipe, &state)?;
     // Nobody writes before all have looked at what is there.
     let team = Team::join(launch.as_ref())?;
+    if let Some(reason) = team.use_gpus(device)? {
+        context.message(&format!("gradients travel through host memory, without NCCL: {reason}"));
+    }
     if team.size() > 1 && !recipe.objective.divides() {
         bad_input!(
             "several processes: this weighting or gating needs the whole batch at once, in one process"

@@ -5,7 +5,7 @@ use models::flat::Flat;
 use models::parallel::{Group, Launch, Reducer};
 use models::{Network, Parameter};
 use std::ops::Range;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 /// This process and the others.
 #[derive(Default)]
@@ -20,6 +20,14 @@ impl Team {
     /// When they cannot be reached.
     pub fn join(launch: Option<&Launch>) -> Result<Self> {
         Ok(Self { group: launch.map(Group::join).transpose()? })
+    }
+
+    /// Lets gradients travel from GPU to GPU where they can; gives why they do not, for people.
+    ///
+    /// # Errors
+    /// When another process is gone.
+    pub fn use_gpus(&self, device: Device) -> Result<Option<String>> {
+        self.group.as_ref().map_or(Ok(None), |group| group.use_gpus(device))
     }
 
     /// Processes in all.

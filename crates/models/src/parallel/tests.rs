@@ -2,8 +2,11 @@
 
 use super::*;
 use crate::random::normal;
+use std::ffi::{c_char, c_void};
+use std::mem::ManuallyDrop;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+use torch_sys::C_tensor;
 
 const VARIABLE: &str = "MODELS_TEST_GROUP";
 
@@ -121,6 +124,56 @@ fn child_reduces() {
     }
     // A pass that is not announced stays at home.
     shared.loss(&own, false).backward();
+}
+
+#[test]
+fn a_transport_has_the_gradients_of_its_device() {
+    in_two_processes("parallel::tests::child_has_a_transport");
+}
+
+/// Sums that a transport of a test has begun, and whether it was waited for.
+#[derive(Default)]
+struct Doubling {
+    sums: usize,
+    waits: usize,
+}
+
+/// As if the other process had the same.
+unsafe extern "C" fn double(state: *mut c_void, tensor: *const C_tensor) -> *mut c_char {
+    // SAFETY: the test's counter and a live tensor of libtorch's, which this takes no part in owning.
+    unsafe {
+        (*state.cast::<Doubling>()).sums += 1;
+        let tensor = ManuallyDrop::new(Tensor::from_ptr(tensor.cast_mut()));
+        let _ = tch::no_grad(|| tensor.shallow_clone().g_mul_scalar_(2.0));
+    }
+    std::ptr::null_mut()
+}
+
+unsafe extern "C" fn count_wait(state: *mut c_void) -> *mut c_char {
+    // SAFETY: the test's counter.
+    unsafe { (*state.cast::<Doubling>()).waits += 1 };
+    std::ptr::null_mut()
+}
+
+#[test]
+#[ignore = "a child of a_transport_has_the_gradients_of_its_device"]
+fn child_has_a_transport() {
+    let Some(group) = joined() else { return };
+    assert_eq!(group.gather(group.rank() as i64 + 5).unwrap(), [5, 6]);
+    // Without GPUs there is nothing to use, and nobody waits for it.
+    assert_eq!(group.use_gpus(tch::Device::Cpu).unwrap(), None);
+    let mut counts = Doubling::default();
+    let state = (&raw mut counts).cast();
+    group.joined.carry(&shim::Transport { device: 0, state, sum: double, wait: count_wait });
+    let (x, layers, alone) = (normal(2, "x", 0, &[8, WIDTH]), Layers::new(), Layers::new());
+    let bytes = 2 * (WIDTH * WIDTH) as usize * 4;
+    let reducer = Reducer::with_bucket_bytes(&group, &layers.parameters, &layers.gradient, bytes).unwrap();
+    alone.loss(&x, false).backward();
+    reducer.begin().unwrap();
+    layers.loss(&x, false).backward();
+    assert_eq!(reducer.finish().unwrap(), 3);
+    assert!(alone.gradient.equal(&layers.gradient));
+    assert_eq!((counts.sums, counts.waits), (3, 3));
 }
 
 #[test]

@@ -1,12 +1,14 @@
-//! What calls CUDA itself: a side stream, and graphs of its work. The code is a shared object that the program carries
+//! What calls CUDA itself: a side stream, graphs of its work, and NCCL. The code is a shared object that the program carries
 //! inside and loads after `libtorch_cuda.so`, where its symbols are.
 
 use super::check;
+use super::parallel::Transport;
 use crate::device::libraries;
 use anyhow::{Context, Result, anyhow, bail};
-use std::ffi::{CString, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::fs::File;
 use std::io::Write;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -63,6 +65,9 @@ functions! {
     cuda_graph_abandon: unsafe extern "C" fn(*mut CGraph),
     cuda_graph_replay: unsafe extern "C" fn(*mut CGraph) -> *mut c_char,
     cuda_graph_free: unsafe extern "C" fn(*mut CGraph),
+    cuda_gpu_place: unsafe extern "C" fn(c_int, *mut c_char, c_int) -> *mut c_char,
+    cuda_nccl_identity: unsafe extern "C" fn(*mut u8, usize) -> *mut c_char,
+    cuda_nccl_join: unsafe extern "C" fn(*const u8, usize, c_int, c_int, c_int, *mut MaybeUninit<Transport>) -> *mut c_char,
 }
 
 /// Loaded once, on first use; `libtorch_cuda.so` must be there.
@@ -187,6 +192,54 @@ impl Drop for Graph {
         if let Ok(functions) = functions() {
             // SAFETY: made by `cuda_graph_begin`, and freed once.
             unsafe { (functions.cuda_graph_free)(self.0) }
+        }
+    }
+}
+
+/// What the processes of a group join NCCL with: one makes it, all have it.
+pub(crate) struct Identity(pub [u8; 128]);
+
+impl Default for Identity {
+    /// For one that is yet to come.
+    fn default() -> Self {
+        Self([0; 128])
+    }
+}
+
+impl Identity {
+    pub(crate) fn new() -> Result<Self> {
+        let mut bytes = [0; 128];
+        // SAFETY: an array of that length.
+        unsafe { check((functions()?.cuda_nccl_identity)(bytes.as_mut_ptr(), bytes.len())) }?;
+        Ok(Self(bytes))
+    }
+}
+
+/// This process's GPU among those of a group.
+pub(crate) struct Ring(pub Transport);
+
+impl Ring {
+    /// Where a GPU sits on its machine's bus.
+    pub(crate) fn place(index: usize) -> Result<String> {
+        let mut text = [0; 64];
+        let size = c_int::try_from(text.len())?;
+        // SAFETY: an array of that length, which ends in 0 in any case.
+        unsafe {
+            check((functions()?.cuda_gpu_place)(c_int::try_from(index)?, text.as_mut_ptr(), size - 1))?;
+            Ok(CStr::from_ptr(text.as_ptr()).to_string_lossy().into_owned())
+        }
+    }
+
+    /// Waits for the others.
+    pub(crate) fn join(identity: &Identity, rank: usize, size: usize, index: usize) -> Result<Self> {
+        let mut transport = MaybeUninit::uninit();
+        let [rank, size, index] = [rank, size, index].map(c_int::try_from);
+        let bytes = &identity.0;
+        let join = functions()?.cuda_nccl_join;
+        // SAFETY: an array of that length; the transport is written where the call succeeds.
+        unsafe {
+            check(join(bytes.as_ptr(), bytes.len(), rank?, size?, index?, &raw mut transport))?;
+            Ok(Self(transport.assume_init()))
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{check, pointers};
 use anyhow::{Result, ensure};
-use std::ffi::{CString, c_char, c_int};
+use std::ffi::{CString, c_char, c_int, c_void};
 use std::rc::Rc;
 use std::time::Duration;
 use tch::Tensor;
@@ -29,8 +29,10 @@ unsafe extern "C" {
         rank: c_int,
         size: c_int,
         timeout_ms: i64,
+        patience_ms: i64,
         group: *mut *mut CGroup,
     ) -> *mut c_char;
+    fn shim_group_carry(group: *mut CGroup, transport: *const Transport);
     fn shim_group_free(group: *mut CGroup);
     fn shim_group_sum(group: *mut CGroup, tensor: *const C_tensor) -> *mut c_char;
     fn shim_group_broadcast(group: *mut CGroup, tensor: *const C_tensor, from: c_int) -> *mut c_char;
@@ -48,6 +50,19 @@ unsafe extern "C" {
     fn shim_reducer_finish(reducer: *mut CReducer, started: *mut usize) -> *mut c_char;
 }
 
+/// How gradients of one kind of device travel: `Transport` of the shim's `transport.h`.
+#[repr(C)]
+pub(crate) struct Transport {
+    /// c10's number for the kind of device.
+    pub device: c_int,
+    /// What the functions are called with.
+    pub state: *mut c_void,
+    /// Begins to replace a tensor by its sum over the processes.
+    pub sum: unsafe extern "C" fn(*mut c_void, *const C_tensor) -> *mut c_char,
+    /// Makes the current stream wait for all sums that have begun.
+    pub wait: unsafe extern "C" fn(*mut c_void) -> *mut c_char,
+}
+
 /// Where and how a process joins its group.
 pub(crate) struct Meeting<'a> {
     /// Host of the store where the processes find each other.
@@ -62,8 +77,10 @@ pub(crate) struct Meeting<'a> {
     pub rank: usize,
     /// Processes in all.
     pub size: usize,
-    /// Longest wait for the others, at the start and in each operation.
+    /// Longest wait for the others at the start.
     pub timeout: Duration,
+    /// Longest wait for them in each operation.
+    pub patience: Duration,
 }
 
 /// A joined group.
@@ -83,10 +100,17 @@ impl Group {
                 c_int::try_from(meeting.rank)?,
                 c_int::try_from(meeting.size)?,
                 i64::try_from(meeting.timeout.as_millis())?,
+                i64::try_from(meeting.patience.as_millis())?,
                 &raw mut group,
             ))?;
         }
         Ok(Self(group))
+    }
+
+    /// Lets `transport`, which lives as long as the process, have the tensors of its kind of device.
+    pub(crate) fn carry(&self, transport: &Transport) {
+        // SAFETY: a live group and a live transport, which is copied.
+        unsafe { shim_group_carry(self.0, transport) }
     }
 
     pub(crate) fn sum(&self, tensor: &Tensor) -> Result<()> {
