@@ -9,8 +9,10 @@
 
 mod gpus;
 mod launch;
+mod sharing;
 
 pub use launch::Launch;
+pub use sharing::Sharing;
 
 use crate::shim::parallel as shim;
 use anyhow::{Context, Result, ensure};

@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 use feed::{Feed, Work};
 use models::Weights;
 use models::device::{self, DeviceChoice};
+use models::parallel::Sharing;
 use models::vae::{LATENT_SCALE, Vae};
 use serde::{Deserialize, Serialize};
 use shard::{Encoder, Timing};
@@ -76,15 +77,16 @@ struct Fingerprint {
     precision: Precision,
 }
 
-/// The stage's work.
+/// The stage's work. Started by `torchrun` or `srun` as one of several processes, each encodes its share, and the first writes.
 ///
 /// # Errors
 /// Bad input when a picture cannot be decoded, the weights are none of an autoencoder, or the sizes do not fit.
 pub fn encode(args: &Args, context: &Context) -> Result<()> {
+    let sharing = Sharing::join(context)?;
     if let Some(parts) = &args.latents_parts {
-        return join::join(parts, &args.latents);
+        return if sharing.leads() { join::join(parts, &args.latents) } else { Ok(()) };
     }
-    let device = device::open(args.device, args.threads)?;
+    let device = device::open_local(args.device, sharing.local(), args.threads)?;
     if let Some(reason) = device::unused_gpu().filter(|_| args.device == DeviceChoice::Auto) {
         context.message(&format!("encoding on the CPU: {reason}"));
     }
@@ -100,9 +102,9 @@ pub fn encode(args: &Args, context: &Context) -> Result<()> {
     let rows = pictures.manifest().rows;
     let plan: Vec<_> =
         (0..rows).step_by(args.shard_rows).map(|first| first..rows.min(first + args.shard_rows)).collect();
-    let mine = stage::sharding::share(plan.len(), args.shard, args.shards)?;
+    let mine = sharing.share(stage::sharding::share(plan.len(), args.shard, args.shards)?)?;
     let rows: usize = plan[mine.clone()].iter().map(|rows| rows.len()).sum();
-    let state = context.state()?;
+    let state = &sharing.state(context)?;
     let fingerprint = Fingerprint {
         about,
         images: stage::digest(&args.images.join("manifest.json"))?,
@@ -129,7 +131,9 @@ pub fn encode(args: &Args, context: &Context) -> Result<()> {
             while encoder.rows() < work.rows.len() {
                 context.check_stop()?;
                 encoded += encoder.add(&mut feed, &mut timing)?;
-                context.progress(encoded, rows, "images");
+                if sharing.leads() {
+                    context.progress(encoded, rows, "images");
+                }
             }
             let shard = encoder.finish(&mut timing)?;
             write_json(&state.join(format!("{}.json", name(work.shard))), &shard)?;
@@ -139,16 +143,21 @@ pub fn encode(args: &Args, context: &Context) -> Result<()> {
     })?;
     context.message(&timing.line(todo_rows, start.elapsed()));
 
-    let staged = Staged::folder(&args.latents)?;
     let shards: Vec<Shard> = done.into_iter().take(mine.end).skip(mine.start).flatten().collect();
+    sharing.output(context, &args.latents, |part| publish(state, part, about, shards), join::join)?;
+    if sharing.several() { Ok(()) } else { clear(state) }
+}
+
+/// Puts finished shards into a folder, atomically.
+fn publish(state: &Path, latents: &Path, about: &About, shards: Vec<Shard>) -> Result<()> {
+    let staged = Staged::folder(latents)?;
     for shard in &shards {
         let (from, to) = (state.join(&shard.path), staged.path().join(&shard.path));
         // A hard link, where both are on one disk: nothing is copied, and the state can go.
         stage::sharding::link(&from, &to)?;
     }
     write_manifest(staged.path(), about, shards)?;
-    staged.commit()?;
-    clear(state)
+    staged.commit()
 }
 
 fn about(args: &Args, vae: &Vae, weights: &Path, pictures: &Pictures) -> Result<About> {
@@ -205,7 +214,9 @@ fn finished(state: &Path, fingerprint: &Fingerprint, shards: usize) -> Result<Ve
 fn clear(state: &Path) -> Result<()> {
     for entry in fs::read_dir(state)? {
         let path = entry?.path();
-        fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
+        // Folders are of processes that shared the work before.
+        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        removed.with_context(|| format!("removing {}", path.display()))?;
     }
     Ok(())
 }

@@ -6,8 +6,9 @@ use models::Weights;
 use models::vae::{LATENT_SCALE, Vae, from_bytes};
 use shards::Latents;
 use shards::pictures::{File, Manifest, Picture, PicturesWriter, center_crop, decode, read_parquet};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use tch::{Device, Kind, Tensor};
 
 fn digits(name: &str) -> PathBuf {
@@ -42,6 +43,10 @@ fn images(folder: &Path, count: usize, bad: Option<usize>) {
 }
 
 fn encode(dir: &Path, more: &[&str]) -> Output {
+    command(dir, more).output().unwrap()
+}
+
+fn command(dir: &Path, more: &[&str]) -> Command {
     let vae = digits("vae.safetensors");
     let given = |flag: &str| more.contains(&flag);
     let mut command = Command::new(env!("CARGO_BIN_EXE_encode"));
@@ -53,7 +58,16 @@ fn encode(dir: &Path, more: &[&str]) -> Output {
     if !given("--vae") {
         command.arg("--vae").arg(vae);
     }
-    command.output().unwrap()
+    command
+}
+
+/// Names and bytes of the files in a folder.
+fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let entries = std::fs::read_dir(folder).unwrap().flatten();
+    let mut all: Vec<_> =
+        entries.map(|e| (e.file_name().into_string().unwrap(), std::fs::read(e.path()).unwrap())).collect();
+    all.sort();
+    all
 }
 
 fn succeeds(output: &Output) {
@@ -222,15 +236,8 @@ fn shards_join_to_the_bytes_of_one_piece() {
     let dir = tempfile::tempdir().unwrap();
     images(&dir.path().join("images"), 40, None);
     succeeds(&encode(dir.path(), &["--shard-rows", "9"]));
-    let files = |name: &str| -> Vec<(String, Vec<u8>)> {
-        let entries = std::fs::read_dir(dir.path().join(name)).unwrap().flatten();
-        let mut all: Vec<_> = entries
-            .map(|e| (e.file_name().into_string().unwrap(), std::fs::read(e.path()).unwrap()))
-            .collect();
-        all.sort();
-        all
-    };
-    let whole = files("latents");
+    let latents = dir.path().join("latents");
+    let whole = files(&latents);
     assert_eq!(whole.len(), 6);
     std::fs::remove_dir_all(dir.path().join("latents")).unwrap();
     for shard in ["0", "1", "2"] {
@@ -239,7 +246,30 @@ fn shards_join_to_the_bytes_of_one_piece() {
         std::fs::rename(dir.path().join("latents"), dir.path().join("parts").join(shard)).unwrap();
     }
     succeeds(&encode(dir.path(), &["--shard-rows", "9", "--latents-parts", "parts"]));
-    assert!(files("latents") == whole);
+    assert!(files(&latents) == whole);
     let wrong = encode(dir.path(), &["--shards", "3", "--shard", "3"]);
     assert_eq!(wrong.status.code(), Some(2), "{}", String::from_utf8_lossy(&wrong.stderr));
+}
+
+#[test]
+fn two_processes_make_the_bytes_of_one() {
+    let dir = tempfile::tempdir().unwrap();
+    images(&dir.path().join("images"), 40, None);
+    let flags = ["--shard-rows", "9"];
+    succeeds(&encode(dir.path(), &flags));
+    let latents = dir.path().join("latents");
+    let whole = files(&latents);
+    std::fs::remove_dir_all(&latents).unwrap();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let children = ["0", "1"].map(|rank| {
+        let meeting = [("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", port.as_str())];
+        let mut command = command(dir.path(), &flags);
+        command.envs([("RANK", rank), ("LOCAL_RANK", rank), ("WORLD_SIZE", "2")]).envs(meeting);
+        command.stderr(Stdio::piped()).spawn().unwrap()
+    });
+    for child in children {
+        succeeds(&child.wait_with_output().unwrap());
+    }
+    assert!(files(&latents) == whole);
+    assert!(!dir.path().join("latents.state").exists());
 }

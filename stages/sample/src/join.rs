@@ -5,13 +5,15 @@ use crate::pictures::name;
 use anyhow::{Context as _, Result};
 use stage::{Staged, bad_input, sharding};
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 
-/// Links the pictures of all parts into `samples`, with one `samples.npz`. There must be `count` of them.
+/// Links the pictures of all parts into `samples`, with one `samples.npz`. They must be those of these numbers.
 ///
 /// # Errors
 /// Bad input when there are more or fewer, or they differ in size.
-pub fn join(parts: &Path, samples: &Path, count: usize) -> Result<()> {
+pub fn join(parts: &Path, samples: &Path, pictures: Range<usize>) -> Result<()> {
+    let count = pictures.len();
     let parts = sharding::parts(parts)?;
     let files: Vec<_> = parts.iter().map(|part| part.join("samples.npz")).collect();
     let mut shapes = Vec::new();
@@ -21,7 +23,7 @@ pub fn join(parts: &Path, samples: &Path, count: usize) -> Result<()> {
     let counts: Vec<usize> = shapes.iter().map(|shape| shape.first().copied().unwrap_or(0)).collect();
     let there: usize = counts.iter().sum();
     if there != count {
-        bad_input!("the parts hold {there} pictures, --images says {count}")
+        bad_input!("the parts hold {there} pictures where there should be {count}; see --images")
     }
     if let Some(other) = shapes.iter().position(|shape| shape.get(1..) != shapes[0].get(1..)) {
         bad_input!("{}: its pictures are not of the size of those before", files[other].display())
@@ -29,7 +31,7 @@ pub fn join(parts: &Path, samples: &Path, count: usize) -> Result<()> {
     let staged = Staged::folder(samples)?;
     let images = staged.path().join("images");
     fs::create_dir(&images).with_context(|| format!("making {}", images.display()))?;
-    let mut first = 0;
+    let mut first = pictures.start;
     for (part, count) in parts.iter().zip(&counts) {
         for image in first..first + count {
             sharding::link(&part.join("images").join(name(image)), &images.join(name(image)))?;

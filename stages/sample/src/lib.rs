@@ -16,6 +16,7 @@ use experts::Experts;
 use models::Weights;
 use models::device::{self, DeviceChoice};
 use models::interchange::{self, Hints};
+use models::parallel::Sharing;
 use models::vae::Vae;
 use pictures::Pictures;
 use sampler::{Decoder, Sampler};
@@ -29,10 +30,13 @@ use tch::{Kind, Tensor};
 
 /// Samples `--images` pictures, from where this work was stopped, if it was, or converts the checkpoint, or both.
 ///
+/// Started by `torchrun` or `srun` as one of several processes, each samples its share, and the first writes.
+///
 /// # Errors
 /// Bad input when an argument, the checkpoint or the autoencoder do not fit; [`stage::Stopped`] when asked to stop.
 pub fn sample(args: &Args, context: &Context) -> Result<()> {
-    if let Some(path) = &args.convert {
+    let sharing = Sharing::join(context)?;
+    if let Some(path) = args.convert.as_ref().filter(|_| sharing.leads()) {
         convert(args, path)?;
     }
     let Some(samples) = &args.samples else {
@@ -42,8 +46,9 @@ pub fn sample(args: &Args, context: &Context) -> Result<()> {
         }
     };
     match (&args.samples_parts, &args.vae) {
-        (Some(parts), _) => join::join(parts, samples, args.images),
-        (None, Some(vae)) => pictures_of(args, samples, vae, context),
+        (Some(parts), _) if sharing.leads() => join::join(parts, samples, 0..args.images),
+        (Some(_), _) => Ok(()),
+        (None, Some(vae)) => pictures_of(args, samples, vae, context, &sharing),
         (None, None) => bad_input!("--samples needs the autoencoder: give --vae"),
     }
 }
@@ -59,9 +64,15 @@ fn convert(args: &Args, path: &Path) -> Result<()> {
     }
 }
 
-fn pictures_of(args: &Args, samples: &Path, vae_path: &Path, context: &Context) -> Result<()> {
-    let mine = range(args)?;
-    let device = device::open(args.device, args.threads)?;
+fn pictures_of(
+    args: &Args,
+    samples: &Path,
+    vae_path: &Path,
+    context: &Context,
+    sharing: &Sharing,
+) -> Result<()> {
+    let (all, mine) = ranges(args, sharing)?;
+    let device = device::open_local(args.device, sharing.local(), args.threads)?;
     if let Some(reason) = device::unused_gpu().filter(|_| args.device == DeviceChoice::Auto) {
         context.message(&format!("computing on the CPU: {reason}"));
     }
@@ -100,10 +111,22 @@ fn pictures_of(args: &Args, samples: &Path, vae_path: &Path, context: &Context) 
     });
     let mut sampler = Sampler::new(args, experts)?;
     let decoder = Decoder::new(vae, about.latents.scale);
-    let pictures = Pictures::resume(context.state()?, &what, side as usize, mine.start)?;
-    let pictures = fill(pictures, &mut sampler, decoder, &mine, args.batch_size, context)?;
-    context.progress(mine.len(), mine.len(), "images");
-    pictures.publish(samples, &sampler.labels(mine.start, mine.len()))
+    let state = sharing.state(context)?;
+    let pictures = Pictures::resume(&state, &what, side as usize, mine.start)?;
+    let report = |done: usize| {
+        if sharing.leads() {
+            context.progress(done, mine.len(), "images");
+        }
+    };
+    let pictures = fill(pictures, &mut sampler, decoder, &mine, args.batch_size, context, report)?;
+    report(mine.len());
+    let labels = sampler.labels(mine.start, mine.len());
+    sharing.output(
+        context,
+        samples,
+        |part| pictures.publish(part, &labels),
+        |parts, samples| join::join(parts, samples, all),
+    )
 }
 
 /// Samples what is missing of these pictures. A batch is decoded and written while the next one is sampled.
@@ -114,6 +137,7 @@ fn fill(
     mine: &Range<usize>,
     batch_size: usize,
     context: &Context,
+    report: impl Fn(usize),
 ) -> Result<Pictures> {
     let mut next = pictures.done();
     let (sender, batches) = sync_channel::<(Tensor, usize)>(1);
@@ -131,7 +155,7 @@ fn fill(
     let mut sampled = Ok(());
     while next < mine.end && sampled.is_ok() {
         if let Some(done) = written.try_iter().last() {
-            context.progress(done - mine.start, mine.len(), "images");
+            report(done - mine.start);
         }
         let count = batch_size.min(mine.end - next);
         match sampler.latents(next, count, || context.check_stop()) {
@@ -151,8 +175,13 @@ fn fill(
     sampled.map(|()| pictures)
 }
 
-/// The pictures of this shard. Shards end where batches do, so that each batch is what it would be in one piece.
-fn range(args: &Args) -> Result<Range<usize>> {
+/// The pictures of this shard, and this process's among them. Both end where batches do, so that each batch is what it would
+/// be in one piece.
+fn ranges(args: &Args, sharing: &Sharing) -> Result<(Range<usize>, Range<usize>)> {
     let batches = share(args.images.div_ceil(args.batch_size), args.shard, args.shards)?;
-    Ok(args.images.min(batches.start * args.batch_size)..args.images.min(batches.end * args.batch_size))
+    let own = sharing.share(batches.clone())?;
+    let pictures = |batches: Range<usize>| {
+        args.images.min(batches.start * args.batch_size)..args.images.min(batches.end * args.batch_size)
+    };
+    Ok((pictures(batches), pictures(own)))
 }

@@ -10,8 +10,9 @@ use models::{Config, Network, vae, weights};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use tch::{Device, Tensor};
 
@@ -88,6 +89,16 @@ impl Place {
 
     fn npz(&self, name: &str) -> Vec<u8> {
         fs::read(self.path(name).join("samples.npz")).unwrap()
+    }
+
+    /// Names and bytes of the pictures.
+    fn pictures(&self, name: &str) -> Vec<(String, Vec<u8>)> {
+        let entries = fs::read_dir(self.path(name).join("images")).unwrap().flatten();
+        let mut all: Vec<_> = entries
+            .map(|e| (e.file_name().to_string_lossy().into_owned(), fs::read(e.path()).unwrap()))
+            .collect();
+        all.sort();
+        all
     }
 }
 
@@ -209,19 +220,63 @@ fn shards_join_to_the_bytes_of_one_piece() {
         let joined = format!("joined-{shards}");
         place.sample(&joined, 11, &format!("{flags} --samples-parts {}", place.path(&parts).display()));
         assert!(place.npz("whole") == place.npz(&joined));
-        let pictures = |name: &str| -> Vec<(String, Vec<u8>)> {
-            let entries = fs::read_dir(place.path(name).join("images")).unwrap().flatten();
-            let mut all: Vec<_> = entries
-                .map(|e| (e.file_name().to_string_lossy().into_owned(), fs::read(e.path()).unwrap()))
-                .collect();
-            all.sort();
-            all
-        };
-        assert!(pictures("whole") == pictures(&joined) && pictures("whole").len() == 11);
+        assert!(place.pictures("whole") == place.pictures(&joined) && place.pictures("whole").len() == 11);
         let missing =
             place.run("x", 12, &format!("{flags} --samples-parts {}", place.path(&parts).display()));
         assert_eq!(missing.status.code(), Some(2));
     }
+}
+
+/// This sampling by two processes, as `torchrun` would start them.
+fn in_two_processes(place: &Place, name: &str, images: usize, flags: &str) -> [Child; 2] {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    ["0", "1"].map(|rank| {
+        let meeting = [("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", port.as_str())];
+        let mut command = place.command(name, images, flags);
+        command.envs([("RANK", rank), ("LOCAL_RANK", rank), ("WORLD_SIZE", "2")]).envs(meeting);
+        command.stderr(Stdio::piped()).spawn().unwrap()
+    })
+}
+
+#[test]
+fn two_processes_make_the_bytes_of_one() {
+    let place = Place::new();
+    let flags = "--steps 5 --batch-size 2 --labels uniform";
+    for (name, more) in [("whole", ""), ("half", " --shards 2 --shard 1")] {
+        let flags = format!("{flags}{more}");
+        place.sample(name, 11, &flags);
+        let two = format!("{name}.two");
+        for child in in_two_processes(&place, &two, 11, &flags) {
+            let output = child.wait_with_output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+        assert!(place.npz(name) == place.npz(&two) && place.pictures(name) == place.pictures(&two));
+    }
+}
+
+#[test]
+fn a_dead_process_is_an_error_of_the_other() {
+    let place = Place::new();
+    let flags = "--steps 40 --batch-size 2";
+    place.sample("whole", 20, flags);
+    let [first, mut second] = in_two_processes(&place, "two", 20, flags);
+    let (part, begin) = (place.path("two.state/rank-1-of-2/images"), Instant::now());
+    while !part.exists() {
+        assert!(begin.elapsed() < Duration::from_secs(120), "no {}", part.display());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    second.kill().unwrap();
+    second.wait().unwrap();
+    let output = first.wait_with_output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("waiting for the parts of the other processes"), "{error}");
+    assert!(!place.path("two").exists());
+    // Both again go on to the same bytes.
+    for child in in_two_processes(&place, "two", 20, flags) {
+        assert!(child.wait_with_output().unwrap().status.success());
+    }
+    assert!(place.npz("whole") == place.npz("two"));
 }
 
 #[test]
@@ -262,6 +317,7 @@ fn what_does_not_fit_is_refused() {
     refused(&format!("--checkpoints {}", place.path("empty").display()), "no checkpoint");
     refused("--ema-decay 0.5", "no average with decay 0.5");
     refused("--steps 5000", "5000");
+    refused("--cuda-graphs on", "--cuda-graphs on: the device is no GPU");
     refused("--schedule cosine", "trained with the schedule linear, not cosine");
     refused("--heads 1", "of 2 heads, not 1");
     refused(&format!("--convert {}", place.path("a.bin").display()), "neither .pt nor .safetensors");

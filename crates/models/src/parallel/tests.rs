@@ -60,6 +60,27 @@ fn child_adds_up() {
     assert_eq!(stage::exit_code(&group.share(5).unwrap_err()), 2);
 }
 
+#[test]
+fn patience_is_not_the_wait_for_the_meeting() {
+    in_two_processes("parallel::tests::child_is_impatient");
+}
+
+#[test]
+#[ignore = "a child of patience_is_not_the_wait_for_the_meeting"]
+fn child_is_impatient() {
+    let Some(_) = std::env::var_os(VARIABLE) else { return };
+    let launch = Launch::read(|name| std::env::var(name).ok()).unwrap().unwrap();
+    let group = Group::join_for(&launch, TIMEOUT, Duration::from_millis(200)).unwrap();
+    let begin = std::time::Instant::now();
+    let late = Duration::from_secs(5);
+    if group.rank() == 0 {
+        assert!(group.any(true).is_err());
+        assert!(begin.elapsed() < late, "{:?}", begin.elapsed());
+    } else {
+        std::thread::sleep(late);
+    }
+}
+
 /// Layers of one width, their values and gradients parts of two flat vectors.
 struct Layers {
     parameters: Vec<Tensor>,
