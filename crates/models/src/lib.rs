@@ -48,5 +48,5 @@ pub use config::Config;
 pub use network::{Network, Timesteps};
 pub use parameters::Parameter;
 pub use precision::Precision;
-pub use router::Gates;
+pub use router::{ExpertsBy, Gates};
 pub use weights::Weights;

@@ -1,11 +1,11 @@
 //! The command line of `train`.
 
 use crate::objective::{Gating, Loss, Weight};
-use models::Precision;
 use models::config::{Form, Integration};
 use models::device::DeviceChoice;
 use models::diffusion::Curve;
 use models::graphs::CudaGraphs;
+use models::{ExpertsBy, Precision};
 use shards::Residence;
 use std::path::PathBuf;
 
@@ -75,6 +75,9 @@ stage::arguments! {
         param label_dropout: f64 = 0.1, in 0.0..=1.0;
         /// What products are computed in; weights and the optimiser's state are f32 always.
         param precision: Precision = Precision::F32;
+        /// How the experts of a batch are evaluated: merged takes memory for a matrix per image and block, routed for every kept
+        /// expert's tokens.
+        param experts_by: ExpertsBy = ExpertsBy::Merged;
         /// Seed of everything random.
         param seed: u64 = 0;
         /// Steps between checkpoints; the last step always has one.

@@ -6,7 +6,7 @@ use anyhow::Result;
 use models::checkpoint::{self, About, Checkpoint, LatentSpace};
 use models::diffusion::Curve;
 use models::interchange::{self, Hints};
-use models::{Config, Precision};
+use models::{Config, ExpertsBy, Precision};
 use serde::{Deserialize, Serialize};
 use shards::Latents;
 use stage::bad_input;
@@ -42,6 +42,9 @@ pub struct Recipe {
     pub objective: Objective,
     /// What products are computed in.
     pub precision: Precision,
+    /// How the experts of a batch are evaluated.
+    #[serde(default, skip_serializing_if = "ExpertsBy::merged")]
+    pub experts_by: ExpertsBy,
     /// Seed.
     pub seed: u64,
     /// BLAKE3 of the checkpoint that it begins with, where it does not begin with random weights.
@@ -92,6 +95,7 @@ impl Recipe {
             accumulate: args.accumulate,
             objective,
             precision: args.precision,
+            experts_by: args.experts_by,
             seed: args.seed,
             initialize: args.initialize.as_deref().map(initial_digest).transpose()?,
         })

@@ -186,6 +186,7 @@ impl Trainer {
         averages: Vec<Tensor>,
         team: &Team,
     ) -> Result<Self> {
+        let network = network.with_experts_by(recipe.experts_by);
         let device = network.device();
         let reducer = team.reducer(&network, &flat)?;
         let schedule = Schedule::new(recipe.schedule, TIMESTEPS as usize, &Respacing::All)?;

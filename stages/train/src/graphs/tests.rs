@@ -29,6 +29,7 @@ fn recipe(flags: &[(&str, &str)]) -> Recipe {
         clip: 1.0,
         accumulate: 1,
         precision: args.precision,
+        experts_by: args.experts_by,
         seed: 5,
         initialize: None,
     }
@@ -65,9 +66,10 @@ fn trained(recipe: &Recipe, fixed: bool) -> Vec<(String, Tensor)> {
 
 #[test]
 fn fixed_tensors_give_the_same_bits() {
-    let cases: [&[(&str, &str)]; 4] = [
+    let cases: [&[(&str, &str)]; 5] = [
         &[],
         &[("precision", "bf16")],
+        &[("experts-by", "routed"), ("precision", "bf16")],
         &[("gating", "noisy-prior")],
         &[("gating", "none"), ("weighting", "uw"), ("clusters", "4")],
     ];
