@@ -9,6 +9,7 @@ mod peer;
 
 use anyhow::{Context, Result};
 use models::device::{self, DeviceChoice};
+use models::graphs::CudaGraphs;
 use models::{Config, Precision};
 use stage::bad_input;
 use std::os::unix::process::CommandExt;
@@ -33,6 +34,8 @@ stage::arguments! {
         tuning precision: Precision = Precision::F32;
         /// Where to compute.
         tuning device: DeviceChoice = DeviceChoice::Cpu;
+        /// Whether our training step is repeated as CUDA graphs.
+        tuning cuda_graphs: CudaGraphs = CudaGraphs::Auto;
         /// Threads of one operation.
         tuning threads: usize = 2, in 1..;
     }

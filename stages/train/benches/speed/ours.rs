@@ -5,6 +5,7 @@ use anyhow::Result;
 use half::f16;
 use models::config::TIMESTEPS;
 use models::diffusion::{Curve, Diffusion, Respacing, Schedule};
+use models::graphs::CudaGraphs;
 use models::prior::Prior;
 use models::random::{self, Stream};
 use models::{Config, Network, shim};
@@ -66,7 +67,14 @@ fn training(args: &Args, case: &Case, config: &Config, folder: &Path, device: De
     let team = Team::default();
     let mut feed = Feed::new(&recipe, loader, 0..case.batch, device);
     let mut trainer = Trainer::fresh(recipe, device, &team)?;
-    Ok(Box::new(move || trainer.advance(feed.draws(trainer.step())?, &team)))
+    trainer.record(args.cuda_graphs.side(device, None)?, args.cuda_graphs == CudaGraphs::On);
+    Ok(Box::new(move || {
+        trainer.advance(feed.draws(trainer.step())?, &team)?;
+        if let Some(notice) = trainer.take_notice() {
+            eprintln!("{notice}");
+        }
+        Ok(())
+    }))
 }
 
 /// Seconds of the matching alone, and of all that it needs: the gates of all timesteps, the cost matrix, the matching.
