@@ -183,6 +183,7 @@ fn what_does_not_fit_is_refused() {
 
     refused(&place.run("b", 4, "--experts 2 --top-k 3"), "top-k 3 is outside 1 to 2");
     refused(&place.run("c", 4, "--ema-decay 0.9,0.9"), "0.9 is there twice");
+    refused(&place.run("g", 4, "--cuda-graphs on"), "--cuda-graphs on: the device is no GPU");
     let mut command = place.command("d", 4, "");
     let output = command.arg("--itertions").arg("4").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
