@@ -1,7 +1,8 @@
 //! Checkpoints: everything that training needs to go on and sampling needs to begin, in one safetensors file.
 //!
 //! Tensors: `model.NAME`, `ema.DECAY.NAME` for each decay, `optimizer.first.NAME` and `optimizer.second.NAME`, where `NAME`
-//! is the name in the reference's state dict. Metadata: [`About`].
+//! is the name in the reference's state dict; `uw.scales`, `uw.first` and `uw.second` where scales are learned. Metadata:
+//! [`About`].
 
 use crate::config::{Config, TIMESTEPS};
 use crate::diffusion::Curve;
@@ -38,6 +39,9 @@ pub struct About {
     pub ema_decays: Vec<f64>,
     /// The latents it is trained on.
     pub latents: LatentSpace,
+    /// Whether another program has made it, so that `training` holds no more than its file says.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub foreign: bool,
     /// How it is trained; read by training alone.
     pub training: serde_json::Value,
     /// Sums since the last line of the log; read by training alone.
@@ -76,6 +80,7 @@ impl About {
             interval: all_timesteps(),
             ema_decays,
             latents,
+            foreign: false,
             training: null.clone(),
             pending: null,
         }

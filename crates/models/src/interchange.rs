@@ -1,15 +1,21 @@
 //! Checkpoints of the reference implementation and of facebookresearch/DiT: read, and written under the same names.
 //!
-//! The reference saves a dictionary with the state dicts `model` and `ema` (and an optimiser's state and its settings, which are
-//! left alone); facebookresearch/DiT publishes one bare state dict. What we write also has our [`About`] as JSON under `about`.
+//! The reference saves a dictionary with the state dicts `model` and `ema`, AdamW's state `opt`, the scales of uncertainty
+//! weighting `uw` where it learns them, and its settings, which are left alone; facebookresearch/DiT publishes one bare state
+//! dict. What we write also has our [`About`] as JSON under `about`.
 
+mod optimiser;
+
+use crate::Network;
 use crate::checkpoint::{About, Checkpoint, LatentSpace, average_prefix};
 use crate::config::{Allocation, Architecture, Config};
 use crate::diffusion::Curve;
-use crate::pickle::{self, Section};
+use crate::pickle::{self, Item, Wanted};
 use crate::vae::LATENT_SCALE;
 use crate::weights::Weights;
 use anyhow::{Context, Result};
+use optimiser::{Optimiser, REFERENCE_SCALES};
+use serde_json::json;
 use stage::{BadInputExt, bad_input};
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -53,30 +59,45 @@ pub fn is_pickle(path: &Path) -> bool {
     file.is_ok_and(|f| f.take(64).read_to_end(&mut start).is_ok() && pickle::is_pickle(&start))
 }
 
-/// Reads a checkpoint of ours, a folder's last step, or a file of `torch.save`.
+/// Reads a checkpoint of ours, a folder's last step, or the networks in a file of `torch.save`.
 ///
 /// # Errors
 /// Bad input when it is none of these, or does not say what the hints leave open.
 pub fn read(path: &Path, hints: &Hints) -> Result<Checkpoint> {
+    read_parts(path, hints, false)
+}
+
+/// The same with the optimiser's state, if the file has one.
+///
+/// # Errors
+/// As [`read`], and when that state does not fit the network.
+pub fn read_whole(path: &Path, hints: &Hints) -> Result<Checkpoint> {
+    read_parts(path, hints, true)
+}
+
+fn read_parts(path: &Path, hints: &Hints, whole: bool) -> Result<Checkpoint> {
     if is_pickle(path) {
-        return read_pickle(path, hints);
+        return read_pickle(path, hints, whole);
     }
     let checkpoint = Checkpoint::read(path)?;
     hints.check(&checkpoint.about, checkpoint.weights.source())?;
     Ok(checkpoint)
 }
 
-fn read_pickle(path: &Path, hints: &Hints) -> Result<Checkpoint> {
-    let (mut stored, note) = pickle::sections(path, &["model", "ema"], ABOUT)?;
+fn read_pickle(path: &Path, hints: &Hints, whole: bool) -> Result<Checkpoint> {
+    let states: &[&str] = if whole { &["model", "ema", "uw"] } else { &["model", "ema"] };
+    let mut found =
+        pickle::find(path, &Wanted { states, tree: if whole { "opt" } else { "" }, note: ABOUT })?;
     let source = path.display().to_string();
+    let stored = &mut found.tensors;
     let (mut model, ema) = (stored.split_off("model."), stored.split_off("ema."));
     let averaged = ema.names().next().is_some();
     if !averaged && model.names().next().is_none() {
-        model = stored;
+        model = std::mem::replace(stored, Weights::new(source.as_str(), BTreeMap::new()));
     }
-    let about = match note {
+    let mut about = match &found.note {
         Some(text) => {
-            let about = serde_json::from_str(&text).bad_input(|| format!("reading {source}: {ABOUT}"))?;
+            let about = serde_json::from_str(text).bad_input(|| format!("reading {source}: {ABOUT}"))?;
             hints.check(&about, &source)?;
             about
         }
@@ -87,16 +108,36 @@ fn read_pickle(path: &Path, hints: &Hints) -> Result<Checkpoint> {
             };
             let decays = if averaged { vec![REFERENCE_DECAY] } else { vec![] };
             let latents = LatentSpace { scale: LATENT_SCALE, vae: String::new() };
-            About::new(0, network, schedule, decays, latents)
+            About { foreign: true, ..About::new(0, network, schedule, decays, latents) }
         }
     };
+    let optimiser = match whole && model.names().next().is_some() {
+        true => Optimiser::take_torch(&mut found, &trained(&about, model.shallow_clone())?)?,
+        false => None,
+    };
+    found.tensors.finish()?;
+    if let Some(Optimiser { step, learning_rate, weight_decay, .. }) = &optimiser {
+        if about.foreign {
+            about.training = json!({"learning-rate": learning_rate, "weight-decay": weight_decay});
+        }
+        // Somebody may have trained on with torch and kept our note.
+        if about.foreign || about.step != *step {
+            (about.step, about.pending) = (*step, json!({}));
+        }
+    }
     let prefix = about.ema_decays.first().map(|decay| average_prefix(*decay)).unwrap_or_default();
     let named = |weights: Weights, prefix: &str| {
         let prefix = prefix.to_string();
         weights.into_tensors().into_iter().map(move |(name, tensor)| (format!("{prefix}{name}"), tensor))
     };
-    let tensors = named(model, "model.").chain(named(ema, &prefix)).collect();
+    let optimiser = optimiser.map(Optimiser::tensors).unwrap_or_default();
+    let tensors = named(model, "model.").chain(named(ema, &prefix)).chain(optimiser).collect();
     Ok(Checkpoint { about, weights: Weights::new(source, tensors) })
+}
+
+/// The network that is trained, which knows which of its parameters are.
+fn trained(about: &About, model: Weights) -> Result<Network> {
+    Network::load(&about.network, model, true, Device::Cpu).context("taking the tensors model.*")
 }
 
 /// The network that a state dict belongs to, from the shapes of its tensors and the reference's buffers.
@@ -158,20 +199,26 @@ fn telling<'a>(state: &'a Weights, name: &str) -> Result<&'a Tensor> {
     }
 }
 
-/// Writes a checkpoint's weights and one of its averages, the first where `decay` names none, as `torch.save` would: the state
-/// dicts `model` and `ema` under the reference's names. Numbers are kept bit for bit; the optimiser's state is left out.
+/// Writes a checkpoint's weights, one of its averages, the first where `decay` names none, and the optimiser's state, if it has
+/// one, as the reference would with `torch.save`. Numbers are kept bit for bit.
 ///
 /// # Errors
 /// Bad input when there is no such average, or a tensor is missing, misshapen or left over.
 pub fn write(path: &Path, checkpoint: &mut Checkpoint, decay: Option<f64>) -> Result<()> {
-    let (about, states) = states(checkpoint, decay)?;
-    let mut sections: Vec<(&str, Section)> = Vec::new();
+    let Parts { about, states, optimiser } = parts(checkpoint, decay)?;
+    let mut items = Vec::new();
     for (prefix, state) in &states {
         let name = if prefix == "model." { "model" } else { "ema" };
-        sections.push((name, Section::Tensors(state.iter().map(|(n, t)| (n.clone(), t)).collect())));
+        items.push((name, Item::State(state.iter().map(|(n, t)| (n.clone(), t)).collect())));
     }
-    sections.push((ABOUT, Section::Text(serde_json::to_string(&about)?)));
-    pickle::write(path, &sections)
+    let step = optimiser.as_ref().map(Optimiser::step_tensor);
+    if let (Some(optimiser), Some(step)) = (&optimiser, &step) {
+        items.push(("opt", optimiser.item(step)));
+        let scales = optimiser.scales().map(|scales| (REFERENCE_SCALES.to_string(), scales));
+        items.extend(scales.map(|scales| ("uw", Item::State(vec![scales]))));
+    }
+    items.push((ABOUT, Item::Text(serde_json::to_string(&about)?)));
+    pickle::write(path, &Item::named(items))
 }
 
 /// Writes the same as [`write()`] in our own form.
@@ -179,27 +226,36 @@ pub fn write(path: &Path, checkpoint: &mut Checkpoint, decay: Option<f64>) -> Re
 /// # Errors
 /// As [`write()`].
 pub fn write_native(path: &Path, checkpoint: &mut Checkpoint, decay: Option<f64>) -> Result<()> {
-    let (about, states) = states(checkpoint, decay)?;
+    let Parts { about, states, optimiser } = parts(checkpoint, decay)?;
     let mut content = crate::checkpoint::Content::default();
     for (prefix, state) in states {
         content.add(&prefix, state);
     }
+    content.add("", optimiser.map(Optimiser::tensors).unwrap_or_default());
     content.write(path, &about)
 }
 
-type States = Vec<(String, BTreeMap<String, Tensor>)>;
+/// What is written of a checkpoint, checked by loading it.
+struct Parts {
+    about: About,
+    /// The weights and one average, by the prefix they have in our checkpoints.
+    states: Vec<(String, BTreeMap<String, Tensor>)>,
+    optimiser: Option<Optimiser>,
+}
 
-/// The weights and one average, checked by loading them, by the prefix they have in our checkpoints.
-fn states(checkpoint: &mut Checkpoint, decay: Option<f64>) -> Result<(About, States)> {
+fn parts(checkpoint: &mut Checkpoint, decay: Option<f64>) -> Result<Parts> {
     let mut about = checkpoint.about.clone();
     let decay = decay.or(about.ema_decays.first().copied());
     about.ema_decays = decay.into_iter().collect();
-    let mut states = Vec::new();
+    let (mut states, mut optimiser) = (Vec::new(), None);
     if checkpoint.weights.names().any(|name| name.starts_with("model.")) {
-        states.push(("model.".to_string(), checkpoint.network(None, Device::Cpu)?.state()));
+        let Checkpoint { about, weights } = checkpoint;
+        let network = trained(about, weights.split_off("model."))?;
+        states.push(("model.".to_string(), network.state()));
+        optimiser = Optimiser::take(weights, &network, about.step, &about.training)?;
     }
     if let Some(decay) = decay {
         states.push((average_prefix(decay), checkpoint.network(Some(decay), Device::Cpu)?.state()));
     }
-    Ok((about, states))
+    Ok(Parts { about, states, optimiser })
 }

@@ -7,7 +7,7 @@
 mod machine;
 mod writer;
 
-pub use writer::{Section, write};
+pub use writer::{Item, write};
 
 use crate::Weights;
 use anyhow::{Context, Result, bail, ensure};
@@ -34,21 +34,46 @@ pub fn read(path: &Path) -> Result<Weights> {
     Ok(Weights::new(source, tensors))
 }
 
-/// Reads the dictionaries of these names inside a file's dictionary, each tensor as `NAME.KEY`, and the text under the key
-/// `note`. A file of bare tensors gives those under their own names.
+/// What is wanted of a file's dictionary.
+#[derive(Default)]
+pub struct Wanted<'a> {
+    /// Keys of dictionaries of tensors.
+    pub states: &'a [&'a str],
+    /// Key of a dictionary with more dictionaries, lists and tuples in it, whose tensors and numbers are wanted.
+    pub tree: &'a str,
+    /// Key of a text.
+    pub note: &'a str,
+}
+
+/// What was found.
+pub struct Found {
+    /// A state's tensors as `KEY.NAME`, a tree's as `KEY.` and the keys and places on the way, `opt.state.0.exp_avg`. A file of
+    /// bare tensors has them under their own names.
+    pub tensors: Weights,
+    /// The tree's numbers, named alike.
+    pub numbers: BTreeMap<String, f64>,
+    /// The text.
+    pub note: Option<String>,
+}
+
+/// Reads parts of a file's dictionary; those that it lacks are left out.
 ///
 /// # Errors
 /// As [`read`].
-pub fn sections(path: &Path, names: &[&str], note: &str) -> Result<(Weights, Option<String>)> {
+pub fn find(path: &Path, wanted: &Wanted) -> Result<Found> {
     let source = path.display().to_string();
     let bytes = std::fs::read(path).bad_input(|| format!("reading {source}"))?;
-    let mut text = None;
-    let wanted = |machine: &Machine| {
-        text = machine.text_under(note).map(String::from);
-        machine.sections(names)
+    let (mut numbers, mut note) = (BTreeMap::new(), None);
+    let views = |machine: &Machine| {
+        let mut views = machine.sections(wanted.states)?;
+        let tree = machine.tree(wanted.tree)?;
+        views.extend(tree.views);
+        numbers = tree.numbers;
+        note = machine.text_under(wanted.note).map(String::from);
+        Ok(views)
     };
-    let tensors = parse_wanted(&bytes, wanted).bad_input(|| format!("reading {source}"))?;
-    Ok((Weights::new(source, tensors), text))
+    let tensors = parse_wanted(&bytes, views).bad_input(|| format!("reading {source}"))?;
+    Ok(Found { tensors: Weights::new(source, tensors), numbers, note })
 }
 
 /// Whether these are the first bytes of either format.

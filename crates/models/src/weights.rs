@@ -81,6 +81,12 @@ impl Weights {
         Ok(tensor)
     }
 
+    /// The same tensors once more, sharing their memory.
+    pub fn shallow_clone(&self) -> Self {
+        let tensors = self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone()));
+        Self { source: self.source.clone(), tensors: tensors.collect(), metadata: self.metadata.clone() }
+    }
+
     /// Takes every tensor whose name starts with `prefix`, without it.
     pub fn split_off(&mut self, prefix: &str) -> Self {
         let names: Vec<String> = self.names().filter(|n| n.starts_with(prefix)).map(String::from).collect();

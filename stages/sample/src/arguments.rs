@@ -74,8 +74,8 @@ stage::arguments! {
         tuning threads: usize = 0;
         /// Folder of pictures.
         output samples: Option<PathBuf>;
-        /// The checkpoint without the optimiser's state: a name in `.pt` gives the reference's form (`model` and `ema`), one in
-        /// `.safetensors` ours.
+        /// The checkpoint with one average and the optimiser's state: a name in `.pt` gives the reference's form (`model`, `ema`,
+        /// `opt`, and `uw` where scales are learned), one in `.safetensors` ours.
         output convert: Option<PathBuf>;
     }
 }

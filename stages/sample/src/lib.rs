@@ -56,7 +56,7 @@ pub fn sample(args: &Args, context: &Context) -> Result<()> {
 /// Writes the checkpoint in the form that the name of `path` asks for.
 fn convert(args: &Args, path: &Path) -> Result<()> {
     let hints = Hints { schedule: args.schedule, heads: args.heads };
-    let mut checkpoint = interchange::read(&args.checkpoints, &hints)?;
+    let mut checkpoint = interchange::read_whole(&args.checkpoints, &hints)?;
     match path.extension().and_then(|e| e.to_str()) {
         Some("pt" | "pth") => interchange::write(path, &mut checkpoint, args.ema_decay),
         Some("safetensors") => interchange::write_native(path, &mut checkpoint, args.ema_decay),

@@ -17,7 +17,7 @@ stage::arguments! {
     pub struct Args: "train" {
         /// Latents that `encode` wrote.
         input latents: PathBuf;
-        /// Checkpoints of a shorter run of the same training to go on from.
+        /// Checkpoints of a shorter run of the same training to go on from, or the reference's `.pt` with its optimiser's state.
         input resume: Option<PathBuf>;
         /// Checkpoint whose weights and average a new training begins with: ours, the reference's or facebookresearch/DiT's `.pt`.
         input initialize: Option<PathBuf>;

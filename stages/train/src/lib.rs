@@ -24,7 +24,7 @@ pub use trainer::Trainer;
 use anyhow::{Context as _, Result};
 use events::EVENTS;
 use log::{LOG, Log};
-use models::checkpoint::{self, Checkpoint};
+use models::checkpoint;
 use models::device::{self, DeviceChoice};
 use models::graphs::CudaGraphs;
 use models::parallel::Launch;
@@ -86,7 +86,7 @@ pub fn train(args: &Args, context: &Context) -> Result<()> {
             (trainer, team.leads().then(|| Log::create(&state)))
         }
         Start::From { checkpoint, log } => {
-            let checkpoint = Checkpoint::read(&checkpoint)?;
+            let checkpoint = recipe.continued(&checkpoint)?;
             let step = checkpoint.about.step;
             let log = team.leads().then(|| {
                 context.message(&format!("going on from step {step}"));

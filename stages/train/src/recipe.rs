@@ -123,26 +123,60 @@ impl Recipe {
     /// # Errors
     /// Bad input when it cannot be read, or is of another network.
     pub fn initial(&self, path: &Path) -> Result<Checkpoint> {
-        let hints = Hints { schedule: Some(self.schedule), heads: Some(self.network.heads) };
-        let checkpoint = interchange::read(path, &hints)?;
-        // The share of hidden labels is this training's own.
-        let theirs = Config { label_dropout: self.network.label_dropout, ..checkpoint.about.network.clone() };
-        let mut differences = Vec::new();
-        compare("", &serde_json::to_value(&self.network)?, &serde_json::to_value(theirs)?, &mut differences);
-        if let Some(difference) = differences.first() {
+        let checkpoint = interchange::read(path, &self.hints())?;
+        if let Some(difference) = self.other_network(&checkpoint.about)? {
             bad_input!("{}: a checkpoint of another network: {difference}", checkpoint.weights.source())
         }
         Ok(checkpoint)
     }
 
-    /// What differs between this recipe and a checkpoint's, in words: `batch-size is 64, there 32`.
+    /// The checkpoint that this training goes on from, ours or the reference's.
+    ///
+    /// # Errors
+    /// Bad input when it cannot be read, or has no optimiser's state.
+    pub fn continued(&self, path: &Path) -> Result<Checkpoint> {
+        let checkpoint = match interchange::is_pickle(path) {
+            true => interchange::read_whole(path, &self.hints())?,
+            false => Checkpoint::read(path)?,
+        };
+        if !checkpoint.weights.names().any(|name| name.starts_with("optimizer.")) {
+            bad_input!(
+                "{}: no optimiser's state in it to go on with; --initialize begins a new training with its weights",
+                checkpoint.weights.source()
+            )
+        }
+        Ok(checkpoint)
+    }
+
+    fn hints(&self) -> Hints {
+        Hints { schedule: Some(self.schedule), heads: Some(self.network.heads) }
+    }
+
+    /// What differs between this recipe and a checkpoint's, in words: `batch-size is 64, there 32`. What another program's file
+    /// does not say is this training's own.
     ///
     /// # Errors
     /// When it is no JSON.
     pub fn difference(&self, about: &About) -> Result<Option<String>> {
-        let mut differences = Vec::new();
-        compare("", &serde_json::to_value(self)?, &about.training, &mut differences);
-        Ok(differences.into_iter().next())
+        let mut ours = serde_json::to_value(self)?;
+        let mut theirs = about.training.clone();
+        if let (true, Some(ours), Some(theirs)) =
+            (about.foreign, ours.as_object_mut(), theirs.as_object_mut())
+        {
+            if let Some(difference) = self.other_network(about)? {
+                return Ok(Some(difference));
+            }
+            theirs.insert("schedule".into(), serde_json::to_value(about.schedule)?);
+            theirs.insert("ema-decay".into(), serde_json::to_value(&about.ema_decays)?);
+            ours.retain(|name, _| theirs.contains_key(name));
+        }
+        Ok(first_difference(&ours, &theirs))
+    }
+
+    /// What differs between this network and a checkpoint's. The share of hidden labels is this training's own.
+    fn other_network(&self, about: &About) -> Result<Option<String>> {
+        let theirs = Config { label_dropout: self.network.label_dropout, ..about.network.clone() };
+        Ok(first_difference(&serde_json::to_value(&self.network)?, &serde_json::to_value(theirs)?))
     }
 }
 
@@ -166,6 +200,12 @@ pub fn network(args: &Args, channels: i64, side: i64, classes: i64) -> Result<Co
     network.label_dropout = args.label_dropout;
     network.check()?;
     Ok(network)
+}
+
+fn first_difference(ours: &serde_json::Value, theirs: &serde_json::Value) -> Option<String> {
+    let mut found = Vec::new();
+    compare("", ours, theirs, &mut found);
+    found.into_iter().next()
 }
 
 /// Adds the places where two values differ, in words.

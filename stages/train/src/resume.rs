@@ -3,7 +3,7 @@
 use crate::log::Earlier;
 use crate::{Args, Recipe};
 use anyhow::Result;
-use models::checkpoint::{self, Checkpoint};
+use models::checkpoint;
 use stage::bad_input;
 use std::path::{Path, PathBuf};
 
@@ -39,7 +39,7 @@ impl Start {
         }
         if let Some(given) = &args.resume {
             let path = resumed(given, args.iterations)?;
-            let step = Checkpoint::read(&path)?.about.step;
+            let step = recipe.continued(&path)?.about.step;
             if step > args.iterations {
                 bad_input!(
                     "--resume {}: it is at step {step}, past --iterations {}",
@@ -52,7 +52,7 @@ impl Start {
             }
         }
         let Some((_, checkpoint, is_finished)) = best else { return Ok(Self::Fresh) };
-        if let Some(difference) = recipe.difference(&Checkpoint::read(&checkpoint)?.about)? {
+        if let Some(difference) = recipe.difference(&recipe.continued(&checkpoint)?.about)? {
             bad_input!(
                 "{}: a checkpoint of another training: {difference}; remove it, or name other outputs",
                 checkpoint.display()

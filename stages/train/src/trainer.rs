@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use models::Network;
 use models::checkpoint::{Checkpoint, Content, average_prefix};
 use models::config::TIMESTEPS;
+use models::diffusion::losses::SCALES_RATE;
 use models::diffusion::{Diffusion, Respacing, Schedule};
 use models::flat::{self, Flat, Moments};
 use models::parallel::Reducer;
@@ -65,9 +66,6 @@ struct Scales {
     values: Tensor,
     moments: Moments,
 }
-
-/// ANT's learning rate for the scales.
-const SCALES_RATE: f64 = 0.025;
 
 impl Scales {
     fn fresh(count: i64, device: Device) -> Self {

@@ -106,6 +106,9 @@ fn normal_cdf(x: &Tensor) -> Tensor {
     ((x + x.pow_tensor_scalar(3) * 0.044715) * (2.0 / PI).sqrt()).tanh() * 0.5 + 0.5
 }
 
+/// The learning rate of uncertainty weighting's scales (ANT, and the reference).
+pub const SCALES_RATE: f64 = 0.025;
+
 /// Uncertainty weighting over equal parts of the batch, one per timestep cluster:
 /// Σ_c ½ (exp(−s_c) · L_c / K + s_c), `L_c` the mean over part `c` (reference behaviour).
 ///

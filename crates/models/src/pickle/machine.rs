@@ -9,6 +9,8 @@ use tch::Kind;
 const LONGEST_NAME: usize = 255;
 /// Most dimensions of a tensor.
 const MOST_DIMENSIONS: usize = 16;
+/// Dictionaries and lists inside of each other; an optimiser's state has three.
+const DEEPEST: usize = 4;
 
 /// One value. Containers are indices into the machine's arenas, so nothing is nested and nothing is copied.
 #[derive(Clone, Copy, Debug)]
@@ -17,7 +19,7 @@ enum Value {
     None,
     Bool,
     Integer(i64),
-    Float,
+    Float(f64),
     Bytes,
     Text(usize),
     Global(usize),
@@ -76,6 +78,13 @@ impl View {
     }
 }
 
+/// Tensors and numbers of nested dictionaries.
+#[derive(Default)]
+pub(super) struct Tree {
+    pub(super) views: BTreeMap<String, View>,
+    pub(super) numbers: BTreeMap<String, f64>,
+}
+
 /// The arenas, and the value that was left on the stack.
 #[derive(Default)]
 pub(super) struct Machine {
@@ -88,6 +97,7 @@ pub(super) struct Machine {
     stack: Vec<Value>,
     memo: HashMap<u32, Value>,
     result: Option<Value>,
+    length: usize,
 }
 
 impl Machine {
@@ -100,6 +110,7 @@ impl Machine {
             let code = input.byte()?;
             if code == b'.' {
                 machine.result = Some(machine.pop()?);
+                machine.length = input.at;
                 return Ok((machine, input.at));
             }
             machine.step(code, &mut input).with_context(|| format!("the pickle at byte {at}"))?;
@@ -134,8 +145,8 @@ impl Machine {
                 self.stack.push(Value::Integer(long(bytes)));
             }
             b'G' => {
-                input.take(8)?;
-                self.stack.push(Value::Float);
+                let bytes = input.array()?;
+                self.stack.push(Value::Float(f64::from_be_bytes(bytes)));
             }
             b'X' => self.text(input, |i| i.length())?,
             0x8c | b'U' => self.text(input, |i| Ok(usize::from(i.byte()?)))?,
@@ -390,6 +401,57 @@ impl Machine {
             }
         }
         if tensors.is_empty() { self.tensors() } else { Ok(tensors) }
+    }
+
+    /// The tensors and numbers inside the dictionary under a key of the dictionary, however deep, by the keys and places that
+    /// lead to them: `KEY.state.0.step`.
+    pub(super) fn tree(&self, key: &str) -> Result<Tree> {
+        let mut tree = Tree::default();
+        let Some(start @ Value::Dict(_)) = self.entry(self.outer()?, key) else { return Ok(tree) };
+        let mut left = self.length;
+        self.branch(start, key, DEEPEST, &mut left, &mut tree).with_context(|| key.to_string())?;
+        Ok(tree)
+    }
+
+    fn branch(
+        &self,
+        value: Value,
+        path: &str,
+        depth: usize,
+        left: &mut usize,
+        tree: &mut Tree,
+    ) -> Result<()> {
+        // What is remembered may be there again, even inside of itself.
+        *left = left.checked_sub(1).context("more entries than the file has")?;
+        let below = |key: &str, value: Value, left: &mut usize, tree: &mut Tree| {
+            ensure!(depth > 0, "dictionaries and lists more than {DEEPEST} deep");
+            self.branch(value, &format!("{path}.{key}"), depth - 1, left, tree)
+        };
+        match value {
+            Value::Tensor(view) => drop(tree.views.insert(path.into(), self.views[view].clone())),
+            Value::Integer(number) => drop(tree.numbers.insert(path.into(), number as f64)),
+            Value::Float(number) => drop(tree.numbers.insert(path.into(), number)),
+            Value::Dict(dict) => {
+                for (key, value) in &self.dicts[dict] {
+                    match key {
+                        Value::Integer(key) => below(&key.to_string(), *value, left, tree)?,
+                        key => below(self.name_of(*key)?, *value, left, tree)?,
+                    }
+                }
+            }
+            Value::List(list) => {
+                for (place, value) in self.lists[list].iter().enumerate() {
+                    below(&place.to_string(), *value, left, tree)?;
+                }
+            }
+            Value::Tuple(tuple) => {
+                for (place, value) in self.tuples[tuple].iter().enumerate() {
+                    below(&place.to_string(), *value, left, tree)?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     /// The text under a key of the dictionary.

@@ -1,4 +1,4 @@
-//! The zip archive of `torch.save`, written without Python: dictionaries of tensors inside one dictionary.
+//! The zip archive of `torch.save`, written without Python: tensors and plain values in nested dictionaries.
 
 use anyhow::{Context, Result, bail};
 use std::io::{Seek, Write};
@@ -10,22 +10,45 @@ use zip::{CompressionMethod, DateTime};
 /// torch aligns values so that they can be mapped into memory.
 const ALIGNMENT: u16 = 64;
 
-/// One entry of the outer dictionary.
-pub enum Section<'a> {
-    /// A dictionary of tensors, in the order they are given.
-    Tensors(Vec<(String, &'a Tensor)>),
+/// What a file holds.
+pub enum Item<'a> {
+    /// Python's `None`.
+    None,
+    /// A truth value.
+    Bool(bool),
+    /// A whole number.
+    Integer(i64),
+    /// A number.
+    Float(f64),
     /// A text.
     Text(String),
+    /// A tensor.
+    Tensor(&'a Tensor),
+    /// A tuple.
+    Tuple(Vec<Self>),
+    /// A list.
+    List(Vec<Self>),
+    /// A dictionary, in the order that is given.
+    Dict(Vec<(Self, Self)>),
+    /// A state dict, in the order that is given.
+    State(Vec<(String, &'a Tensor)>),
 }
 
-/// Writes `{name: section}` as `torch.save` would, atomically; `torch.load(weights_only=True)` reads it. The same sections
-/// give the same bytes.
+impl<'a> Item<'a> {
+    /// A dictionary under texts.
+    pub fn named<'n>(entries: impl IntoIterator<Item = (&'n str, Self)>) -> Self {
+        Self::Dict(entries.into_iter().map(|(name, item)| (Self::Text(name.into()), item)).collect())
+    }
+}
+
+/// Writes an item as `torch.save` would, atomically; `torch.load(weights_only=True)` reads it. The same item gives the same
+/// bytes.
 ///
 /// # Errors
 /// When a tensor has a kind that has no storage class, or the file cannot be written.
-pub fn write(path: &Path, sections: &[(&str, Section)]) -> Result<()> {
+pub fn write(path: &Path, item: &Item) -> Result<()> {
     let mut pickle = Pickle::default();
-    pickle.dictionary(sections)?;
+    pickle.whole(item)?;
     let staged = stage::Staged::file(path)?;
     let context = || format!("writing {}", path.display());
     let file = std::fs::File::create(staged.path()).with_context(context)?;
@@ -65,24 +88,52 @@ struct Pickle<'a> {
 }
 
 impl<'a> Pickle<'a> {
-    fn dictionary(&mut self, sections: &[(&str, Section<'a>)]) -> Result<()> {
-        self.bytes.extend(b"\x80\x02}("); // protocol 2, empty dictionary, mark
-        for (name, section) in sections {
-            self.text(name)?;
-            match section {
-                Section::Text(text) => self.text(text)?,
-                Section::Tensors(tensors) => {
-                    self.global("collections", "OrderedDict");
-                    self.bytes.extend(b")R("); // empty tuple, call, mark
-                    for (name, tensor) in tensors {
-                        self.text(name)?;
-                        self.tensor(tensor).with_context(|| format!("tensor {name}"))?;
-                    }
-                    self.bytes.push(b'u');
+    fn whole(&mut self, item: &Item<'a>) -> Result<()> {
+        self.bytes.extend(b"\x80\x02"); // protocol 2
+        self.item(item)?;
+        self.bytes.push(b'.'); // stop
+        Ok(())
+    }
+
+    fn item(&mut self, item: &Item<'a>) -> Result<()> {
+        match item {
+            Item::None => self.bytes.push(b'N'),
+            Item::Bool(value) => self.bytes.push(if *value { 0x88 } else { 0x89 }),
+            Item::Integer(value) => self.integer(*value),
+            Item::Float(value) => {
+                self.bytes.push(b'G');
+                self.bytes.extend(value.to_be_bytes());
+            }
+            Item::Text(text) => self.text(text)?,
+            Item::Tensor(tensor) => self.tensor(tensor)?,
+            Item::Tuple(items) => {
+                self.bytes.push(b'(');
+                items.iter().try_for_each(|item| self.item(item))?;
+                self.bytes.push(b't');
+            }
+            Item::List(items) => {
+                self.bytes.extend(b"]("); // empty list, mark
+                items.iter().try_for_each(|item| self.item(item))?;
+                self.bytes.push(b'e'); // append
+            }
+            Item::Dict(entries) => {
+                self.bytes.extend(b"}("); // empty dictionary, mark
+                for (key, item) in entries {
+                    self.item(key)?;
+                    self.item(item)?;
                 }
+                self.bytes.push(b'u'); // set items
+            }
+            Item::State(tensors) => {
+                self.global("collections", "OrderedDict");
+                self.bytes.extend(b")R("); // empty tuple, call, mark
+                for (name, tensor) in tensors {
+                    self.text(name)?;
+                    self.tensor(tensor).with_context(|| format!("tensor {name}"))?;
+                }
+                self.bytes.push(b'u');
             }
         }
-        self.bytes.extend(b"u."); // set items, stop
         Ok(())
     }
 

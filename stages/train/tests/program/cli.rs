@@ -1,6 +1,8 @@
 //! The program itself: it trains, stops, is killed, goes on to the same bytes, and refuses what does not fit.
 
 use crate::support::{Place, refused};
+use models::checkpoint::Checkpoint;
+use models::interchange;
 use serde_json::Value as Json;
 use std::fs;
 use std::process::Command;
@@ -136,6 +138,45 @@ fn a_training_begins_with_given_weights() {
     let given = format!("--initialize {}", place.path("a.checkpoints").display());
     refused(&place.run("e", 1, &format!("{given} --top-k 1")), "top-k is 1 here and 2 there");
     refused(&place.run("f", 1, &format!("{given} --schedule linear")), "trained with the schedule cosine");
+}
+
+#[test]
+fn a_training_goes_on_from_a_file_of_torch() {
+    let place = Place::new();
+    for (name, flags) in [("plain", ""), ("weighted", "--weighting uw --clusters 4")] {
+        let [whole, part, given, again] = ["whole", "part", "given", "again"].map(|w| format!("{name}-{w}"));
+        let flags = format!("{flags} --learning-rate 0.001 --weight-decay 0.01 --ema-decay 0.9999");
+        place.train(&whole, 12, &format!("{flags} --checkpoint-every 7"));
+        place.train(&part, 7, &format!("{flags} --checkpoint-every 7"));
+        let checkpoint = || Checkpoint::read(&place.path(&format!("{part}.checkpoints"))).unwrap();
+        let file = place.path(&format!("{given}.pt"));
+        interchange::write(&file, &mut checkpoint(), None).unwrap();
+        let resume = |flags: &str| format!("--resume {} {flags} --checkpoint-every 7", file.display());
+        place.train(&again, 12, &resume(&flags));
+        assert!(place.checkpoint(&whole, 12) == place.checkpoint(&again, 12), "{name}: other bytes");
+
+        // A file that says no more than torch's own: what it does not say is this training's.
+        let mut foreign = checkpoint();
+        foreign.about.foreign = true;
+        foreign.about.training = serde_json::json!({"learning-rate": 0.001, "weight-decay": 0.01});
+        interchange::write(&file, &mut foreign, None).unwrap();
+        let again = format!("{name}-foreign");
+        place.train(&again, 12, &resume(&flags));
+        // It goes on with batches of the same numbers, so it ends alike.
+        assert!(place.checkpoint(&whole, 12) == place.checkpoint(&again, 12), "{name}: other bytes");
+        let refuse = |flags: &str, text: &str| refused(&place.run("x", 12, &resume(flags)), text);
+        refuse(&flags.replace("0.001", "0.002"), "learning-rate is 0.002 here and 0.001 there");
+        refuse(&flags.replace("0.9999", "0.9"), "ema-decay is [0.9] here and [0.9999] there");
+        refuse(&format!("{flags} --top-k 1"), "top-k is 1 here and 2 there");
+        refuse(&format!("{flags} --schedule linear"), "trained with the schedule cosine");
+    }
+    // One with weights alone begins a training, and continues none.
+    let file = place.path("weights.pt");
+    let mut checkpoint = Checkpoint::read(&place.path("plain-part.checkpoints")).unwrap();
+    drop(checkpoint.weights.split_off("optimizer."));
+    interchange::write(&file, &mut checkpoint, None).unwrap();
+    refused(&place.run("x", 12, &format!("--resume {}", file.display())), "no optimiser's state in it");
+    place.train("begun", 1, &format!("--initialize {}", file.display()));
 }
 
 #[test]
