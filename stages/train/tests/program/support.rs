@@ -54,7 +54,8 @@ impl Place {
     pub fn command(&self, name: &str, iterations: usize, flags: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_train"));
         command
-            .args(["--batch-size", "8", "--device", "cpu", "--threads", "1"])
+            .args(["--device", "cpu", "--threads", "1"])
+            .args(if flags.contains("--batch-size ") { [].as_slice() } else { &["--batch-size", "8"] })
             .args(if flags.contains("--model ") { [].as_slice() } else { &["--model", "switch-dit-tiny/2"] })
             .args(["--iterations", &iterations.to_string(), "--log-every", "3"])
             .arg("--latents")

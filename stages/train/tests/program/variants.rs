@@ -25,6 +25,7 @@ fn each_learns() {
         "--weighting p2",
         "--weighting p2-as-published",
         "--weighting uw",
+        "--weighting uw --clusters 5 --batch-size 10",
         "--loss simple --schedule linear",
         "--interval 250,500",
         "--clip 1 --warm-up 10",
@@ -62,11 +63,23 @@ fn parts_of_a_batch_give_the_step_of_the_whole() {
 #[test]
 fn learned_scales_resume() {
     let place = Place::new();
-    let flags = "--weighting uw --clusters 4 --checkpoint-every 6";
-    place.train("whole", 12, flags);
-    place.train("longer", 6, flags);
-    place.train("longer", 12, flags);
-    assert!(place.checkpoint("whole", 12) == place.checkpoint("longer", 12));
+    // The reference's clusters, and ANT's.
+    for clusters in [8, 5] {
+        let flags = format!(
+            "--weighting uw --clusters {clusters} --batch-size {} --checkpoint-every 6",
+            2 * clusters
+        );
+        let [whole, longer] = ["whole", "longer"].map(|name| format!("{name}-{clusters}"));
+        place.train(&whole, 12, &flags);
+        place.train(&longer, 6, &flags);
+        place.train(&longer, 12, &flags);
+        assert!(place.checkpoint(&whole, 12) == place.checkpoint(&longer, 12));
+        let path = place.path(&format!("{whole}.checkpoints"));
+        let weights = models::checkpoint::Checkpoint::read(&path).unwrap().weights;
+        // Every cluster's scale was trained.
+        let scales = Vec::<f32>::try_from(weights.get("uw.scales").unwrap()).unwrap();
+        assert!(scales.len() == clusters && scales.iter().all(|s| *s != 0.0), "{scales:?}");
+    }
 }
 
 #[test]
