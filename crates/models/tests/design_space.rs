@@ -156,3 +156,29 @@ fn random_routing_keeps_as_many_channels_everywhere() {
     assert_eq!(random, masks(&config));
     assert!(random != masks(&Config { allocation_seed: 4, ..config }));
 }
+
+/// Also that a network which knows nothing but its final bias gives that at each place of every patch.
+#[test]
+fn every_side_and_patch_gives_back_its_size() {
+    for (side, patch) in [(8, 1), (12, 2), (32, 8), (64, 2), (64, 4), (64, 8)] {
+        for (family, classes) in [("switch-dit", 1), ("switch-dit", 10), ("dtr", 1), ("dit", 10)] {
+            let config = Config::preset(&format!("{family}-tiny/{patch}"), side, classes).unwrap();
+            let network = network(&config);
+            let t = Tensor::from_slice(&[3i64, 990]);
+            let y = Tensor::from_slice(&[0i64, classes - 1]);
+            let out = network.forward(&normal(2, "x", 0, &[2, 4, side, side]), &t, &y);
+            let what = format!("{family}, {classes} classes, side {side}, patch {patch}");
+            assert_eq!(out.size(), [2, 8, side, side], "{what}");
+            assert_eq!(out.isfinite().all().int64_value(&[]), 1, "{what}");
+            for p in network.parameters().iter().filter(|p| p.name == "final_layer.linear.weight") {
+                drop(tch::no_grad(|| p.tensor.shallow_clone().zero_()));
+            }
+            let flat = network.forward(&normal(2, "x", 0, &[2, 4, side, side]), &t, &y);
+            let bias = network.parameters().iter().find(|p| p.name == "final_layer.linear.bias").unwrap();
+            // Row in the patch, column in the patch, channel.
+            let want = bias.tensor.view([patch, patch, 8]).permute([2, 0, 1]);
+            let tiles = side / patch;
+            assert_eq!(flat.get(1), want.repeat([1, tiles, tiles]), "{what}");
+        }
+    }
+}
