@@ -191,6 +191,14 @@ fn initial_digest(path: &Path) -> Result<String> {
 pub fn network(args: &Args, channels: i64, side: i64, classes: i64) -> Result<Config> {
     let mut network = Config::preset(&args.model, side, classes)?;
     network.channels = channels;
+    let routing = [
+        ("experts", args.experts.is_some()),
+        ("top-k", args.top_k.is_some()),
+        ("integration", args.integration.is_some()),
+    ];
+    if let Some((flag, _)) = routing.iter().find(|(_, given)| *given && !network.routed()) {
+        bad_input!("--{flag}: {} has no experts", network.architecture)
+    }
     network.experts = args.experts.map_or(network.experts, |n| n as i64);
     network.top_k = args.top_k.map_or(network.top_k, |n| n as i64);
     network.integration = args.integration.unwrap_or(network.integration);

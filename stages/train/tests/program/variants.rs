@@ -89,6 +89,9 @@ fn what_does_not_fit_is_refused() {
     refused(&place.run("b", 3, "--interval 500,250"), "--interval");
     refused(&place.run("c", 3, "--gating random --experts 4"), "random allocation");
     refused(&place.run("d", 3, "--model dit-tiny --gating random"), "dit has no gates");
+    refused(&place.run("e", 3, "--model dit-tiny --experts 4"), "--experts: dit has no experts");
+    refused(&place.run("f", 3, "--model dtr-tiny --top-k 1"), "--top-k: dtr has no experts");
+    refused(&place.run("g", 3, "--model dit-tiny --integration mask"), "--integration: dit has no experts");
 }
 
 #[test]
