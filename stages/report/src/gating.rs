@@ -1,8 +1,9 @@
 //! What the gates have learned: maps, paths and affinity, as figures and as Parquet.
 
 use crate::document::{Block, Figure, Section, grouped, number};
+use crate::raster::{self, Colour, Drawing};
 use crate::svg::{Anchor, Svg, WIDTH};
-use crate::{raster, tables};
+use crate::tables;
 use anyhow::Result;
 use models::analysis::Gating;
 
@@ -32,7 +33,7 @@ pub fn section(gating: &Gating, fractions: &[f64]) -> Result<(Section, Files)> {
     section.blocks.push(Block::Figure(probabilities(gating, &mut files)?));
     let chosen: Vec<usize> = fractions.iter().map(|f| timestep(*f, timesteps)).collect();
     if !chosen.is_empty() {
-        section.blocks.push(Block::Figure(paths(gating, &chosen)));
+        section.blocks.push(Block::Figure(paths(gating, &chosen, &mut files)?));
     }
     section.blocks.push(Block::Figure(affinity(gating, &mut files)?));
     section.text(
@@ -179,13 +180,21 @@ fn probabilities(gating: &Gating, files: &mut Files) -> Result<Figure> {
     })
 }
 
-fn paths(gating: &Gating, chosen: &[usize]) -> Figure {
+/// The colours of the paths' PNG: a light page's blue, orange and rule of `figure.css`, and the blue of a link on white.
+const KEPT: Colour = [0x1f, 0x6f, 0xd0];
+const SHARED: Colour = [0xb4, 0x61, 0x0a];
+const OFF: Colour = [0xdc, 0xdf, 0xe3];
+const LINK: Colour = [0xb1, 0xcd, 0xef];
+
+fn paths(gating: &Gating, chosen: &[usize], files: &mut Files) -> Result<Figure> {
     let Gating { blocks, experts, .. } = *gating;
     let shared = gating.shared();
     let (column, row) = ((WIDTH - LEFT - RIGHT) / blocks as f64, 15.0);
     let radius = (column * 0.28).min(4.6);
     let gap = row * experts as f64 + 30.0;
+    let bottom = gap * chosen.len() as f64 - 10.0;
     let mut svg = Svg::default();
+    let mut drawing = Drawing::new(WIDTH, bottom);
     for (i, &t) in chosen.iter().enumerate() {
         let top = gap * i as f64;
         let at = |block: usize, expert: usize| {
@@ -197,25 +206,27 @@ fn paths(gating: &Gating, chosen: &[usize]) -> Figure {
             for &from in &path[block - 1] {
                 for &to in &path[block] {
                     svg.line("link", at(block - 1, from), at(block, to));
+                    drawing.line(at(block - 1, from), at(block, to), 1.1, LINK);
                 }
             }
         }
         for (block, kept) in path.iter().enumerate() {
             for expert in 0..experts {
-                let class = match (kept.contains(&expert), shared[block * experts + expert]) {
-                    (false, _) => "off",
-                    (true, false) => "d0",
-                    (true, true) => "d1",
+                let (class, colour) = match (kept.contains(&expert), shared[block * experts + expert]) {
+                    (false, _) => ("off", OFF),
+                    (true, false) => ("d0", KEPT),
+                    (true, true) => ("d1", SHARED),
                 };
                 let title = format!("block {}, expert {}", block + 1, expert + 1);
                 svg.circle(class, at(block, expert), radius, &title);
+                drawing.dot(at(block, expert), radius, colour);
             }
         }
         for expert in 0..experts {
             svg.text("", (LEFT - 5.0, at(0, expert).1 + 3.5), Anchor::End, &(expert + 1).to_string());
         }
     }
-    let bottom = gap * chosen.len() as f64 - 10.0;
+    files.push(("figures/paths.png".into(), drawing.png()?));
     let every = blocks.div_ceil(14);
     for block in (0..blocks).step_by(every) {
         let x = LEFT + column * (block as f64 + 0.5);
@@ -224,7 +235,7 @@ fn paths(gating: &Gating, chosen: &[usize]) -> Figure {
     svg.text("", (LEFT + (WIDTH - LEFT - RIGHT) / 2.0, bottom + 26.0), Anchor::Middle, "block");
     svg.upward((12.0, bottom / 2.0), "expert");
     let common = shared.iter().filter(|s| **s).count();
-    Figure {
+    Ok(Figure {
         name: "paths".into(),
         alt: "Denoising paths through the experts at a few timesteps".into(),
         caption: format!(
@@ -233,7 +244,7 @@ fn paths(gating: &Gating, chosen: &[usize]) -> Figure {
              above."
         ),
         svg: svg.finish(bottom + 30.0),
-    }
+    })
 }
 
 fn affinity(gating: &Gating, files: &mut Files) -> Result<Figure> {

@@ -20,6 +20,7 @@ mod tables;
 use anyhow::{Context as _, Result};
 use document::{Block, Document, Section, Tile, grouped};
 use models::analysis::Gating;
+use models::diffusion::Curve;
 use models::interchange::{self, Hints};
 use stage::{Context, Staged, bad_input};
 use std::fs;
@@ -37,7 +38,7 @@ stage::arguments! {
         input log: Option<PathBuf>;
         /// Folder of samples, or an `.npz` with `arr_0` and `arr_1`.
         input samples: Option<PathBuf>;
-        /// Checkpoints that train wrote: a folder, whose last step is taken, or one file.
+        /// Checkpoints that train wrote: a folder, whose last step is taken, or one file; or the reference's `.pt`.
         input checkpoints: Option<PathBuf>;
         /// What came before, as the runner writes it for `pipeline.lineage`.
         input lineage: Option<PathBuf>;
@@ -55,6 +56,10 @@ stage::arguments! {
         param smoothing: f64 = 0.05, in 0.0..=1.0, unit "share of the log";
         /// Timesteps whose paths through the experts are drawn.
         param timesteps: Vec<f64> = vec![0.25, 0.5, 0.75, 1.0], in 0.0..=1.0, unit "share of all";
+        /// Noise schedule that a foreign `.pt` was trained with; our checkpoints say it themselves.
+        param schedule: Option<Curve>;
+        /// Attention heads of a foreign `.pt` whose width and blocks are no preset's.
+        param heads: Option<i64>, in 1..;
         /// Folder with `report.md`, `report.html` and `figures/`.
         output report: PathBuf;
     }
@@ -134,7 +139,8 @@ pub fn report(args: &Args, context: &Context) -> Result<()> {
 
 /// The network's own section, and its gates' where it has some.
 fn checkpoint(path: &Path, args: &Args, work: &mut Work) -> Result<()> {
-    let mut checkpoint = interchange::read(path, &Hints::default())?;
+    let hints = Hints { schedule: args.schedule, heads: args.heads };
+    let mut checkpoint = interchange::read(path, &hints)?;
     let about = checkpoint.about.clone();
     // The average that samples are drawn from by default.
     let decay = about.ema_decays.first().copied();

@@ -177,6 +177,7 @@ fn everything_is_in_it_and_the_bytes_are_the_same_again() {
         "figures/gating-prior.png",
         "figures/gate-probabilities.png",
         "figures/paths.svg",
+        "figures/paths.png",
         "figures/affinity.png",
     ] {
         assert!(names.contains(&name), "{name} is not among {names:?}");
@@ -302,6 +303,22 @@ fn runs_are_compared_with_what_was_published() {
     fs::write(&published, "{\"title\": \"x\", \"sources\": 1}").unwrap();
     refused(&run(&[("runs", &runs), ("published", &published), ("report", &none)], &[]), &["published.json"]);
     assert!(!none.exists());
+}
+
+#[test]
+fn a_checkpoint_of_torch_says_what_it_can() {
+    let dir = tempfile::tempdir().unwrap();
+    let reference = concat!(env!("CARGO_MANIFEST_DIR"), "/../../crates/models/tests/pickle/reference.pt");
+    let report = dir.path().join("report");
+    let arguments = [("checkpoints", Path::new(reference)), ("report", &report)];
+    refused(&run(&arguments, &["--heads", "2"]), &["noise schedule", "--schedule"]);
+    let output = run(&arguments, &["--heads", "2", "--schedule", "linear"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let decoded = image::open(report.join("figures/paths.png")).unwrap().into_rgba8();
+    // Two of three experts are kept at each of four timesteps, by dots of one size; none at all of them.
+    let dots = |colour: [u8; 3]| decoded.pixels().filter(|p| p.0[..3] == colour && p.0[3] == 255).count();
+    let (kept, shared, off) = (dots([0x1f, 0x6f, 0xd0]), dots([0xb4, 0x61, 0x0a]), dots([0xdc, 0xdf, 0xe3]));
+    assert!(off > 100 && kept + shared == 2 * off, "{kept} + {shared} and {off} pixels");
 }
 
 #[test]
