@@ -100,7 +100,7 @@ fn matching() {
         let low = meta["prior"]["aux_min_over_optimal_assignments"].as_f64().unwrap();
         let high = meta["prior"]["aux_max_over_optimal_assignments"].as_f64().unwrap();
         let mut seen = std::collections::BTreeSet::new();
-        for step in 0..20 {
+        for step in 0..200 {
             let matching = Prior::matching(&cost, 0, step);
             let columns: Vec<i64> = Vec::try_from(&matching).unwrap();
             let columns: Vec<usize> = columns.iter().map(|&c| c as usize).collect();
@@ -109,7 +109,9 @@ fn matching() {
             assert!(loss >= low - 1e-6 && loss <= high + 1e-6, "{variant}: {loss} outside {low} to {high}");
             seen.insert(columns);
         }
-        assert!(seen.len() > 1, "{variant}: ties always fall alike");
+        // A cost matrix may have one optimum only; where the reference's permutations found several losses, it has not.
+        let several = meta["prior"]["aux_20_distinct_values_1e-6"].as_u64().is_none_or(|n| n > 1);
+        assert!(seen.len() > 1 || !several, "{variant}: ties always fall alike");
     });
 }
 
