@@ -119,8 +119,8 @@ fn run(
     mut log: Option<&mut Log>,
 ) -> Result<()> {
     let last_good = || match newest(state) {
-        Some(path) => format!("the last good checkpoint is {}", path.display()),
-        None => "there is no checkpoint before it".to_string(),
+        Some(path) => format!("training from the last good checkpoint, {}", path.display()),
+        None => "training from the start, no checkpoint yet".to_string(),
     };
     while trainer.step() < args.iterations {
         trainer.advance(feed.draws(trainer.step())?, team).with_context(last_good)?;

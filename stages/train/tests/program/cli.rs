@@ -243,4 +243,9 @@ fn a_loss_that_is_no_number_stops_it() {
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{error}");
     assert!(error.contains("step-0000") && error.contains("no finite number"), "{error}");
+    let output = place.run("b", 400, "--learning-rate 1e30 --checkpoint-every 100");
+    let error = String::from_utf8_lossy(&output.stderr);
+    let last = error.lines().last().unwrap_or_default();
+    assert!(last.starts_with("error: training from the start, no checkpoint yet: step "), "{error}");
+    assert!(last.contains("at learning rate 1000000"), "{error}");
 }
