@@ -74,7 +74,6 @@ pub fn open(choice: DeviceChoice, threads: usize) -> Result<Device> {
 /// As [`open`].
 pub fn open_local(choice: DeviceChoice, local: usize, threads: usize) -> Result<Device> {
     set_threads(threads);
-    keep_memory();
     let index = match choice {
         DeviceChoice::Cpu => return Ok(Device::Cpu),
         DeviceChoice::Auto => local,
@@ -150,9 +149,9 @@ fn set_threads(threads: usize) {
     INTEROP.call_once(|| drop(shim::set_interop_threads(1)));
 }
 
-/// Keeps what is freed. By default glibc gives large pieces back to the kernel, which clears them anew for every tensor: a
-/// twentieth of a training step of S/2 on two cores.
-fn keep_memory() {
+/// Keeps freed memory for the next tensor, in programs whose tensors are the same sizes over and over. By default glibc gives
+/// large pieces back to the kernel, which clears them anew each time: a twentieth of a training step of S/2 on two cores.
+pub fn keep_memory() {
     #[cfg(target_env = "gnu")]
     // SAFETY: settings of the allocator, which may change at any time.
     unsafe {

@@ -72,6 +72,7 @@ fn pictures_of(
     sharing: &Sharing,
 ) -> Result<()> {
     let (all, mine) = ranges(args, sharing)?;
+    device::keep_memory();
     let device = device::open_local(args.device, sharing.local(), args.threads)?;
     if let Some(reason) = device::unused_gpu().filter(|_| args.device == DeviceChoice::Auto) {
         context.message(&format!("computing on the CPU: {reason}"));

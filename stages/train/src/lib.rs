@@ -42,6 +42,7 @@ use std::path::Path;
 /// Bad input when an argument, the latents or a checkpoint do not fit; [`Stopped`] after a checkpoint when asked to stop.
 pub fn train(args: &Args, context: &Context) -> Result<()> {
     let launch = Launch::read(|name| context.launcher(name).map(String::from))?;
+    device::keep_memory();
     let device = device::open_local(args.device, launch.as_ref().map_or(0, |l| l.local), args.threads)?;
     if let Some(reason) = device::unused_gpu().filter(|_| args.device == DeviceChoice::Auto) {
         context.message(&format!("computing on the CPU: {reason}"));

@@ -77,6 +77,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<()> {
+    device::keep_memory();
     let device = device::open(args.device, args.threads)?;
     let mut cases = Vec::new();
     for text in &args.models {
