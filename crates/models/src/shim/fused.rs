@@ -311,6 +311,21 @@ mod tests {
     }
 
     #[test]
+    fn all_instruction_sets_hold() {
+        const LESSER: &str = "ATEN_CPU_CAPABILITY";
+        if std::env::var_os(LESSER).is_some() {
+            return;
+        }
+        for capability in ["default", "avx2"] {
+            let program = std::env::current_exe().unwrap();
+            let all =
+                std::process::Command::new(program).arg("formula").env(LESSER, capability).output().unwrap();
+            let said = String::from_utf8_lossy(&all.stdout);
+            assert!(all.status.success() && !said.contains(" 0 passed"), "{capability}: {said}");
+        }
+    }
+
+    #[test]
     fn attention_is_its_formula() {
         // Heads of a width that is no multiple of a vector's; scores in one part and in several.
         for [b, n, heads, d] in [[2, 16, 2, 8], [1, 256, 2, 72], [2, 208, 3, 20]] {
