@@ -1,21 +1,13 @@
 // Work of a GPU that is recorded once and then repeated without the host: a stream of its own, and graphs of its work.
 #include "../border.h"
+#include "stream.h"
 
 #include <ATen/cuda/CUDAGraph.h>
-#include <c10/core/Event.h>
 #include <c10/cuda/CUDACachingAllocator.h>
-#include <c10/cuda/CUDAStream.h>
 
 using c10::cuda::CUDAStream;
 
 namespace {
-
-// What `later` is given from now on begins after what `earlier` has been given so far.
-void follow(const CUDAStream& later, const CUDAStream& earlier) {
-  c10::Event event(c10::DeviceType::CUDA);
-  event.record(earlier.unwrap());
-  event.block(later.unwrap());
-}
 
 // The default stream cannot be captured.
 struct Side {

@@ -1,10 +1,9 @@
 // Sums over the GPUs of several processes by NCCL, on a stream of their own beside the backward pass.
 #include "../border.h"
 #include "../transport.h"
+#include "stream.h"
 
-#include <c10/core/Event.h>
 #include <c10/cuda/CUDAGuard.h>
-#include <c10/cuda/CUDAStream.h>
 #include <torch/csrc/cuda/nccl.h>
 
 namespace nccl = torch::cuda::nccl;
@@ -15,12 +14,6 @@ struct Ring {
   nccl::ncclComm_t comm;
   c10::cuda::CUDAStream stream;
 };
-
-void follow(const c10::cuda::CUDAStream& later, const c10::cuda::CUDAStream& earlier) {
-  c10::Event event(c10::DeviceType::CUDA);
-  event.record(earlier.unwrap());
-  event.block(later.unwrap());
-}
 
 char* sum(void* state, const at::Tensor* tensor) {
   return guarded([&] {

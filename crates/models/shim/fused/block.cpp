@@ -14,7 +14,6 @@ namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::Function;
-using torch::autograd::Variable;
 using torch::autograd::variable_list;
 
 // Rows of an image that are done together: few enough to stay in the cache from one pass to the next. The sums over an
@@ -62,7 +61,20 @@ struct Rows {
 };
 
 const float* read(const at::Tensor& x) { return x.const_data_ptr<float>(); }
-float* write(at::Tensor&& x) { return x.mutable_data_ptr<float>(); }
+
+// A gradient; zeros where nothing has come.
+at::Tensor given(const at::Tensor& gradient, const at::Tensor& like) {
+  return gradient.defined() ? gradient.contiguous() : at::zeros_like(like);
+}
+
+// Mean and 1 / deviation of every row.
+struct Moments {
+  at::Tensor tensor;
+  float *mean, *rstd;
+
+  explicit Moments(const Parts& parts) : Moments(at::empty({2, parts.images * parts.tokens}, at::kFloat)) {}
+  explicit Moments(const at::Tensor& x) : tensor(x), mean(x.data_ptr<float>()), rstd(mean + x.size(1)) {}
+};
 
 struct Gelu : Function<Gelu> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x_, const at::Tensor& bias) {
@@ -96,20 +108,21 @@ struct Modulate : Function<Modulate> {
                             const at::Tensor& scale) {
     auto x = x_.contiguous(), h = at::empty_like(x);
     Parts parts(x);
-    auto moments = at::empty({2, parts.images * parts.tokens}, at::kFloat);
+    Moments moments(parts);
     Rows shifts(shift), scales(scale);
     parts.each([&](int64_t, int64_t image, int64_t row, int64_t rows) {
       int64_t at = row * parts.width;
       kernels().modulate(rows, parts.width, read(x) + at, shifts.of(image), scales.of(image),
-                         h.data_ptr<float>() + at, write(moments[0]) + row, write(moments[1]) + row);
+                         h.data_ptr<float>() + at, moments.mean + row, moments.rstd + row);
     });
-    context->save_for_backward({x, scale, moments});
+    context->save_for_backward({x, scale, moments.tensor});
     return h;
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     auto saved = context->get_saved_variables();
-    auto &x = saved[0], &scale = saved[1], &moments = saved[2];
+    auto &x = saved[0], &scale = saved[1];
+    Moments moments(saved[2]);
     auto dh = gradients[0].contiguous(), dx = at::empty_like(x);
     Parts parts(x);
     Rows scales(scale);
@@ -118,7 +131,7 @@ struct Modulate : Function<Modulate> {
       int64_t at = row * parts.width;
       float* sum = sums.data_ptr<float>() + part * 2 * parts.width;
       kernels().modulate_backward(rows, parts.width, read(dh) + at, read(x) + at, scales.of(image),
-                                  read(moments[0]) + row, read(moments[1]) + row, dx.data_ptr<float>() + at, sum,
+                                  moments.mean + row, moments.rstd + row, dx.data_ptr<float>() + at, sum,
                                   sum + parts.width);
     });
     auto of_images = parts.of_images(sums);
@@ -142,25 +155,25 @@ struct Enter : Function<Enter> {
     auto tokens = contiguous(tokens_);
     auto r = at::empty_like(z), keep = at::empty_like(z), h = at::empty_like(z);
     Parts parts(z);
-    auto moments = at::empty({2, parts.images * parts.tokens}, at::kFloat);
+    Moments moments(parts);
     Rows excesses(excess), shifts(shift), scales(scale);
     parts.each([&](int64_t, int64_t image, int64_t row, int64_t rows) {
       int64_t at = row * parts.width;
-      kernels().enter(rows, parts.width, read(z) + at, read(tokens, at), excesses.of(image), shifts.of(image), scales.of(image), r.data_ptr<float>() + at,
-                      keep.data_ptr<float>() + at, h.data_ptr<float>() + at, write(moments[0]) + row,
-                      write(moments[1]) + row);
+      kernels().enter(rows, parts.width, read(z) + at, read(tokens, at), excesses.of(image), shifts.of(image),
+                      scales.of(image), r.data_ptr<float>() + at, keep.data_ptr<float>() + at,
+                      h.data_ptr<float>() + at, moments.mean + row, moments.rstd + row);
     });
-    context->save_for_backward({z, excess, scale, moments, tokens.value_or(at::Tensor())});
+    context->save_for_backward({z, excess, scale, moments.tensor, tokens.value_or(at::Tensor())});
     context->set_materialize_grads(false);
     return {r, keep, h};
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     auto saved = context->get_saved_variables();
-    auto &z = saved[0], &excess = saved[1], &scale = saved[2], &moments = saved[3];
+    auto &z = saved[0], &excess = saved[1], &scale = saved[2];
+    Moments moments(saved[3]);
     auto tokens = defined(saved[4]);
-    auto given = [&](const at::Tensor& x) { return x.defined() ? x.contiguous() : at::zeros_like(z); };
-    auto dr = given(gradients[0]), dh = given(gradients[2]);
+    auto dr = given(gradients[0], z), dh = given(gradients[2], z);
     auto dkeep = contiguous(defined(gradients[1]));
     auto dz = at::empty_like(z);
     auto dtokens = tokens ? at::empty_like(z) : at::Tensor();
@@ -172,8 +185,9 @@ struct Enter : Function<Enter> {
       int64_t at = row * parts.width;
       float* sum = sums.data_ptr<float>() + part * 3 * parts.width;
       kernels().enter_backward(rows, parts.width, read(dr) + at, read(dkeep, at), read(dh) + at, read(z) + at,
-                               read(tokens, at), excesses.of(image), scales.of(image), read(moments[0]) + row, read(moments[1]) + row,
-                               dz.data_ptr<float>() + at, tokens ? dtokens.data_ptr<float>() + at : nullptr, sum, sum + parts.width,
+                               read(tokens, at), excesses.of(image), scales.of(image), moments.mean + row,
+                               moments.rstd + row, dz.data_ptr<float>() + at,
+                               tokens ? dtokens.data_ptr<float>() + at : nullptr, sum, sum + parts.width,
                                sum + 2 * parts.width);
     });
     auto of_images = parts.of_images(sums);
@@ -187,24 +201,24 @@ struct Join : Function<Join> {
                                const at::Tensor& scale) {
     auto r = r_.contiguous(), y = y_.contiguous(), s = at::empty_like(r), h = at::empty_like(r);
     Parts parts(r);
-    auto moments = at::empty({2, parts.images * parts.tokens}, at::kFloat);
+    Moments moments(parts);
     Rows gates(gate), shifts(shift), scales(scale);
     parts.each([&](int64_t, int64_t image, int64_t row, int64_t rows) {
       int64_t at = row * parts.width;
       kernels().join(rows, parts.width, read(r) + at, read(y) + at, read(bias), gates.of(image), shifts.of(image),
-                     scales.of(image), s.data_ptr<float>() + at, h.data_ptr<float>() + at, write(moments[0]) + row,
-                     write(moments[1]) + row);
+                     scales.of(image), s.data_ptr<float>() + at, h.data_ptr<float>() + at, moments.mean + row,
+                     moments.rstd + row);
     });
-    context->save_for_backward({s, y, bias, gate, scale, moments});
+    context->save_for_backward({s, y, bias, gate, scale, moments.tensor});
     context->set_materialize_grads(false);
     return {s, h};
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     auto saved = context->get_saved_variables();
-    auto &s = saved[0], &y = saved[1], &bias = saved[2], &gate = saved[3], &scale = saved[4], &moments = saved[5];
-    auto given = [&](const at::Tensor& x) { return x.defined() ? x.contiguous() : at::zeros_like(s); };
-    auto ds = given(gradients[0]), dh = given(gradients[1]);
+    auto &s = saved[0], &y = saved[1], &bias = saved[2], &gate = saved[3], &scale = saved[4];
+    Moments moments(saved[5]);
+    auto ds = given(gradients[0], s), dh = given(gradients[1], s);
     auto dr = at::empty_like(s), dy = at::empty_like(s);
     Parts parts(s);
     Rows gates(gate), scales(scale);
@@ -213,7 +227,7 @@ struct Join : Function<Join> {
       int64_t at = row * parts.width, d = parts.width;
       float* sum = sums.data_ptr<float>() + part * 4 * d;
       kernels().join_backward(rows, d, read(ds) + at, read(dh) + at, read(s) + at, read(y) + at, read(bias),
-                              gates.of(image), scales.of(image), read(moments[0]) + row, read(moments[1]) + row,
+                              gates.of(image), scales.of(image), moments.mean + row, moments.rstd + row,
                               dr.data_ptr<float>() + at, dy.data_ptr<float>() + at, sum, sum + d, sum + 2 * d,
                               sum + 3 * d);
     });
