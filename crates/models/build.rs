@@ -1,5 +1,6 @@
 //! Builds the C++ shim against libtorch, and hands libtorch's folder on to the packages that link it, whose `rpath.rs`
-//! reads it. What calls CUDA becomes a shared object of its own, which a program carries inside and loads with CUDA.
+//! reads it, and to `cuda-double`, with the headers. What calls CUDA becomes a shared object of its own, which a program
+//! carries inside and loads with CUDA.
 
 use std::path::{Path, PathBuf};
 
@@ -36,6 +37,7 @@ fn main() -> std::io::Result<()> {
     kernels();
     let abi = std::env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".into());
     let include = headers(Path::new(&folder));
+    println!("cargo:libtorch_include={}", include.display());
     let mut build = cc::Build::new();
     build
         .cpp(true)
@@ -99,6 +101,7 @@ const OBJECT: &str = "models_cuda.so";
 fn cuda_object(build: &cc::Build, libraries: &Path) -> Result<PathBuf, String> {
     let headers = cuda_headers(libraries).ok_or("no headers of CUDA were found; run ci/libtorch")?;
     println!("cargo:rerun-if-changed={}", headers.display());
+    println!("cargo:cuda_include={}", headers.display());
     let object = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default()).join(OBJECT);
     let mut compile = build.get_compiler().to_command();
     compile.args(["-shared", "-fPIC", "-Ishim/cuda/nccl"]).arg("-isystem").arg(&headers);

@@ -22,12 +22,9 @@ char* shim_set_interop_threads(int threads) {
   return guarded([&] { at::set_num_interop_threads(threads); });
 }
 
-char* shim_set_deterministic(bool on) {
-  return guarded([&] {
-    at::globalContext().setDeterministicAlgorithms(on, /*warn_only=*/false);
-    at::globalContext().setDeterministicCuDNN(on);
-    at::globalContext().setBenchmarkCuDNN(!on);
-  });
+// In memory from which a GPU copies by itself.
+char* shim_pin(const at::Tensor* tensor, at::Tensor** result) {
+  return guarded([&] { *result = new at::Tensor(tensor->pin_memory()); });
 }
 
 char* shim_gpu_peak_memory(int index, int64_t* bytes) {

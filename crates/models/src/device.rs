@@ -101,10 +101,11 @@ pub fn unused_gpu() -> Option<String> {
 
 /// What was found, for a person whose GPU is not used: libtorch, the processor, CUDA or why not, the devices.
 pub fn doctor() -> String {
+    // First: where libtorch is asked anything before CUDA is loaded, it says ever after that there is none.
+    let gpus = gpus();
     let settings = shim::build_settings().unwrap_or_else(|e| e.to_string());
     let version = settings.split("TORCH_VERSION=").nth(1).and_then(|rest| rest.split([',', '\n']).next());
     let folder = libraries::folder().map_or_else(|| "an unknown folder".into(), |f| f.display().to_string());
-    let gpus = gpus();
     let cuda = match &gpus {
         Ok(_) => "loaded".to_string(),
         Err(reason) => format!("not loaded: {reason}"),

@@ -22,7 +22,7 @@ unsafe extern "C" {
     fn shim_build_settings(settings: *mut *mut c_char) -> *mut c_char;
     fn shim_cpu_capability(capability: *mut *mut c_char) -> *mut c_char;
     fn shim_set_interop_threads(threads: c_int) -> *mut c_char;
-    fn shim_set_deterministic(on: bool) -> *mut c_char;
+    fn shim_pin(tensor: *const C_tensor, result: *mut *mut C_tensor) -> *mut c_char;
     fn shim_gpu_peak_memory(index: c_int, bytes: *mut i64) -> *mut c_char;
     fn shim_gpu_reset_peak_memory(index: c_int) -> *mut c_char;
     fn shim_set_tf32(on: bool) -> *mut c_char;
@@ -57,13 +57,18 @@ pub fn set_interop_threads(threads: i32) -> Result<()> {
     unsafe { check(shim_set_interop_threads(threads)) }
 }
 
-/// Whether only kernels that give the same bits every time may run; an operation without such a kernel then fails.
+/// The tensor of the host's in memory from which a GPU copies by itself. libtorch warns at every call of tch's own way,
+/// which names the device.
 ///
 /// # Errors
-/// When libtorch fails.
-pub fn set_deterministic(on: bool) -> Result<()> {
-    // SAFETY: no pointer is passed.
-    unsafe { check(shim_set_deterministic(on)) }
+/// When there is no GPU, or the memory is not to be had.
+pub fn pin(tensor: &Tensor) -> Result<Tensor> {
+    let mut result = std::ptr::null_mut();
+    // SAFETY: a living tensor; `result` is written where the call succeeds, and ours afterwards.
+    unsafe {
+        check(shim_pin(tensor.as_ptr(), &raw mut result))?;
+        Ok(Tensor::from_ptr(result))
+    }
 }
 
 /// Whether f32 products on a GPU may be rounded to the 10-bit mantissa of TF32.

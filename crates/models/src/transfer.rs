@@ -1,6 +1,6 @@
 //! Copies between the host and a GPU that neither waits for.
 
-use crate::shim::Event;
+use crate::shim::{self, Event};
 use anyhow::Result;
 use tch::{Device, Tensor};
 
@@ -9,7 +9,7 @@ use tch::{Device, Tensor};
 /// # Errors
 /// When the memory is not to be had.
 pub fn pin(tensor: Tensor, device: Device) -> Result<Tensor> {
-    Ok(if device.is_cuda() { tensor.f_pin_memory(device)? } else { tensor })
+    if device.is_cuda() { shim::pin(&tensor) } else { Ok(tensor) }
 }
 
 /// The tensor on a device. From pinned memory the host does not wait for the copy.
