@@ -50,8 +50,14 @@ fn command(dir: &Path, more: &[&str]) -> Command {
     let vae = digits("vae.safetensors");
     let given = |flag: &str| more.contains(&flag);
     let mut command = Command::new(env!("CARGO_BIN_EXE_encode"));
-    command.current_dir(dir).env("OMP_NUM_THREADS", "1").args(["--images", "images", "--latents", "latents"]);
-    command.args(["--device", "cpu", "--threads", "1"]).args(more);
+    command.current_dir(dir).env("OMP_NUM_THREADS", "1").args(["--images", "images"]);
+    command.args(["--threads", "1"]).args(more);
+    if !given("--latents") {
+        command.args(["--latents", "latents"]);
+    }
+    if !given("--device") {
+        command.args(["--device", "cpu"]);
+    }
     if !given("--image-size") {
         command.args(["--image-size", "32"]);
     }
@@ -109,6 +115,29 @@ fn the_autoencoder_keeps_the_digits_readable() {
     let latents = (1797 * 4 * 8 * 8) as f64;
     let (mean, variance) = (sum / latents, square / latents);
     assert!(mean.abs() < 0.02 && (variance - 1.0).abs() < 0.02, "scaled latents: {mean}, {variance}");
+}
+
+/// As the double of a GPU shows it.
+#[test]
+fn a_gpu_encodes_what_the_cpu_encodes() {
+    let dir = tempfile::tempdir().unwrap();
+    images(&dir.path().join("images"), 20, None);
+    succeeds(&encode(dir.path(), &["--flip"]));
+    let cpu = Latents::open(&dir.path().join("latents")).unwrap();
+    let mut command =
+        command(dir.path(), &["--flip", "--device", "cuda:0", "--batch-size", "7", "--latents", "gpu"]);
+    let Some(gpu) = cuda_double::lend(&mut command, 1, &dir.path().join("report")) else { return };
+    succeeds(&command.output().unwrap());
+    assert!(gpu.report()["download"] > 0);
+    let gpu = Latents::open(&dir.path().join("gpu")).unwrap();
+    for (row, flipped) in (0..20).flat_map(|row| [(row, false), (row, true)]) {
+        let (ours, theirs) = (gpu.row(row, flipped).unwrap(), cpu.row(row, flipped).unwrap());
+        for (ours, theirs) in [(ours.mean, theirs.mean), (ours.std, theirs.std)] {
+            // Half precision keeps 11 bits.
+            let near = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-3 * (b.abs() + 0.1);
+            assert!(ours.iter().zip(&theirs).all(near), "row {row}");
+        }
+    }
 }
 
 #[test]

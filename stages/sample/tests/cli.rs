@@ -70,7 +70,8 @@ impl Place {
         }
         command
             .args(if flags.contains("--labels") { &[][..] } else { &["--labels", "balanced"] })
-            .args(["--device", "cpu", "--threads", "1"])
+            .args(if flags.contains("--device") { &[][..] } else { &["--device", "cpu"] })
+            .args(["--threads", "1"])
             .args(["--images", &images.to_string()])
             .args(flags.split_whitespace())
             .env("PIPELINE_STATE", self.path(&format!("{name}.state")))
@@ -195,6 +196,39 @@ fn several_networks_are_sampled_as_one() {
     place.expert("apart/a", &vae, 2, [0, 500]);
     place.expert("apart/b", "00ff", 2, [500, 1000]);
     refused("differ in latents", "apart");
+}
+
+/// As the double of a GPU shows it: the CPU's pictures, one graph, and nothing in a step that the host waits for.
+#[test]
+fn a_gpu_samples_what_the_cpu_samples() {
+    let place = Place::new();
+    let on_a_gpu = |name: &str, flags: &str| {
+        let mut command = place.command(name, 7, &format!("--device cuda:0 --batch-size 3 {flags}"));
+        let gpu = cuda_double::lend(&mut command, 1, &place.path(&format!("{name}.report")))?;
+        let output = command.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && !text.contains("Warning"), "{text}");
+        Some(gpu.report())
+    };
+    let pixels = |name: &str| array(&place.path(name).join("samples.npz"), "arr_0").1;
+    place.sample("cpu", 7, "--steps 8 --batch-size 3");
+    for (name, flags) in [("off", "--cuda-graphs off"), ("on", "--cuda-graphs on")] {
+        let Some(short) = on_a_gpu(name, &format!("{flags} --steps 8")) else { return };
+        let far = pixels("cpu").iter().zip(pixels(name)).map(|(a, b)| a.abs_diff(b)).max();
+        assert!(far <= Some(1), "{name}: {far:?} levels");
+        let long = on_a_gpu(&format!("{name}-long"), &format!("{flags} --steps 20")).unwrap();
+        // The coefficients and the timestep of each of 12 more steps go there once, before the first batch.
+        for (what, count) in short.iter().filter(|(what, _)| what.starts_with("wait ")) {
+            let once = if ["wait stream", "wait upload"].contains(&what.as_str()) { 2 * 12 } else { 0 };
+            assert_eq!(long[what] - count, once, "{name}: {what}");
+        }
+        let graphs = |report: &BTreeMap<String, i64>| {
+            ["graphs", "replays"].map(|w| report.get(w).copied().unwrap_or(0))
+        };
+        // Two batches of three; their last steps and the first three are not repeated, the fourth to compare.
+        let expected = if name == "on" { [[1, 11], [1, 35]] } else { [[0, 0]; 2] };
+        assert_eq!([graphs(&short), graphs(&long)], expected, "{name}");
+    }
 }
 
 #[test]

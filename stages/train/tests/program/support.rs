@@ -54,7 +54,8 @@ impl Place {
     pub fn command(&self, name: &str, iterations: usize, flags: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_train"));
         command
-            .args(["--device", "cpu", "--threads", "1"])
+            .args(["--threads", "1"])
+            .args(if flags.contains("--device ") { [].as_slice() } else { &["--device", "cpu"] })
             .args(if flags.contains("--batch-size ") { [].as_slice() } else { &["--batch-size", "8"] })
             .args(if flags.contains("--model ") { [].as_slice() } else { &["--model", "switch-dit-tiny/2"] })
             .args(["--iterations", &iterations.to_string(), "--log-every", "3"])
@@ -81,9 +82,21 @@ impl Place {
 
     /// The same by two processes of one machine, as `torchrun` would start them.
     pub fn train_in_two_processes(&self, name: &str, iterations: usize, flags: &str) {
+        self.in_two_processes(name, iterations, flags, |_, _| ());
+    }
+
+    /// The same with commands that are changed before their start, by rank.
+    pub fn in_two_processes(
+        &self,
+        name: &str,
+        iterations: usize,
+        flags: &str,
+        change: impl Fn(&mut Command, &str),
+    ) {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let start = |rank: &str| {
             let mut command = self.command(name, iterations, flags);
+            change(&mut command, rank);
             command.envs([
                 ("RANK", rank),
                 ("LOCAL_RANK", rank),

@@ -1,0 +1,32 @@
+// What a graph repeats.
+#pragma once
+
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/core/stack.h>
+#include <c10/core/StorageImpl.h>
+#include <c10/util/intrusive_ptr.h>
+
+#include <set>
+#include <vector>
+
+namespace cuda_double {
+
+struct Recorded {
+  c10::OperatorHandle op;
+  // Over the memory of the day, which it does not own.
+  torch::jit::Stack arguments;
+  // Memory from outside that must still be there.
+  std::vector<c10::weak_intrusive_ptr<c10::StorageImpl>> needed;
+  // Where new results go, in order.
+  std::vector<at::Tensor> made;
+};
+
+struct Recording {
+  std::vector<Recorded> calls;
+  std::vector<c10::Storage> memory;
+  std::set<const c10::StorageImpl*> kept;
+  // Graphs of one pool are replayed in the order in which they were recorded.
+  unsigned long long pool;
+};
+
+}  // namespace cuda_double

@@ -1,0 +1,127 @@
+//! Training on a GPU, as the double of one shows it: the results of the CPU, graphs, NCCL, and nothing that the host waits for.
+
+use crate::support::Place;
+use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
+
+/// Relative distance of losses: sums in another order.
+const F32: f64 = 1e-5;
+/// Of losses in bf16, whose products are rounded to 8 bits on either device.
+const BF16: f64 = 2e-2;
+
+/// Trains on one GPU; what it did there. `None` where there is no double.
+fn on_a_gpu(place: &Place, name: &str, iterations: usize, flags: &str) -> Option<BTreeMap<String, i64>> {
+    let mut command = place.command(name, iterations, &format!("--device cuda:0 {flags}"));
+    let gpu = cuda_double::lend(&mut command, 1, &place.path(&format!("{name}.report")))?;
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{flags}: {text}");
+    assert!(!text.contains("Warning"), "{flags}: {text}");
+    Some(gpu.report())
+}
+
+fn near(place: &Place, ours: &str, theirs: &str, tolerance: f64) {
+    let logs = [ours, theirs].map(|name| place.log(name));
+    assert_eq!(logs[0].len(), logs[1].len());
+    for (ours, theirs) in logs[0].iter().zip(&logs[1]) {
+        for (name, value) in theirs.as_object().unwrap() {
+            let (ours, theirs) = (ours[name].as_f64().unwrap(), value.as_f64().unwrap());
+            assert!((ours - theirs).abs() <= tolerance * theirs.abs(), "{name}: {ours} and {theirs}");
+        }
+    }
+}
+
+/// A part of the report that grows by this much from one training to a longer one.
+fn growth(short: &BTreeMap<String, i64>, long: &BTreeMap<String, i64>, what: &str) -> i64 {
+    long.get(what).unwrap_or(&0) - short.get(what).unwrap_or(&0)
+}
+
+#[test]
+fn a_gpu_trains_what_the_cpu_trains() {
+    let place = Place::new();
+    for (i, flags) in [
+        "",
+        "--accumulate 2",
+        "--experts-by routed --cuda-graphs off",
+        "--model dtr-tiny/2",
+        "--model dit-tiny/2 --clip 0.5",
+        "--gating noisy-prior",
+        "--weighting uw --clusters 4",
+        "--precision bf16",
+        "--precision bf16 --experts-by routed",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (gpu, cpu) = (format!("gpu-{i}"), format!("cpu-{i}"));
+        let Some(report) = on_a_gpu(&place, &gpu, 9, flags) else { return };
+        place.train(&cpu, 9, &flags.replace(" --cuda-graphs off", ""));
+        near(&place, &gpu, &cpu, if flags.contains("bf16") { BF16 } else { F32 });
+        let graphs = match flags {
+            "--accumulate 2" | "--experts-by routed --cuda-graphs off" => 0,
+            _ if flags.contains("prior") || flags.contains("switch") || !flags.contains("--model") => 3,
+            _ => 2,
+        };
+        assert_eq!(report.get("graphs").copied().unwrap_or(0), graphs, "{flags}: {report:?}");
+        // One step is recorded and compared, the others after the first three are repeated.
+        assert_eq!(report.get("replays").copied().unwrap_or(0), graphs * 6, "{flags}: {report:?}");
+    }
+}
+
+#[test]
+fn the_host_waits_for_the_losses_and_the_costs_alone() {
+    let place = Place::new();
+    let all = ["--cuda-graphs off", "--cuda-graphs on", "--cuda-graphs off --accumulate 2 --clip 1"];
+    for (i, flags) in all.into_iter().enumerate() {
+        let flags = format!("{flags} --checkpoint-every 100");
+        let Some(short) = on_a_gpu(&place, &format!("short-{i}"), 6, &flags) else { return };
+        let long = on_a_gpu(&place, &format!("long-{i}"), 16, &flags).unwrap();
+        for what in long.keys().filter(|what| what.starts_with("wait ") && *what != "wait event") {
+            assert_eq!(growth(&short, &long, what), 0, "{flags}: {what}");
+        }
+        assert_eq!(growth(&short, &long, "wait event"), 20, "{flags}");
+    }
+}
+
+#[test]
+fn a_training_goes_on_from_one_device_to_another() {
+    let place = Place::new();
+    place.train("whole", 12, "");
+    place.train("half", 6, "");
+    let resume = format!("--resume {}", place.path("half.checkpoints").display());
+    if on_a_gpu(&place, "gpu", 12, &resume).is_some() {
+        let logs = ["gpu", "whole"].map(|name| place.log(name).pop().unwrap()["loss"].as_f64().unwrap());
+        assert!((logs[0] - logs[1]).abs() <= F32 * logs[1], "{logs:?}");
+    }
+}
+
+#[test]
+fn two_gpus_sum_their_gradients_by_nccl() {
+    let place = Place::new();
+    if cuda_double::folder().is_none() {
+        return;
+    }
+    let report = |rank: &str| place.path(&format!("two.report-{rank}"));
+    place.in_two_processes("two", 9, "--device auto", |command, rank| {
+        cuda_double::lend(command, 2, &report(rank));
+    });
+    place.train("one", 9, "");
+    near(&place, "two", "one", F32);
+    for rank in ["0", "1"] {
+        let text = std::fs::read_to_string(report(rank)).unwrap();
+        assert!(text.lines().any(|line| line == "sums\t9"), "{text}");
+    }
+}
+
+#[test]
+fn the_doctor_finds_the_gpus() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_train"));
+    command.arg("--doctor").stderr(Stdio::inherit());
+    let folder = tempfile::tempdir().unwrap();
+    if cuda_double::lend(&mut command, 2, &folder.path().join("report")).is_some() {
+        let text = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        for line in ["cuda       loaded", "devices    cpu, cuda:0, cuda:1"] {
+            assert!(text.lines().any(|l| l == line), "no `{line}` in\n{text}");
+        }
+    }
+}
