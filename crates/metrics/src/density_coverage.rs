@@ -18,7 +18,7 @@ pub struct DensityCoverage {
 /// Density and coverage with radii of the `k`-th neighbour, in f64; comparisons are strict (reference behaviour).
 ///
 /// # Shapes
-/// `reference`: `[N, D]`, `samples`: `[M, D]`.
+/// `reference`: `[N, D]`, `samples`: `[M, D]`, on one device.
 ///
 /// # Errors
 /// Bad input when the widths differ, the reference has fewer than `k + 1` points or there is no sample.

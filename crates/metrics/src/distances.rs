@@ -5,8 +5,9 @@ mod half;
 pub(crate) use half::Half;
 
 use anyhow::{Result, ensure};
+use models::transfer::Readback;
 use std::ops::Range;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Rows of products made at a time.
 const TILE_ROWS: usize = 512;
@@ -77,7 +78,7 @@ impl Arithmetic for Double {
     }
 }
 
-/// Points with what every distance needs of them.
+/// Points with what every distance needs of them. Products are made where the points are.
 pub(crate) struct Points<A: Arithmetic> {
     values: Tensor, // [N, D]
     norms: Vec<A::T>,
@@ -88,7 +89,7 @@ impl<A: Arithmetic> Points<A> {
         let values = values.f_contiguous()?;
         let mut norms = vec![A::T::ZERO; values.size()[0] as usize];
         for rows in ranges(norms.len(), TILE_ROWS as i64) {
-            let part = A::norms(&narrow(&values, &rows)?)?;
+            let part = A::norms(&narrow(&values, &rows)?.f_to_device(Device::Cpu)?)?;
             norms[rows].copy_from_slice(numbers(&part)?);
         }
         Ok(Self { values, norms })
@@ -141,18 +142,21 @@ pub(crate) fn scan<A: Arithmetic, V: Visitor<A::T>>(
     view: View,
     make: &(dyn Fn() -> V + Sync),
 ) -> Result<Seen<V>> {
-    let operand = v.operand(&columns)?.f_tr()?; // [D, C]
-    let buffer = Tensor::f_zeros([(TILE_ROWS * columns.len()) as i64], (A::T::KIND, tch::Device::Cpu))?;
+    let products = Products::new(u, v, columns.clone())?;
     let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1).max(1);
     let mut seen: Vec<Seen<V>> = (0..threads).map(|_| Seen { by: make(), finite: [true; 2] }).collect();
-    for tile in ranges(rows.len(), TILE_ROWS as i64) {
+    let tile = |tile: Range<usize>| {
         let tile = rows.start + tile.start..rows.start + tile.end;
         let first = if view == View::Diagonal { tile.start } else { columns.start };
+        (tile, first)
+    };
+    let mut tiles = ranges(rows.len(), TILE_ROWS as i64).map(tile).enumerate();
+    let mut begin = || tiles.next().map(|(i, (rows, first))| products.begin(i, rows, first)).transpose();
+    let mut next = begin()?;
+    while let Some(Product { rows: tile, first, numbers: made }) = next {
+        // A device makes the next products meanwhile.
+        next = begin()?;
         let wide = columns.end - first;
-        let products = buffer.f_narrow(0, 0, (tile.len() * wide) as i64)?;
-        let products = products.f_view([tile.len() as i64, wide as i64])?;
-        let operand = operand.f_narrow(1, (first - columns.start) as i64, wide as i64)?;
-        let _ = u.operand(&tile)?.f_matmul_out(&products, &operand)?;
         // From where on rows show the way back.
         let back = match view {
             View::There => columns.end,
@@ -161,7 +165,8 @@ pub(crate) fn scan<A: Arithmetic, V: Visitor<A::T>>(
         };
         let part = Part { u: &u.norms, v: &v.norms, first, back };
         let share = tile.len().div_ceil(threads);
-        let numbers = numbers(&products)?;
+        let made = made.wait()?;
+        let numbers = numbers(&made)?;
         std::thread::scope(|scope| {
             for ((i, lines), seen) in numbers.chunks(share * wide).enumerate().zip(&mut seen) {
                 let (part, from) = (&part, tile.start + i * share);
@@ -176,6 +181,38 @@ pub(crate) fn scan<A: Arithmetic, V: Visitor<A::T>>(
         total.finite = [total.finite[0] && part.finite[0], total.finite[1] && part.finite[1]];
     }
     Ok(total)
+}
+
+/// Products of tiles of rows with the columns of a block, in two buffers in turn.
+struct Products<'a, A: Arithmetic> {
+    u: &'a Points<A>,
+    columns: Range<usize>,
+    operand: Tensor, // [D, C]
+    buffers: [Tensor; 2],
+}
+
+/// Of these rows with the columns from `first` on, on its way to the host.
+struct Product {
+    rows: Range<usize>,
+    first: usize,
+    numbers: Readback,
+}
+
+impl<'a, A: Arithmetic> Products<'a, A> {
+    fn new(u: &'a Points<A>, v: &Points<A>, columns: Range<usize>) -> Result<Self> {
+        let operand = v.operand(&columns)?.f_tr()?;
+        let size = (TILE_ROWS * columns.len()) as i64;
+        let buffer = || Tensor::f_empty([size], (A::T::KIND, operand.device()));
+        Ok(Self { u, columns, buffers: [buffer()?, buffer()?], operand })
+    }
+
+    fn begin(&self, index: usize, rows: Range<usize>, first: usize) -> Result<Product> {
+        let [high, wide] = [rows.len(), self.columns.end - first].map(|n| n as i64);
+        let product = self.buffers[index % 2].f_narrow(0, 0, high * wide)?.f_view([high, wide])?;
+        let operand = self.operand.f_narrow(1, (first - self.columns.start) as i64, wide)?;
+        let _ = self.u.operand(&rows)?.f_matmul_out(&product, &operand)?;
+        Ok(Product { rows, first, numbers: Readback::begin(&product)? })
+    }
 }
 
 /// Of a tile: the norms of all points, its first column, and the first that is also shown the way back.
@@ -238,7 +275,7 @@ fn narrow(values: &Tensor, rows: &Range<usize>) -> Result<Tensor> {
 /// The numbers of a tensor, where they are.
 fn numbers<T: Number>(tensor: &Tensor) -> Result<&[T]> {
     ensure!(
-        tensor.kind() == T::KIND && tensor.device() == tch::Device::Cpu && tensor.is_contiguous(),
+        tensor.kind() == T::KIND && tensor.device() == Device::Cpu && tensor.is_contiguous(),
         "{:?} on {:?} where numbers of {:?} in a row are wanted",
         tensor.kind(),
         tensor.device(),

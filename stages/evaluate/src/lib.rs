@@ -82,6 +82,15 @@ pub(crate) struct Network {
     resize: Resize,
     batch: usize,
     threads: usize,
+    device: Device,
+}
+
+impl Network {
+    /// Features where distances between them are computed.
+    fn on_device(&self, features: [&Tensor; 2]) -> Result<[Tensor; 2]> {
+        let [a, b] = features.map(|features| features.f_to_device(self.device));
+        Ok([a?, b?])
+    }
 }
 
 /// The network behind FD-DINOv2.
@@ -124,6 +133,7 @@ pub fn evaluate(args: &Args, context: &Context) -> Result<()> {
         resize: args.resize,
         batch: args.batch_size as usize,
         threads: if threads == 0 { cores } else { threads },
+        device,
     };
     let Some(reference) = &args.reference else {
         if args.scores.is_some() || kept {
@@ -241,13 +251,16 @@ fn score(
     let k = metrics::manifold::NEIGHBOURS;
     let blocks = metrics::Blocks::default();
     let fractions = match &reference.features {
-        Some(features) => Some(precision_recall(features, &samples.features, k, args.distances, blocks)?),
+        Some(features) => {
+            let [theirs, ours] = network.on_device([features, &samples.features])?;
+            Some(precision_recall(&theirs, &ours, k, args.distances, blocks)?)
+        }
         None => {
             warnings.push("precision and recall: the reference holds statistics but no pictures".into());
             None
         }
     };
-    let more = args.more.then(|| more(&samples, reference, &mut warnings)).transpose()?;
+    let more = args.more.then(|| more(network, &samples, reference, &mut warnings)).transpose()?;
     warnings.iter().for_each(|warning| context.message(warning));
     Ok(Scores {
         fid: fid.distance,
@@ -273,6 +286,7 @@ fn score(
 const FEW: i64 = 10_000;
 
 fn more(
+    network: &Network,
     samples: &features::Gathered,
     reference: &reference::Reference,
     warnings: &mut Vec<String>,
@@ -301,7 +315,11 @@ fn more(
         .map(|f| metrics::kid(pools, f, subsets, kid_subset_size, metrics::kernel::SEED));
     let kid = kid.transpose()?;
     let k = metrics::manifold::NEIGHBOURS;
-    let manifold = reference.features.as_ref().map(|f| metrics::density_coverage(f, pools, k)).transpose()?;
+    let manifold = reference.features.as_ref().map(|features| {
+        let [theirs, ours] = network.on_device([features, pools])?;
+        metrics::density_coverage(&theirs, &ours, k)
+    });
+    let manifold = manifold.transpose()?;
     let classes = match (&reference.features, &reference.labels, &samples.labels) {
         (Some(features), Some(theirs), Some(ours)) => classes::distances([pools, features], [ours, theirs])?,
         _ => Vec::new(),

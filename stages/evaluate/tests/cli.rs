@@ -14,17 +14,24 @@ use std::process::{Command, Output};
 const DIGITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../data/digits");
 
 fn run(arguments: &[(&str, &Path)]) -> Output {
+    command(arguments).output().unwrap()
+}
+
+fn command(arguments: &[(&str, &Path)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_evaluate"));
     // Programs that share two cores must not spin while they wait for their threads.
     command.env("OMP_WAIT_POLICY", "passive");
-    command.args(["--device", "cpu"]).env_remove("PIPELINE_EVENTS").env_remove("PIPELINE_STATE");
+    command.env_remove("PIPELINE_EVENTS").env_remove("PIPELINE_STATE");
+    if !arguments.iter().any(|(flag, _)| *flag == "device") {
+        command.args(["--device", "cpu"]);
+    }
     if !arguments.iter().any(|(flag, _)| *flag == "threads") {
         command.args(["--threads", "2"]);
     }
     for (flag, value) in arguments {
         command.arg(format!("--{flag}")).arg(value);
     }
-    command.output().unwrap()
+    command
 }
 
 fn done(arguments: &[(&str, &Path)]) {
@@ -109,6 +116,50 @@ fn adms_own_run_is_reproduced() {
     ]);
     assert!(error.contains("statistics.npz") && error.contains("other weights"), "{error}");
     assert!(!at("refused.json").exists());
+}
+
+/// As the double of a GPU shows it.
+#[test]
+fn a_gpu_scores_as_the_cpu_scores() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let (samples, reference) = (golden("e2e_sample.npz"), golden("e2e_ref.npz"));
+    let (inception, statistics) = (digits("inception.safetensors"), at("statistics.npz"));
+    let more = Path::new("true");
+    done(&[("reference", &reference), ("inception", &inception), ("statistics", &statistics)]);
+    for (arithmetic, exact) in [("adm", false), ("exact", true)] {
+        let scores = ["cpu", "cuda:0"].map(|device| {
+            let path = at(&format!("{arithmetic}-{device}.json"));
+            let mut command = command(&[
+                ("samples", &samples),
+                ("reference", &statistics),
+                ("inception", &inception),
+                ("distances", Path::new(arithmetic)),
+                ("more", more),
+                ("device", Path::new(device)),
+                ("scores", &path),
+            ]);
+            let gpu = (device != "cpu").then(|| cuda_double::lend(&mut command, 1, &at("report")));
+            if gpu.as_ref().is_some_and(Option::is_none) {
+                return None;
+            }
+            let output = command.output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            Some((read(&path), gpu.flatten().map(|gpu| gpu.report())))
+        });
+        let [Some((cpu, _)), Some((gpu, Some(report)))] = scores else { return };
+        // A tile of products is waited for by itself.
+        assert!(report["wait event"] > 4, "{report:?}");
+        let flat = |json: &Json, name: &str| json.get(name).or(json["more"].get(name)).and_then(Json::as_f64);
+        for name in NUMBERS {
+            let (Some(ours), Some(theirs)) = (flat(&gpu, name), flat(&cpu, name)) else {
+                assert_eq!(flat(&gpu, name), flat(&cpu, name), "{name}");
+                continue;
+            };
+            let allowed = if exact { 1e-4 } else { 1e-2 };
+            assert!((ours - theirs).abs() <= allowed * theirs.abs().max(1e-3), "{name}: {ours} and {theirs}");
+        }
+    }
 }
 
 /// Some pictures of the golden samples, in this order, with classes 0 and 1 in turn.
