@@ -290,6 +290,7 @@ struct CUDAHooks final : at::CUDAHooksInterface {
   bool hasCUDA() const override { return count() > 0; }
   bool hasPrimaryContext(DeviceIndex) const override { return true; }
   DeviceIndex deviceCount() const override { return count(); }
+  std::string showConfig() const override { return ""; }
   int getNumGPUs() const override { return count(); }
   DeviceIndex current_device() const override { return device_now; }
   DeviceIndex getCurrentDevice() const override { return device_now; }

@@ -5,6 +5,8 @@ use super::check;
 use super::parallel::Transport;
 use crate::device::libraries;
 use anyhow::{Context, Result, anyhow, bail};
+use std::any::Any;
+use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::fs::File;
 use std::io::Write;
@@ -12,7 +14,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Once, OnceLock};
 use tch::Device;
 
 /// The object; empty where the program was built without.
@@ -161,11 +163,11 @@ impl Graph {
         // SAFETY: null or a living graph; `graph` is written where the call succeeds, and ours afterwards.
         unsafe { check((functions.cuda_graph_begin)(pool, &raw mut graph)) }?;
         // tch's operators panic where libtorch throws, as it does for what cannot be recorded.
-        let done = match catch_unwind(AssertUnwindSafe(work)) {
+        let done = match quietly(work) {
             // SAFETY: a living graph.
             Ok(Ok(result)) => unsafe { check((functions.cuda_graph_end)(graph)) }.map(|()| result),
             Ok(Err(e)) => Err(e),
-            Err(_) => Err(anyhow!("an operator cannot be recorded")),
+            Err(panic) => Err(anyhow!("an operator cannot be recorded: {}", reason(panic.as_ref()))),
         };
         match done {
             Ok(result) => Ok((Self(graph), result)),
@@ -194,6 +196,36 @@ impl Drop for Graph {
             unsafe { (functions.cuda_graph_free)(self.0) }
         }
     }
+}
+
+thread_local! {
+    /// Whether a panic of this thread says nothing by itself.
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Does work whose panic is told by whoever gets it.
+fn quietly<T>(work: impl FnOnce() -> T) -> std::thread::Result<T> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !QUIET.get() {
+                usual(panic);
+            }
+        }));
+    });
+    QUIET.set(true);
+    let result = catch_unwind(AssertUnwindSafe(work));
+    QUIET.set(false);
+    result
+}
+
+/// The first line of what libtorch has thrown, or of what was said otherwise.
+fn reason(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+    let text = text.unwrap_or("a panic without a word");
+    let text = text.split_once("Torch(\"").map_or(text, |(_, thrown)| thrown);
+    text.split("\\n").next().and_then(|text| text.lines().next()).unwrap_or(text)
 }
 
 /// What the processes of a group join NCCL with: one makes it, all have it.

@@ -68,6 +68,36 @@ fn a_gpu_trains_what_the_cpu_trains() {
     }
 }
 
+/// In f32 libtorch reads where the groups of a grouped product end, for which the host waits.
+#[test]
+fn what_cannot_be_recorded_goes_on_without_graphs() {
+    let place = Place::new();
+    let flags = "--device cuda:0 --experts-by routed";
+    let run = |name: &str, graphs: &str| {
+        let mut command = place.command(name, 6, &format!("{flags} --cuda-graphs {graphs}"));
+        cuda_double::lend(&mut command, 1, &place.path("report"))?;
+        let output = command.output().unwrap();
+        Some((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()))
+    };
+    let Some((code, text)) = run("auto", "auto") else { return };
+    let reason =
+        "recording a CUDA graph: an operator cannot be recorded: CUDA error: operation not permitted";
+    assert_eq!(code, Some(0), "{text}");
+    assert!(
+        text.lines().any(|l| l.starts_with("going on without CUDA graphs: ") && l.contains(reason)),
+        "{text}"
+    );
+    assert!(!text.contains("panicked"), "{text}");
+    place.train("cpu", 6, "--experts-by routed");
+    near(&place, "auto", "cpu", F32);
+    let (code, text) = run("on", "on").unwrap();
+    assert_eq!(code, Some(1), "{text}");
+    assert!(
+        text.lines().last().is_some_and(|l| l.contains("--cuda-graphs on") && l.contains(reason)),
+        "{text}"
+    );
+}
+
 #[test]
 fn the_host_waits_for_the_losses_and_the_costs_alone() {
     let place = Place::new();
