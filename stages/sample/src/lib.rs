@@ -10,6 +10,7 @@ mod pictures;
 mod sampler;
 
 pub use arguments::{Args, Labels, WeightSet};
+pub use sampler::Sampler;
 
 use anyhow::Result;
 use experts::Experts;
@@ -19,7 +20,7 @@ use models::interchange::{self, Hints};
 use models::parallel::Sharing;
 use models::vae::Vae;
 use pictures::Pictures;
-use sampler::{Decoder, Sampler};
+use sampler::Decoder;
 use serde_json::json;
 use stage::sharding::share;
 use stage::{Context, bad_input};

@@ -6,10 +6,10 @@ use crate::noise::{Draw, Noise};
 use crate::{Args, Labels};
 use anyhow::Result;
 use models::config::TIMESTEPS;
-use models::diffusion::{Coefficients, Diffusion, Respacing, Schedule};
+use models::diffusion::{Coefficients, Curve, Diffusion, Respacing, Schedule};
 use models::graphs::CudaGraphs;
 use models::random::Stream;
-use models::transfer::Readback;
+use models::transfer::{self, Readback};
 use models::vae::{Vae, to_bytes};
 use models::{Network, Precision, Timesteps};
 use tch::{Kind, Tensor, no_grad};
@@ -86,11 +86,29 @@ impl Sampler {
     ///
     /// # Errors
     /// Bad input when the number of steps does not fit.
-    pub fn new(args: &Args, experts: Experts) -> Result<Self> {
-        let about = experts.about().clone();
+    pub(crate) fn new(args: &Args, experts: Experts) -> Result<Self> {
+        let schedule = experts.about().schedule;
         let (networks, serves) = experts.into_networks();
+        Self::of(args, networks, serves, schedule)
+    }
+
+    /// A sampler of one network.
+    ///
+    /// # Errors
+    /// Bad input when the number of steps does not fit.
+    pub fn alone(args: &Args, network: Network, schedule: Curve) -> Result<Self> {
+        Self::of(args, vec![network], |_| 0, schedule)
+    }
+
+    /// `serves` says which network is for a timestep.
+    fn of(
+        args: &Args,
+        networks: Vec<Network>,
+        serves: impl Fn(i64) -> usize,
+        schedule: Curve,
+    ) -> Result<Self> {
         let respacing = Respacing::Sections(vec![args.steps]);
-        let schedule = Schedule::new(about.schedule, TIMESTEPS as usize, &respacing)?;
+        let schedule = Schedule::new(schedule, TIMESTEPS as usize, &respacing)?;
         let diffusion = Diffusion::new(schedule, networks[0].device());
         let one = |t: i64| Tensor::from_slice(&[t]).to_device(networks[0].device());
         let step = |(step, &t): (usize, &i64)| {
@@ -139,7 +157,8 @@ impl Sampler {
     pub fn latents(&mut self, first: usize, count: usize, check: impl Fn() -> Result<()>) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
         let (config, device) = (self.networks[0].config(), self.networks[0].device());
-        let labels = Tensor::from_slice(&self.labels(first, count)).to_device(device);
+        let labels = transfer::pin(Tensor::from_slice(&self.labels(first, count)), device)?;
+        let labels = transfer::upload(&labels, device)?;
         let draw = Draw { seed: self.seed, first, count, shape: [config.channels, config.side, config.side] };
         let noise = Noise::ahead(draw, self.steps.len(), device)?;
         let mut x = noise.take()?;
@@ -157,15 +176,14 @@ impl Sampler {
             left.next().map(|step| Ok((step, noise.take()?))).transpose()
         };
         if let Some(chain) = chain {
-            if let Some(end) = chain.run(&link(last), &x, &labels, &mut next)? {
-                x = end;
-            }
+            let end = chain.run(&link(last), &x, &labels, &mut next);
             if let Some(fault) = chain.take_fault() {
                 if *insist {
                     return Err(fault.context("--cuda-graphs on"));
                 }
                 *notice = Some(format!("going on without CUDA graphs: {fault:#}"));
             }
+            x = end?.unwrap_or(x);
         }
         while let Some((step, noise)) = next()? {
             x = link(step).step(&x, &labels, step, Some(&noise))?;

@@ -28,13 +28,13 @@ stage::arguments! {
         tuning styles: Vec<String> = vec!["official".to_string(), "best".to_string()];
         /// Steps that are timed.
         tuning steps: usize = 5, in 1..;
-        /// Steps before them.
+        /// Steps before them; on a GPU at least those that come before a repetition.
         tuning warmup: usize = 2, in 1..;
         /// What products are computed in, ours and the peer's.
         tuning precision: Precision = Precision::F32;
         /// Where to compute.
         tuning device: DeviceChoice = DeviceChoice::Cpu;
-        /// Whether our training step is repeated as CUDA graphs.
+        /// Whether our steps are repeated as CUDA graphs.
         tuning cuda_graphs: CudaGraphs = CudaGraphs::Auto;
         /// Threads of one operation.
         tuning threads: usize = 2, in 1..;

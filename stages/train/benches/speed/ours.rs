@@ -1,23 +1,24 @@
-//! Our side: the trainer's own step with its own batches, and the network's guided step with the chain's arithmetic.
+//! Our side: the trainer's own steps with its own batches, and the sampler's own steps with its own noise.
 
 use crate::{Args, Case, Times, synchronize};
 use anyhow::Result;
 use half::f16;
-use models::config::TIMESTEPS;
-use models::diffusion::{Curve, Diffusion, Respacing, Schedule};
-use models::graphs::CudaGraphs;
+use models::diffusion::Curve;
+use models::graphs::{CudaGraphs, WARM_UP};
 use models::prior::Prior;
-use models::random::{self, Stream};
+use models::random::Stream;
 use models::{Config, Network, shim};
+use sample::Sampler;
 use shards::{About, Latents, Loader, Rows, ShardWriter, write_manifest};
 use stage::{Arguments, Values, bad_input};
+use std::cell::RefCell;
 use std::path::Path;
 use std::time::Instant;
-use tch::{Device, Tensor};
+use tch::Device;
 use train::{Feed, Recipe, Team, Trainer};
 
-const GUIDANCE: f64 = 1.5;
-const STEPS: i64 = 250;
+const GUIDANCE: &str = "1.5";
+const STEPS: &str = "250";
 /// Of the kernel's accounting.
 const TICKS_PER_SECOND: f64 = 100.0;
 
@@ -37,19 +38,20 @@ pub fn config(size: &str) -> Result<Config> {
 pub fn measure(args: &Args, case: &Case, device: Device) -> Result<Times> {
     let config = config(&case.size)?;
     forget_memory(device)?;
-    let (walls, cpu) = if case.train {
-        let folder = tempfile::tempdir()?;
-        let mut step = training(args, case, &config, folder.path(), device)?;
-        timed(args, device, &mut *step)?
+    let clock = Clock::new(args, device);
+    if case.train {
+        train(args, case, &config, &clock)?
     } else {
-        timed(args, device, &mut *sampling(args, case, &config, device)?)?
-    };
+        sample(args, case, &config, &clock)?
+    }
+    let (walls, cpu) = clock.read();
     Ok(Times { name: "ours".into(), wall: median(walls), cpu, memory: memory(device)? })
 }
 
-type Step = Box<dyn FnMut() -> Result<()>>;
-
-fn training(args: &Args, case: &Case, config: &Config, folder: &Path, device: Device) -> Result<Step> {
+/// Trains until the clock stops.
+fn train(args: &Args, case: &Case, config: &Config, clock: &Clock) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (folder, device) = (folder.path(), clock.device);
     let latents = latents(config, folder)?;
     let (precision, batch) = (args.precision.to_string(), case.batch.to_string());
     let path = folder.display().to_string();
@@ -68,13 +70,43 @@ fn training(args: &Args, case: &Case, config: &Config, folder: &Path, device: De
     let mut feed = Feed::new(&recipe, loader, 0..case.batch, device);
     let mut trainer = Trainer::fresh(recipe, device, &team)?;
     trainer.record(args.cuda_graphs.side(device, None)?, args.cuda_graphs == CudaGraphs::On);
-    Ok(Box::new(move || {
+    while clock.ticks() {
         trainer.advance(feed.draws(trainer.step())?, &team)?;
         if let Some(notice) = trainer.take_notice() {
             eprintln!("{notice}");
         }
-        Ok(())
-    }))
+    }
+    Ok(())
+}
+
+/// Samples until the clock stops.
+fn sample(args: &Args, case: &Case, config: &Config, clock: &Clock) -> Result<()> {
+    let network = Network::fresh(config, 0, clock.device)?;
+    for parameter in network.parameters() {
+        let _ = parameter.tensor.set_requires_grad(false);
+    }
+    let (precision, graphs) = (args.precision.to_string(), args.cuda_graphs.to_string());
+    let given = [
+        ("checkpoints", "none"),
+        ("steps", STEPS),
+        ("guidance", GUIDANCE),
+        ("precision", precision.as_str()),
+        ("cuda-graphs", graphs.as_str()),
+    ];
+    let sample_args = sample::Args::from_values(&Values::new(&sample::Args::spec(), given)?)?;
+    let mut sampler = Sampler::alone(&sample_args, network, Curve::Cosine)?;
+    // Asked before every step.
+    let check = || if clock.ticks() { Ok(()) } else { Err(stage::Stopped.into()) };
+    loop {
+        let chain = sampler.latents(0, case.batch, check);
+        if let Some(notice) = sampler.take_notice() {
+            eprintln!("{notice}");
+        }
+        match chain {
+            Err(e) if e.is::<stage::Stopped>() => return Ok(()),
+            chain => drop(chain?),
+        }
+    }
 }
 
 /// Seconds of the matching alone, and of all that it needs: the gates of all timesteps, the cost matrix, the matching.
@@ -124,56 +156,68 @@ fn latents(config: &Config, folder: &Path) -> Result<Latents> {
     Latents::open(folder)
 }
 
-fn sampling(args: &Args, case: &Case, config: &Config, device: Device) -> Result<Step> {
-    let precision = args.precision;
-    let network = Network::fresh(config, 0, device)?;
-    for parameter in network.parameters() {
-        let _ = parameter.tensor.set_requires_grad(false);
-    }
-    let schedule =
-        Schedule::new(Curve::Cosine, TIMESTEPS as usize, &Respacing::Sections(vec![STEPS as usize]))?;
-    let diffusion = Diffusion::new(schedule, device);
-    let one = |t: i64| Tensor::from_slice(&[t]).to_device(device);
-    let table: Vec<_> = diffusion.schedule.timestep_map.iter().map(|&t| network.timesteps(&one(t))).collect();
-    network.store_products(precision.kind());
-    let shape = [case.batch as i64, config.channels, config.side, config.side];
-    let mut x = random::normal(0, "start", 0, &shape).to_device(device);
-    let labels = random::integers(0, "label", 0, config.classes, &shape[..1]).to_device(device);
-    let mut left = STEPS;
-    Ok(Box::new(move || {
-        let _guard = tch::no_grad_guard();
-        left = if left == 1 { STEPS - 1 } else { left - 1 };
-        let output =
-            precision.run(device, || network.guided(&x, &table[left as usize], &labels, GUIDANCE))?;
-        let at = diffusion.at(&Tensor::from_slice(&[left]).to_device(device));
-        let guess = diffusion.predict(&at, &x, &output, false);
-        let noise = random::normal(0, "noise", left as u64, &shape).to_device(device);
-        x = diffusion.ddpm(&at, &guess, &noise);
-        Ok(())
-    }))
+/// Steps that a GPU needs before it repeats them: those that are done as usual, and the one that is recorded.
+const UNTIL_REPEATED: usize = WARM_UP + 1;
+
+/// Counts steps: first the warm-up, then those that are timed.
+struct Clock {
+    device: Device,
+    warmup: usize,
+    steps: usize,
+    state: RefCell<State>,
 }
 
-/// The time of each step, and the mean CPU time of all.
-fn timed(args: &Args, device: Device, step: &mut dyn FnMut() -> Result<()>) -> Result<(Vec<f64>, f64)> {
-    for _ in 0..args.warmup {
-        step()?;
+struct State {
+    /// Steps that have begun.
+    begun: usize,
+    /// When the timed ones began, when the last of them did, and the CPU time then.
+    first: Instant,
+    last: Instant,
+    cpu: f64,
+    walls: Vec<f64>,
+}
+
+impl Clock {
+    fn new(args: &Args, device: Device) -> Self {
+        let now = Instant::now();
+        let state = State { begun: 0, first: now, last: now, cpu: 0.0, walls: Vec::new() };
+        let warmup = if device.is_cuda() { args.warmup.max(UNTIL_REPEATED) } else { args.warmup };
+        Self { device, warmup, steps: args.steps, state: state.into() }
     }
-    synchronize(device);
-    let (begin, cpu) = (Instant::now(), cpu_seconds());
-    let mut walls = Vec::new();
-    for _ in 0..args.steps {
-        let begin = Instant::now();
-        step()?;
-        if device == Device::Cpu {
-            walls.push(begin.elapsed().as_secs_f64());
+
+    /// Before each step: whether it is to be done.
+    fn ticks(&self) -> bool {
+        let mut state = self.state.borrow_mut();
+        let end = self.warmup + self.steps;
+        if [self.warmup, end].contains(&state.begun) {
+            synchronize(self.device);
         }
+        let now = Instant::now();
+        if state.begun > self.warmup {
+            let wall = now - state.last;
+            state.walls.push(wall.as_secs_f64());
+        }
+        if state.begun == self.warmup {
+            (state.first, state.cpu) = (now, cpu_seconds());
+        }
+        state.last = now;
+        let go = state.begun < end;
+        if go {
+            state.begun += 1;
+        } else {
+            state.cpu = cpu_seconds() - state.cpu;
+        }
+        go
     }
-    synchronize(device);
-    if walls.is_empty() {
+
+    /// The time of each step, and the mean CPU time of all.
+    fn read(self) -> (Vec<f64>, f64) {
+        let state = self.state.into_inner();
+        let steps = self.steps as f64;
         // On a GPU steps overlap with the host: only all of them together have a time.
-        walls.push(begin.elapsed().as_secs_f64() / args.steps as f64);
+        let whole = vec![(state.last - state.first).as_secs_f64() / steps];
+        (if self.device.is_cuda() { whole } else { state.walls }, state.cpu / steps)
     }
-    Ok((walls, (cpu_seconds() - cpu) / args.steps as f64))
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
