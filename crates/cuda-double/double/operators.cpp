@@ -90,14 +90,6 @@ class Call {
         inner.push_back(each_tensor(argument, [&](const at::Tensor& tensor) { return host(tensor); }));
       }
     }
-    // A recorded call has the memory itself, where this one may have a copy of what it writes.
-    torch::jit::Stack repeated;
-    if (recording_ != nullptr)
-      for (size_t i = 0; i < count; i++)
-        repeated.push_back(arguments[i].isDevice()
-                               ? inner[i]
-                               : each_tensor(arguments[i], [&](const at::Tensor& tensor) { return lasting(tensor); }));
-
     op_.callBoxed(&inner);
 
     for (size_t i = 0; i < count; i++)
@@ -105,6 +97,15 @@ class Call {
         resized(tensor);
         return tensor;
       });
+    // A recorded call has the memory itself, where this one may have a copy of what it writes; and results in the size that
+    // they have by now.
+    torch::jit::Stack repeated;
+    if (recording_ != nullptr)
+      for (size_t i = 0; i < count; i++)
+        repeated.push_back(arguments[i].isDevice()
+                               ? IValue(c10::Device(c10::kCPU))
+                               : each_tensor(arguments[i], [&](const at::Tensor& tensor) { return lasting(tensor); }));
+
     std::vector<IValue> results;
     for (size_t i = 0; i < inner.size(); i++) results.push_back(result(i, inner[i], arguments));
     if (recording_ != nullptr && (!written_.empty() || !made_.empty()))

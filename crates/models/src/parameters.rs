@@ -69,7 +69,8 @@ impl<'a> Builder<'a> {
                 }
             },
         };
-        let tensor = tensor.to_device(self.device).set_requires_grad(self.trained);
+        // A leaf of its own: the weights may be another network's too.
+        let tensor = tensor.detach().to_device(self.device).set_requires_grad(self.trained);
         self.push(name, &tensor, self.trained);
         Ok(tensor)
     }

@@ -156,7 +156,7 @@ impl Graphs {
                 return Ok(Outcome::Done(losses));
             }
             let usual = pass.gradient.copy();
-            match record(pass, fixed, &usual) {
+            match record(pass, fixed, [&usual, &losses.values]) {
                 Ok(repeatable) => *recorded = Some(repeatable),
                 Err(e) => {
                     pass.gradient.shallow_clone().copy_(&usual);
@@ -168,14 +168,21 @@ impl Graphs {
     }
 }
 
-/// The pass as graphs, once they have been seen to give the gradient that the same draws have given before.
-fn record(pass: &Pass, fixed: &Fixed, usual: &Tensor) -> Result<Recorded> {
+/// The pass as graphs, once they have been seen to give the gradient and the losses that the same draws have given before.
+fn record(pass: &Pass, fixed: &Fixed, usual: [&Tensor; 2]) -> Result<Recorded> {
     let mut recorded = Recorded::new(pass, fixed)?;
     drop(recorded.costs(pass)?);
     recorded.evaluate(pass, &fixed.draws)?;
-    drop(recorded.backward(pass, fixed.matching.as_ref())?);
-    let distance = distance(pass.gradient, usual);
-    ensure!(distance < AGREEMENT, "a repeated step's gradient is {distance:.1e} of itself from the step's");
+    let losses = recorded.backward(pass, fixed.matching.as_ref())?;
+    for (what, repeated, usual) in
+        [("gradients are", pass.gradient, usual[0]), ("losses are", &losses.values, usual[1])]
+    {
+        let distance = distance(repeated, usual);
+        ensure!(
+            distance < AGREEMENT,
+            "a repeated step's {what} {distance:.1e} of themselves from the step's"
+        );
+    }
     Ok(recorded)
 }
 
