@@ -6,7 +6,9 @@ use std::process::Child;
 use std::{env, fs};
 
 /// The device, which goes by the name of libtorch's CUDA half.
-const DEVICE: [&str; 4] = ["device", "graph", "nccl", "operators"];
+const DEVICE: [&str; 5] = ["device", "graph", "kernels", "nccl", "operators"];
+/// What is not part of it.
+const BESIDE: [&str; 2] = ["driver", "nvrtc"];
 
 fn main() -> Result<()> {
     println!("cargo:rerun-if-changed=double");
@@ -42,7 +44,7 @@ fn main() -> Result<()> {
     let compile = |name: &str| {
         compiler.to_command().args(["-c", &format!("double/{name}.cpp"), "-o"]).arg(object(name)).spawn()
     };
-    for child in DEVICE.iter().chain(&["driver"]).map(|name| compile(name)).collect::<Result<Vec<Child>>>()? {
+    for child in DEVICE.iter().chain(&BESIDE).map(|name| compile(name)).collect::<Result<Vec<Child>>>()? {
         done(child, "compiling")?;
     }
     let link = |name: &str, objects: &[PathBuf]| {
@@ -53,6 +55,9 @@ fn main() -> Result<()> {
     };
     link("libtorch_cuda.so", &DEVICE.map(object))?;
     link("libcuda.so.1", &[object("driver")])?;
+    link("libcaffe2_nvrtc.so", &[object("nvrtc")])?;
+    // What it compiles kernels with.
+    fs::copy("double/kernel.h", lib.join("kernel.h"))?;
     println!("cargo:rustc-env=CUDA_DOUBLE={}", lib.display());
     Ok(())
 }
@@ -65,7 +70,7 @@ fn lay_out(libraries: &Path, lib: &Path) -> Result<()> {
             (entry.path(), lib.join(entry.file_name()))
         };
         let name = to.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        if !name.contains(".so") || name.contains("cuda") {
+        if !name.contains(".so") || name.contains("cuda") || name.contains("nvrtc") {
             continue;
         }
         println!("cargo:rerun-if-changed={}", from.display());

@@ -21,7 +21,10 @@ const KERNELS: [(&str, &[&str]); 3] = [
     ("avx512", &["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"]),
 ];
 
-const CUDA_SOURCES: [&str; 2] = ["shim/cuda/graph.cpp", "shim/cuda/nccl.cpp"];
+const CUDA_SOURCES: [&str; 3] = ["shim/cuda/graph.cpp", "shim/cuda/nccl.cpp", "shim/cuda/passes.cpp"];
+
+/// What the object carries as text, for the machine's own compiler, and the names it has there.
+const CUDA_TEXTS: [(&str, &str); 2] = [("PASS_H", "shim/fused/pass.h"), ("PASSES_CU", "shim/cuda/passes.cu")];
 
 fn main() -> std::io::Result<()> {
     println!("cargo:rerun-if-changed=shim");
@@ -102,9 +105,11 @@ fn cuda_object(build: &cc::Build, libraries: &Path) -> Result<PathBuf, String> {
     let headers = cuda_headers(libraries).ok_or("no headers of CUDA were found; run ci/libtorch")?;
     println!("cargo:rerun-if-changed={}", headers.display());
     println!("cargo:cuda_include={}", headers.display());
-    let object = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default()).join(OBJECT);
+    let folder = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default());
+    let object = folder.join(OBJECT);
+    cuda_texts(&folder.join("passes_text.h")).map_err(|e| e.to_string())?;
     let mut compile = build.get_compiler().to_command();
-    compile.args(["-shared", "-fPIC", "-Ishim/cuda/nccl"]).arg("-isystem").arg(&headers);
+    compile.args(["-shared", "-fPIC", "-Ishim/cuda/nccl", "-I"]).arg(&folder).arg("-isystem").arg(&headers);
     compile.args(CUDA_SOURCES).arg("-o").arg(&object);
     let output = compile.output().map_err(|e| e.to_string())?;
     if output.status.success() {
@@ -115,6 +120,16 @@ fn cuda_object(build: &cc::Build, libraries: &Path) -> Result<PathBuf, String> {
     let said = said.lines().find(|line| line.contains("error")).unwrap_or("the compiler failed");
     println!("cargo:warning=built without CUDA graphs and NCCL: {said}");
     Err(format!("it did not compile: {said}"))
+}
+
+/// A header with the texts.
+fn cuda_texts(path: &Path) -> std::io::Result<()> {
+    let mut header = String::new();
+    for (name, file) in CUDA_TEXTS {
+        let text = std::fs::read_to_string(file)?;
+        header += &format!("static const char {name}[] = R\"text({text})text\";\n");
+    }
+    std::fs::write(path, header)
 }
 
 /// The folder of CUDA's headers: beside libtorch as the wheels lie, else in `CUDA_HOME`.

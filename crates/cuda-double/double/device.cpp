@@ -11,6 +11,8 @@
 #include <cstring>
 #include <deque>
 #include <fstream>
+#include <map>
+#include <set>
 #include <unordered_map>
 
 using c10::Device;
@@ -164,6 +166,10 @@ C10_REGISTER_GUARD_IMPL(CUDA, Guard)
 struct Blocks {
   std::mutex lock;
   std::unordered_map<void*, size_t> sizes;
+  // By where they begin.
+  std::map<const char*, long> numbers;
+  std::set<long> living;
+  long last = 0;
 
   void* take(size_t size) {
     if (size == 0) return nullptr;
@@ -172,6 +178,8 @@ struct Blocks {
     std::memset(block, 0xff, size);
     std::lock_guard<std::mutex> guard(lock);
     sizes[block] = size;
+    numbers[static_cast<const char*>(block)] = ++last;
+    living.insert(last);
     return block;
   }
   size_t give(void* block) {
@@ -179,6 +187,9 @@ struct Blocks {
     auto found = sizes.find(block);
     auto size = found->second;
     sizes.erase(found);
+    auto number = numbers.find(static_cast<const char*>(block));
+    living.erase(number->second);
+    numbers.erase(number);
     std::free(block);
     return size;
   }
@@ -310,6 +321,22 @@ struct CUDAHooks final : at::CUDAHooksInterface {
 Device current_device() { return Device(c10::kCUDA, device_now); }
 Stream current_stream() { return stream_of(current_device()); }
 c10::Allocator* memory() { return &the_memory(); }
+
+long block_of(const void* pointer) {
+  auto& blocks = the_memory().blocks;
+  std::lock_guard<std::mutex> guard(blocks.lock);
+  auto* place = static_cast<const char*>(pointer);
+  auto after = blocks.numbers.upper_bound(place);
+  if (after == blocks.numbers.begin()) return 0;
+  auto [begin, number] = *--after;
+  return place < begin + blocks.sizes[const_cast<char*>(begin)] ? number : 0;
+}
+
+bool block_is_there(long number) {
+  auto& blocks = the_memory().blocks;
+  std::lock_guard<std::mutex> guard(blocks.lock);
+  return blocks.living.count(number) != 0;
+}
 
 bool is_pinned(const void* data) {
   auto& blocks = pinned();

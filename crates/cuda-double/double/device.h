@@ -26,6 +26,10 @@ c10::Stream current_stream();
 // Memory of the current device, each byte of it 0xff: no number in any kind of float.
 c10::Allocator* memory();
 
+// The number of the living block of the device's memory that the pointer is into, never given twice; 0 where it is into none.
+long block_of(const void* pointer);
+bool block_is_there(long number);
+
 bool is_pinned(const void* data);
 
 // A copy to pinned memory arrives when the host waits for the stream, or for an event behind it, and not before.

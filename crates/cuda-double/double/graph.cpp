@@ -71,10 +71,14 @@ void CUDAGraph::replay() {
   AutoDispatchBelowADInplaceOrView guard;
   report().count("replays");
   for (auto& call : of(this).calls) {
+    if (call.work) {
+      call.work();
+      continue;
+    }
     for (auto& memory : call.needed)
-      TORCH_CHECK(!memory.expired(), "a graph needs memory that is gone, for ", call.op.operator_name());
+      TORCH_CHECK(!memory.expired(), "a graph needs memory that is gone, for ", call.op->operator_name());
     auto stack = call.arguments;
-    call.op.callBoxed(&stack);
+    call.op->callBoxed(&stack);
     size_t next = 0;
     auto store = [&](const at::Tensor& tensor) {
       if (next < call.made.size()) call.made[next++].copy_(tensor);

@@ -109,7 +109,7 @@ class Call {
     std::vector<IValue> results;
     for (size_t i = 0; i < inner.size(); i++) results.push_back(result(i, inner[i], arguments));
     if (recording_ != nullptr && (!written_.empty() || !made_.empty()))
-      recording_->calls.push_back({op_, std::move(repeated), std::move(needed_), std::move(made_)});
+      recording_->calls.push_back({op_, std::move(repeated), std::move(needed_), std::move(made_), nullptr});
     stack_.resize(first);
     for (auto& value : results) stack_.push_back(std::move(value));
   }

@@ -9,7 +9,10 @@
 //! - a graph is recorded from what its stream is given, by whichever thread, without being done; waiting for the device,
 //!   memory of the host's that is not pinned, and work on the default stream break the recording; a graph whose memory
 //!   is gone is not replayed;
-//! - NCCL sums over the processes of one machine.
+//! - NCCL sums over the processes of one machine;
+//! - kernels that are compiled at run time are compiled by the host's C++ compiler, from the same source. The threads of a block
+//!   run in turn up to each place where they wait for each other, and must all wait at the same. `CUDA_DOUBLE_KERNELS` set to
+//!   `refused` makes their compilation fail, set to `wrong` their results.
 //!
 //! It counts what the host waits for ([`Lent::report`]). What it cannot show: speed, CUDA's own kernels and their roundings,
 //! work of two streams in another order than it was given, memory that a stream uses again too early.
@@ -48,7 +51,7 @@ pub fn lend(command: &mut Command, gpus: usize, report: &Path) -> Option<Lent> {
 
 impl Lent {
     /// How often the program did something that matters on a GPU: `wait …` (the host waited), `upload`, `download`, `graphs`
-    /// (recorded), `replays`, `sums` (by NCCL).
+    /// (recorded), `replays`, `launches` (of kernels of one's own), `sums` (by NCCL).
     ///
     /// # Panics
     /// Where the program has not ended, or had no GPU.

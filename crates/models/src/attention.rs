@@ -32,13 +32,13 @@ impl Attention {
         self.projection.forward(&self.mix(&self.qkv.forward(x)))
     }
 
-    /// The same on the CPU in f32, without the last bias, which is the second result.
+    /// The same for a fused block, without the last bias, which is the second result.
     ///
     /// # Shapes
     /// `[B, N, D]` to the same, and `[D]`.
     pub fn forward_fused(&self, x: &Tensor) -> (Tensor, &Tensor) {
         let qkv = self.qkv.forward(x);
-        let mixed = match fused::attends(x.size()[1]) {
+        let mixed = match fused::serves_throughout(x) && fused::attends(x.size()[1]) {
             true => fused::attention(&qkv, self.heads),
             false => self.mix(&qkv),
         };

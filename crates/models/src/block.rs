@@ -36,8 +36,11 @@ impl Block {
     /// # Shapes
     /// `activated`, which is SiLU(c), `[B, D]`, to `[B, N, D]`.
     pub fn forward(&self, entry: &Entry, activated: &Tensor) -> Tensor {
-        let m = self.modulation.forward(activated);
-        if fused::serves(entry.z) { self.fused(entry, &m) } else { self.plain(entry, &m) }
+        if fused::serves(entry.z) {
+            self.fused(entry, &self.modulation.forward_fused(activated))
+        } else {
+            self.plain(entry, &self.modulation.forward(activated))
+        }
     }
 
     /// The formulas, in any precision and on any device.
@@ -52,7 +55,7 @@ impl Block {
         }
     }
 
-    /// The same on the CPU in f32: between two products everything is done in one pass over the tokens.
+    /// The same where passes are fused: between two products everything is done in one pass over the tokens.
     fn fused(&self, entry: &Entry, m: &[Tensor]) -> Tensor {
         let (r, keep, h) = match &entry.excess {
             None => (entry.z.shallow_clone(), None, fused::modulate(entry.z, &m[0], &m[1])),

@@ -99,7 +99,20 @@ pub fn unused_gpu() -> Option<String> {
     driver.then(gpus)?.err()
 }
 
-/// What was found, for a person whose GPU is not used: libtorch, the processor, CUDA or why not, the devices.
+/// Why a block's passes over tokens of this width are not fused on a GPU, if they are not: for a message, and before any work is
+/// recorded, for it is found out here.
+pub fn unfused(device: Device, width: i64) -> Option<String> {
+    match device {
+        Device::Cuda(index) => shim::fused::usable(index, width).err(),
+        _ => None,
+    }
+}
+
+/// The width of tokens that the doctor tries a GPU's passes with: that of S.
+const USUAL_WIDTH: i64 = 384;
+
+/// What was found, for a person whose GPU is not used: libtorch, the processor, CUDA or why not, the devices,
+/// whether a GPU has fused passes or why not.
 pub fn doctor() -> String {
     // First: where libtorch is asked anything before CUDA is loaded, it says ever after that there is none.
     let gpus = gpus();
@@ -114,6 +127,11 @@ pub fn doctor() -> String {
         None => "CUDA graphs and NCCL are built in".to_string(),
         Some(reason) => format!("built without CUDA graphs and NCCL: {reason}"),
     };
+    let passes = match gpus.as_ref().map(|_| shim::fused::usable(0, USUAL_WIDTH)) {
+        Ok(Ok(())) => "fused".to_string(),
+        Ok(Err(reason)) => format!("plain: {reason}"),
+        Err(_) => "fused on the CPU".to_string(),
+    };
     let devices: Vec<String> =
         std::iter::once("cpu".into()).chain((0..gpus.unwrap_or(0)).map(|i| format!("cuda:{i}"))).collect();
     [
@@ -123,6 +141,7 @@ pub fn doctor() -> String {
         ("cuda", cuda),
         ("devices", devices.join(", ")),
         ("graphs", graphs),
+        ("passes", passes),
     ]
     .map(|(name, text)| format!("{name:<10} {text}\n"))
     .concat()
@@ -195,9 +214,11 @@ mod tests {
     #[test]
     fn the_doctor_names_what_it_found() {
         let text = doctor();
-        for name in ["libtorch   2.", "processor  ", "threads  ", "cuda  ", "devices    cpu", "graphs  "] {
+        for name in
+            ["libtorch   2.", "processor  ", "threads  ", "cuda  ", "devices    cpu", "graphs  ", "passes  "]
+        {
             assert!(text.contains(name), "{name} is not in\n{text}");
         }
-        assert_eq!(text.lines().count(), 6, "{text}");
+        assert_eq!(text.lines().count(), 7, "{text}");
     }
 }

@@ -38,10 +38,12 @@ impl FinalLayer {
     /// # Shapes
     /// `z` `[B, N, D]`, `activated` `[B, D]`, to `[B, N, patch · patch · 2C]`.
     pub fn tokens(&self, z: &Tensor, activated: &Tensor) -> Tensor {
-        let m = self.modulation.forward(activated);
-        let h = match fused::serves(z) {
-            true => fused::modulate(z, &m[0], &m[1]),
-            false => modulate(z, &m[0], &m[1]),
+        let h = if fused::serves(z) {
+            let m = self.modulation.forward_fused(activated);
+            fused::modulate(z, &m[0], &m[1])
+        } else {
+            let m = self.modulation.forward(activated);
+            modulate(z, &m[0], &m[1])
         };
         self.linear.forward(&h)
     }

@@ -33,12 +33,15 @@ impl Mlp {
         self.second.forward(&self.first.forward(x).gelu("tanh"))
     }
 
-    /// The same on the CPU in f32, without the last bias, which is the second result.
+    /// The same for a fused block, without the last bias, which is the second result.
     ///
     /// # Shapes
     /// `[B, N, D]` to the same, and `[D]`.
     pub fn forward_fused(&self, x: &Tensor) -> (Tensor, &Tensor) {
-        let hidden = fused::gelu(&self.first.product(x), &self.first.bias);
+        let hidden = match fused::serves_throughout(x) {
+            true => fused::gelu(&self.first.product(x), &self.first.bias),
+            false => self.first.forward(x).gelu("tanh"),
+        };
         (self.second.product(&hidden), &self.second.bias)
     }
 }

@@ -3,7 +3,7 @@
 use crate::linear::Linear;
 use crate::parameters::{Builder, Init};
 use anyhow::Result;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 /// Keeps the variance of a normalised token from 0.
 const EPSILON: f64 = 1e-6;
@@ -27,7 +27,19 @@ impl Modulation {
     /// # Shapes
     /// `activated`, which is SiLU(c), `[B, D]` to `parts` tensors `[B, 1, D]`.
     pub fn forward(&self, activated: &Tensor) -> Vec<Tensor> {
-        self.linear.forward(activated).unsqueeze(1).chunk(self.parts, 2)
+        self.split(&self.linear.forward(activated))
+    }
+
+    /// The same in f32, as fused passes take it.
+    ///
+    /// # Shapes
+    /// As [`Self::forward`].
+    pub fn forward_fused(&self, activated: &Tensor) -> Vec<Tensor> {
+        self.split(&self.linear.forward(activated).to_kind(Kind::Float))
+    }
+
+    fn split(&self, all: &Tensor) -> Vec<Tensor> {
+        all.unsqueeze(1).chunk(self.parts, 2)
     }
 }
 

@@ -102,7 +102,7 @@ impl Router {
         let (rows, experts) = gates.size2().unwrap_or((0, 0));
         let width = self.bias.size()[1];
         let weights = self.weight.view([experts, width * width]);
-        let weight = match fused::serves(z) {
+        let weight = match fused::serves_throughout(z) {
             true => fused::mix(gates, &weights),
             false => gates.matmul(&weights),
         };

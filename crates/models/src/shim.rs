@@ -4,6 +4,7 @@ pub(crate) mod cuda;
 mod event;
 pub(crate) mod fused;
 mod optimiser;
+pub(crate) mod panics;
 pub(crate) mod parallel;
 mod precision;
 

@@ -80,6 +80,9 @@ fn pictures_of(
     }
     let experts = Experts::read(args, device)?;
     let about = experts.about().clone();
+    if let Some(reason) = device::unfused(device, about.network.width) {
+        context.message(&format!("going on without fused passes: {reason}"));
+    }
     let digest = stage::digest(vae_path)?;
     if !about.latents.vae.is_empty() && about.latents.vae != digest {
         bad_input!(

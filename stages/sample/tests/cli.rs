@@ -217,6 +217,7 @@ fn a_gpu_samples_what_the_cpu_samples() {
         let far = pixels("cpu").iter().zip(pixels(name)).map(|(a, b)| a.abs_diff(b)).max();
         assert!(far <= Some(1), "{name}: {far:?} levels");
         let long = on_a_gpu(&format!("{name}-long"), &format!("{flags} --steps 20")).unwrap();
+        assert!(long["launches"] > short["launches"], "{name}: {short:?} {long:?}");
         // The coefficients and the timestep of each of 12 more steps go there once, before the first batch.
         for (what, count) in short.iter().filter(|(what, _)| what.starts_with("wait ")) {
             let once = if ["wait stream", "wait upload"].contains(&what.as_str()) { 2 * 12 } else { 0 };

@@ -60,6 +60,9 @@ pub fn train(args: &Args, context: &Context) -> Result<()> {
     if let Some(reason) = team.use_gpus(device)? {
         context.message(&format!("gradients travel through host memory, without NCCL: {reason}"));
     }
+    if let Some(reason) = device::unfused(device, recipe.network.width) {
+        context.message(&format!("going on without fused passes: {reason}"));
+    }
     if team.size() > 1 && !recipe.objective.divides() {
         bad_input!(
             "several processes: this weighting or gating needs the whole batch at once, in one process"

@@ -1,7 +1,9 @@
 // What a block computes between its matrix products, each step in one pass forwards and one backwards, with gradients.
-// f32 tensors of the CPU; tokens are [B, N, D], vectors of an image [B, 1, D], biases [D].
+// Tokens are [B, N, D], vectors of an image [B, 1, D], biases [D]; f32, but for what products give and take, which may be bf16
+// on a GPU. The CPU's passes are here and in `kernels.h`; another device's are registered.
 #include "border.h"
 #include "fused/parallel.h"
+#include "fused/passes.h"
 #include "fused/table.h"
 
 #include <ATen/autocast_mode.h>
@@ -16,29 +18,43 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::variable_list;
 
-// Rows of an image that are done together: few enough to stay in the cache from one pass to the next. The sums over an
-// image are those of its parts, in order, whatever the number of threads.
+// Rows of an image that are done together on the CPU: few enough to stay in the cache from one pass to the next. The sums over
+// an image are those of its parts, in order, whatever the number of threads.
 constexpr int64_t ROWS = 64;
+
+// Those of the GPUs, once CUDA is loaded.
+const Passes* gpu = nullptr;
 
 // The rows of [B, N, D] in parts that belong to one image each.
 struct Parts {
-  int64_t images, tokens, width, per_image;
+  int64_t images, tokens, width, rows, per_image;
+  c10::Device device;
 
   explicit Parts(const at::Tensor& x)
-      : images(x.size(0)), tokens(x.size(1)), width(x.size(2)), per_image((tokens + ROWS - 1) / ROWS) {}
+      : images(x.size(0)), tokens(x.size(1)), width(x.size(2)), rows(x.is_cuda() ? gpu->rows : ROWS),
+        per_image((tokens + rows - 1) / rows), device(x.device()) {}
+
+  Arguments arguments() const {
+    Arguments a{};
+    a.images = images, a.tokens = tokens, a.width = width, a.rows = rows;
+    return a;
+  }
 
   // Calls `work(part, image, first row, rows)`.
   template <class Work>
   void each(const Work& work) const {
     for_units(images * per_image, [&](int64_t part) {
-      int64_t image = part / per_image, begin = part % per_image * ROWS;
-      work(part, image, image * tokens + begin, std::min(ROWS, tokens - begin));
+      int64_t image = part / per_image, begin = part % per_image * rows;
+      work(part, image, image * tokens + begin, std::min(rows, tokens - begin));
     });
   }
 
-  // One row of zeros for each part and sum, [parts, sums, D].
+  at::Tensor empty(at::IntArrayRef size) const { return at::empty(size, at::device(device).dtype(at::kFloat)); }
+
+  // A place for each part and sum, [parts, sums, D]. The CPU adds to what is there.
   at::Tensor sums(int64_t count) const {
-    return at::zeros({images * per_image, count, width}, at::kFloat);
+    auto sums = empty({images * per_image, count, width});
+    return device.is_cpu() ? sums.zero_() : sums;
   }
 
   // The sums of each image, [B, sums, D].
@@ -47,24 +63,41 @@ struct Parts {
   }
 };
 
+// Rows one after the other, where a GPU reads four numbers at once.
+at::Tensor rows_of(const at::Tensor& x) {
+  auto rows = x.contiguous();
+  return reinterpret_cast<uintptr_t>(rows.const_data_ptr()) % 16 == 0 || !x.is_cuda() ? rows : rows.clone();
+}
+
 // One row for each image, or one for all.
 struct Rows {
   at::Tensor tensor;
-  const float* data;
-  int64_t stride;
+  Vectors vectors;
 
   explicit Rows(const at::Tensor& x) : tensor(x.stride(2) == 1 ? x : x.contiguous()) {
-    data = tensor.const_data_ptr<float>();
-    stride = tensor.size(0) == 1 ? 0 : tensor.stride(0);
+    auto stride = tensor.size(0) == 1 ? 0 : tensor.stride(0);
+    if (x.is_cuda() && (reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % 16 != 0 || stride % 4 != 0)) {
+      tensor = tensor.clone(at::MemoryFormat::Contiguous);
+      stride = stride == 0 ? 0 : tensor.stride(0);
+    }
+    vectors = {tensor.const_data_ptr<float>(), stride};
   }
-  const float* of(int64_t image) const { return data + image * stride; }
 };
 
 const float* read(const at::Tensor& x) { return x.const_data_ptr<float>(); }
+float* write(const at::Tensor& x) { return x.data_ptr<float>(); }
+
+// What products give and take on this tensor's device now, given f32.
+at::ScalarType product_kind(const at::Tensor& x) {
+  auto type = x.device().type();
+  return at::autocast::is_autocast_enabled(type) ? at::autocast::get_autocast_dtype(type) : at::kFloat;
+}
+
+at::Tensor for_product(const at::Tensor& like) { return at::empty_like(like, like.options().dtype(product_kind(like))); }
 
 // A gradient; zeros where nothing has come.
-at::Tensor given(const at::Tensor& gradient, const at::Tensor& like) {
-  return gradient.defined() ? gradient.contiguous() : at::zeros_like(like);
+at::Tensor given(const at::Tensor& gradient, const at::Tensor& like, at::ScalarType kind = at::kFloat) {
+  return gradient.defined() ? rows_of(gradient) : at::zeros_like(like, like.options().dtype(kind));
 }
 
 // Mean and 1 / deviation of every row.
@@ -72,9 +105,60 @@ struct Moments {
   at::Tensor tensor;
   float *mean, *rstd;
 
-  explicit Moments(const Parts& parts) : Moments(at::empty({2, parts.images * parts.tokens}, at::kFloat)) {}
+  explicit Moments(const Parts& parts) : Moments(parts.empty({2, parts.images * parts.tokens})) {}
   explicit Moments(const at::Tensor& x) : tensor(x), mean(x.data_ptr<float>()), rstd(mean + x.size(1)) {}
+
+  void into(Arguments& a) const { a.mean = mean, a.rstd = rstd; }
 };
+
+// One pass on the CPU, whose products are in f32.
+void on_cpu(Pass pass, const Parts& parts, const Arguments& a) {
+  auto &k = kernels();
+  auto d = parts.width;
+  auto f = [](const void* x) { return static_cast<const float*>(x); };
+  parts.each([&](int64_t part, int64_t image, int64_t row, int64_t rows) {
+    // Rows of a tensor from this part's first on; null without a tensor.
+    auto of = [&](auto* x) { return x == nullptr ? x : x + row * d; };
+    auto in = [&](const void* x) { return of(f(x)); };
+    auto out = [&](void* x) { return of(static_cast<float*>(x)); };
+    auto vector = [&](const Vectors& x) { return x.data + image * x.stride; };
+    auto excess = vector(a.excess), gate = vector(a.gate), shift = vector(a.shift), scale = vector(a.scale);
+    auto mean = a.mean + row, rstd = a.rstd + row;
+    auto sum = [&](int64_t count, int64_t index) { return a.sums + (part * count + index) * d; };
+    switch (pass) {
+      case MODULATE:
+        return k.modulate(rows, d, of(a.x), shift, scale, out(a.h), mean, rstd);
+      case MODULATE_BACKWARD:
+        return k.modulate_backward(rows, d, in(a.dh), of(a.x), scale, mean, rstd, of(a.dx), sum(2, 0), sum(2, 1));
+      case ENTER:
+        return k.enter(rows, d, of(a.x), in(a.y), excess, shift, scale, of(a.r), of(a.kept), out(a.h), mean, rstd);
+      case ENTER_BACKWARD:
+        return k.enter_backward(rows, d, of(a.dr), of(a.dkept), in(a.dh), of(a.x), in(a.y), excess, scale, mean, rstd,
+                                of(a.dx), out(a.dy), sum(3, 0), sum(3, 1), sum(3, 2));
+      case JOIN:
+        return k.join(rows, d, of(a.x), in(a.y), a.bias, gate, shift, scale, of(a.r), out(a.h), mean, rstd);
+      case JOIN_BACKWARD:
+        return k.join_backward(rows, d, of(a.dr), in(a.dh), of(a.x), in(a.y), a.bias, gate, scale, mean, rstd,
+                               of(a.dx), out(a.dy), sum(4, 0), sum(4, 1), sum(4, 2), sum(4, 3));
+      case LEAVE:
+        return k.leave(rows, d, of(a.x), in(a.y), a.bias, gate, of(a.keep), of(a.r));
+      case LEAVE_BACKWARD:
+        return k.leave_backward(rows, d, of(a.dr), in(a.y), a.bias, gate, out(a.dy), sum(2, 0), sum(2, 1));
+      case PASSES:
+        return;
+    }
+  });
+}
+
+// One pass where the tensors are. `kind` is that of the products.
+void run(Pass pass, const Parts& parts, const Arguments& a, at::ScalarType kind) {
+  if (parts.device.is_cpu()) return on_cpu(pass, parts, a);
+  auto* message = gpu->run(pass, &a, kind == at::kBFloat16, parts.device.index());
+  if (message == nullptr) return;
+  std::string text = message;
+  std::free(message);
+  TORCH_CHECK(false, text);
+}
 
 struct Gelu : Function<Gelu> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x_, const at::Tensor& bias) {
@@ -82,7 +166,7 @@ struct Gelu : Function<Gelu> {
     Parts parts(x);
     parts.each([&](int64_t, int64_t, int64_t row, int64_t rows) {
       int64_t at = row * parts.width;
-      kernels().gelu(rows, parts.width, read(x) + at, read(bias), y.data_ptr<float>() + at);
+      kernels().gelu(rows, parts.width, read(x) + at, read(bias), write(y) + at);
     });
     context->save_for_backward({x, bias});
     return y;
@@ -96,8 +180,8 @@ struct Gelu : Function<Gelu> {
     auto sums = parts.sums(1);
     parts.each([&](int64_t part, int64_t, int64_t row, int64_t rows) {
       int64_t at = row * parts.width;
-      kernels().gelu_backward(rows, parts.width, read(dy) + at, read(x) + at, read(bias), dx.data_ptr<float>() + at,
-                              sums.data_ptr<float>() + part * parts.width);
+      kernels().gelu_backward(rows, parts.width, read(dy) + at, read(x) + at, read(bias), write(dx) + at,
+                              write(sums) + part * parts.width);
     });
     return {dx, sums.sum(0).view(-1)};
   }
@@ -106,15 +190,14 @@ struct Gelu : Function<Gelu> {
 struct Modulate : Function<Modulate> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x_, const at::Tensor& shift,
                             const at::Tensor& scale) {
-    auto x = x_.contiguous(), h = at::empty_like(x);
+    auto x = rows_of(x_), h = for_product(x);
     Parts parts(x);
     Moments moments(parts);
     Rows shifts(shift), scales(scale);
-    parts.each([&](int64_t, int64_t image, int64_t row, int64_t rows) {
-      int64_t at = row * parts.width;
-      kernels().modulate(rows, parts.width, read(x) + at, shifts.of(image), scales.of(image),
-                         h.data_ptr<float>() + at, moments.mean + row, moments.rstd + row);
-    });
+    auto a = parts.arguments();
+    a.x = read(x), a.shift = shifts.vectors, a.scale = scales.vectors, a.h = h.data_ptr();
+    moments.into(a);
+    run(MODULATE, parts, a, h.scalar_type());
     context->save_for_backward({x, scale, moments.tensor});
     return h;
   }
@@ -122,18 +205,14 @@ struct Modulate : Function<Modulate> {
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     auto saved = context->get_saved_variables();
     auto &x = saved[0], &scale = saved[1];
-    Moments moments(saved[2]);
-    auto dh = gradients[0].contiguous(), dx = at::empty_like(x);
+    auto dh = rows_of(gradients[0]), dx = at::empty_like(x);
     Parts parts(x);
     Rows scales(scale);
     auto sums = parts.sums(2);
-    parts.each([&](int64_t part, int64_t image, int64_t row, int64_t rows) {
-      int64_t at = row * parts.width;
-      float* sum = sums.data_ptr<float>() + part * 2 * parts.width;
-      kernels().modulate_backward(rows, parts.width, read(dh) + at, read(x) + at, scales.of(image),
-                                  moments.mean + row, moments.rstd + row, dx.data_ptr<float>() + at, sum,
-                                  sum + parts.width);
-    });
+    auto a = parts.arguments();
+    a.x = read(x), a.scale = scales.vectors, a.dh = dh.const_data_ptr(), a.dx = write(dx), a.sums = write(sums);
+    Moments(saved[2]).into(a);
+    run(MODULATE_BACKWARD, parts, a, dh.scalar_type());
     auto of_images = parts.of_images(sums);
     return {dx, of_images.narrow(1, 0, 1), of_images.narrow(1, 1, 1)};
   }
@@ -141,29 +220,27 @@ struct Modulate : Function<Modulate> {
 
 using Maybe = std::optional<at::Tensor>;
 
-// Rows of the tensor from number `at` on; null without a tensor.
-const float* read(const Maybe& x, int64_t at) { return x ? read(*x) + at : nullptr; }
-
 Maybe defined(const at::Tensor& x) { return x.defined() ? Maybe(x) : Maybe(); }
-Maybe contiguous(const Maybe& x) { return x ? Maybe(x->contiguous()) : x; }
+Maybe rows_of(const Maybe& x) { return x ? Maybe(rows_of(*x)) : x; }
+const void* data(const Maybe& x) { return x ? x->const_data_ptr() : nullptr; }
 
 // `excess` may have one row for all images where no gradient is wanted.
 struct Enter : Function<Enter> {
   static variable_list forward(AutogradContext* context, const at::Tensor& z_, const Maybe& tokens_,
                                const at::Tensor& excess, const at::Tensor& shift, const at::Tensor& scale) {
-    auto z = z_.contiguous();
-    auto tokens = contiguous(tokens_);
-    auto r = at::empty_like(z), keep = at::empty_like(z), h = at::empty_like(z);
+    auto z = rows_of(z_);
+    auto tokens = rows_of(tokens_);
+    auto r = at::empty_like(z), keep = at::empty_like(z), h = for_product(z);
     Parts parts(z);
     Moments moments(parts);
     Rows excesses(excess), shifts(shift), scales(scale);
-    parts.each([&](int64_t, int64_t image, int64_t row, int64_t rows) {
-      int64_t at = row * parts.width;
-      kernels().enter(rows, parts.width, read(z) + at, read(tokens, at), excesses.of(image), shifts.of(image),
-                      scales.of(image), r.data_ptr<float>() + at, keep.data_ptr<float>() + at,
-                      h.data_ptr<float>() + at, moments.mean + row, moments.rstd + row);
-    });
+    auto a = parts.arguments();
+    a.x = read(z), a.y = data(tokens), a.excess = excesses.vectors, a.shift = shifts.vectors;
+    a.scale = scales.vectors, a.r = write(r), a.kept = write(keep), a.h = h.data_ptr();
+    moments.into(a);
+    run(ENTER, parts, a, h.scalar_type());
     context->save_for_backward({z, excess, scale, moments.tensor, tokens.value_or(at::Tensor())});
+    context->saved_data["kind"] = static_cast<int64_t>(h.scalar_type());
     context->set_materialize_grads(false);
     return {r, keep, h};
   }
@@ -171,25 +248,22 @@ struct Enter : Function<Enter> {
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     auto saved = context->get_saved_variables();
     auto &z = saved[0], &excess = saved[1], &scale = saved[2];
-    Moments moments(saved[3]);
     auto tokens = defined(saved[4]);
-    auto dr = given(gradients[0], z), dh = given(gradients[2], z);
-    auto dkeep = contiguous(defined(gradients[1]));
+    auto kind = static_cast<at::ScalarType>(context->saved_data["kind"].toInt());
+    auto dr = given(gradients[0], z), dh = given(gradients[2], z, kind);
+    auto dkeep = rows_of(defined(gradients[1]));
     auto dz = at::empty_like(z);
-    auto dtokens = tokens ? at::empty_like(z) : at::Tensor();
+    auto dtokens = tokens ? at::empty_like(*tokens) : at::Tensor();
     Parts parts(z);
     TORCH_CHECK(excess.size(0) == parts.images, "the gradient of an excess that all images share");
     Rows excesses(excess), scales(scale);
     auto sums = parts.sums(3);
-    parts.each([&](int64_t part, int64_t image, int64_t row, int64_t rows) {
-      int64_t at = row * parts.width;
-      float* sum = sums.data_ptr<float>() + part * 3 * parts.width;
-      kernels().enter_backward(rows, parts.width, read(dr) + at, read(dkeep, at), read(dh) + at, read(z) + at,
-                               read(tokens, at), excesses.of(image), scales.of(image), moments.mean + row,
-                               moments.rstd + row, dz.data_ptr<float>() + at,
-                               tokens ? dtokens.data_ptr<float>() + at : nullptr, sum, sum + parts.width,
-                               sum + 2 * parts.width);
-    });
+    auto a = parts.arguments();
+    a.x = read(z), a.y = data(tokens), a.excess = excesses.vectors, a.scale = scales.vectors;
+    a.dr = read(dr), a.dkept = static_cast<const float*>(data(dkeep)), a.dh = dh.const_data_ptr();
+    a.dx = write(dz), a.dy = tokens ? dtokens.data_ptr() : nullptr, a.sums = write(sums);
+    Moments(saved[3]).into(a);
+    run(ENTER_BACKWARD, parts, a, kind);
     auto of_images = parts.of_images(sums);
     return {dz, dtokens, of_images.narrow(1, 0, 1), of_images.narrow(1, 1, 1), of_images.narrow(1, 2, 1)};
   }
@@ -197,18 +271,17 @@ struct Enter : Function<Enter> {
 
 struct Join : Function<Join> {
   static variable_list forward(AutogradContext* context, const at::Tensor& r_, const at::Tensor& y_,
-                               const at::Tensor& bias, const at::Tensor& gate, const at::Tensor& shift,
+                               const at::Tensor& bias_, const at::Tensor& gate, const at::Tensor& shift,
                                const at::Tensor& scale) {
-    auto r = r_.contiguous(), y = y_.contiguous(), s = at::empty_like(r), h = at::empty_like(r);
+    auto r = rows_of(r_), y = rows_of(y_), bias = rows_of(bias_), s = at::empty_like(r), h = for_product(r);
     Parts parts(r);
     Moments moments(parts);
     Rows gates(gate), shifts(shift), scales(scale);
-    parts.each([&](int64_t, int64_t image, int64_t row, int64_t rows) {
-      int64_t at = row * parts.width;
-      kernels().join(rows, parts.width, read(r) + at, read(y) + at, read(bias), gates.of(image), shifts.of(image),
-                     scales.of(image), s.data_ptr<float>() + at, h.data_ptr<float>() + at, moments.mean + row,
-                     moments.rstd + row);
-    });
+    auto a = parts.arguments();
+    a.x = read(r), a.y = y.const_data_ptr(), a.bias = read(bias), a.gate = gates.vectors;
+    a.shift = shifts.vectors, a.scale = scales.vectors, a.r = write(s), a.h = h.data_ptr();
+    moments.into(a);
+    run(JOIN, parts, a, h.scalar_type());
     context->save_for_backward({s, y, bias, gate, scale, moments.tensor});
     context->set_materialize_grads(false);
     return {s, h};
@@ -217,20 +290,17 @@ struct Join : Function<Join> {
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     auto saved = context->get_saved_variables();
     auto &s = saved[0], &y = saved[1], &bias = saved[2], &gate = saved[3], &scale = saved[4];
-    Moments moments(saved[5]);
-    auto ds = given(gradients[0], s), dh = given(gradients[1], s);
-    auto dr = at::empty_like(s), dy = at::empty_like(s);
+    auto kind = y.scalar_type();
+    auto ds = given(gradients[0], s), dh = given(gradients[1], s, kind);
+    auto dr = at::empty_like(s), dy = at::empty_like(y);
     Parts parts(s);
     Rows gates(gate), scales(scale);
     auto sums = parts.sums(4);
-    parts.each([&](int64_t part, int64_t image, int64_t row, int64_t rows) {
-      int64_t at = row * parts.width, d = parts.width;
-      float* sum = sums.data_ptr<float>() + part * 4 * d;
-      kernels().join_backward(rows, d, read(ds) + at, read(dh) + at, read(s) + at, read(y) + at, read(bias),
-                              gates.of(image), scales.of(image), moments.mean + row, moments.rstd + row,
-                              dr.data_ptr<float>() + at, dy.data_ptr<float>() + at, sum, sum + d, sum + 2 * d,
-                              sum + 3 * d);
-    });
+    auto a = parts.arguments();
+    a.x = read(s), a.y = y.const_data_ptr(), a.bias = read(bias), a.gate = gates.vectors, a.scale = scales.vectors;
+    a.dr = read(ds), a.dh = dh.const_data_ptr(), a.dx = write(dr), a.dy = dy.data_ptr(), a.sums = write(sums);
+    Moments(saved[5]).into(a);
+    run(JOIN_BACKWARD, parts, a, kind);
     auto of_images = parts.of_images(sums);
     return {dr, dy, of_images.select(1, 0).sum(0), of_images.narrow(1, 1, 1), of_images.narrow(1, 2, 1),
             of_images.narrow(1, 3, 1)};
@@ -239,16 +309,15 @@ struct Join : Function<Join> {
 
 struct Leave : Function<Leave> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& r_, const at::Tensor& y_,
-                            const at::Tensor& bias, const at::Tensor& gate, const Maybe& keep_) {
-    auto r = r_.contiguous(), y = y_.contiguous(), out = at::empty_like(r);
-    auto keep = contiguous(keep_);
+                            const at::Tensor& bias_, const at::Tensor& gate, const Maybe& keep_) {
+    auto r = rows_of(r_), y = rows_of(y_), bias = rows_of(bias_), out = at::empty_like(r);
+    auto keep = rows_of(keep_);
     Parts parts(r);
     Rows gates(gate);
-    parts.each([&](int64_t, int64_t image, int64_t row, int64_t rows) {
-      int64_t at = row * parts.width;
-      kernels().leave(rows, parts.width, read(r) + at, read(y) + at, read(bias), gates.of(image),
-                      read(keep, at), out.data_ptr<float>() + at);
-    });
+    auto a = parts.arguments();
+    a.x = read(r), a.y = y.const_data_ptr(), a.bias = read(bias), a.gate = gates.vectors;
+    a.keep = static_cast<const float*>(data(keep)), a.r = write(out);
+    run(LEAVE, parts, a, y.scalar_type());
     context->save_for_backward({y, bias, gate});
     context->saved_data["keeps"] = keep.has_value();
     return out;
@@ -257,16 +326,14 @@ struct Leave : Function<Leave> {
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     auto saved = context->get_saved_variables();
     auto &y = saved[0], &bias = saved[1], &gate = saved[2];
-    auto dout = gradients[0].contiguous(), dy = at::empty_like(y);
+    auto dout = rows_of(gradients[0]), dy = at::empty_like(y);
     Parts parts(y);
     Rows gates(gate);
     auto sums = parts.sums(2);
-    parts.each([&](int64_t part, int64_t image, int64_t row, int64_t rows) {
-      int64_t at = row * parts.width;
-      float* sum = sums.data_ptr<float>() + part * 2 * parts.width;
-      kernels().leave_backward(rows, parts.width, read(dout) + at, read(y) + at, read(bias), gates.of(image),
-                               dy.data_ptr<float>() + at, sum, sum + parts.width);
-    });
+    auto a = parts.arguments();
+    a.y = y.const_data_ptr(), a.bias = read(bias), a.gate = gates.vectors;
+    a.dr = read(dout), a.dy = dy.data_ptr(), a.sums = write(sums);
+    run(LEAVE_BACKWARD, parts, a, y.scalar_type());
     auto of_images = parts.of_images(sums);
     // Both sums take the gradient as it is.
     auto dkeep = context->saved_data["keeps"].toBool() ? dout : at::Tensor();
@@ -299,17 +366,27 @@ struct Mix : Function<Mix> {
   }
 };
 
-Maybe maybe(const at::Tensor* tensor) { return tensor == nullptr ? Maybe() : Maybe(*tensor); }
+// What a pass takes, in the kind that it takes it in.
+at::Tensor product(const at::Tensor* x) { return x->to(product_kind(*x)); }
+Maybe product_or_none(const at::Tensor* x) { return x == nullptr ? Maybe() : Maybe(product(x)); }
+at::Tensor exact(const at::Tensor* x) { return x->to(at::kFloat); }
+Maybe exact_or_none(const at::Tensor* x) { return x == nullptr ? Maybe() : Maybe(exact(x)); }
 
 }  // namespace
 
 extern "C" {
 
-// Whether tokens of this kind, place and width, outside of mixed precision, are what these functions are for.
+// The passes of the GPUs, which stay where they are.
+void shim_fused_register(const Passes* passes) { gpu = passes; }
+
+// Whether tokens of this kind, place and width, in the present precision, are what these functions are for. A GPU must be ready
+// for the width too.
 char* shim_fused_serves(const at::Tensor* tokens, bool* yes) {
   return guarded([&] {
-    *yes = tokens->device().is_cpu() && tokens->scalar_type() == at::kFloat && tokens->dim() == 3 &&
-           tokens->size(2) % WIDTH_UNIT == 0 && !at::autocast::is_autocast_enabled(at::kCPU);
+    auto kind = product_kind(*tokens);
+    auto here = tokens->is_cpu() ? kind == at::kFloat && tokens->size(-1) % WIDTH_UNIT == 0
+                                 : tokens->is_cuda() && gpu != nullptr && (kind == at::kFloat || kind == at::kBFloat16);
+    *yes = here && tokens->scalar_type() == at::kFloat && tokens->dim() == 3;
   });
 }
 
@@ -318,7 +395,7 @@ char* shim_fused_gelu(const at::Tensor* x, const at::Tensor* bias, at::Tensor** 
 }
 
 char* shim_fused_modulate(const at::Tensor* x, const at::Tensor* shift, const at::Tensor* scale, at::Tensor** h) {
-  return guarded([&] { *h = new at::Tensor(Modulate::apply(*x, *shift, *scale)); });
+  return guarded([&] { *h = new at::Tensor(Modulate::apply(*x, exact(shift), exact(scale))); });
 }
 
 char* shim_fused_mix(const at::Tensor* gates, const at::Tensor* x, at::Tensor** y) {
@@ -329,7 +406,7 @@ char* shim_fused_mix(const at::Tensor* gates, const at::Tensor* x, at::Tensor** 
 char* shim_fused_enter(const at::Tensor* z, const at::Tensor* tokens, const at::Tensor* excess,
                        const at::Tensor* shift, const at::Tensor* scale, at::Tensor** out) {
   return guarded([&] {
-    auto results = Enter::apply(*z, maybe(tokens), *excess, *shift, *scale);
+    auto results = Enter::apply(*z, product_or_none(tokens), exact(excess), exact(shift), exact(scale));
     for (size_t i = 0; i < 3; ++i) out[i] = new at::Tensor(results[i]);
   });
 }
@@ -338,13 +415,13 @@ char* shim_fused_enter(const at::Tensor* z, const at::Tensor* tokens, const at::
 char* shim_fused_join(const at::Tensor* r, const at::Tensor* y, const at::Tensor* bias, const at::Tensor* gate,
                       const at::Tensor* shift, const at::Tensor* scale, at::Tensor** out) {
   return guarded([&] {
-    auto results = Join::apply(*r, *y, *bias, *gate, *shift, *scale);
+    auto results = Join::apply(*r, product(y), exact(bias), exact(gate), exact(shift), exact(scale));
     for (size_t i = 0; i < 2; ++i) out[i] = new at::Tensor(results[i]);
   });
 }
 
 char* shim_fused_leave(const at::Tensor* r, const at::Tensor* y, const at::Tensor* bias, const at::Tensor* gate,
                        const at::Tensor* keep, at::Tensor** out) {
-  return guarded([&] { *out = new at::Tensor(Leave::apply(*r, *y, *bias, *gate, maybe(keep))); });
+  return guarded([&] { *out = new at::Tensor(Leave::apply(*r, product(y), exact(bias), exact(gate), exact_or_none(keep))); });
 }
 }

@@ -2,19 +2,17 @@
 //! inside and loads after `libtorch_cuda.so`, where its symbols are.
 
 use super::check;
+use super::panics::caught;
 use super::parallel::Transport;
 use crate::device::libraries;
 use anyhow::{Context, Result, anyhow, bail};
-use std::any::Any;
-use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::fs::File;
 use std::io::Write;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::{Once, OnceLock};
+use std::sync::OnceLock;
 use tch::Device;
 
 /// The object; empty where the program was built without.
@@ -34,6 +32,12 @@ struct CSide {
 /// An `at::cuda::CUDAGraph`.
 #[repr(C)]
 struct CGraph {
+    _opaque: [u8; 0],
+}
+
+/// A `Passes` of the object, for the shim.
+#[repr(C)]
+pub(super) struct CPasses {
     _opaque: [u8; 0],
 }
 
@@ -68,6 +72,8 @@ functions! {
     cuda_graph_replay: unsafe extern "C" fn(*mut CGraph) -> *mut c_char,
     cuda_graph_free: unsafe extern "C" fn(*mut CGraph),
     cuda_gpu_place: unsafe extern "C" fn(c_int, *mut c_char, c_int) -> *mut c_char,
+    cuda_passes: unsafe extern "C" fn() -> *const CPasses,
+    cuda_passes_prepare: unsafe extern "C" fn(c_int, i64, *const c_char) -> *mut c_char,
     cuda_nccl_identity: unsafe extern "C" fn(*mut u8, usize) -> *mut c_char,
     cuda_nccl_join: unsafe extern "C" fn(*const u8, usize, c_int, c_int, c_int, *mut MaybeUninit<Transport>) -> *mut c_char,
 }
@@ -162,12 +168,10 @@ impl Graph {
         let mut graph = std::ptr::null_mut();
         // SAFETY: null or a living graph; `graph` is written where the call succeeds, and ours afterwards.
         unsafe { check((functions.cuda_graph_begin)(pool, &raw mut graph)) }?;
-        // tch's operators panic where libtorch throws, as it does for what cannot be recorded.
-        let done = match quietly(work) {
+        let done = match caught(work) {
             // SAFETY: a living graph.
-            Ok(Ok(result)) => unsafe { check((functions.cuda_graph_end)(graph)) }.map(|()| result),
-            Ok(Err(e)) => Err(e),
-            Err(panic) => Err(anyhow!("an operator cannot be recorded: {}", reason(panic.as_ref()))),
+            Ok(result) => unsafe { check((functions.cuda_graph_end)(graph)) }.map(|()| result),
+            Err(e) => Err(e),
         };
         match done {
             Ok(result) => Ok((Self(graph), result)),
@@ -198,34 +202,17 @@ impl Drop for Graph {
     }
 }
 
-thread_local! {
-    /// Whether a panic of this thread says nothing by itself.
-    static QUIET: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Does work whose panic is told by whoever gets it.
-fn quietly<T>(work: impl FnOnce() -> T) -> std::thread::Result<T> {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let usual = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            if !QUIET.get() {
-                usual(panic);
-            }
-        }));
-    });
-    QUIET.set(true);
-    let result = catch_unwind(AssertUnwindSafe(work));
-    QUIET.set(false);
-    result
-}
-
-/// The first line of what libtorch has thrown, or of what was said otherwise.
-fn reason(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-    let text = text.unwrap_or("a panic without a word");
-    let text = text.split_once("Torch(\"").map_or(text, |(_, thrown)| thrown);
-    text.split("\\n").next().and_then(|text| text.lines().next()).unwrap_or(text)
+/// The passes over a block's tokens, made ready on a GPU for tokens of this width. Not while a graph is recorded.
+pub(super) fn passes(index: usize, width: i64) -> Result<*const CPasses> {
+    let folder = libraries::folder().context("no libtorch is loaded")?;
+    // libtorch's own way to NVRTC.
+    let nvrtc = CString::new(folder.join("libcaffe2_nvrtc.so").into_os_string().into_encoded_bytes())?;
+    let functions = functions()?;
+    // SAFETY: a C string that lives through the call.
+    unsafe {
+        check((functions.cuda_passes_prepare)(c_int::try_from(index)?, width, nvrtc.as_ptr()))?;
+        Ok((functions.cuda_passes)())
+    }
 }
 
 /// What the processes of a group join NCCL with: one makes it, all have it.

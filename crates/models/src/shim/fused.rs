@@ -1,16 +1,23 @@
-//! A block's arithmetic between its matrix products, each step in one pass over its tokens, with gradients; f32 on the CPU.
+//! A block's arithmetic between its matrix products, each step in one pass over its tokens, with gradients: f32 on the CPU, f32
+//! with products in f32 or bf16 on a GPU.
 //!
 //! What the steps compute is said by the plain formulas beside their callers, which serve every other kind and device.
 
+mod gpu;
+
+pub(crate) use gpu::usable;
+
 use super::check;
+use super::cuda::CPasses;
 use std::ffi::c_char;
-use tch::Tensor;
+use tch::{Device, Tensor};
 use torch_sys::C_tensor;
 
 type Out = *mut *mut C_tensor;
 type In = *const C_tensor;
 
 unsafe extern "C" {
+    fn shim_fused_register(passes: *const CPasses);
     fn shim_fused_serves(tokens: In, yes: *mut bool) -> *mut c_char;
     fn shim_fused_attends(tokens: i64) -> bool;
     fn shim_fused_gelu(x: In, bias: In, y: Out) -> *mut c_char;
@@ -22,11 +29,21 @@ unsafe extern "C" {
     fn shim_fused_attention(qkv: In, heads: i64, out: Out) -> *mut c_char;
 }
 
-/// Whether these functions serve tokens of this kind, place and width, in the present precision.
+/// Whether [`modulate`], [`enter`], [`join`] and [`leave`] serve tokens of this kind, place and width, in the present precision.
+/// The first call for a GPU and a width must not be while a graph is recorded.
 pub fn serves(tokens: &Tensor) -> bool {
+    let width = tokens.size().last().copied().unwrap_or(0);
+    if matches!(tokens.device(), Device::Cuda(index) if usable(index, width).is_err()) {
+        return false;
+    }
     let mut yes = false;
     // SAFETY: both pointers live through the call.
     unsafe { check(shim_fused_serves(tokens.as_ptr(), &raw mut yes)) }.is_ok() && yes
+}
+
+/// Whether the other functions serve them too.
+pub fn serves_throughout(tokens: &Tensor) -> bool {
+    tokens.device() == Device::Cpu && serves(tokens)
 }
 
 /// Whether [`attention`] serves this many tokens, with the BLAS of this libtorch.
@@ -48,7 +65,7 @@ pub fn gelu(x: &Tensor, bias: &Tensor) -> Tensor {
     y
 }
 
-/// `LN(x) · (1 + scale) + shift`.
+/// `LN(x) · (1 + scale) + shift`, in the kind that products are computed in; so for what is modulated by the others.
 ///
 /// # Shapes
 /// `x` `[B, N, D]`, `shift` and `scale` `[B, 1, D]`.

@@ -11,6 +11,11 @@ const F32: f64 = 1e-5;
 /// Of losses in bf16, whose products are rounded to 8 bits on either device.
 const BF16: f64 = 2e-2;
 
+/// What makes the double's kernels fail.
+const KERNELS: &str = "CUDA_DOUBLE_KERNELS";
+/// Of a step: three in each of two blocks, and that of the final layer, forwards and backwards.
+const PASSES: i64 = 2 * (2 * 3 + 1);
+
 /// Trains on one GPU; what it did there. `None` where there is no double.
 fn on_a_gpu(place: &Place, name: &str, iterations: usize, flags: &str) -> Option<BTreeMap<String, i64>> {
     let mut command = place.command(name, iterations, &format!("--device cuda:0 {flags}"));
@@ -59,6 +64,7 @@ fn a_gpu_trains_what_the_cpu_trains() {
         let (gpu, cpu) = (format!("gpu-{i}"), format!("cpu-{i}"));
         let Some(report) = on_a_gpu(&place, &gpu, 9, flags) else { return };
         place.train(&cpu, 9, &flags.replace(" --cuda-graphs off", ""));
+        assert!(report["launches"] > 0, "{flags}: {report:?}");
         near(&place, &gpu, &cpu, if flags.contains("bf16") { BF16 } else { F32 });
         let graphs = match flags {
             "--accumulate 2" | "--experts-by routed --cuda-graphs off" => 0,
@@ -84,8 +90,7 @@ fn what_cannot_be_recorded_goes_on_without_graphs() {
         Some((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()))
     };
     let Some((code, text)) = run("auto", "auto") else { return };
-    let reason =
-        "recording a CUDA graph: an operator cannot be recorded: CUDA error: operation not permitted";
+    let reason = "recording a CUDA graph: CUDA error: operation not permitted";
     assert_eq!(code, Some(0), "{text}");
     assert!(
         text.lines().any(|l| l.starts_with("going on without CUDA graphs: ") && l.contains(reason)),
@@ -100,6 +105,19 @@ fn what_cannot_be_recorded_goes_on_without_graphs() {
         text.lines().last().is_some_and(|l| l.contains("--cuda-graphs on") && l.contains(reason)),
         "{text}"
     );
+}
+
+#[test]
+fn passes_are_launched_in_every_step_and_repeated_by_graphs() {
+    let place = Place::new();
+    let mut per_step = Vec::new();
+    for (i, flags) in ["--cuda-graphs off", "--cuda-graphs on"].into_iter().enumerate() {
+        let flags = format!("{flags} --checkpoint-every 100");
+        let Some(short) = on_a_gpu(&place, &format!("short-{i}"), 6, &flags) else { return };
+        let long = on_a_gpu(&place, &format!("long-{i}"), 16, &flags).unwrap();
+        per_step.push(growth(&short, &long, "launches"));
+    }
+    assert_eq!(per_step, [10 * PASSES; 2]);
 }
 
 #[test]
@@ -151,15 +169,43 @@ fn two_gpus_sum_their_gradients_by_nccl() {
     }
 }
 
+/// What `train --doctor` says of two GPUs, with this variable of the environment. `None` where there is no double.
+fn doctor(variable: (&str, &str)) -> Option<String> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_train"));
+    command.arg("--doctor").env(variable.0, variable.1).stderr(Stdio::inherit());
+    let folder = tempfile::tempdir().unwrap();
+    cuda_double::lend(&mut command, 2, &folder.path().join("report"))?;
+    Some(String::from_utf8(command.output().unwrap().stdout).unwrap())
+}
+
 #[test]
 fn the_doctor_finds_the_gpus() {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_train"));
-    command.arg("--doctor").stderr(Stdio::inherit());
-    let folder = tempfile::tempdir().unwrap();
-    if cuda_double::lend(&mut command, 2, &folder.path().join("report")).is_some() {
-        let text = String::from_utf8(command.output().unwrap().stdout).unwrap();
-        for line in ["cuda       loaded", "devices    cpu, cuda:0, cuda:1"] {
-            assert!(text.lines().any(|l| l == line), "no `{line}` in\n{text}");
-        }
+    let Some(text) = doctor((KERNELS, "")) else { return };
+    for line in ["cuda       loaded", "devices    cpu, cuda:0, cuda:1", "passes     fused"] {
+        assert!(text.lines().any(|l| l == line), "no `{line}` in\n{text}");
+    }
+}
+
+/// Passes that do not compile, or that compute something else, are found out before they are used.
+#[test]
+fn a_gpu_with_broken_passes_trains_by_their_formulas() {
+    let place = Place::new();
+    place.train("cpu", 6, "");
+    for (fault, reason) in [
+        ("refused", "passes     plain: NVRTC did not compile the passes (6): "),
+        ("wrong", "passes     plain: modulate with products in Float: result 0 is "),
+    ] {
+        let Some(text) = doctor((KERNELS, fault)) else { return };
+        assert!(text.lines().any(|line| line.starts_with(reason)), "{text}");
+        let [gpu, report] = [fault.to_string(), format!("{fault}.report")];
+        let mut command = place.command(&gpu, 6, "--device cuda:0");
+        command.env(KERNELS, fault);
+        let lent = cuda_double::lend(&mut command, 1, &place.path(&report)).unwrap();
+        let output = command.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && text.contains("going on without fused passes: "), "{text}");
+        // The comparison ends with the first pass.
+        assert!(lent.report().get("launches").is_none_or(|&launches| launches <= 2), "{fault}");
+        near(&place, &gpu, "cpu", F32);
     }
 }

@@ -4,7 +4,6 @@ use super::*;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
-use tch::Tensor;
 
 /// Names of symbols in the dynamic table of an object, as `nm` of the compiler's binutils lists them.
 fn symbols(object: &Path, which: &str) -> BTreeSet<String> {
@@ -64,13 +63,4 @@ fn without_a_gpu_there_is_a_reason() {
         assert!(!e.is_empty() && !e.contains('\n'), "{e}");
     }
     assert!(Side::new(Device::Cpu).is_err());
-}
-
-#[test]
-fn a_caught_panic_says_why() {
-    let panic = |text: &'static str| quietly(|| -> () { panic!("{text}") }).unwrap_err();
-    assert_eq!(reason(panic("one\ntwo").as_ref()), "one");
-    let thrown = quietly(|| Tensor::zeros([2], (tch::Kind::Float, Device::Cpu)).view([3])).unwrap_err();
-    assert!(reason(thrown.as_ref()).starts_with("shape '[3]' is invalid"), "{}", reason(thrown.as_ref()));
-    assert_eq!(quietly(|| 1).unwrap(), 1);
 }
