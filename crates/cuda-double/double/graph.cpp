@@ -49,7 +49,6 @@ void CUDAGraph::capture_begin(MempoolId_t pool, cudaStreamCaptureMode) {
   mempool_id_ = pool.first == 0 && pool.second == 0 ? MempoolId_t{++last, 0} : pool;
   capture_stream_ = stream;
   auto recording = std::make_unique<Recording>();
-  recording->pool = mempool_id_.first;
   set_recording(recording.get(), stream.unwrap());
   recordings[this] = std::move(recording);
 }

@@ -116,8 +116,10 @@ class Call {
 
  private:
   void check(const std::vector<IValue>& arguments) {
-    if (WAITED.count(name_) != 0) wait_for(current_stream());
-    if (WAITED.count(name_) != 0) report().count("wait " + name_);
+    if (WAITED.count(name_) != 0) {
+      wait_for(current_stream());
+      report().count("wait " + name_);
+    }
     if (MIXED.count(name_) != 0) return;
     std::optional<c10::Device> device;
     for (auto& argument : arguments)
@@ -144,7 +146,7 @@ class Call {
         auto copy = allocator->clone(memory.data(), memory.nbytes());
         memory = c10::Storage(c10::Storage::use_byte_size_t(), memory.nbytes(), std::move(copy), allocator, true);
       }
-      found = hosts_.emplace(storage, Host{tensor.storage(), memory, memory.data()}).first;
+      found = hosts_.emplace(storage, Host{tensor.storage(), memory}).first;
     }
     auto result = over(found->second.memory, c10::DispatchKeySet(c10::DispatchKey::CPU), tensor);
     aliases_.emplace(tensor.unsafeGetTensorImpl(), result);
@@ -216,7 +218,6 @@ class Call {
 
   struct Host {
     c10::Storage device, memory;
-    const void* data;
   };
 
   const c10::OperatorHandle& op_;

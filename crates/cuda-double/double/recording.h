@@ -30,8 +30,6 @@ struct Recording {
   std::vector<Recorded> calls;
   std::vector<c10::Storage> memory;
   std::set<const c10::StorageImpl*> kept;
-  // Graphs of one pool are replayed in the order in which they were recorded.
-  unsigned long long pool;
 };
 
 }  // namespace cuda_double

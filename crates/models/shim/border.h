@@ -32,6 +32,14 @@ char* guarded(Work&& work) noexcept {
   }
 }
 
+// The other way: throws what has gone wrong behind a message of `guarded`, if anything has.
+inline void check(char* message) {
+  if (message == nullptr) return;
+  std::string text = message;
+  std::free(message);
+  TORCH_CHECK(false, text);
+}
+
 // The tensors behind pointers of `tch::Tensor`.
 inline std::vector<at::Tensor> tensors(at::Tensor* const* pointers, size_t count) {
   std::vector<at::Tensor> list;

@@ -25,13 +25,6 @@ struct Group {
   }
 };
 
-void check(char* message) {
-  if (message == nullptr) return;
-  std::string text = message;
-  std::free(message);
-  TORCH_CHECK(false, text);
-}
-
 // Nothing to wait for where a transport has it; `settle` does.
 c10::intrusive_ptr<c10d::Work> sum(Group& group, const at::Tensor& tensor) {
   if (group.carries(tensor)) {

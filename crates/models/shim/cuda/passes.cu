@@ -72,6 +72,13 @@ struct Part {
     return x != nullptr && inside && row < end ? load(x + row * WIDTH + column) : all(0.0f);
   }
 
+  // ROWS of them.
+  template <class T>
+  __device__ void read(const T* x, long long row, Four (&to)[ROWS]) const {
+#pragma unroll
+    for (int i = 0; i < ROWS; ++i) to[i] = read(x, row + i);
+  }
+
   template <class T>
   __device__ void write(T* x, long long row, const Four& value) const {
     if (inside && row < end) store(x + row * WIDTH + column, value);
@@ -147,8 +154,7 @@ __device__ void normal_gradient(const Arguments& a, Part& part, long long row, c
                                 const Four& scale, Four& shift_sum, Four& scale_sum, Four (&d)[ROWS]) {
   float rstd[ROWS], off[2 * ROWS];
   Four n[ROWS];
-#pragma unroll
-  for (int i = 0; i < ROWS; ++i) d[i] = part.read(static_cast<const P*>(a.dh), row + i);
+  part.read(static_cast<const P*>(a.dh), row, d);
 #pragma unroll
   for (int i = 0; i < ROWS; ++i) {
     bool there = row + i < part.end;
@@ -180,8 +186,7 @@ __device__ void modulate(const Arguments& a) {
   Four shift = part.vector(a.shift), scale = part.vector(a.scale);
   for (long long row = part.begin; row < part.end; row += ROWS) {
     Four x[ROWS];
-#pragma unroll
-    for (int i = 0; i < ROWS; ++i) x[i] = part.read(a.x, row + i);
+    part.read(a.x, row, x);
     normalise<P>(a, part, row, x, shift, scale);
   }
 }
@@ -192,8 +197,7 @@ __device__ void modulate_backward(const Arguments& a) {
   Four scale = part.vector(a.scale), shift_sum = all(0.0f), scale_sum = all(0.0f);
   for (long long row = part.begin; row < part.end; row += ROWS) {
     Four x[ROWS], d[ROWS];
-#pragma unroll
-    for (int i = 0; i < ROWS; ++i) x[i] = part.read(a.x, row + i);
+    part.read(a.x, row, x);
     normal_gradient<P>(a, part, row, x, scale, shift_sum, scale_sum, d);
 #pragma unroll
     for (int i = 0; i < ROWS; ++i) part.write(a.dx, row + i, d[i]);
@@ -209,11 +213,8 @@ __device__ void enter(const Arguments& a) {
   Four excess = part.vector(a.excess), shift = part.vector(a.shift), scale = part.vector(a.scale);
   for (long long row = part.begin; row < part.end; row += ROWS) {
     Four r[ROWS], y[ROWS];
-#pragma unroll
-    for (int i = 0; i < ROWS; ++i) {
-      r[i] = part.read(a.x, row + i);
-      y[i] = part.read(static_cast<const P*>(a.y), row + i);
-    }
+    part.read(a.x, row, r);
+    part.read(static_cast<const P*>(a.y), row, y);
 #pragma unroll
     for (int i = 0; i < ROWS; ++i) {
       Four kept;
@@ -237,11 +238,8 @@ __device__ void enter_backward(const Arguments& a) {
   Four excess_sum = all(0.0f), shift_sum = all(0.0f), scale_sum = all(0.0f);
   for (long long row = part.begin; row < part.end; row += ROWS) {
     Four z[ROWS], e[ROWS], r[ROWS], d[ROWS];
-#pragma unroll
-    for (int i = 0; i < ROWS; ++i) {
-      z[i] = part.read(a.x, row + i);
-      e[i] = part.read(static_cast<const P*>(a.y), row + i);
-    }
+    part.read(a.x, row, z);
+    part.read(static_cast<const P*>(a.y), row, e);
 #pragma unroll
     for (int i = 0; i < ROWS; ++i)
 #pragma unroll
@@ -278,11 +276,8 @@ __device__ void join(const Arguments& a) {
   Four shift = part.vector(a.shift), scale = part.vector(a.scale);
   for (long long row = part.begin; row < part.end; row += ROWS) {
     Four r[ROWS], y[ROWS];
-#pragma unroll
-    for (int i = 0; i < ROWS; ++i) {
-      r[i] = part.read(a.x, row + i);
-      y[i] = part.read(static_cast<const P*>(a.y), row + i);
-    }
+    part.read(a.x, row, r);
+    part.read(static_cast<const P*>(a.y), row, y);
 #pragma unroll
     for (int i = 0; i < ROWS; ++i) {
 #pragma unroll
@@ -315,8 +310,7 @@ __device__ void join_backward(const Arguments& a) {
   Four bias_sum = all(0.0f), gate_sum = all(0.0f), shift_sum = all(0.0f), scale_sum = all(0.0f);
   for (long long row = part.begin; row < part.end; row += ROWS) {
     Four x[ROWS], d[ROWS];
-#pragma unroll
-    for (int i = 0; i < ROWS; ++i) x[i] = part.read(a.x, row + i);
+    part.read(a.x, row, x);
     normal_gradient<P>(a, part, row, x, scale, shift_sum, scale_sum, d);
 #pragma unroll
     for (int i = 0; i < ROWS; ++i) {

@@ -153,11 +153,7 @@ void on_cpu(Pass pass, const Parts& parts, const Arguments& a) {
 // One pass where the tensors are. `kind` is that of the products.
 void run(Pass pass, const Parts& parts, const Arguments& a, at::ScalarType kind) {
   if (parts.device.is_cpu()) return on_cpu(pass, parts, a);
-  auto* message = gpu->run(pass, &a, kind == at::kBFloat16, parts.device.index());
-  if (message == nullptr) return;
-  std::string text = message;
-  std::free(message);
-  TORCH_CHECK(false, text);
+  check(gpu->run(pass, &a, kind == at::kBFloat16, parts.device.index()));
 }
 
 struct Gelu : Function<Gelu> {

@@ -2,6 +2,7 @@
 //! makes something else of them must not train.
 
 use super::{Entered, enter, join, leave, modulate, shim_fused_register};
+use crate::graphs::distance;
 use crate::modulation;
 use crate::shim::panics::caught;
 use crate::shim::{autocast, cuda, without_autocast};
@@ -119,8 +120,7 @@ impl Pass {
         let got = self.with_gradients(autocast(device, kind, || Ok((self.fused)(&inputs)))?, &inputs);
         let want = self.with_gradients((self.plain)(&single), &single);
         for (i, (got, want)) in got.iter().zip(&want).enumerate() {
-            let distance = (got.to_kind(Kind::Float) - want).norm() / want.norm();
-            let distance = distance.double_value(&[]);
+            let distance = distance(got, want);
             let most = if kind == Kind::Float { F32 } else { BF16 };
             // So that NaN fails.
             ensure!(distance <= most, "result {i} is {distance:.1e} from its formula");
