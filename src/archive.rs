@@ -12,19 +12,20 @@
 //!
 //! Entries stand in this order of folders by name, without times and owners, so that equal results make equal files.
 
-use crate::error::{Error, IoContext, Result};
+use crate::cache::results::{self, Outcome};
+use crate::error::{Error, Result};
 use crate::run::report::Report;
-use crate::store::digest::{Digest, Kind};
-use crate::store::manifest::{self, Item, Manifest};
-use crate::store::results::Outcome;
-use crate::store::walk::Hashed;
-use crate::store::{Store, link, record};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use store::IoContext;
+use store::digest::{Digest, Kind};
+use store::manifest::{self, Item, Manifest};
+use store::walk::Hashed;
+use store::{Store, link, record};
 
 /// Version of the layout above.
 pub const VERSION: u32 = 1;
@@ -68,9 +69,7 @@ pub fn write(store: &Store, cargo: &Cargo, path: &Path) -> Result<Sums> {
     for (label, outcome) in &cargo.results {
         for (name, output) in &outcome.outputs {
             if !store.ready(&output.digest)? {
-                return Err(Error::Store(format!(
-                    "{name} of {label} is no longer in the store; run it again"
-                )));
+                return Err(Error::Run(format!("{name} of {label} is no longer in the store; run it again")));
             }
             contents(store, &output.digest, &mut blobs, &mut trees)?;
         }
@@ -78,7 +77,7 @@ pub fn write(store: &Store, cargo: &Cargo, path: &Path) -> Result<Sums> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let partial = path.with_file_name(format!(".{name}.{}.partial", std::process::id()));
     let written = pack(store, cargo, &blobs, &trees, &partial)
-        .and_then(|()| fs::rename(&partial, path).at("placing", path));
+        .and_then(|()| Ok(fs::rename(&partial, path).at("placing", path)?));
     if written.is_err() {
         let _ = fs::remove_file(&partial);
     }
@@ -142,7 +141,7 @@ fn pack(
     }
     let mut buffer = tar.into_inner().and_then(zstd::Encoder::finish).at("writing", path)?;
     buffer.flush().at("writing", path)?;
-    buffer.get_ref().sync_all().at("syncing", path)
+    Ok(buffer.get_ref().sync_all().at("syncing", path)?)
 }
 
 fn header(bytes: u64, program: bool) -> tar::Header {
@@ -269,8 +268,8 @@ fn take(store: &Store, path: &Path, unpacked: Unpacked) -> Result<(About, Sums)>
     store.sync(&taken.collect::<Vec<_>>())?;
     for (key, outcome) in &results {
         let Some(_held) = store.lock(key, || {}, || false)? else { continue };
-        if !store.outcomes(key).contains(outcome) {
-            store.record(key, outcome)?;
+        if !results::outcomes(store, key).contains(outcome) {
+            results::record(store, key, outcome)?;
         }
     }
     if let Some(report) = &report {

@@ -2,7 +2,6 @@
 
 use crate::study::tree::Mark;
 use std::io;
-use std::path::Path;
 
 /// A result of the runner.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -29,9 +28,12 @@ pub enum Error {
         /// Why it failed.
         source: io::Error,
     },
-    /// The store holds something it cannot hold.
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// Something that a run needs is not what it should be.
     #[error("{0}")]
-    Store(String),
+    Run(String),
     /// A shared cache cannot be used.
     #[error("{0}")]
     Cache(String),
@@ -66,25 +68,10 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) | Self::Study { .. } => 2,
-            Self::Io { .. } | Self::Store(_) | Self::Cache(_) | Self::Failed(_) => 1,
+            Self::Io { .. } | Self::Store(_) | Self::Run(_) | Self::Cache(_) | Self::Failed(_) => 1,
             Self::TryAgain(_) => 75,
             Self::Interrupted => 130,
         }
-    }
-}
-
-/// Says what was attempted on which path.
-pub trait IoContext<T> {
-    /// `verb` is like "reading".
-    ///
-    /// # Errors
-    /// The same, with its context.
-    fn at(self, verb: &str, path: &Path) -> Result<T>;
-}
-
-impl<T, E: Into<io::Error>> IoContext<T> for Result<T, E> {
-    fn at(self, verb: &str, path: &Path) -> Result<T> {
-        self.map_err(|e| Error::Io { what: format!("{verb} {}", path.display()), source: e.into() })
     }
 }
 

@@ -2,14 +2,14 @@
 //!
 //! A reader may refuse; it must not panic, hang, or accept what it would not write.
 
+use crate::cache::results::{Last, Outcome};
 use crate::run::report::Report;
-use crate::store::digest::Digest;
-use crate::store::manifest::Manifest;
-use crate::store::results::{Last, Outcome};
-use crate::store::{record, statcache};
 use crate::study::file::{Bytes, Command, Time};
 use crate::study::{self, Choice, template};
 use std::path::Path;
+use store::digest::Digest;
+use store::manifest::Manifest;
+use store::{record, statcache};
 
 /// Reads a study. What stands before a line `=====` extends what stands behind it.
 ///

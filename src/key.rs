@@ -1,9 +1,9 @@
 //! The action key: everything that can change an output, and nothing else.
 
-use crate::store::digest::Digest;
-use crate::store::manifest::{Item, Manifest};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use store::digest::Digest;
+use store::manifest::{Item, Manifest};
 
 /// Version of [`Action`]. 1: as below.
 pub const VERSION: u32 = 1;
@@ -125,7 +125,7 @@ fn detail(old: &Digest, new: &Digest, manifest: impl Fn(&Digest) -> Option<Manif
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::digest::Kind;
+    use store::digest::Kind;
 
     fn action() -> Action {
         let digest = |b| Digest { kind: Kind::File, hash: [b; 32] };

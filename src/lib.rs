@@ -4,6 +4,7 @@
 //! the runner finds out which have to run, runs them, and keeps what they give.
 
 mod archive;
+mod cache;
 mod cli;
 mod commands;
 mod error;
@@ -15,7 +16,6 @@ mod plan;
 mod remote;
 mod run;
 mod session;
-mod store;
 mod study;
 mod survey;
 

@@ -1,12 +1,13 @@
 //! What a run would do: every stage cached, to run, or waiting, each with its reason.
 
+use crate::cache::results::{self, Outcome};
 use crate::error::{Error, Result};
 use crate::remote::Quiet;
 use crate::run::{build, reasons};
 use crate::session::{Known, Session, Unit};
-use crate::store::results::{Outcome, Produced};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
+use store::Produced;
 
 /// Where a stage stands.
 #[derive(Clone, Debug, Serialize)]
@@ -71,7 +72,7 @@ pub fn plan(session: &mut Session) -> Result<Vec<Planned>> {
             continue;
         }
         let step = &session.graph.steps[i];
-        let last_seconds = session.store.last(&step.id).map(|last| last.seconds);
+        let last_seconds = results::last(&session.store, &step.id).map(|last| last.seconds);
         let mut key = None;
         let on: Vec<String> = step
             .needs()

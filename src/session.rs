@@ -1,17 +1,19 @@
 //! A study with its store and programs at hand: what every command works on.
 
-use crate::error::{Error, IoContext, Result, hint};
+use crate::cache::results::{self, Last, Outcome};
+use crate::error::{Error, Result, hint};
 use crate::key::{Action, VERSION};
 use crate::remote::Remote;
-use crate::store::digest::{Digest, Kind};
-use crate::store::results::{Last, Outcome, Produced};
-use crate::store::walk::{self, Hashed, Links};
-use crate::store::{Store, record};
 use crate::study::graph::{Call, Graph, Source, Step};
 use crate::study::tree::Mark;
 use crate::study::{self, Choice, describe, sharded};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use store::IoContext;
+use store::Produced;
+use store::digest::{Digest, Kind};
+use store::walk::{self, Hashed, Links};
+use store::{Store, record};
 
 /// What the command line says beside the study.
 #[derive(Clone, Debug, Default)]
@@ -161,7 +163,7 @@ impl Session {
                 .or_else(|| if run && self.graph.build.is_some() { None } else { on_path(name) })
         };
         match found {
-            Some(path) => path.canonicalize().at("finding", &path),
+            Some(path) => Ok(path.canonicalize().at("finding", &path)?),
             None => Err(self.no_program(name, mark, run)),
         }
     }
@@ -319,7 +321,11 @@ impl Session {
     /// Notes a result as the newest success of its stage.
     pub fn note_last(&self, unit: &Unit, outcome: &Outcome) -> Result<()> {
         let (seconds, finished) = (outcome.seconds, outcome.finished);
-        self.store.set_last(&unit.label, &Last { action: outcome.action.clone(), seconds, finished })
+        results::set_last(
+            &self.store,
+            &unit.label,
+            &Last { action: outcome.action.clone(), seconds, finished },
+        )
     }
 
     /// What a replaced step gives: the contents put in its place, and its newest own result for the rest.
@@ -327,8 +333,8 @@ impl Session {
         let Some(replaced) = self.replaced.get(&step) else { return Ok(None) };
         let of = &self.graph.steps[step];
         let mut outputs = BTreeMap::new();
-        let last = self.store.last(&of.id).map(|last| last.action.key());
-        if let Some(outcome) = last.map(|key| self.store.lookup(&key)).transpose()?.flatten() {
+        let last = results::last(&self.store, &of.id).map(|last| last.action.key());
+        if let Some(outcome) = last.map(|key| results::lookup(&self.store, &key)).transpose()?.flatten() {
             outputs.extend(outcome.outputs);
         }
         outputs.extend(replaced.clone());

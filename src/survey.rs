@@ -1,8 +1,8 @@
 //! What is there of each wanted step, without running anything.
 
+use crate::cache::results::Outcome;
 use crate::error::Result;
 use crate::session::{Known, Session, Unit};
-use crate::store::results::Outcome;
 
 /// What is there of a step.
 #[derive(Default)]

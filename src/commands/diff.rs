@@ -1,19 +1,20 @@
 //! `pipeline diff A B`.
 
 use super::{print, print_json, table};
+use crate::cache::results;
 use crate::cli::Global;
 use crate::error::{Error, Result, hint};
 use crate::key::Action;
 use crate::run::report::Report;
 use crate::run::screen::significant;
 use crate::session::{Options, Session};
-use crate::store::results::Produced;
-use crate::store::{Store, record};
 use crate::study::{self, Choice};
 use crate::survey::survey;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
+use store::Produced;
+use store::{Store, record};
 
 /// What is known of a stage on one side.
 #[derive(Clone, Debug, Default)]
@@ -110,13 +111,13 @@ pub fn past(store: &Store, name: &str) -> Result<Option<Report>> {
     let Some(found) = found.first() else { return Ok(None) };
     record::read(&store.at("runs").join(format!("{found}.json")))
         .map(Some)
-        .ok_or_else(|| Error::Store(format!("the record of run {found} is damaged")))
+        .ok_or_else(|| Error::Run(format!("the record of run {found} is damaged")))
 }
 
 fn run(store: &Store, name: &str) -> Result<Option<BTreeMap<String, Side>>> {
     let Some(report) = past(store, name)? else { return Ok(None) };
     let sides = report.stages.into_iter().map(|row| {
-        let outcome = row.keys.first().and_then(|key| store.outcomes(key).into_iter().next());
+        let outcome = row.keys.first().and_then(|key| results::outcomes(store, key).into_iter().next());
         let side = Side { action: outcome.map(|o| o.action), outputs: row.outputs };
         (row.stage.split('@').next().unwrap_or_default().to_string(), side)
     });
@@ -136,7 +137,7 @@ fn compare(store: &Store, stage: &str, a: &Side, b: &Side, found: &mut Vec<Diffe
     let of = |side: &Side, pick: &dyn Fn(&Action) -> BTreeMap<String, String>| {
         side.action.as_ref().map(pick).unwrap_or_default()
     };
-    let short = |digest: &crate::store::digest::Digest| digest.hex()[..12].to_string();
+    let short = |digest: &store::digest::Digest| digest.hex()[..12].to_string();
     let params = |x: &Action| x.params.clone();
     add("parameter", of(a, &params), of(b, &params));
     let inputs = |x: &Action| x.inputs.iter().map(|(n, d)| (n.clone(), short(d))).collect();

@@ -2,16 +2,17 @@
 
 use super::{diff, lock as lock_file, print, print_json, size};
 use crate::archive::{self, About, Cargo, VERSION};
+use crate::cache::results;
 use crate::cli::Global;
 use crate::error::{Error, Result};
 use crate::run::stop::Stop;
 use crate::session::Session;
-use crate::store::digest::Digest;
-use crate::store::lock;
 use crate::survey::survey;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
+use store::digest::Digest;
+use store::lock;
 
 /// Writes what the study has now, or what a past run gave, to an archive.
 pub fn export(global: &Global, what: &str, path: &Path) -> Result<()> {
@@ -55,16 +56,16 @@ fn of_run(session: &Session, name: &str) -> Result<Cargo> {
     let mut outputs: BTreeMap<String, BTreeMap<String, Digest>> = BTreeMap::new();
     for row in &report.stages {
         for key in &row.keys {
-            let mut all = store.outcomes(key).into_iter();
+            let mut all = results::outcomes(store, key).into_iter();
             // Several results may stand under a key; of a mapped stage the row has the folder of all.
             let outcome = match row.keys.len() {
-                1 => {
-                    all.find(|o| o.outputs == row.outputs).or_else(|| store.outcomes(key).into_iter().next())
-                }
+                1 => all
+                    .find(|o| o.outputs == row.outputs)
+                    .or_else(|| results::outcomes(store, key).into_iter().next()),
                 _ => all.next(),
             };
             let outcome = outcome.ok_or_else(|| {
-                Error::Store(format!(
+                Error::Run(format!(
                     "the result of {} in run {} is no longer in the store",
                     row.stage, report.run
                 ))

@@ -1,19 +1,19 @@
 //! `pipeline gc`.
 
 use super::{print, print_json, size};
+use crate::cache::results::{Last, Outcome};
 use crate::cli::{GcLimits, Global};
 use crate::error::{Error, Result};
 use crate::run::slurm;
-use crate::store::digest::{Digest, Kind};
-use crate::store::manifest::Item;
-use crate::store::results::{Last, Outcome};
-use crate::store::{Store, link, lock, record};
 use crate::study::{self, Choice};
 use serde_json::json;
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
+use store::digest::{Digest, Kind};
+use store::manifest::Item;
+use store::{Store, link, lock, record};
 
 /// A result that no stage needs now but that a parameter put back would find.
 struct Spare {
@@ -31,7 +31,7 @@ pub fn gc(global: &Global, limits: &GcLimits) -> Result<()> {
     let variants = study::load(&everything).map(|g| g.steps).unwrap_or_default();
     let store = Store::open(&own.root, &own.name)?;
     let Some(_held) = lock::attempt(&store.at("locks/store"), false)? else {
-        return Err(Error::Store("a run is going on in this store; try again after it".into()));
+        return Err(Error::Run("a run is going on in this store; try again after it".into()));
     };
     let mut live: HashSet<PathBuf> = HashSet::new();
     let mut bytes = 0;

@@ -3,7 +3,7 @@
 use super::print;
 use crate::cli::Global;
 use crate::error::{Error, Result};
-use crate::store::record;
+use store::record;
 
 /// A study that runs as it stands and shows most of what there is.
 const STUDY: &str = r#"# A study: programs, what they read, and what they write.

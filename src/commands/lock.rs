@@ -2,14 +2,15 @@
 
 use super::{print, print_json};
 use crate::cli::Global;
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, Result};
 use crate::plan::{self, State};
 use crate::session::Session;
-use crate::store::digest::Digest;
-use crate::store::record;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use store::IoContext;
+use store::digest::Digest;
+use store::record;
 
 /// The digests of a reproduced study, to be committed with it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -77,5 +78,5 @@ pub fn compare<'a>(global: &Global, outputs: impl Iterator<Item = (&'a str, &'a 
     if different.is_empty() {
         return Ok(());
     }
-    Err(Error::Store(format!("not what {} says: {}", path.display(), different.join(", "))))
+    Err(Error::Run(format!("not what {} says: {}", path.display(), different.join(", "))))
 }

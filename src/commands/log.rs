@@ -2,10 +2,11 @@
 
 use super::{print, print_json};
 use crate::cli::Global;
-use crate::error::{Error, IoContext, Result, hint};
-use crate::store::Store;
+use crate::error::{Error, Result, hint};
 use crate::study;
 use serde_json::json;
+use store::IoContext;
+use store::Store;
 
 /// Prints the newest log of a stage.
 pub fn log(global: &Global, stage: &str) -> Result<()> {

@@ -8,10 +8,10 @@ use crate::run::publish::publish;
 use crate::run::screen::Screen;
 use crate::run::stop::Stop;
 use crate::session::Session;
-use crate::store::lock;
 use crate::survey::survey;
 use serde::Serialize;
 use std::sync::{Arc, Mutex, PoisonError};
+use store::lock;
 
 /// Brings what the shared cache has of the wanted stages into the store, and shows it in `out/`.
 pub fn pull(global: &Global, stages: &[String]) -> Result<()> {

@@ -1,6 +1,7 @@
 //! `pipeline push`.
 
 use super::pull::{Console, Moved, list, remote};
+use crate::cache::results;
 use crate::cli::Global;
 use crate::error::Result;
 use crate::session::Session;
@@ -27,7 +28,7 @@ pub fn push(global: &Global, stages: &[String]) -> Result<()> {
                 moved.push(Moved::new(&unit.label, "not-done", 0));
                 continue;
             };
-            if session.store.lookup(&unit.key)?.is_none() {
+            if results::lookup(&session.store, &unit.key)?.is_none() {
                 moved.push(Moved::new(&unit.label, "dropped", 0));
                 continue;
             }

@@ -8,8 +8,8 @@ use crate::run::screen::{Screen, duration, significant};
 use crate::run::stop::Stop;
 use crate::run::{RunOptions, build};
 use crate::session::Session;
-use crate::store::lock;
 use serde_json::{Map, Value};
+use store::lock;
 
 /// Runs what is not cached, then prints what became of each stage, and the scores.
 pub fn run(global: &Global, stages: &[String], yes: bool, locked: bool) -> Result<()> {

@@ -2,16 +2,15 @@
 
 use super::gc::files;
 use super::{print, print_json, size};
+use crate::cache::results::Outcome;
 use crate::cli::Global;
-use crate::error::{Error, IoContext, Result};
-use crate::store::digest::{Digest, Kind};
-use crate::store::results::Outcome;
-use crate::store::{Store, manifest, record};
+use crate::error::{Error, Result};
 use crate::study;
 use rayon::prelude::*;
 use serde_json::json;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use store::{Store, record, verify};
 
 /// Reads the whole store again, believing no cache, and puts aside what is not what its name says.
 pub fn verify(global: &Global) -> Result<()> {
@@ -21,7 +20,7 @@ pub fn verify(global: &Global) -> Result<()> {
     all.extend(files(&store.at("trees"), 1).into_iter().map(|p| (p, false)));
     let checked = all.par_iter().map(|(path, blob)| {
         let bytes = fs::metadata(path).map_or(0, |m| m.len());
-        let good = if *blob { blob_is_whole(path)? } else { tree_is_whole(path)? };
+        let good = if *blob { verify::blob_is_whole(path)? } else { verify::tree_is_whole(path)? };
         Ok((path.clone(), bytes, good))
     });
     let checked = checked.collect::<Result<Vec<_>>>()?;
@@ -44,31 +43,8 @@ pub fn verify(global: &Global) -> Result<()> {
     }
     match bad.len() {
         0 => Ok(()),
-        n => Err(Error::Store(format!(
+        n => Err(Error::Run(format!(
             "{n} damaged files were moved to .pipeline/damaged; the next run makes them again"
         ))),
     }
-}
-
-/// The digest that a path in the store claims, from its last two parts.
-fn claimed(path: &Path, kind: Kind) -> Option<Digest> {
-    let name = path.file_name()?.to_str()?;
-    let folder = path.parent()?.file_name()?.to_str()?;
-    let (name, kind) = match name.strip_suffix(".x") {
-        Some(name) => (name, Kind::Program),
-        None => (name, kind),
-    };
-    let hash = blake3::Hash::from_hex(format!("{folder}{name}")).ok()?;
-    Some(Digest { kind, hash: *hash.as_bytes() })
-}
-
-fn blob_is_whole(path: &Path) -> Result<bool> {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update_mmap(path).at("hashing", path)?;
-    Ok(claimed(path, Kind::File).is_some_and(|d| d.hash == *hasher.finalize().as_bytes()))
-}
-
-fn tree_is_whole(path: &Path) -> Result<bool> {
-    let bytes = fs::read(path).at("reading", path)?;
-    Ok(claimed(path, Kind::Tree) == Some(manifest::digest_of(&bytes)))
 }

@@ -1,6 +1,6 @@
 //! Moving objects between files and an object store, several at a time, with little memory.
 
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, Result};
 use crate::remote::Watch;
 use crate::remote::location::{Location, told};
 use object_store::path::Path as Place;
@@ -11,6 +11,7 @@ use std::future::Future;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use store::IoContext;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
@@ -83,7 +84,7 @@ impl Client {
         self.all(moves, watch, |store, place, one| async move {
             match fetch(store, place, &one).await {
                 Err(object_store::Error::NotFound { .. }) => Ok(()),
-                fetched => fetched.map_err(|e| told(&e))?,
+                fetched => Ok(fetched.map_err(|e| told(&e))??),
             }
         })
     }
@@ -141,7 +142,7 @@ impl Client {
     }
 }
 
-type Fetched = object_store::Result<Result<()>>;
+type Fetched = object_store::Result<store::Result<()>>;
 
 async fn fetch(store: Arc<dyn ObjectStore>, place: Place, one: &Move) -> Fetched {
     if one.bytes <= PART {

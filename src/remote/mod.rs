@@ -12,19 +12,20 @@
 mod client;
 mod location;
 
-use crate::error::{Error, IoContext, Result};
+use crate::cache::results::{self, Outcome};
+use crate::error::{Error, Result};
 use crate::remote::client::{Client, Move};
 use crate::remote::location::Location;
-use crate::store::digest::{Digest, Kind};
-use crate::store::manifest::{self, Item, Manifest};
-use crate::store::results::Outcome;
-use crate::store::walk::Hashed;
-use crate::store::{Store, link, record};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use store::IoContext;
+use store::digest::{Digest, Kind};
+use store::manifest::{self, Item, Manifest};
+use store::walk::Hashed;
+use store::{Store, link, record};
 
 /// Version of the layout above.
 const VERSION: &str = "v1";
@@ -151,7 +152,7 @@ impl Remote {
             }
         }
         store.sync(&taken)?;
-        store.record(key, &outcome)?;
+        results::record(store, key, &outcome)?;
         Ok(Some(outcome))
     }
 
@@ -221,7 +222,7 @@ fn contents(store: &Store, outcome: &Outcome) -> Result<BTreeMap<Digest, u64>> {
         }
         let manifest = store.manifest(&output.digest);
         let manifest = manifest
-            .ok_or_else(|| Error::Store(format!("the list of files of {} is not there", output.digest)))?;
+            .ok_or_else(|| Error::Run(format!("the list of files of {} is not there", output.digest)))?;
         all.extend(manifest.0.iter().filter_map(|entry| match entry.item {
             Item::File(digest, bytes) => Some((digest, bytes)),
             Item::Folder | Item::Link(_) => None,

@@ -1,9 +1,8 @@
 //! One attempt at an action: its folders, its command line, its environment, its process.
 
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, Result};
 use crate::run::supervise;
 use crate::session::{Session, Unit};
-use crate::store::lock::Lock;
 use crate::study::graph::{Call, Source, Step};
 use crate::study::sharded;
 use crate::study::template::Group;
@@ -12,6 +11,8 @@ use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use store::IoContext;
+use store::lock::Lock;
 
 /// Variables that every stage gets from the caller: where things are, how to speak, how to use the hardware.
 /// Everything else a stage gets only through `env:` or `pass-env:`.
@@ -92,7 +93,7 @@ impl Attempt {
             if !session.store.ready(digest)? {
                 let text =
                     format!("input `{}` of stage {} is no longer in the store", input.name, step.stage);
-                return Err(Error::Store(text));
+                return Err(Error::Run(text));
             }
             let path = self.named(&input.name, file, &session.store.place(digest))?;
             values.push((("inputs", &input.name), short(&path)));
@@ -133,7 +134,7 @@ impl Attempt {
             return Ok(place.into());
         }
         let link = self.folder.join("in").join(name).join(file);
-        crate::store::link::point(&link, place)?;
+        store::link::point(&link, place)?;
         Ok(link)
     }
 

@@ -1,14 +1,11 @@
 //! Making the programs that `run:` names, once per state of their sources.
 
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, Result};
 use crate::run::attempt::shown;
 use crate::run::screen::{Screen, duration};
 use crate::run::stop::Stop;
 use crate::run::supervise;
 use crate::session::Session;
-use crate::store::digest::Digest;
-use crate::store::walk::{self, Links};
-use crate::store::{lock, record};
 use crate::study::graph::{BuildStep, Call, Step};
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
@@ -17,6 +14,10 @@ use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use store::IoContext;
+use store::digest::Digest;
+use store::walk::{self, Links};
+use store::{lock, record};
 
 /// Everything that a build depends on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

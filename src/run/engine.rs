@@ -1,18 +1,19 @@
 //! Where an attempt is executed.
 
-use crate::error::{IoContext, Result};
+use crate::error::Result;
 use crate::run::attempt::Attempt;
 use crate::run::events::Note;
 use crate::run::slurm::SLURM;
 use crate::run::stop::Stop;
 use crate::session::{Session, Unit};
-use crate::store::lock::Lock;
 use crate::study::cluster::EngineName;
 use crate::study::graph::Step;
 use rustix::process::{Pid, Signal, kill_process};
 use std::process::Child;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
+use store::IoContext;
+use store::lock::Lock;
 
 /// How often a time limit is looked at.
 const PAUSE: Duration = Duration::from_millis(100);

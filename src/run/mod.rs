@@ -20,13 +20,14 @@ mod transfer;
 pub mod watch;
 pub mod worker;
 
+use crate::cache::results;
 use crate::error::Result;
 use crate::run::report::{Fate, Report};
 use crate::run::screen::Screen;
 use crate::run::stop::Stop;
 use crate::session::{Session, Unit};
-use crate::store::{record, results};
 use std::sync::Arc;
+use store::record;
 
 /// This many last lines of the log of a failed stage are shown.
 const LOG_LINES: usize = 20;
@@ -49,7 +50,7 @@ pub fn reasons(session: &Session, unit: &Unit) -> Vec<String> {
     if session.forced.contains(&unit.step) {
         return vec!["forced".into()];
     }
-    let Some(last) = session.store.last(&unit.label) else {
+    let Some(last) = results::last(&session.store, &unit.label) else {
         return vec!["it never ran".into()];
     };
     let words = unit.action.differences(&last.action, |digest| session.store.manifest(digest));

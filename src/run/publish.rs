@@ -1,9 +1,10 @@
 //! Making `out/` show the newest outputs.
 
-use crate::error::{IoContext, Result};
+use crate::error::Result;
 use crate::session::{Known, Session};
-use crate::store::link;
 use std::path::PathBuf;
+use store::IoContext;
+use store::link;
 
 /// Makes `out/` show the outputs of a step, under `out/VARIANT/` for variants. Returns whether something else stood
 /// there.
@@ -28,7 +29,7 @@ pub fn publish(session: &Session, i: usize, known: &Known) -> Result<bool> {
                 continue;
             }
             let lock = session.store.at("locks").join(format!("out-{variant}-{}", step.stage));
-            let _held = crate::store::lock::wait(&lock, false, || {}, || false)?;
+            let _held = store::lock::wait(&lock, false, || {}, || false)?;
             std::fs::create_dir_all(&folder).at("making", &folder)?;
             // `out` may itself be a link to another disk; a relative link counts from where it really is.
             let real = folder.canonicalize().at("finding", &folder)?;

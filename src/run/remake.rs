@@ -1,10 +1,10 @@
 //! Outputs that may be dropped (`temp`): what still counts without its content, and when it is made again.
 
+use crate::cache::results::{self, Outcome};
 use crate::error::Result;
 use crate::run::report::Fate;
 use crate::run::schedule::{Progress, Runner};
 use crate::session::{Session, Unit};
-use crate::store::results::Outcome;
 use crate::study::graph::Source;
 use std::collections::BTreeSet;
 
@@ -12,7 +12,9 @@ impl Session {
     /// The newest result of a unit whose outputs are at hand, except those that may be dropped.
     pub fn lookup(&self, unit: &Unit) -> Result<Option<Outcome>> {
         let outputs = &self.graph.steps[unit.step].outputs;
-        self.store.lookup_except(&unit.key, |name| outputs.iter().any(|o| o.temp && o.name == name))
+        results::lookup_except(&self.store, &unit.key, |name| {
+            outputs.iter().any(|o| o.temp && o.name == name)
+        })
     }
 
     /// The steps whose outputs a unit reads and whose contents were dropped.
@@ -37,7 +39,7 @@ impl Runner<'_> {
             return Ok(None);
         }
         match self.remade.contains(&unit.step) {
-            true => self.session.store.lookup(&unit.key),
+            true => results::lookup(&self.session.store, &unit.key),
             false => self.session.lookup(unit),
         }
     }

@@ -3,7 +3,6 @@
 use crate::error::{Error, Result};
 use crate::run::stop::Stop;
 use crate::run::worker;
-use crate::store::results;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -36,7 +35,7 @@ pub struct Row {
     pub keys: Vec<String>,
     /// How long its program ran, in this run or when it was made.
     pub seconds: Option<f64>,
-    pub outputs: BTreeMap<String, results::Produced>,
+    pub outputs: BTreeMap<String, store::Produced>,
 }
 
 /// A run and what came of it.

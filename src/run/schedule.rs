@@ -1,5 +1,6 @@
 //! The loop of a run: what is known is looked up, what is missing waits for its slot, what ends is passed on.
 
+use crate::cache::results::{self, Outcome};
 use crate::error::Result;
 use crate::run::events::Events;
 use crate::run::report::{Fate, Row};
@@ -10,7 +11,6 @@ use crate::run::transfer::Transfer;
 use crate::run::worker::{Failure, Job};
 use crate::run::{RunOptions, reasons};
 use crate::session::{Known, Session, Unit};
-use crate::store::results::Outcome;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -76,7 +76,7 @@ impl<'a> Runner<'a> {
         let slots = Slots::of_machine(options.jobs, options.gpus_from_top);
         for (step, _) in steps.iter().zip(&session.wanted).filter(|(_, wanted)| **wanted) {
             // What was made already, here or elsewhere, needs no room; that is seen when its key is known.
-            if session.remote.is_none() && session.store.last(&step.id).is_none() {
+            if session.remote.is_none() && results::last(&session.store, &step.id).is_none() {
                 slots.check(step)?;
             }
         }

@@ -1,5 +1,6 @@
 //! Taking in what ended: units that are done or failed, then the steps whose units have all ended.
 
+use crate::cache::results::Outcome;
 use crate::error::Result;
 use crate::run::publish::publish;
 use crate::run::report::{Fate, Row};
@@ -8,7 +9,6 @@ use crate::run::screen::duration;
 use crate::run::show_log;
 use crate::run::transfer::Transfer;
 use crate::session::Unit;
-use crate::store::results::{self, Outcome};
 use std::collections::BTreeMap;
 
 impl Runner<'_> {
@@ -72,7 +72,7 @@ impl Runner<'_> {
         i: usize,
         fate: Fate,
         reason: String,
-        outputs: BTreeMap<String, results::Produced>,
+        outputs: BTreeMap<String, store::Produced>,
     ) {
         let done = &self.progress[i].done;
         let keys = done.iter().map(|(unit, _)| unit.key.clone()).collect();

@@ -1,5 +1,6 @@
 //! What moves between the store and the shared cache while a study runs, on threads beside the stages.
 
+use crate::cache::results::{self, Outcome};
 use crate::commands::size;
 use crate::error::{Error, Result};
 use crate::remote::{Remote, Watch};
@@ -8,7 +9,6 @@ use crate::run::report::Fate;
 use crate::run::schedule::{Done, Runner};
 use crate::run::stop::Stop;
 use crate::session::{Session, Unit};
-use crate::store::results::Outcome;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -50,7 +50,7 @@ impl Transfer {
                 if lock.is_none() || !remote.answers() {
                     return Ok(None);
                 }
-                match store.lookup(&unit.key)? {
+                match results::lookup(store, &unit.key)? {
                     None => remote.fetch(store, &unit.key, watch),
                     found => Ok(found),
                 }

@@ -1,9 +1,7 @@
 //! Following what a running stage publishes.
 
-use crate::error::{IoContext, Result};
+use crate::error::Result;
 use crate::session::{Session, Unit};
-use crate::store::lock::{self, Lock};
-use crate::store::{Store, link};
 use crate::study::graph::{Output, Stream};
 use std::fs;
 use std::io;
@@ -12,6 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use store::IoContext;
+use store::lock::{self, Lock};
+use store::{Store, link};
 
 /// How often a stage's folder is looked at.
 pub const LOOK: Duration = Duration::from_millis(300);
@@ -79,7 +80,7 @@ impl Follower {
         for name in names.iter().filter(|name| !self.source.join(name).exists()) {
             link::remove(&self.folder.join("seen").join(name))?;
         }
-        link::remove(&self.folder.join("round"))
+        Ok(link::remove(&self.folder.join("round"))?)
     }
 }
 

@@ -1,19 +1,21 @@
 //! One action from its lock to its result.
 
-use crate::error::{Error, IoContext};
+use crate::cache::results::{self, Outcome};
+use crate::error::Error;
 use crate::run::attempt::{self, Attempt};
 use crate::run::engine::{self, End, Engine, Work};
 use crate::run::events::Note;
 use crate::run::slurm;
 use crate::run::stop::Stop;
 use crate::session::{Session, Unit};
-use crate::store::link;
-use crate::store::results::{self, Outcome, Produced};
 use crate::study::graph::Source;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use store::IoContext;
+use store::Produced;
+use store::link;
 
 /// How the text of a failure with exit code 75 begins.
 pub const TRY_AGAIN: &str = "asks to be run again later";
@@ -34,6 +36,12 @@ impl From<Error> for Failure {
     }
 }
 
+impl From<store::Error> for Failure {
+    fn from(e: store::Error) -> Self {
+        Error::from(e).into()
+    }
+}
+
 /// One action to be done.
 pub struct Job<'a> {
     pub session: &'a Session,
@@ -50,7 +58,7 @@ impl Job<'_> {
     /// Waits for the action's lock, takes the result if somebody else made it meanwhile, else makes it.
     pub fn work(self) -> Result<Outcome, Failure> {
         let store = &self.session.store;
-        let before = store.outcomes(&self.unit.key).len();
+        let before = results::outcomes(store, &self.unit.key).len();
         let say = |text: &str| {
             // Nobody listens any more when the runner is on its way out.
             let _ = self.feed.send(Note::Say(text.into()));
@@ -61,9 +69,9 @@ impl Job<'_> {
             || self.stop.asked(),
         )?;
         let Some(lock) = lock else { return Err(self.stopped()) };
-        let forced =
-            self.session.forced.contains(&self.unit.step) && store.outcomes(&self.unit.key).len() == before;
-        if !forced && let Some(outcome) = store.lookup(&self.unit.key)? {
+        let forced = self.session.forced.contains(&self.unit.step)
+            && results::outcomes(store, &self.unit.key).len() == before;
+        if !forced && let Some(outcome) = results::lookup(store, &self.unit.key)? {
             return Ok(outcome);
         }
         let step = &self.session.graph.steps[self.unit.step];
@@ -165,7 +173,7 @@ impl Job<'_> {
             run: self.run.clone(),
             accepted: None,
         };
-        store.record(&self.unit.key, &outcome)?;
+        results::record(store, &self.unit.key, &outcome)?;
         // From here on the result exists; what is left over can go.
         link::remove(&attempt.folder)?;
         link::remove(&attempt.state)?;
@@ -187,8 +195,8 @@ impl Job<'_> {
                 }
                 Source::Path(_) | Source::Output(..) | Source::Lineage => {
                     let path = session.store.place(before);
-                    let links = crate::store::walk::Links::Keep;
-                    crate::store::walk::hash(&path, &session.store.stats, links)
+                    let links = store::walk::Links::Keep;
+                    store::walk::hash(&path, &session.store.stats, links)
                         .is_ok_and(|now| now.digest == *before)
                 }
             };

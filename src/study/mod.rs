@@ -12,12 +12,13 @@ pub mod template;
 pub mod tree;
 pub mod union;
 
-use crate::error::{Error, IoContext, Result, hint};
+use crate::error::{Error, Result, hint};
 use crate::study::de::{Marked, Text};
 use crate::study::graph::Graph;
 use crate::study::tree::Mark;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use store::IoContext;
 
 /// Which study, and what the command line changes in it.
 #[derive(Clone, Debug, Default)]
@@ -102,7 +103,7 @@ fn set(graph: &mut Graph, text: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::manifest::Manifest;
+    use store::manifest::Manifest;
 
     const STUDY: &str = include_str!("../../pipeline.yaml");
     const PIECES: [&str; 22] = [
@@ -178,7 +179,7 @@ mod tests {
             let line = String::from_utf8_lossy(&bytes).into_owned();
             let _ = template::parse(&file::Command::Line(line.clone()));
             let _ = line.parse::<file::Bytes>().is_ok() || line.parse::<file::Time>().is_ok();
-            let _ = line.parse::<crate::store::digest::Digest>();
+            let _ = line.parse::<store::digest::Digest>();
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Studies made of studies: `extends`, `profiles`, `variants`, `matrix` and `vars`, all before anything is resolved.
 
-use crate::error::{Error, IoContext, Result, hint};
+use crate::error::{Error, Result, hint};
 use crate::study::tree::{self, Mark, Node, Value};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use store::IoContext;
 
 /// A variant: its name (empty for the study as it stands) and its tree, variables filled in.
 pub struct Variant {

@@ -1,10 +1,8 @@
 //! The part of a job on its node: it runs the stage, hands signals on, ends whatever is left, and writes the exit code.
 
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, Result};
 use crate::run::engine::{End, GRACE};
 use crate::run::supervise::{NOT_STARTED, clear};
-use crate::store::digest::Digest;
-use crate::store::{link, record};
 use rustix::process::{
     Pid, Signal, WaitOptions, getpid, kill_process_group, set_child_subreaper,
     set_parent_process_death_signal, wait,
@@ -21,6 +19,9 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use store::IoContext;
+use store::digest::Digest;
+use store::{link, record};
 
 /// The hidden first argument that makes the runner the process of a job.
 pub const WORD: &str = "__job";
@@ -52,7 +53,7 @@ impl Task {
 
     /// Puts it there.
     pub fn write(&self, folder: &Path) -> Result<()> {
-        record::write(&folder.join("job.json"), self, true)
+        Ok(record::write(&folder.join("job.json"), self, true)?)
     }
 }
 
@@ -95,7 +96,7 @@ pub fn main(arguments: &[OsString]) -> u8 {
     let [folder] = arguments else { return 2 };
     let folder = Path::new(folder);
     let done = Task::read(folder)
-        .ok_or_else(|| Error::Store(format!("no work in {}: was it given up?", folder.display())))
+        .ok_or_else(|| Error::Run(format!("no work in {}: was it given up?", folder.display())))
         .and_then(|task| {
             // The job may have been started before and taken off its node; it begins anew, with the stage's state.
             link::remove(&Ended::path(folder))?;
@@ -124,7 +125,7 @@ fn run(task: &Task, log: &File) -> Result<Ended> {
         hasher.update_mmap(&path).at("hashing", &path)?;
         let executable = meta.permissions().mode() & 0o100 != 0;
         if Digest::file(hasher.finalize(), executable) != *digest {
-            return Err(Error::Store(format!("{name} changed while the job waited; run the study again")));
+            return Err(Error::Run(format!("{name} changed while the job waited; run the study again")));
         }
     }
     tell(task);

@@ -8,12 +8,11 @@ mod ask;
 pub mod job;
 mod submit;
 
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, Result};
 use crate::run::attempt::Attempt;
 use crate::run::engine::{End, Engine, Work};
 use crate::run::events::Note;
 use crate::session::{Session, Unit};
-use crate::store::{link, record};
 use ask::{Seen, Verdict};
 use job::{Ended, Task};
 use serde::{Deserialize, Serialize};
@@ -22,6 +21,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use store::IoContext;
+use store::{link, record};
 
 /// How often a waiting stage looks for its exit code and for the wish to stop.
 const TICK: Duration = Duration::from_millis(200);
@@ -78,7 +79,7 @@ impl Submission {
     }
 
     fn write(&self, folder: &Path) -> Result<()> {
-        record::write(&Self::path(folder), self, true)
+        Ok(record::write(&Self::path(folder), self, true)?)
     }
 }
 
@@ -152,7 +153,7 @@ impl Slurm {
         }
         loop {
             if let Some(answer) = state.answers.remove(folder) {
-                return answer.map_err(Error::Store);
+                return answer.map_err(Error::Run);
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -206,7 +207,7 @@ impl Slurm {
                         work.attempt.append_slurm_output();
                         return match seen {
                             Seen::Known(known) => over(id, known, known.verdict()),
-                            _ => Err(Error::Store(format!(
+                            _ => Err(Error::Run(format!(
                                 "job {id} is no longer known to Slurm and left no exit code"
                             ))),
                         };
@@ -256,10 +257,10 @@ fn over(id: &str, known: &ask::Known, verdict: Verdict) -> Result<Over> {
         Verdict::Ended if known.code & 127 != 0 => Over::End(End::Signal((known.code & 127) as u8)),
         Verdict::Ended if known.code >> 8 != 0 => Over::End(End::Exit((known.code >> 8) as u8)),
         Verdict::Cancelled => {
-            return Err(Error::Store(format!("job {id} was cancelled, but not by this runner")));
+            return Err(Error::Run(format!("job {id} was cancelled, but not by this runner")));
         }
         Verdict::Ended | Verdict::Open => {
-            return Err(Error::Store(format!("job {id} ended as {} and left no exit code", known.state)));
+            return Err(Error::Run(format!("job {id} ended as {} and left no exit code", known.state)));
         }
     })
 }
@@ -271,7 +272,7 @@ pub fn left(session: &Session, unit: &Unit) -> Result<Option<Attempt>> {
     let Some(task) = Task::read(&folder) else { return Ok(None) };
     let cannot = |why: String| {
         let (name, folder) = (&submission.name, folder.display());
-        Error::Store(format!(
+        Error::Run(format!(
             "job {name} of an earlier run may still be there, and Slurm cannot be asked: {why}; ask again where it can, \
              or cancel the job and remove {folder}"
         ))
@@ -347,6 +348,6 @@ impl Attempt {
         if let Some(parent) = log.parent() {
             fs::create_dir_all(parent).at("making", parent)?;
         }
-        link::point(log, &self.log)
+        Ok(link::point(log, &self.log)?)
     }
 }

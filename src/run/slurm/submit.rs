@@ -3,7 +3,7 @@
 use super::Submission;
 use super::ask::failure;
 use super::job::{self, Task};
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, Result};
 use crate::run::attempt::{environment, shown};
 use crate::run::engine::Work;
 use crate::study::graph::{Call, Step};
@@ -13,6 +13,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use store::IoContext;
 
 /// Attempts of one step that come within this time of each other are submitted together.
 pub const GATHER: Duration = Duration::from_millis(100);
@@ -33,7 +34,7 @@ impl Request {
         let (attempt, step) = (work.attempt, work.step());
         let root = &work.session.graph.root;
         let program = work.session.programs[work.unit.step].clone();
-        let program = program.ok_or_else(|| Error::Store(format!("stage {} has no program", step.stage)))?;
+        let program = program.ok_or_else(|| Error::Run(format!("stage {} has no program", step.stage)))?;
         let mut files = work.unit.action.files.clone();
         // The study's own programs may be built again while the job waits; the system's differ from node to node.
         if matches!(step.call, Call::Run(_)) || program.path.starts_with(root) {
@@ -94,7 +95,7 @@ fn sbatch(work: &Work, batch: &[Request]) -> Result<String> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let locks: Vec<File> =
-        batch.iter().map(|r| r.lock.try_clone().at("sharing", &r.folder)).collect::<Result<_>>()?;
+        batch.iter().map(|r| r.lock.try_clone().at("sharing", &r.folder)).collect::<store::Result<_>>()?;
     // SAFETY: the closure makes system calls on files that it owns, and touches no other memory.
     unsafe {
         command.pre_exec(move || {
@@ -111,13 +112,13 @@ fn sbatch(work: &Work, batch: &[Request]) -> Result<String> {
     }
     let output = child.wait_with_output().map_err(failed)?;
     if let Some(text) = failure("sbatch", &output) {
-        return Err(Error::Store(text));
+        return Err(Error::Run(text));
     }
     // `12`, or `12;cluster`.
     let text = String::from_utf8_lossy(&output.stdout);
     let id = text.trim().split(';').next().unwrap_or_default().to_string();
     if id.is_empty() || !id.chars().all(|c| c.is_ascii_digit()) {
-        return Err(Error::Store(format!("sbatch gave no job id but `{}`", text.trim())));
+        return Err(Error::Run(format!("sbatch gave no job id but `{}`", text.trim())));
     }
     for (index, request) in batch.iter().enumerate() {
         let task = if array { format!("{id}_{index}") } else { id.clone() };

@@ -1,9 +1,9 @@
 //! Hashing files and folders, reading only what the stat cache does not know.
 
+use crate::digest::{Digest, Kind};
 use crate::error::{Error, IoContext, Result};
-use crate::store::digest::{Digest, Kind};
-use crate::store::manifest::{Entry, Item, Manifest};
-use crate::store::statcache::{self, StatCache};
+use crate::manifest::{Entry, Item, Manifest};
+use crate::statcache::{self, StatCache};
 use memmap2::MmapOptions;
 use rayon::prelude::*;
 use std::fs::{self, File, Metadata};
@@ -18,8 +18,11 @@ const WINDOW: u64 = 32 << 20;
 /// A file or folder with its digest.
 #[derive(Clone, Debug)]
 pub struct Hashed {
+    /// Its name.
     pub digest: Digest,
+    /// Sum of the sizes of its files.
     pub bytes: u64,
+    /// Number of files.
     pub files: u64,
     /// For a folder.
     pub manifest: Option<Manifest>,
@@ -66,7 +69,7 @@ pub fn hash(path: &Path, cache: &StatCache, links: Links) -> Result<Hashed> {
         });
     }
     if !meta.is_file() {
-        return Err(Error::Store(format!("{} is neither a file nor a folder", path.display())));
+        return Err(Error::Special(path.into()));
     }
     Ok(Hashed { digest: content(path, &meta, cache)?, bytes: meta.len(), files: 1, manifest: None })
 }
@@ -123,10 +126,7 @@ fn list(
 ) -> Result<()> {
     let folder = root.join(relative);
     if depth > 128 {
-        return Err(Error::Store(format!(
-            "{} is nested too deeply; does a link lead in a circle?",
-            root.display()
-        )));
+        return Err(Error::Depth(root.into()));
     }
     for entry in fs::read_dir(&folder).at("reading", &folder)? {
         let entry = entry.at("reading", &folder)?;
@@ -140,10 +140,7 @@ fn list(
                     meta = fs::metadata(&path).at("following", &path)?
                 }
                 Links::Refuse if leads_out(root, &path) => {
-                    let (path, target) = (path.display(), target.display());
-                    return Err(Error::Store(format!(
-                        "{path} is a link that leads out of the output, to {target}"
-                    )));
+                    return Err(Error::LeadsOut { path, target });
                 }
                 _ => {
                     found.push((relative, Found::Link(target)));
@@ -157,7 +154,7 @@ fn list(
         } else if meta.is_file() {
             found.push((relative, Found::File(meta)));
         } else {
-            return Err(Error::Store(format!("{} is neither a file nor a folder", path.display())));
+            return Err(Error::Special(path));
         }
     }
     Ok(())

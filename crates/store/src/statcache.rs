@@ -1,6 +1,6 @@
 //! Digests remembered by what `stat` says of a file, so that unchanged files are not read again.
 
-use crate::store::digest::{Digest, Kind};
+use crate::digest::{Digest, Kind};
 use std::collections::HashMap;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;

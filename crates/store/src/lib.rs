@@ -14,16 +14,20 @@
 //! ```
 
 pub mod digest;
+mod error;
 pub mod link;
 pub mod lock;
 pub mod manifest;
-pub mod objects;
+mod objects;
 pub mod record;
-pub mod results;
 pub mod statcache;
+pub mod verify;
 pub mod walk;
 
-use crate::error::{Error, IoContext, Result};
+pub use error::{Error, IoContext, Result};
+pub use objects::Produced;
+
+use lock::Lock;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -34,6 +38,7 @@ const FORMAT: &str = "1";
 pub struct Store {
     /// `.pipeline`, absolute.
     pub path: PathBuf,
+    /// What is known of files by their `stat`.
     pub stats: statcache::StatCache,
     /// Name of the study that is worked on; several may share a store.
     pub study: String,
@@ -47,11 +52,7 @@ impl Store {
         match fs::read_to_string(&format) {
             Ok(text) if text.trim() == FORMAT => {}
             Ok(text) => {
-                let (path, text) = (path.display(), text.trim());
-                let way = "use that version, or move the folder away";
-                return Err(Error::Store(format!(
-                    "{path} was made by another version (format {text}, not {FORMAT}); {way}"
-                )));
+                return Err(Error::Format { path, found: text.trim().into(), known: FORMAT });
             }
             Err(_) => {
                 fs::create_dir_all(&path).at("making", &path)?;
@@ -73,5 +74,26 @@ impl Store {
     /// A path inside the store.
     pub fn at(&self, relative: impl AsRef<Path>) -> PathBuf {
         self.path.join(relative)
+    }
+
+    /// Where the results of an action stand.
+    pub fn results(&self, key: &str) -> PathBuf {
+        self.path.join("results").join(&key[..2]).join(key)
+    }
+
+    /// Where the newest success of a stage is noted.
+    pub fn last(&self, stage: &str) -> PathBuf {
+        self.at("last").join(&self.study).join(format!("{stage}.json"))
+    }
+
+    /// Waits for the right to run an action. `None` when asked to stop while waiting.
+    pub fn lock(&self, key: &str, waiting: impl FnOnce(), stop: impl Fn() -> bool) -> Result<Option<Lock>> {
+        lock::wait(&self.at("locks").join(key), false, waiting, stop)
+    }
+
+    /// Makes an empty folder, whatever stood there.
+    pub fn fresh(&self, path: &Path) -> Result<()> {
+        link::remove(path)?;
+        fs::create_dir_all(path).at("making", path)
     }
 }

@@ -13,6 +13,7 @@ pub enum How {
     Reflink,
     /// The same file under two names.
     HardLink,
+    /// The bytes, twice.
     Copy,
 }
 
@@ -73,7 +74,7 @@ fn copy_folder(root: &Path, from: &Path, to: &Path) -> Result<()> {
         let entry = entry.at("reading", from)?;
         let (path, target) = (entry.path(), to.join(entry.file_name()));
         let kind = entry.file_type().at("reading", &path)?;
-        if kind.is_symlink() && !crate::store::walk::leads_out(root, &path) {
+        if kind.is_symlink() && !crate::walk::leads_out(root, &path) {
             let inside = fs::read_link(&path).at("reading", &path)?;
             std::os::unix::fs::symlink(inside, &target).at("linking", &target)?;
         } else if path.is_dir() {

@@ -1,6 +1,6 @@
 //! What a folder holds, in one canonical run of bytes.
 
-use crate::store::digest::{Digest, Kind};
+use crate::digest::{Digest, Kind};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -12,13 +12,16 @@ const DOMAIN: &str = "pipeline 2026 manifest of a tree, version 1";
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Manifest(pub Vec<Entry>);
 
+/// One thing in a folder.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
     /// Relative to the folder.
     pub path: PathBuf,
+    /// What stands there.
     pub item: Item,
 }
 
+/// What can stand in a folder.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Item {
     /// A folder; its content stands in entries of its own.
@@ -90,6 +93,7 @@ impl Manifest {
         Some(Self(entries))
     }
 
+    /// The name of a folder with this content.
     pub fn digest(&self) -> Digest {
         digest_of(&self.encode())
     }

@@ -1,15 +1,26 @@
 //! Contents: taking in what a stage wrote, and having it at hand again.
 
+use crate::digest::{Digest, Kind};
 use crate::error::{Error, IoContext, Result};
-use crate::store::digest::{Digest, Kind};
-use crate::store::manifest::{self, Entry, Item, Manifest};
-use crate::store::results::Produced;
-use crate::store::walk::{self, Hashed, Links};
-use crate::store::{Store, link, record};
+use crate::manifest::{self, Entry, Item, Manifest};
+use crate::walk::{self, Hashed, Links};
+use crate::{Store, link, record};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+
+/// One output of an action.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Produced {
+    /// What it is.
+    pub digest: Digest,
+    /// Sum of the sizes of its files.
+    pub bytes: u64,
+    /// Number of files.
+    pub files: u64,
+}
 
 /// Up to this many files are synced one by one; more are synced with the whole file system.
 const FEW: u64 = 64;
@@ -145,10 +156,7 @@ impl Store {
     pub fn take(&self, path: &Path) -> Result<Hashed> {
         let meta = fs::symlink_metadata(path).at("reading", path)?;
         if meta.is_symlink() {
-            return Err(Error::Store(format!(
-                "{} is a link; an output is a file or a folder",
-                path.display()
-            )));
+            return Err(Error::OutputIsLink(path.into()));
         }
         let hashed = walk::hash(path, &self.stats, Links::Refuse)?;
         let Some(manifest) = &hashed.manifest else {
@@ -204,9 +212,7 @@ impl Store {
     /// The entries of a stored folder, by name: their name without an ending (with it where two would be alike), their
     /// whole name, their content.
     pub fn entries(&self, folder: &Digest) -> Result<Vec<(String, String, Digest)>> {
-        let manifest = self
-            .manifest(folder)
-            .ok_or_else(|| Error::Store(format!("the list of files of {folder} is not in the store")))?;
+        let manifest = self.manifest(folder).ok_or(Error::NoManifest(*folder))?;
         let mut entries: BTreeMap<String, (Option<Digest>, Vec<Entry>)> = BTreeMap::new();
         for entry in manifest.0 {
             let mut parts = entry.path.components();
@@ -219,11 +225,7 @@ impl Store {
                         .insert(first.as_os_str().to_string_lossy().into_owned(), (Some(digest), Vec::new()));
                 }
                 (true, Item::Link(_)) => {
-                    let (folder, path) = (self.place(folder), entry.path.display());
-                    return Err(Error::Store(format!(
-                        "{path} in {} is a link; a stage maps over files and folders",
-                        folder.display()
-                    )));
+                    return Err(Error::EntryIsLink { entry: entry.path, folder: self.place(folder) });
                 }
                 (true, Item::Folder) => {}
                 (false, item) => below.push(Entry { path: rest, item }),
@@ -260,9 +262,7 @@ impl Store {
                 entries.push(Entry { path: name.into(), item: Item::File(part.digest, part.bytes) });
                 continue;
             }
-            let manifest = self.manifest(&part.digest);
-            let manifest = manifest
-                .ok_or_else(|| Error::Store(format!("the files of {} are not in the store", part.digest)))?;
+            let manifest = self.manifest(&part.digest).ok_or(Error::NoManifest(part.digest))?;
             entries.push(Entry { path: name.into(), item: Item::Folder });
             entries.extend(
                 manifest.0.into_iter().map(|e| Entry { path: Path::new(name).join(e.path), item: e.item }),
@@ -273,7 +273,7 @@ impl Store {
         let digest = manifest.digest();
         self.keep_manifest(&digest, &manifest)?;
         if !self.ready(&digest)? && !spare {
-            return Err(Error::Store(format!("a part of {digest} is no longer in the store")));
+            return Err(Error::NoPart(digest));
         }
         Ok(Produced { digest, bytes: manifest.bytes(), files: manifest.files() })
     }
@@ -288,7 +288,7 @@ impl Store {
             link::copy_all(path, &copy)?;
             let taken = self.take(&copy)?;
             if taken.digest != hashed.digest {
-                return Err(Error::Store(format!("{} changed while it was read", path.display())));
+                return Err(Error::Changed(path.into()));
             }
             self.sync(std::slice::from_ref(&taken))?;
         }

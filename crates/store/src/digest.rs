@@ -18,11 +18,14 @@ pub enum Kind {
 /// A content's name: `3f…`, `program:3f…` or `tree:3f…` with 64 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest {
+    /// Of what.
     pub kind: Kind,
+    /// BLAKE3.
     pub hash: [u8; 32],
 }
 
 impl Digest {
+    /// That of a file with this hash.
     pub fn file(hash: blake3::Hash, executable: bool) -> Self {
         Self { kind: if executable { Kind::Program } else { Kind::File }, hash: *hash.as_bytes() }
     }
