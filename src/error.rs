@@ -1,7 +1,7 @@
 //! What can go wrong, and the exit code of each.
 
-use crate::study::tree::Mark;
 use std::io;
+use study::Mark;
 
 /// A result of the runner.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -12,14 +12,9 @@ pub enum Error {
     /// The command line is wrong.
     #[error("{0}")]
     Usage(String),
-    /// The study file is wrong.
-    #[error("{mark}: {text}")]
-    Study {
-        /// Where.
-        mark: Mark,
-        /// What, and the way out.
-        text: String,
-    },
+    /// The study cannot be read, or is wrong.
+    #[error(transparent)]
+    Study(#[from] study::Error),
     /// The operating system refused something.
     #[error("{what}: {source}")]
     Io {
@@ -58,30 +53,17 @@ fn failed(stages: &[String]) -> String {
 impl Error {
     /// A mistake in the study file.
     pub fn study(mark: &Mark, text: impl Into<String>) -> Self {
-        // A mistake is told on one line, also when it quotes a text of several.
-        let words: String = text.into().split_whitespace().collect::<Vec<_>>().join(" ");
-        let short = words.char_indices().nth(400).map_or(words.len(), |(at, _)| at);
-        Self::Study { mark: mark.clone(), text: words[..short].to_string() }
+        study::Error::mistake(mark, text).into()
     }
 
     /// The exit code: 1 a stage or the runner failed, 2 wrong usage or study file, 75 try again, 130 stopped.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Usage(_) | Self::Study { .. } => 2,
+            Self::Study(study::Error::Io { .. }) => 1,
+            Self::Usage(_) | Self::Study(_) => 2,
             Self::Io { .. } | Self::Store(_) | Self::Run(_) | Self::Cache(_) | Self::Failed(_) => 1,
             Self::TryAgain(_) => 75,
             Self::Interrupted => 130,
         }
-    }
-}
-
-/// `; did you mean `x`?` for the candidate nearest to `word`, or the list of them when it is short.
-pub fn hint<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
-    let all: Vec<_> = candidates.into_iter().collect();
-    match stage::nearest(word, all.iter().copied()) {
-        Some(near) => format!("; did you mean `{near}`?"),
-        None if all.is_empty() => String::new(),
-        None if all.len() <= 12 => format!("; there is {}", all.join(", ")),
-        None => String::new(),
     }
 }

@@ -4,12 +4,13 @@
 
 use crate::cache::results::{Last, Outcome};
 use crate::run::report::Report;
-use crate::study::file::{Bytes, Command, Time};
-use crate::study::{self, Choice, template};
 use std::path::Path;
 use store::digest::Digest;
 use store::manifest::Manifest;
 use store::{record, statcache};
+use study::file::Command;
+use study::{Bytes, Time};
+use study::{Choice, template};
 
 /// Reads a study. What stands before a line `=====` extends what stands behind it.
 ///

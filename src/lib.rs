@@ -16,7 +16,6 @@ mod plan;
 mod remote;
 mod run;
 mod session;
-mod study;
 mod survey;
 
 use clap::Parser;

@@ -1,10 +1,10 @@
 //! `pipeline.lineage`: everything upstream of a stage, as a JSON file without times.
 
 use crate::session::{Known, Session};
-use crate::study::graph::Step;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use store::digest::Digest;
+use study::graph::Step;
 
 /// The document.
 #[derive(Serialize)]

@@ -1,12 +1,9 @@
 //! A study with its store and programs at hand: what every command works on.
 
 use crate::cache::results::{self, Last, Outcome};
-use crate::error::{Error, Result, hint};
+use crate::error::{Error, Result};
 use crate::key::{Action, VERSION};
 use crate::remote::Remote;
-use crate::study::graph::{Call, Graph, Source, Step};
-use crate::study::tree::Mark;
-use crate::study::{self, Choice, describe, sharded};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use store::IoContext;
@@ -14,6 +11,10 @@ use store::Produced;
 use store::digest::{Digest, Kind};
 use store::walk::{self, Hashed, Links};
 use store::{Store, record};
+use study::Mark;
+use study::graph::{Call, Graph, Source, Step};
+use study::hint;
+use study::{Choice, describe, sharded};
 
 /// What the command line says beside the study.
 #[derive(Clone, Debug, Default)]
@@ -429,7 +430,7 @@ fn undeclared(step: &Step) -> Result<()> {
         let used = words
             .iter()
             .flat_map(|w| &w.0)
-            .any(|part| matches!(part, crate::study::template::Part::Slot(_, slot) if slot == name));
+            .any(|part| matches!(part, study::template::Part::Slot(_, slot) if slot == name));
         if !used {
             return Err(Error::study(&value.mark, format!("stage {} has no parameter `{name}`", step.stage)));
         }

@@ -3,18 +3,19 @@
 use super::{print, print_json, table};
 use crate::cache::results;
 use crate::cli::Global;
-use crate::error::{Error, Result, hint};
+use crate::error::{Error, Result};
 use crate::key::Action;
 use crate::run::report::Report;
 use crate::run::screen::significant;
 use crate::session::{Options, Session};
-use crate::study::{self, Choice};
 use crate::survey::survey;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use store::Produced;
 use store::{Store, record};
+use study::Choice;
+use study::hint;
 
 /// What is known of a stage on one side.
 #[derive(Clone, Debug, Default)]
@@ -68,11 +69,9 @@ fn side(global: &Global, store: &Store, name: &str) -> Result<BTreeMap<String, S
     let choice = Choice { variants: vec![name.to_string()], ..global.choice() };
     match study::load(&choice) {
         Ok(_) => variant(choice),
-        Err(Error::Usage(unknown)) => run(store, name)?.ok_or_else(|| {
-            let text = unknown.replace("the study has no variant", "there is neither a run nor a variant");
-            Error::Usage(text)
-        }),
-        Err(e) => Err(e),
+        Err(study::Error::NoVariant { name, near }) => run(store, &name)?
+            .ok_or_else(|| Error::Usage(format!("there is neither a run nor a variant `{name}`{near}"))),
+        Err(e) => Err(e.into()),
     }
 }
 

@@ -5,7 +5,6 @@ use crate::cache::results::{Last, Outcome};
 use crate::cli::{GcLimits, Global};
 use crate::error::{Error, Result};
 use crate::run::slurm;
-use crate::study::{self, Choice};
 use serde_json::json;
 use std::collections::HashSet;
 use std::fs;
@@ -14,6 +13,7 @@ use std::time::{Duration, SystemTime};
 use store::digest::{Digest, Kind};
 use store::manifest::Item;
 use store::{Store, link, lock, record};
+use study::Choice;
 
 /// A result that no stage needs now but that a parameter put back would find.
 struct Spare {

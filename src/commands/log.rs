@@ -2,11 +2,11 @@
 
 use super::{print, print_json};
 use crate::cli::Global;
-use crate::error::{Error, Result, hint};
-use crate::study;
+use crate::error::{Error, Result};
 use serde_json::json;
 use store::IoContext;
 use store::Store;
+use study::hint;
 
 /// Prints the newest log of a stage.
 pub fn log(global: &Global, stage: &str) -> Result<()> {

@@ -49,7 +49,7 @@ pub fn call(cli: &Cli) -> Result<()> {
             clap_complete::generate(*shell, &mut Cli::command(), "pipeline", &mut text);
             print(&String::from_utf8_lossy(&text))
         }
-        Command::Schema => print_json(&crate::study::schema::schema()),
+        Command::Schema => print_json(&study::schema::schema()),
         Command::Man => {
             let mut text = Vec::new();
             let rendered = clap_mangen::Man::new(Cli::command()).render(&mut text);

@@ -5,7 +5,6 @@ use super::{print, print_json, size};
 use crate::cache::results::Outcome;
 use crate::cli::Global;
 use crate::error::{Error, Result};
-use crate::study;
 use rayon::prelude::*;
 use serde_json::json;
 use std::fs;

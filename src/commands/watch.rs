@@ -9,11 +9,11 @@ use crate::run::stop::Stop;
 use crate::run::watch::{Follower, LOOK};
 use crate::run::{RunOptions, build};
 use crate::session::Session;
-use crate::study::graph::Source;
 use crate::survey::survey;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use store::lock;
+use study::graph::Source;
 
 /// An output that is followed: its step and its place among the step's outputs.
 type Place = (usize, usize);

@@ -3,9 +3,6 @@
 use crate::error::{Error, Result};
 use crate::run::supervise;
 use crate::session::{Session, Unit};
-use crate::study::graph::{Call, Source, Step};
-use crate::study::sharded;
-use crate::study::template::Group;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -13,6 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use store::IoContext;
 use store::lock::Lock;
+use study::graph::{Call, Source, Step};
+use study::sharded;
+use study::template::Group;
 
 /// Variables that every stage gets from the caller: where things are, how to speak, how to use the hardware.
 /// Everything else a stage gets only through `env:` or `pass-env:`.

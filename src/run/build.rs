@@ -6,7 +6,6 @@ use crate::run::screen::{Screen, duration};
 use crate::run::stop::Stop;
 use crate::run::supervise;
 use crate::session::Session;
-use crate::study::graph::{BuildStep, Call, Step};
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -18,6 +17,7 @@ use store::IoContext;
 use store::digest::Digest;
 use store::walk::{self, Links};
 use store::{lock, record};
+use study::graph::{BuildStep, Call, Step};
 
 /// Everything that a build depends on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -6,14 +6,14 @@ use crate::run::events::Note;
 use crate::run::slurm::SLURM;
 use crate::run::stop::Stop;
 use crate::session::{Session, Unit};
-use crate::study::cluster::EngineName;
-use crate::study::graph::Step;
 use rustix::process::{Pid, Signal, kill_process};
 use std::process::Child;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 use store::IoContext;
 use store::lock::Lock;
+use study::file::EngineName;
+use study::graph::Step;
 
 /// How often a time limit is looked at.
 const PAUSE: Duration = Duration::from_millis(100);

@@ -5,8 +5,8 @@ use crate::error::Result;
 use crate::run::report::Fate;
 use crate::run::schedule::{Progress, Runner};
 use crate::session::{Session, Unit};
-use crate::study::graph::Source;
 use std::collections::BTreeSet;
+use study::graph::Source;
 
 impl Session {
     /// The newest result of a unit whose outputs are at hand, except those that may be dropped.

@@ -2,7 +2,6 @@
 
 use crate::error::Result;
 use crate::session::{Session, Unit};
-use crate::study::graph::{Output, Stream};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,6 +12,7 @@ use std::time::Duration;
 use store::IoContext;
 use store::lock::{self, Lock};
 use store::{Store, link};
+use study::graph::{Output, Stream};
 
 /// How often a stage's folder is looked at.
 pub const LOOK: Duration = Duration::from_millis(300);

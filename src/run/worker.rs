@@ -8,7 +8,6 @@ use crate::run::events::Note;
 use crate::run::slurm;
 use crate::run::stop::Stop;
 use crate::session::{Session, Unit};
-use crate::study::graph::Source;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,6 +15,7 @@ use std::sync::mpsc::Sender;
 use store::IoContext;
 use store::Produced;
 use store::link;
+use study::graph::Source;
 
 /// How the text of a failure with exit code 75 begins.
 pub const TRY_AGAIN: &str = "asks to be run again later";

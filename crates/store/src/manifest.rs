@@ -144,4 +144,22 @@ mod tests {
         let up = Manifest(vec![Entry { path: "../x".into(), item: Item::Folder }]);
         assert_eq!(Manifest::decode(&up.encode()), None);
     }
+
+    #[test]
+    fn no_bytes_make_a_reader_panic() {
+        let mut state: u64 = 1 << 40;
+        let mut random = || {
+            state += 1;
+            let hash = blake3::hash(&state.to_le_bytes());
+            usize::from_le_bytes(hash.as_bytes()[..8].try_into().unwrap())
+        };
+        for _ in 0..20_000 {
+            let length = random() % 60;
+            let bytes: Vec<u8> = (0..length).map(|_| b"dfxl\0\x01$/{}.ai'\\ "[random() % 16]).collect();
+            if let Some(manifest) = Manifest::decode(&bytes) {
+                assert_eq!(manifest.encode(), bytes);
+            }
+            let _ = String::from_utf8_lossy(&bytes).parse::<Digest>();
+        }
+    }
 }

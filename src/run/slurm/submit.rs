@@ -6,7 +6,6 @@ use super::job::{self, Task};
 use crate::error::{Error, Result};
 use crate::run::attempt::{environment, shown};
 use crate::run::engine::Work;
-use crate::study::graph::{Call, Step};
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
@@ -14,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use store::IoContext;
+use study::graph::{Call, Step};
 
 /// Attempts of one step that come within this time of each other are submitted together.
 pub const GATHER: Duration = Duration::from_millis(100);

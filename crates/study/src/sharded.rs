@@ -4,8 +4,8 @@
 //! `OUTPUT-parts`, a folder with one entry for each shard, it joins them to what it would have made in one piece. A
 //! command is told by `${params.shard}` and `${params.shards}`; who reads its outputs reads the folder of entries.
 
-use crate::study::cluster::EngineName;
-use crate::study::graph::{Call, Graph, Input, Source, Step};
+use crate::file::EngineName;
+use crate::graph::{Call, Graph, Input, Source, Step};
 
 /// The parameters by which a shard knows what it is: its number from 0, and how many there are.
 pub const PARAMS: [&str; 2] = ["shard", "shards"];

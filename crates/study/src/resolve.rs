@@ -1,188 +1,18 @@
-//! The study as a graph of steps, in an order that can be run.
+//! From the file to the graph: every name found, every mistake told with its line.
 
+use crate::cluster;
+use crate::de::{Marked, Text};
 use crate::error::{Error, Result, hint};
-use crate::study::cluster::{self, EngineName, Slurm};
-use crate::study::de::{Marked, Text};
-use crate::study::file::{Build, Resources, Stage, Study};
-use crate::study::sharded;
-use crate::study::template::{self, Group, Part, Word};
-use crate::study::tree::Mark;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use crate::file::{Build, Stage, Study};
+use crate::graph::{BuildStep, Call, Graph, Input, Output, Source, Step, Stream};
+use crate::sharded;
+use crate::template::{self, Group, Part};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 /// The stage name that stands for the runner itself in input references.
-pub const RESERVED: &str = "pipeline";
-
-/// A study, resolved.
-#[derive(Debug)]
-pub struct Graph {
-    pub name: String,
-    /// The folder that every path starts from.
-    pub root: PathBuf,
-    /// The folder of the newest outputs, relative to `root`.
-    pub out: PathBuf,
-    pub build: Option<BuildStep>,
-    /// See [`Study::cache`].
-    pub cache: Option<Marked<String>>,
-    /// See [`Study::ask_above`].
-    pub ask_above: Duration,
-    /// Steps, each after those it reads from.
-    pub steps: Vec<Step>,
-}
-
-/// How the programs are made.
-#[derive(Debug)]
-pub struct BuildStep {
-    pub command: Vec<Word>,
-    pub sources: Vec<Marked<String>>,
-    pub programs: PathBuf,
-}
-
-/// One stage, of the study as it stands or of variants that agree on it.
-#[derive(Clone, Debug)]
-pub struct Step {
-    pub stage: String,
-    /// `train`, or `train@switch-s` where variants differ from the study as it stands.
-    pub id: String,
-    /// The selected variants that it belongs to; the empty name is the study as it stands.
-    pub variants: Vec<String>,
-    /// Index of the input whose entries the step runs over.
-    pub each: Option<usize>,
-    /// Number of shards that the step is made of.
-    pub shards: Option<u32>,
-    pub mark: Mark,
-    pub call: Call,
-    pub inputs: Vec<Input>,
-    pub params: Vec<(String, Marked<Text>)>,
-    pub tuning: Vec<(String, Marked<Text>)>,
-    pub outputs: Vec<Output>,
-    pub resources: Resources,
-    pub engine: EngineName,
-    pub slurm: Slurm,
-    pub env: BTreeMap<String, String>,
-    pub pass_env: Vec<String>,
-    pub retries: u32,
-    pub timeout: Option<Duration>,
-    pub show: Vec<String>,
-}
-
-/// What is run.
-#[derive(Clone, Debug)]
-pub enum Call {
-    /// A program that keeps the stage contract.
-    Run(Marked<String>),
-    /// Any program.
-    Command(Mark, Vec<Word>),
-}
-
-#[derive(Clone, Debug)]
-pub struct Input {
-    pub name: String,
-    pub mark: Mark,
-    pub source: Source,
-}
-
-/// Where an input comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// Index of a step and of one of its outputs.
-    Output(usize, usize),
-    /// A path, relative to the root or absolute.
-    Path(PathBuf),
-    /// `pipeline.lineage`.
-    Lineage,
-}
-
-#[derive(Clone, Debug)]
-pub struct Output {
-    pub name: String,
-    /// Name of the file or folder that the stage is asked to write.
-    pub file: String,
-    /// Where its entries appear while the stage runs.
-    pub stream: Option<Stream>,
-    /// Whether its content may be dropped.
-    pub temp: bool,
-    pub mark: Mark,
-}
-
-/// Where the entries of an output appear, each whole, while its stage runs.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Stream {
-    /// In the output's own folder.
-    Output,
-    /// In the state folder: what begins and ends so.
-    State(String, String),
-}
-
-impl Stream {
-    /// `true`, `false`, or a name with one `*`.
-    fn parse(text: &str) -> Option<Self> {
-        match text {
-            "true" => Some(Self::Output),
-            "false" => None,
-            pattern => {
-                let (before, after) = pattern.split_once('*').unwrap_or((pattern, ""));
-                Some(Self::State(before.into(), after.into()))
-            }
-        }
-    }
-
-    /// Whether an entry of this name belongs to it.
-    pub fn takes(&self, name: &str) -> bool {
-        match self {
-            Self::Output => !name.starts_with('.') && !name.ends_with(".partial"),
-            Self::State(before, after) => {
-                name.len() >= before.len() + after.len() && name.starts_with(before) && name.ends_with(after)
-            }
-        }
-    }
-}
-
-impl Step {
-    /// Whether it has several actions, whose outputs are gathered.
-    pub fn mapped(&self) -> bool {
-        self.each.is_some() || self.shards.is_some()
-    }
-
-    /// The steps that this one reads from.
-    pub fn needs(&self) -> impl Iterator<Item = usize> {
-        self.inputs.iter().filter_map(|input| match input.source {
-            Source::Output(step, _) => Some(step),
-            _ => None,
-        })
-    }
-}
-
-impl Graph {
-    /// The steps called `name`: by their stage, or by their whole name with the variant.
-    pub fn find(&self, name: &str) -> Result<Vec<usize>> {
-        let named = |by: fn(&Step) -> &String| -> Vec<usize> {
-            (0..self.steps.len()).filter(|i| by(&self.steps[*i]) == name).collect()
-        };
-        let found = Some(named(|s| &s.id)).filter(|f| !f.is_empty() && name.contains('@'));
-        let found = found.unwrap_or_else(|| named(|s| &s.stage));
-        if found.is_empty() {
-            let near = hint(name, self.steps.iter().map(|s| s.stage.as_str()));
-            return Err(Error::Usage(format!("the study has no stage `{name}`{near}")));
-        }
-        Ok(found)
-    }
-
-    /// Steps and the name of an output of theirs, from `stage.output`.
-    pub fn output(&self, reference: &str) -> Result<(Vec<usize>, String)> {
-        let (stage, output) = reference
-            .rsplit_once('.')
-            .ok_or_else(|| Error::Usage(format!("`{reference}` is not of the form stage.output")))?;
-        let steps = self.find(stage)?;
-        let outputs = &self.steps[steps[0]].outputs;
-        if outputs.iter().any(|o| o.name == output) {
-            return Ok((steps, output.to_string()));
-        }
-        let near = hint(output, outputs.iter().map(|o| o.name.as_str()));
-        Err(Error::Usage(format!("stage {stage} has no output `{output}`{near}")))
-    }
-}
+const RESERVED: &str = "pipeline";
 
 /// Resolves a study whose file lies in `folder`.
 pub fn resolve(study: &Study, folder: &Path) -> Result<Graph> {
@@ -191,7 +21,7 @@ pub fn resolve(study: &Study, folder: &Path) -> Result<Graph> {
     let index: HashMap<&str, usize> =
         study.stages.iter().enumerate().map(|(i, (name, _))| (name.as_str(), i)).collect();
     if let Some((name, _)) = study.stages.iter().find(|(name, _)| name.as_str() == RESERVED) {
-        return Err(Error::study(
+        return Err(Error::mistake(
             &name.mark,
             format!("`{RESERVED}` means the runner itself; call the stage otherwise"),
         ));
@@ -219,13 +49,16 @@ pub fn resolve(study: &Study, folder: &Path) -> Result<Graph> {
 
 fn build_step(build: &Build, root: &Path) -> Result<BuildStep> {
     let mark = build.command.mark.clone();
-    let command = template::parse(&build.command).map_err(|e| Error::study(&mark, e))?;
+    let command = template::parse(&build.command).map_err(|e| Error::mistake(&mark, e))?;
     if command.iter().any(|word| word.0.iter().any(|part| matches!(part, Part::Slot(..)))) {
-        return Err(Error::study(&mark, "the build command has no inputs, parameters or outputs to fill in"));
+        return Err(Error::mistake(
+            &mark,
+            "the build command has no inputs, parameters or outputs to fill in",
+        ));
     }
     for source in &build.sources {
         if !root.join(source.as_str()).exists() {
-            return Err(Error::study(&source.mark, format!("no such file or folder: {}", source.as_str())));
+            return Err(Error::mistake(&source.mark, format!("no such file or folder: {}", source.as_str())));
         }
     }
     let programs = match &build.programs {
@@ -239,7 +72,7 @@ fn check_name(name: &Marked<String>, what: &str) -> Result<()> {
     let good = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if name.is_empty() || !name.chars().all(good) {
         let text = format!("{what} `{}` may only have letters, digits, `-` and `_`", name.as_str());
-        return Err(Error::study(&name.mark, text));
+        return Err(Error::mistake(&name.mark, text));
     }
     Ok(())
 }
@@ -255,17 +88,17 @@ fn step(
     let call = match (&stage.run, &stage.command) {
         (Some(run), None) => Call::Run(run.clone()),
         (None, Some(command)) => {
-            let words = template::parse(command).map_err(|e| Error::study(&command.mark, e))?;
+            let words = template::parse(command).map_err(|e| Error::mistake(&command.mark, e))?;
             Call::Command(command.mark.clone(), words)
         }
         (None, None) => {
-            return Err(Error::study(
+            return Err(Error::mistake(
                 &name.mark,
                 format!("stage {} has neither `run` nor `command`", **name),
             ));
         }
         (Some(_), Some(command)) => {
-            return Err(Error::study(
+            return Err(Error::mistake(
                 &command.mark,
                 format!("stage {} has both `run` and `command`", **name),
             ));
@@ -283,7 +116,7 @@ fn step(
             continue;
         }
         if let Some(other) = names.insert(key, role) {
-            return Err(Error::study(&key.mark, format!("`{}` is already the name of {other}", **key)));
+            return Err(Error::mistake(&key.mark, format!("`{}` is already the name of {other}", **key)));
         }
     }
     let mut files = HashSet::new();
@@ -291,10 +124,10 @@ fn step(
         let file = Marked { value: said.file.clone(), mark: said.mark.clone() };
         let plain = !file.is_empty() && !file.contains('/') && !file.starts_with('.');
         if !plain {
-            return Err(Error::study(&file.mark, format!("`{}` is not a plain file name", *file)));
+            return Err(Error::mistake(&file.mark, format!("`{}` is not a plain file name", *file)));
         }
         if !files.insert(file.value.clone()) {
-            return Err(Error::study(&file.mark, format!("two outputs are written to `{}`", *file)));
+            return Err(Error::mistake(&file.mark, format!("two outputs are written to `{}`", *file)));
         }
     }
     let outputs: Vec<_> = stage
@@ -310,7 +143,7 @@ fn step(
         })
         .collect();
     if outputs.is_empty() {
-        return Err(Error::study(
+        return Err(Error::mistake(
             &name.mark,
             format!("stage {} has no outputs, so there is nothing to cache", **name),
         ));
@@ -318,7 +151,7 @@ fn step(
     for show in &stage.show {
         if !outputs.iter().any(|o| o.name == show.as_str()) {
             let near = hint(show, outputs.iter().map(|o| o.name.as_str()));
-            return Err(Error::study(
+            return Err(Error::mistake(
                 &show.mark,
                 format!("stage {} has no output `{}`{near}", **name, **show),
             ));
@@ -333,7 +166,7 @@ fn step(
         None => None,
         Some(each) => Some(inputs.iter().position(|i| i.name == each.as_str()).ok_or_else(|| {
             let near = hint(each, inputs.iter().map(|i| i.name.as_str()));
-            Error::study(&each.mark, format!("stage {} has no input `{}`{near}", **name, **each))
+            Error::mistake(&each.mark, format!("stage {} has no input `{}`{near}", **name, **each))
         })?),
     };
     let shards = shards(stage)?;
@@ -386,7 +219,7 @@ fn check_slots(step: &Step) -> Result<()> {
         if !known.contains(&name.as_str()) {
             let near = hint(name, known);
             let text = format!("stage {} has no {}.{name}{near}", step.stage, group.name());
-            return Err(Error::study(mark, text));
+            return Err(Error::mistake(mark, text));
         }
         used.insert((group.name(), name.as_str()));
     }
@@ -395,11 +228,11 @@ fn check_slots(step: &Step) -> Result<()> {
             "the command never names ${{params.{}}}: its shards would all do the same",
             sharded::PARAMS[0]
         );
-        return Err(Error::study(mark, text));
+        return Err(Error::mistake(mark, text));
     }
     if let Some(unused) = step.outputs.iter().find(|o| !used.contains(&("outputs", o.name.as_str()))) {
         let text = format!("the command never names ${{outputs.{}}}", unused.name);
-        return Err(Error::study(&unused.mark, text));
+        return Err(Error::mistake(&unused.mark, text));
     }
     Ok(())
 }
@@ -407,7 +240,7 @@ fn check_slots(step: &Step) -> Result<()> {
 /// The number of shards, where there are several.
 fn shards(stage: &Stage) -> Result<Option<u32>> {
     let Some(shards) = &stage.shards else { return Ok(None) };
-    let wrong = |text: String| Err(Error::study(&shards.mark, text));
+    let wrong = |text: String| Err(Error::mistake(&shards.mark, text));
     if stage.each.is_some() {
         return wrong("a stage has either `each` or `shards`".into());
     }
@@ -423,7 +256,7 @@ fn shards(stage: &Stage) -> Result<Option<u32>> {
 }
 
 fn source(text: &Marked<String>, study: &Study, index: &HashMap<&str, usize>, root: &Path) -> Result<Source> {
-    let wrong = |what: String| Err(Error::study(&text.mark, what));
+    let wrong = |what: String| Err(Error::mistake(&text.mark, what));
     let word =
         |w: &str| !w.is_empty() && w.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
     let reference = text.split_once('.').filter(|(stage, output)| word(stage) && word(output));
@@ -479,8 +312,7 @@ fn order(steps: &[Step]) -> Result<Vec<usize>> {
     for (i, step) in steps.iter().enumerate() {
         step.needs().for_each(|need| readers[need].push(i));
     }
-    let mut ready: std::collections::BTreeSet<usize> =
-        (0..steps.len()).filter(|i| missing[*i] == 0).collect();
+    let mut ready: BTreeSet<usize> = (0..steps.len()).filter(|i| missing[*i] == 0).collect();
     let mut order = Vec::with_capacity(steps.len());
     while let Some(i) = ready.pop_first() {
         order.push(i);
@@ -509,7 +341,7 @@ fn order(steps: &[Step]) -> Result<Vec<usize>> {
             names.push(&steps[first].stage);
             names.reverse();
             let text = format!("the stages go round in a circle: {}", names.join(" → "));
-            return Err(Error::study(&steps[first].mark, text));
+            return Err(Error::mistake(&steps[first].mark, text));
         }
         walk.push(back);
     }

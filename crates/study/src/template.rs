@@ -1,14 +1,18 @@
 //! A command as words, each made of text and of places to fill in.
 
-use crate::study::file::Command;
+use crate::file::Command;
 use std::fmt;
 
 /// What a place is filled with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
+    /// The path of an input.
     Inputs,
+    /// The value of a parameter.
     Params,
+    /// A tuning value.
     Tuning,
+    /// The path of an output.
     Outputs,
 }
 
@@ -26,9 +30,12 @@ impl Group {
     }
 }
 
+/// A piece of a word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
+    /// What stands there.
     Text(String),
+    /// A place to fill in, and the name of what fills it.
     Slot(Group, String),
 }
 

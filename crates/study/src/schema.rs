@@ -1,7 +1,8 @@
 //! The JSON Schema of a study file, made from the types that read it.
 
-use crate::study::de::{Marked, Ordered, Text};
-use crate::study::file::{Bytes, Command, Outputs, Study, Time};
+use crate::de::{Marked, Ordered, Text};
+use crate::file::{Command, Outputs, Study};
+use crate::quantity::{Bytes, Time};
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
@@ -118,7 +119,7 @@ mod tests {
 
     #[test]
     fn the_kept_schema_is_the_one_the_types_give() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/pipeline.schema.json");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/pipeline.schema.json");
         let kept: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         assert_eq!(kept, schema(), "run `pipeline schema > docs/pipeline.schema.json`");
     }

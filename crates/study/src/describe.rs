@@ -1,10 +1,10 @@
 //! Checking a study against what its programs say of themselves.
 
+use crate::de::{Marked, Text};
 use crate::error::{Error, Result, hint};
-use crate::study::de::{Marked, Text};
-use crate::study::graph::Step;
-use crate::study::sharded;
-use crate::study::tree::Mark;
+use crate::graph::Step;
+use crate::mark::Mark;
+use crate::sharded;
 use stage::{Kind, Role, Spec};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,7 +17,7 @@ pub fn ask(program: &Path, mark: &Mark) -> Result<Spec> {
             "asking {} to --describe itself: {why}; use `command:` for other programs",
             program.display()
         );
-        Error::study(mark, text)
+        Error::mistake(mark, text)
     };
     let output = Command::new(program)
         .arg("--describe")
@@ -45,7 +45,7 @@ pub fn check(step: &mut Step, spec: &Spec) -> Result<BTreeMap<String, String>> {
         if spec.argument(name).is_none_or(|arg| arg.role != Role::Param) {
             let text =
                 format!("stage {}: {program} cannot be sharded, it has no parameter `{name}`", step.stage);
-            return Err(Error::study(&step.mark, text));
+            return Err(Error::mistake(&step.mark, text));
         }
     }
     // `--set` does not say whether it means a parameter or a tuning value; the program does.
@@ -76,7 +76,7 @@ pub fn check(step: &mut Step, spec: &Spec) -> Result<BTreeMap<String, String>> {
                 arg.name,
                 arg.help
             );
-            return Err(Error::study(&step.mark, text.trim_end_matches([':', ' ', '.'])));
+            return Err(Error::mistake(&step.mark, text.trim_end_matches([':', ' ', '.'])));
         }
     }
     let mut used = BTreeMap::new();
@@ -90,7 +90,7 @@ pub fn check(step: &mut Step, spec: &Spec) -> Result<BTreeMap<String, String>> {
 }
 
 fn checked(name: &str, value: &Marked<Text>, kind: &Kind) -> Result<String> {
-    kind.check(&value.0).map_err(|e| Error::study(&value.mark, format!("{name}: {e}")))?;
+    kind.check(&value.0).map_err(|e| Error::mistake(&value.mark, format!("{name}: {e}")))?;
     Ok(canonical(kind, &value.0))
 }
 
@@ -99,14 +99,14 @@ fn find(spec: &Spec, name: &str, role: Role, mark: &Mark) -> Result<Kind> {
         Some(arg) if arg.role == role => Ok(arg.kind.clone()),
         Some(arg) => {
             let (is, key) = (word(arg.role), key(arg.role));
-            Err(Error::study(
+            Err(Error::mistake(
                 mark,
                 format!("`{name}` of {} is {} {is}; it belongs under `{key}`", spec.name, article(is)),
             ))
         }
         None => {
             let near = hint(name, spec.of(role).map(|a| a.name.as_str()));
-            Err(Error::study(mark, format!("{} has no {} `{name}`{near}", spec.name, word(role))))
+            Err(Error::mistake(mark, format!("{} has no {} `{name}`{near}", spec.name, word(role))))
         }
     }
 }

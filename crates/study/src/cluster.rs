@@ -1,40 +1,11 @@
 //! What a study says of where its stages run.
 
+use crate::de::Marked;
 use crate::error::{Error, Result};
-use crate::study::de::Marked;
-use crate::study::file::Time;
-use schemars::JsonSchema;
-use serde::Deserialize;
+use crate::file::SlurmKeys;
 use std::time::Duration;
 
-/// Where stages run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum EngineName {
-    /// This machine.
-    #[default]
-    Local,
-    /// A Slurm cluster.
-    Slurm,
-}
-
-/// What `sbatch` is told beside a stage's resources.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
-pub struct SlurmKeys {
-    /// Partition. Default: the cluster's.
-    pub partition: Option<Marked<String>>,
-    /// Account that pays.
-    pub account: Option<Marked<String>>,
-    /// Longest time of the job, as `30m`, `2h`. Default: the stage's `timeout` and two minutes, else the partition's.
-    pub time: Option<Time>,
-    /// Further options of sbatch, as `--constraint=a100`.
-    pub options: Vec<Marked<String>>,
-    /// How often squeue is asked about all jobs together. Default `5s`.
-    pub interval: Option<Time>,
-}
-
-/// The same for one stage, with the study's own in the place of what it leaves out.
+/// What `sbatch` is told of one stage, with the study's own in the place of what it leaves out.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Slurm {
     pub partition: Option<String>,
@@ -66,10 +37,10 @@ pub fn slurm(study: &SlurmKeys, stage: &SlurmKeys) -> Result<Slurm> {
         let name = option.split('=').next().unwrap_or_default();
         if !name.starts_with("--") || name.len() < 3 {
             let text = format!("`{}` is no long option of sbatch, such as `--constraint=a100`", **option);
-            return Err(Error::study(&option.mark, text));
+            return Err(Error::mistake(&option.mark, text));
         }
         if OURS.contains(&name) {
-            return Err(Error::study(&option.mark, format!("`{name}` is given by the runner itself")));
+            return Err(Error::mistake(&option.mark, format!("`{name}` is given by the runner itself")));
         }
     }
     let text = |own: &Option<Marked<String>>, all: &Option<Marked<String>>| {

@@ -1,11 +1,11 @@
 //! Studies made of studies: `extends`, `profiles`, `variants`, `matrix` and `vars`, all before anything is resolved.
 
 use crate::error::{Error, Result, hint};
-use crate::study::tree::{self, Mark, Node, Value};
+use crate::mark::Mark;
+use crate::tree::{self, Node, Value};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use store::IoContext;
 
 /// A variant: its name (empty for the study as it stands) and its tree, variables filled in.
 pub struct Variant {
@@ -22,7 +22,7 @@ pub fn read(path: &Path, profile: Option<&str>, vars: &[(String, String)]) -> Re
         let overlay = profiles.as_ref().and_then(|p| get(p, name)).cloned();
         let Some(overlay) = overlay else {
             let near = hint(name, profiles.iter().flat_map(keys));
-            return Err(Error::Usage(format!("the study has no profile `{name}`{near}")));
+            return Err(Error::NoProfile { name: name.into(), near });
         };
         lay(&mut base, overlay);
     }
@@ -41,7 +41,7 @@ pub fn read(path: &Path, profile: Option<&str>, vars: &[(String, String)]) -> Re
     let mut all = Vec::new();
     for (name, overlay) in overlays {
         if !seen.insert(name.clone()) {
-            return Err(Error::study(&base.mark, format!("two variants are called `{name}`")));
+            return Err(Error::mistake(&base.mark, format!("two variants are called `{name}`")));
         }
         let mut tree = base.clone();
         if let Some(overlay) = overlay {
@@ -60,25 +60,24 @@ pub fn read(path: &Path, profile: Option<&str>, vars: &[(String, String)]) -> Re
 /// The tree of a file over the trees of the files that it extends.
 fn extended(path: &Path, shown: &Path, above: &mut Vec<PathBuf>) -> Result<Node> {
     let text = std::fs::read_to_string(path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => {
-            Error::Usage(format!("no study at {}; name one with --file", shown.display()))
-        }
-        _ => Error::Io { what: format!("reading {}", shown.display()), source: e },
+        std::io::ErrorKind::NotFound => Error::NoStudy(shown.into()),
+        _ => Error::Io { verb: "reading", path: shown.into(), source: e },
     })?;
     let mut node = tree::parse(&Arc::from(shown.display().to_string()), &text)?;
     let Some(extends) = take(&mut node, "extends") else { return Ok(node) };
-    let real = path.canonicalize().at("finding", path)?;
+    let real =
+        path.canonicalize().map_err(|e| Error::Io { verb: "finding", path: path.into(), source: e })?;
     if above.contains(&real) {
-        return Err(Error::study(&extends.mark, "the study extends itself"));
+        return Err(Error::mistake(&extends.mark, "the study extends itself"));
     }
     above.push(real);
     let Some(name) = extends.as_text() else {
-        return Err(Error::study(&extends.mark, "`extends` is the path of a study"));
+        return Err(Error::mistake(&extends.mark, "`extends` is the path of a study"));
     };
     let base_path = path.parent().unwrap_or(Path::new(".")).join(name);
     let base_shown = shown.parent().unwrap_or(Path::new(".")).join(name);
     if !base_path.is_file() {
-        return Err(Error::study(&extends.mark, format!("no such study: {name}")));
+        return Err(Error::mistake(&extends.mark, format!("no such study: {name}")));
     }
     let mut base = extended(&base_path, &base_shown, above)?;
     lay(&mut base, node);
@@ -161,18 +160,18 @@ fn combinations(matrix: &Node) -> Result<Vec<(String, Node)>> {
     for (key, values) in pairs(matrix, "a matrix is `stage.param` or `vars.name` with a list of values")? {
         let name = key.as_text().unwrap_or_default();
         let Some((stage, param)) = name.split_once('.') else {
-            return Err(Error::study(&key.mark, format!("`{name}` is neither stage.param nor vars.name")));
+            return Err(Error::mistake(&key.mark, format!("`{name}` is neither stage.param nor vars.name")));
         };
         let path: Vec<&str> =
             if stage == "vars" { vec!["vars", param] } else { vec!["stages", stage, "params", param] };
         let Value::List(values) = &values.value else {
-            return Err(Error::study(&values.mark, format!("`{name}` needs a list of values")));
+            return Err(Error::mistake(&values.mark, format!("`{name}` needs a list of values")));
         };
         let mut next = Vec::with_capacity(all.len() * values.len());
         for (so_far, overlay) in &all {
             for value in values {
                 let Some(text) = value.as_text() else {
-                    return Err(Error::study(&value.mark, "a value of a matrix is one word or number"));
+                    return Err(Error::mistake(&value.mark, "a value of a matrix is one word or number"));
                 };
                 let mut overlay = overlay.clone();
                 put(&mut overlay, &path, value.clone());
@@ -181,7 +180,7 @@ fn combinations(matrix: &Node) -> Result<Vec<(String, Node)>> {
             }
         }
         if next.len() > 10_000 {
-            return Err(Error::study(&matrix.mark, "the matrix has more than 10,000 combinations"));
+            return Err(Error::mistake(&matrix.mark, "the matrix has more than 10,000 combinations"));
         }
         all = next;
     }
@@ -194,7 +193,7 @@ fn fill(tree: &mut Node) -> Result<()> {
     let mut known = Vec::new();
     for (name, value) in pairs(&vars, "`vars` are names with values")? {
         let (Some(name), Some(text)) = (name.as_text(), value.as_text()) else {
-            return Err(Error::study(&value.mark, "a variable is one word or number"));
+            return Err(Error::mistake(&value.mark, "a variable is one word or number"));
         };
         known.push((name.to_string(), text.to_string()));
     }
@@ -220,7 +219,7 @@ fn fill_in(node: &mut Node, vars: &[(String, String)]) -> Result<()> {
                 }
                 let Some((_, value)) = vars.iter().find(|(n, _)| n == name) else {
                     let near = hint(name, vars.iter().map(|(n, _)| n.as_str()));
-                    return Err(Error::study(&node.mark, format!("there is no variable `{name}`{near}")));
+                    return Err(Error::mistake(&node.mark, format!("there is no variable `{name}`{near}")));
                 };
                 filled += before;
                 filled += value;
@@ -237,7 +236,7 @@ fn variant_name(key: &Node) -> Result<String> {
     let name = key.as_text().unwrap_or_default();
     if name.is_empty() || plain(name) != name {
         let text = format!("the variant's name `{name}` may only have letters, digits, `-`, `_` and `.`");
-        return Err(Error::study(&key.mark, text));
+        return Err(Error::mistake(&key.mark, text));
     }
     Ok(name.to_string())
 }
@@ -251,7 +250,7 @@ fn pairs<'a>(node: &'a Node, expected: &str) -> Result<&'a [(Node, Node)]> {
     match &node.value {
         Value::Map(pairs) => Ok(pairs),
         Value::Null => Ok(&[]),
-        _ => Err(Error::study(&node.mark, expected)),
+        _ => Err(Error::mistake(&node.mark, expected)),
     }
 }
 

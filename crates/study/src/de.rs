@@ -1,7 +1,8 @@
 //! Serde over the marked tree, so that closed structs read it and every mistake keeps its line.
 
 use crate::error::{Error, hint};
-use crate::study::tree::{Mark, Node, Value};
+use crate::mark::Mark;
+use crate::tree::{Node, Value};
 use serde::de::value::BorrowedStrDeserializer;
 use serde::de::{
     self, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Unexpected, Visitor,
@@ -76,7 +77,7 @@ fn words(found: &Unexpected) -> String {
 
 /// Reads a typed value from a tree.
 pub fn from_node<'de, T: Deserialize<'de>>(node: &'de Node) -> Result<T, Error> {
-    T::deserialize(node).map_err(|e| Error::study(e.mark.as_ref().unwrap_or(&node.mark), e.text))
+    T::deserialize(node).map_err(|e| Error::mistake(e.mark.as_ref().unwrap_or(&node.mark), e.text))
 }
 
 impl Node {

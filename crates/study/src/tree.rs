@@ -1,32 +1,14 @@
 //! YAML as a tree whose every node knows its file and line.
 
 use crate::error::{Error, Result};
+use crate::mark::Mark;
 use granit_parser::{Event, Parser, ScalarStyle};
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Arc;
 
 /// Deepest nesting and largest number of nodes, aliases expanded, that a study may have.
 const MAX_DEPTH: usize = 64;
 const MAX_NODES: usize = 200_000;
-
-/// Where something stands: `pipeline.yaml:14`, or `--set` when it came from the command line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mark {
-    /// File as the user named it, or the option it came from.
-    pub file: Arc<str>,
-    /// Line, from 1; 0 when it is not from a file.
-    pub line: u32,
-}
-
-impl fmt::Display for Mark {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.line {
-            0 => f.write_str(&self.file),
-            line => write!(f, "{}:{line}", self.file),
-        }
-    }
-}
 
 /// A value with its place.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,14 +67,14 @@ pub fn parse(file: &Arc<str>, text: &str) -> Result<Node> {
     for next in Parser::new_from_str(text) {
         let (event, span) = next.map_err(|e| {
             let mark = Mark { file: Arc::clone(file), line: e.marker().line() as u32 };
-            Error::study(&mark, format!("not YAML: {}", e.info()))
+            Error::mistake(&mark, format!("not YAML: {}", e.info()))
         })?;
         let mark = Mark { file: Arc::clone(file), line: span.start.line() as u32 };
         nodes += 1;
         if nodes > MAX_NODES {
-            return Err(Error::study(&mark, "too many values"));
+            return Err(Error::mistake(&mark, "too many values"));
         }
-        let refused = |what: &str| Error::study(&mark, what);
+        let refused = |what: &str| Error::mistake(&mark, what);
         let (node, anchor) = match event {
             Event::DocumentStart(..) => {
                 documents += 1;
@@ -140,7 +122,7 @@ pub fn parse(file: &Arc<str>, text: &str) -> Result<Node> {
         if anchor != 0 {
             nodes += node.count();
             if nodes > MAX_NODES {
-                return Err(Error::study(&node.mark, "too many values"));
+                return Err(Error::mistake(&node.mark, "too many values"));
             }
             anchors.insert(anchor, node.clone());
         }
@@ -149,7 +131,7 @@ pub fn parse(file: &Arc<str>, text: &str) -> Result<Node> {
             None => root = Some(node),
         }
     }
-    root.ok_or_else(|| Error::study(&Mark { file: Arc::clone(file), line: 1 }, "the file is empty"))
+    root.ok_or_else(|| Error::mistake(&Mark { file: Arc::clone(file), line: 1 }, "the file is empty"))
 }
 
 /// Makes a list or mapping of what stood in it; a key that stands there twice is a mistake.
@@ -163,10 +145,13 @@ fn close(open: Open) -> Result<Node> {
     let mut children = children.into_iter();
     while let (Some(key), Some(value)) = (children.next(), children.next()) {
         let Some(name) = key.as_text() else {
-            return Err(Error::study(&key.mark, "a key must be a word"));
+            return Err(Error::mistake(&key.mark, "a key must be a word"));
         };
         if let Some(line) = seen.insert(name.to_string(), key.mark.line) {
-            return Err(Error::study(&key.mark, format!("`{name}` stands here twice; first on line {line}")));
+            return Err(Error::mistake(
+                &key.mark,
+                format!("`{name}` stands here twice; first on line {line}"),
+            ));
         }
         pairs.push((key, value));
     }

@@ -1,7 +1,7 @@
 //! Several variants as one graph, in which equal steps are one step.
 
 use crate::error::{Error, Result};
-use crate::study::graph::{Graph, Source, Step};
+use crate::graph::{Graph, Source, Step};
 use std::collections::HashMap;
 
 /// Joins the graphs of all variants, the study as it stands first, and keeps the steps of the selected ones.
@@ -33,7 +33,7 @@ pub fn union(graphs: Vec<(String, Graph)>, selected: &[String]) -> Result<Graph>
         // The study's own name, root and build are those of the study as it stands.
         frame.get_or_insert(graph);
     }
-    let Some(mut graph) = frame else { return Err(Error::Usage("there is no study".into())) };
+    let Some(mut graph) = frame else { return Err(Error::Nothing) };
     let mut place = vec![0; joined.len()];
     for (old, mut step) in joined.into_iter().enumerate() {
         step.variants.retain(|v| selected.contains(v));
@@ -57,8 +57,8 @@ fn identity(step: &Step) -> String {
     let mut text = format!("{}\0", step.stage);
     // Writing to a string cannot fail.
     let _ = match &step.call {
-        crate::study::graph::Call::Run(name) => write!(text, "run {}\0", name.value),
-        crate::study::graph::Call::Command(_, words) => write!(text, "command {words:?}\0"),
+        crate::graph::Call::Run(name) => write!(text, "run {}\0", name.value),
+        crate::graph::Call::Command(_, words) => write!(text, "command {words:?}\0"),
     };
     for input in &step.inputs {
         let _ = write!(text, "{} {:?}\0", input.name, input.source);
