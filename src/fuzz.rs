@@ -3,7 +3,7 @@
 //! A reader may refuse; it must not panic, hang, or accept what it would not write.
 
 use crate::cache::results::{Last, Outcome};
-use crate::run::report::Report;
+use crate::cache::runs::Report;
 use std::path::Path;
 use store::digest::Digest;
 use store::manifest::Manifest;

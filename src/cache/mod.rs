@@ -1,3 +1,7 @@
-//! What actions gave: kept here, shared with others, packed into archives.
+//! What actions gave: kept here, shared with others, packed into archives, swept out when nobody needs it.
 
+pub mod archive;
+pub mod remote;
 pub mod results;
+pub mod runs;
+pub mod sweep;

@@ -1,10 +1,10 @@
 //! `pipeline accept STAGE`.
 
-use super::{print, print_json};
+use super::output::{print, print_json};
 use crate::cache::results::{self, Last, Outcome};
 use crate::cli::Global;
 use crate::error::{Error, Result};
-use crate::run::reasons;
+use crate::session::reasons::reasons;
 use crate::session::{Known, Session};
 use serde_json::json;
 

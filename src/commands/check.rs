@@ -1,16 +1,16 @@
 //! `pipeline check`.
 
-use super::{print, print_json};
+use super::output::{print, print_json};
 use crate::cli::Global;
 use crate::error::Result;
-use crate::run::build;
 use crate::session::Session;
+use crate::session::stale::stale;
 use serde_json::json;
 
 /// Checks the study file, and the stages' parameters as far as their programs are there to ask.
 pub fn check(global: &Global) -> Result<()> {
     let mut session = Session::open(&global.options(&[]))?;
-    let stale = build::stale(&session)?.is_some();
+    let stale = stale(&session)?.is_some();
     session.find_programs(stale)?;
     let unknown: Vec<&str> = session
         .graph

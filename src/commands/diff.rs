@@ -1,21 +1,21 @@
 //! `pipeline diff A B`.
 
-use super::{print, print_json, table};
+use super::output::{print, print_json};
+use crate::action::Action;
 use crate::cache::results;
+use crate::cache::runs::past;
 use crate::cli::Global;
 use crate::error::{Error, Result};
-use crate::key::Action;
-use crate::run::report::Report;
-use crate::run::screen::significant;
+use crate::session::survey::survey;
 use crate::session::{Options, Session};
-use crate::survey::survey;
+use crate::text::significant;
+use crate::text::table;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use store::Produced;
-use store::{Store, record};
+use store::Store;
 use study::Choice;
-use study::hint;
 
 /// What is known of a stage on one side.
 #[derive(Clone, Debug, Default)]
@@ -77,7 +77,7 @@ fn side(global: &Global, store: &Store, name: &str) -> Result<BTreeMap<String, S
 
 fn variant(choice: Choice) -> Result<BTreeMap<String, Side>> {
     let mut session = Session::open(&Options { choice, ..Options::default() })?;
-    let stale = crate::run::build::stale(&session)?.is_some();
+    let stale = crate::session::stale::stale(&session)?.is_some();
     session.find_programs(stale)?;
     let found = survey(&session, |unit| session.lookup(unit))?;
     let sides = session.graph.steps.iter().zip(found).filter_map(|(step, found)| {
@@ -90,27 +90,6 @@ fn variant(choice: Choice) -> Result<BTreeMap<String, Side>> {
     let sides = sides.collect();
     session.store.stats.save();
     Ok(sides)
-}
-
-/// The record of a past run, by its name or the beginning of it.
-pub fn past(store: &Store, name: &str) -> Result<Option<Report>> {
-    let names = std::fs::read_dir(store.at("runs")).map(|d| {
-        let files = d.flatten().map(|e| e.file_name().to_string_lossy().into_owned());
-        files.filter_map(|f| f.strip_suffix(".json").map(str::to_string)).collect::<Vec<_>>()
-    });
-    let mut found: Vec<String> =
-        names.unwrap_or_default().into_iter().filter(|n| n.starts_with(name)).collect();
-    if found.len() > 1 {
-        found.sort();
-        return Err(Error::Usage(format!(
-            "`{name}` begins several runs{}",
-            hint("", found.iter().map(String::as_str))
-        )));
-    }
-    let Some(found) = found.first() else { return Ok(None) };
-    record::read(&store.at("runs").join(format!("{found}.json")))
-        .map(Some)
-        .ok_or_else(|| Error::Run(format!("the record of run {found} is damaged")))
 }
 
 fn run(store: &Store, name: &str) -> Result<Option<BTreeMap<String, Side>>> {

@@ -1,13 +1,16 @@
 //! `pipeline export` and `pipeline import`.
 
-use super::{diff, lock as lock_file, print, print_json, size};
-use crate::archive::{self, About, Cargo, VERSION};
+use super::output::{print, print_json};
+use crate::cache::archive::{self, About, Cargo, VERSION};
 use crate::cache::results;
+use crate::cache::runs::past;
 use crate::cli::Global;
+use crate::engine::stop::Stop;
 use crate::error::{Error, Result};
-use crate::run::stop::Stop;
 use crate::session::Session;
-use crate::survey::survey;
+use crate::session::lockfile::LockFile;
+use crate::session::survey::survey;
+use crate::text::size;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -30,7 +33,7 @@ pub fn export(global: &Global, what: &str, path: &Path) -> Result<()> {
 }
 
 fn of_study(session: &mut Session) -> Result<Cargo> {
-    let stale = crate::run::build::stale(session)?.is_some();
+    let stale = crate::session::stale::stale(session)?.is_some();
     session.find_programs(stale)?;
     let found = survey(session, |unit| session.lookup(unit))?;
     let mut results = BTreeMap::new();
@@ -43,12 +46,12 @@ fn of_study(session: &mut Session) -> Result<Cargo> {
         results.extend(units.into_iter().filter_map(|(unit, outcome)| Some((unit.label, outcome?))));
     }
     let about = About { version: VERSION, study: session.graph.name.clone(), run: None };
-    Ok(Cargo { about, results, lock: lock_file::of(outputs)?, report: None })
+    Ok(Cargo { about, results, lock: LockFile::new(outputs).text(Path::new("a lock file"))?, report: None })
 }
 
 fn of_run(session: &Session, name: &str) -> Result<Cargo> {
     let store = &session.store;
-    let Some(report) = diff::past(store, name)? else {
+    let Some(report) = past(store, name)? else {
         let study = &session.graph.name;
         return Err(Error::Usage(format!("there is no run `{name}`, and the study is called `{study}`")));
     };
@@ -81,7 +84,12 @@ fn of_run(session: &Session, name: &str) -> Result<Cargo> {
         outputs.insert(row.stage.clone(), digests.collect());
     }
     let about = About { version: VERSION, study: report.study.clone(), run: Some(report.run.clone()) };
-    Ok(Cargo { about, results, lock: lock_file::of(outputs)?, report: Some(report) })
+    Ok(Cargo {
+        about,
+        results,
+        lock: LockFile::new(outputs).text(Path::new("a lock file"))?,
+        report: Some(report),
+    })
 }
 
 /// Takes the results of an archive into the store.

@@ -1,6 +1,6 @@
 //! `pipeline graph`.
 
-use super::{print, print_json};
+use super::output::{print, print_json};
 use crate::cli::{Global, GraphFormat};
 use crate::error::Result;
 use serde_json::json;

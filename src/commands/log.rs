@@ -1,6 +1,6 @@
 //! `pipeline log STAGE`.
 
-use super::{print, print_json};
+use super::output::{print, print_json};
 use crate::cli::Global;
 use crate::error::{Error, Result};
 use serde_json::json;

@@ -1,18 +1,18 @@
 //! `pipeline push`.
 
-use super::pull::{Console, Moved, list, remote};
+use super::transfers::{Console, Moved, list, remote};
 use crate::cache::results;
 use crate::cli::Global;
 use crate::error::Result;
 use crate::session::Session;
-use crate::survey::survey;
+use crate::session::survey::survey;
 
 /// Sends what the store has of the wanted stages to the shared cache.
 pub fn push(global: &Global, stages: &[String]) -> Result<()> {
     let mut session = Session::open(&global.options(stages))?;
     let remote = remote(&mut session)?;
     let console = Console::new("sending")?;
-    let stale = crate::run::build::stale(&session)?.is_some();
+    let stale = crate::session::stale::stale(&session)?.is_some();
     session.find_programs(stale)?;
     let mut moved = Vec::new();
     let all = survey(&session, |unit| session.lookup(unit))?;

@@ -1,10 +1,11 @@
 //! `pipeline verify`.
 
-use super::gc::files;
-use super::{print, print_json, size};
+use super::output::{print, print_json};
 use crate::cache::results::Outcome;
+use crate::cache::sweep::files;
 use crate::cli::Global;
 use crate::error::{Error, Result};
+use crate::text::size;
 use rayon::prelude::*;
 use serde_json::json;
 use std::fs;

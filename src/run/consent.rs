@@ -1,11 +1,11 @@
 //! Asking before a long stage runs again only because its program changed.
 
+use crate::action::Action;
 use crate::cache::results;
-use crate::key::Action;
-use crate::run::report::Fate;
-use crate::run::schedule::Runner;
-use crate::run::screen::duration;
+use crate::cache::runs::Fate;
+use crate::run::state::Runner;
 use crate::session::Unit;
+use crate::text::duration;
 
 impl Runner<'_> {
     /// How long a unit took last time, when that was long and only its program is different now.

@@ -1,76 +1,28 @@
 //! Running a study: what is cached is restored, the rest runs as its inputs become known.
 
-pub mod attempt;
 pub mod build;
 mod consent;
-pub mod engine;
-pub mod events;
-mod gauge;
-pub mod publish;
+pub mod out;
 mod remake;
-pub mod report;
 mod schedule;
-pub mod screen;
 mod settle;
-pub mod slots;
-pub mod slurm;
-pub mod stop;
-pub mod supervise;
+mod slots;
+mod state;
 mod transfer;
 pub mod watch;
-pub mod worker;
+mod worker;
 
 use crate::cache::results;
-use crate::error::Result;
-use crate::run::report::{Fate, Report};
-use crate::run::screen::Screen;
-use crate::run::stop::Stop;
-use crate::session::{Session, Unit};
+use crate::cache::runs::{Fate, Report, Row};
+use crate::engine::stop::Stop;
+use crate::error::{Error, Result};
+use crate::screen::Screen;
+use crate::session::Session;
+use state::Runner;
 use std::sync::Arc;
 use store::record;
 
-/// This many last lines of the log of a failed stage are shown.
-const LOG_LINES: usize = 20;
-
-/// How a run goes about it.
-#[derive(Clone, Debug, Default)]
-pub struct RunOptions {
-    /// Stages that run at the same time, at most.
-    pub jobs: Option<usize>,
-    /// Long stages run again without asking when only their program changed.
-    pub yes: bool,
-    /// After a failure, everything that does not need the failed stage still runs.
-    pub keep_going: bool,
-    /// GPUs are handed out from the highest number down, out of the way of a run beside.
-    pub gpus_from_top: bool,
-}
-
-/// Why a stage has to run.
-pub fn reasons(session: &Session, unit: &Unit) -> Vec<String> {
-    if session.forced.contains(&unit.step) {
-        return vec!["forced".into()];
-    }
-    let Some(last) = results::last(&session.store, &unit.label) else {
-        return vec!["it never ran".into()];
-    };
-    let words = unit.action.differences(&last.action, |digest| session.store.manifest(digest));
-    if words.is_empty() {
-        vec!["its outputs are no longer in the store, or were changed there".into()]
-    } else {
-        words
-    }
-}
-
-/// Shows the end of a log and where the whole of it is.
-pub fn show_log(screen: &Screen, log: &std::path::Path) {
-    let text = std::fs::read(log).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text[text.len().saturating_sub(16_384)..]).into_owned();
-    let lines: Vec<_> = text.lines().collect();
-    for line in &lines[lines.len().saturating_sub(LOG_LINES)..] {
-        screen.say(&format!("  | {line}"));
-    }
-    screen.say(&format!("  the whole log: {}", log.display()));
-}
+pub use state::RunOptions;
 
 /// Runs all wanted steps of a session.
 pub fn run(
@@ -81,10 +33,59 @@ pub fn run(
     screen: Screen,
 ) -> Result<Report> {
     let started = results::now();
-    let stages = schedule::Runner::new(session, options, run.clone(), stop, screen)?.finish()?;
+    let stages = Runner::new(session, options, run.clone(), stop, screen)?.finish()?;
     let report = Report { run, study: session.graph.name.clone(), started, finished: results::now(), stages };
     if report.stages.iter().any(|r| !matches!(r.fate, Fate::Cached | Fate::Replaced)) {
         record::write(&session.store.at("runs").join(format!("{}.json", report.run)), &report, false)?;
     }
     Ok(report)
+}
+
+/// What the exit code of a run is made from.
+pub fn verdict(report: &Report, stop: &Stop) -> Result<()> {
+    if stop.asked() {
+        return Err(Error::Interrupted);
+    }
+    let failed: Vec<&Row> = report.stages.iter().filter(|r| r.fate == Fate::Failed).collect();
+    match failed.as_slice() {
+        [] => Ok(()),
+        [one] if one.reason.starts_with(worker::TRY_AGAIN) => Err(Error::TryAgain(one.stage.clone())),
+        many => Err(Error::Failed(many.iter().map(|r| r.stage.clone()).collect())),
+    }
+}
+
+/// `20261122T201700.123-4567`: sorts by time, and no two runs share it.
+pub fn run_name() -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let (days, seconds) = (now.as_secs() / 86_400, now.as_secs() % 86_400);
+    let (year, month, day) = date(days as i64);
+    let (h, m, s) = (seconds / 3600, seconds % 3600 / 60, seconds % 60);
+    let (millis, pid) = (now.subsec_millis(), std::process::id());
+    format!("{year:04}{month:02}{day:02}T{h:02}{m:02}{s:02}.{millis:03}-{pid}")
+}
+
+/// Year, month and day of a day counted from 1970 in the Gregorian calendar.
+fn date(days: i64) -> (i64, i64, i64) {
+    // Years that begin in March put the leap day last; 146,097 days are 400 years.
+    let shifted = days + 719_468;
+    let (era, day) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let first = (153 * month + 2) / 5;
+    let calendar_month = if month < 10 { month + 3 } else { month - 9 };
+    (era * 400 + year + i64::from(calendar_month <= 2), calendar_month, day - first + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates() {
+        assert_eq!(
+            [0, 59, 11_016, 20_779].map(date),
+            [(1970, 1, 1), (1970, 3, 1), (2000, 2, 29), (2026, 11, 22)]
+        );
+    }
 }

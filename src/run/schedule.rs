@@ -1,16 +1,16 @@
 //! The loop of a run: what is known is looked up, what is missing waits for its slot, what ends is passed on.
 
-use crate::cache::results::{self, Outcome};
+use crate::cache::results;
+use crate::cache::runs::{Fate, Row};
+use crate::engine::stop::Stop;
 use crate::error::Result;
-use crate::run::events::Events;
-use crate::run::report::{Fate, Row};
-use crate::run::screen::Screen;
-use crate::run::slots::{Held, Slots};
-use crate::run::stop::Stop;
-use crate::run::transfer::Transfer;
-use crate::run::worker::{Failure, Job};
-use crate::run::{RunOptions, reasons};
-use crate::session::{Known, Session, Unit};
+use crate::run::slots::Slots;
+use crate::run::state::{Done, Progress, RunOptions, Runner};
+use crate::run::worker::Job;
+use crate::screen::Screen;
+use crate::screen::events::Events;
+use crate::session::reasons::reasons;
+use crate::session::{Session, Unit};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,49 +19,6 @@ use std::time::Duration;
 
 /// How often events and signals are looked at.
 const TICK: Duration = Duration::from_millis(100);
-
-/// What a finished job says.
-pub(super) enum Done {
-    Ran(Box<(Unit, Held, Result<Outcome, Failure>)>),
-    Moved(Box<(Transfer, Result<Option<Outcome>>)>),
-}
-
-/// The state of one run.
-pub(super) struct Runner<'a> {
-    pub(super) session: &'a Session,
-    pub(super) options: &'a RunOptions,
-    pub(super) run: String,
-    pub(super) screen: Screen,
-    pub(super) slots: Slots,
-    pub(super) known: Vec<Option<Known>>,
-    pub(super) progress: Vec<Progress>,
-    pub(super) rows: Vec<Option<Row>>,
-    /// Units whose key is known and which wait for a slot.
-    pub(super) queue: Vec<Unit>,
-    pub(super) running: BTreeMap<String, (Unit, Events)>,
-    /// Between the store and the shared cache: what waits, and what is on its way.
-    pub(super) transfers: Vec<Transfer>,
-    pub(super) moving: BTreeMap<String, (Transfer, Events)>,
-    /// Steps that are made again because their dropped outputs are needed.
-    pub(super) remade: BTreeSet<usize>,
-    pub(super) stop: Arc<Stop>,
-}
-
-/// How far the units of a step are.
-#[derive(Default)]
-pub(super) struct Progress {
-    /// Whether its units are known.
-    pub(super) begun: bool,
-    pub(super) all: usize,
-    pub(super) done: Vec<(Unit, Outcome)>,
-    /// How many of them ran, now or in another runner.
-    pub(super) ran: usize,
-    /// How many of them the shared cache had.
-    pub(super) fetched: usize,
-    pub(super) failed: Option<Fate>,
-    /// Of the unit that ran last, or why one failed.
-    pub(super) reason: String,
-}
 
 impl<'a> Runner<'a> {
     /// The state before anything was looked at.

@@ -1,14 +1,14 @@
 //! Taking in what ended: units that are done or failed, then the steps whose units have all ended.
 
 use crate::cache::results::Outcome;
+use crate::cache::runs::{Fate, Row};
 use crate::error::Result;
-use crate::run::publish::publish;
-use crate::run::report::{Fate, Row};
-use crate::run::schedule::{Done, Runner};
-use crate::run::screen::duration;
-use crate::run::show_log;
-use crate::run::transfer::Transfer;
+use crate::run::out::publish;
+use crate::run::state::Transfer;
+use crate::run::state::{Done, Runner};
+use crate::screen::show_log;
 use crate::session::Unit;
+use crate::text::duration;
 use std::collections::BTreeMap;
 
 impl Runner<'_> {

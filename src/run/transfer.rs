@@ -1,14 +1,15 @@
 //! What moves between the store and the shared cache while a study runs, on threads beside the stages.
 
+use crate::cache::remote::{Remote, Watch};
 use crate::cache::results::{self, Outcome};
-use crate::commands::size;
+use crate::cache::runs::Fate;
+use crate::engine::contract::Note;
+use crate::engine::stop::Stop;
 use crate::error::{Error, Result};
-use crate::remote::{Remote, Watch};
-use crate::run::events::{Events, Note};
-use crate::run::report::Fate;
-use crate::run::schedule::{Done, Runner};
-use crate::run::stop::Stop;
+use crate::run::state::{Done, Runner, Transfer};
+use crate::screen::events::Events;
 use crate::session::{Session, Unit};
+use crate::text::size;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,13 +18,6 @@ use std::time::{Duration, Instant};
 const SIDE_BY_SIDE: usize = 4;
 /// How often progress is told.
 const TELL: Duration = Duration::from_millis(100);
-
-/// One result on its way.
-#[derive(Clone, Debug)]
-pub(super) enum Transfer {
-    Fetch(Unit),
-    Send(Unit, Box<Outcome>),
-}
 
 impl Transfer {
     /// The unit whose fate hangs on it.

@@ -1,13 +1,13 @@
 //! One action from its lock to its result.
 
 use crate::cache::results::{self, Outcome};
+use crate::engine::attempt::Attempt;
+use crate::engine::contract::{End, Engine, Note, Work};
+use crate::engine::stop::Stop;
+use crate::engine::{self, slurm};
 use crate::error::Error;
-use crate::run::attempt::{self, Attempt};
-use crate::run::engine::{self, End, Engine, Work};
-use crate::run::events::Note;
-use crate::run::slurm;
-use crate::run::stop::Stop;
 use crate::session::{Session, Unit};
+use crate::text::shown;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -90,7 +90,7 @@ impl Job<'_> {
                 None => (engine::of(step), Attempt::prepare(self.session, &self.unit, self.log.clone())?),
             };
             let _ = self.feed.send(Note::Follow(attempt.events.clone(), attempt.log.clone()));
-            say(&attempt::shown(&attempt.words));
+            say(&shown(&attempt.words));
             let end = engine.execute(&Work {
                 session: self.session,
                 unit: &self.unit,

@@ -77,7 +77,7 @@ fn shown(loads: &Loads, gpus: &[String]) -> String {
     }
     let share = known.iter().map(|(share, _)| share).sum::<u64>() / known.len() as u64;
     let memory: u64 = known.iter().map(|(_, memory)| memory << 20).sum();
-    format!("GPU {share}% {}", crate::commands::size(memory))
+    format!("GPU {share}% {}", crate::text::size(memory))
 }
 
 #[cfg(test)]

@@ -1,6 +1,10 @@
 //! What a person sees while stages run: one bar per running stage on a terminal, plain lines elsewhere.
 
-use crate::run::gauge::Gauge;
+pub mod events;
+mod gauge;
+
+use crate::text::significant;
+use gauge::Gauge;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
@@ -9,6 +13,9 @@ use std::time::{Duration, Instant};
 
 /// How often a plain line tells of progress.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(15);
+
+/// This many last lines of the log of a failed stage are shown.
+const LOG_LINES: usize = 20;
 
 /// The screen, or its absence.
 pub struct Screen {
@@ -157,40 +164,13 @@ impl Screen {
     }
 }
 
-/// Four significant digits.
-pub fn significant(x: f64) -> String {
-    if x == 0.0 || !x.is_finite() || (x.fract() == 0.0 && x.abs() < 1e7) {
-        return format!("{x}");
+/// Shows the end of a log and where the whole of it is.
+pub fn show_log(screen: &Screen, log: &std::path::Path) {
+    let text = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text[text.len().saturating_sub(16_384)..]).into_owned();
+    let lines: Vec<_> = text.lines().collect();
+    for line in &lines[lines.len().saturating_sub(LOG_LINES)..] {
+        screen.say(&format!("  | {line}"));
     }
-    let digits = 3 - x.abs().log10().floor() as i32;
-    if !(0..=6).contains(&digits) {
-        return format!("{x:.3e}");
-    }
-    format!("{x:.*}", digits as usize)
-}
-
-/// `1.2 s`, `3 min 20 s`, `2 h 5 min`.
-pub fn duration(seconds: f64) -> String {
-    let whole = seconds.round() as u64;
-    match whole {
-        _ if seconds < 0.01 => "0 s".into(),
-        _ if seconds < 10.0 => format!("{seconds:.2} s"),
-        0..60 => format!("{seconds:.0} s"),
-        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
-        _ => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_for_people() {
-        assert_eq!([0.25, 12.3456, 0.000012, 7.0].map(significant), ["0.2500", "12.35", "1.200e-5", "7"]);
-        assert_eq!(
-            [0.001, 1.234, 59.4, 200.0, 7500.0].map(duration),
-            ["0 s", "1.23 s", "59 s", "3 min 20 s", "2 h 5 min"]
-        );
-    }
+    screen.say(&format!("  the whole log: {}", log.display()));
 }

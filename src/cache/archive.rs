@@ -13,8 +13,8 @@
 //! Entries stand in this order of folders by name, without times and owners, so that equal results make equal files.
 
 use crate::cache::results::{self, Outcome};
+use crate::cache::runs::Report;
 use crate::error::{Error, Result};
-use crate::run::report::Report;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};

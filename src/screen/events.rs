@@ -1,23 +1,13 @@
 //! Following what a running stage reports, from its worker's thread to the screen.
 
-use crate::run::screen::Screen;
+use crate::engine::contract::Note;
+use crate::screen::Screen;
+use crate::text::last_line;
 use stage::Event;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, Sender};
-
-/// What a worker tells about its stage.
-pub enum Note {
-    /// The attempt's events file and its log; the log's last line is shown while there are no events.
-    Follow(PathBuf, PathBuf),
-    /// A line for people.
-    Say(String),
-    /// Work begins that has no process of its own.
-    Begin(String),
-    /// Bytes of such work that are done, of all.
-    Progress(u64, u64),
-}
 
 /// The reading end.
 pub struct Events {
@@ -94,16 +84,4 @@ impl Tail {
         self.at += whole as u64;
         String::from_utf8_lossy(&bytes[..whole]).lines().map(str::to_string).collect()
     }
-}
-
-/// The last line of a log that says anything.
-pub fn last_line(log: &PathBuf) -> Option<String> {
-    let mut file = File::open(log).ok()?;
-    let length = file.metadata().ok()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(2000))).ok()?;
-    let mut bytes = Vec::new();
-    file.take(2000).read_to_end(&mut bytes).ok()?;
-    let text = String::from_utf8_lossy(&bytes);
-    let line = text.lines().rev().find(|l| !l.trim().is_empty())?;
-    Some(line.chars().filter(|c| !c.is_control()).take(200).collect())
 }

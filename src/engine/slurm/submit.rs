@@ -1,11 +1,12 @@
 //! Handing attempts to `sbatch`: one job, or an array where several instances of a stage come together.
 
-use super::Submission;
 use super::ask::failure;
 use super::job::{self, Task};
+use super::submission::Submission;
+use crate::engine::attempt::environment;
+use crate::engine::contract::Work;
 use crate::error::{Error, Result};
-use crate::run::attempt::{environment, shown};
-use crate::run::engine::Work;
+use crate::text::shown;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::process::CommandExt;

@@ -11,11 +11,14 @@
 
 mod client;
 mod location;
+mod progress;
 
+pub use progress::{Quiet, Watch};
+
+use crate::cache::remote::client::{Client, Move};
+use crate::cache::remote::location::Location;
 use crate::cache::results::{self, Outcome};
 use crate::error::{Error, Result};
-use crate::remote::client::{Client, Move};
-use crate::remote::location::Location;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -33,29 +36,6 @@ const VERSION: &str = "v1";
 const RECORD: u64 = 16 << 20;
 /// No list of files is larger; it has room for millions.
 const LIST: u64 = 1 << 30;
-
-/// Who is told how a transfer gets on.
-pub trait Watch: Sync {
-    /// Bytes that have been moved, of all.
-    fn progress(&self, done: u64, total: u64);
-    /// A line for people.
-    fn say(&self, text: &str);
-    /// Whether it is to end.
-    fn stopped(&self) -> bool;
-}
-
-/// Tells warnings only.
-pub struct Quiet;
-
-impl Watch for Quiet {
-    fn progress(&self, _: u64, _: u64) {}
-    fn say(&self, text: &str) {
-        eprintln!("{text}");
-    }
-    fn stopped(&self) -> bool {
-        false
-    }
-}
 
 /// A shared cache.
 pub struct Remote {

@@ -1,7 +1,7 @@
 //! One attempt at an action: its folders, its command line, its environment, its process.
 
+use crate::engine::supervise;
 use crate::error::{Error, Result};
-use crate::run::supervise;
 use crate::session::{Session, Unit};
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -195,25 +195,4 @@ pub fn environment(step: &Step, gpus: &[String]) -> Vec<(OsString, OsString)> {
     }
     kept.extend(step.env.iter().map(|(name, value)| (name.into(), value.into())));
     kept
-}
-
-/// A command line as a person would type it.
-pub fn shown(words: &[String]) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
-    let quoted = words.iter().map(|word| match word {
-        w if !w.is_empty() && w.chars().all(plain) => w.clone(),
-        w => format!("'{}'", w.replace('\'', r"'\''")),
-    });
-    quoted.collect::<Vec<_>>().join(" ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_shown_line_can_be_typed() {
-        let words = ["sh", "-c", "echo 'a'", "", "x=1"].map(String::from);
-        assert_eq!(shown(&words), r"sh -c 'echo '\''a'\''' '' x=1");
-    }
 }

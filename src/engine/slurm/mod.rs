@@ -6,23 +6,24 @@
 
 mod ask;
 pub mod job;
+mod submission;
 mod submit;
 
+use crate::engine::attempt::Attempt;
+use crate::engine::contract::Note;
+use crate::engine::contract::{End, Engine, Work};
 use crate::error::{Error, Result};
-use crate::run::attempt::Attempt;
-use crate::run::engine::{End, Engine, Work};
-use crate::run::events::Note;
 use crate::session::{Session, Unit};
 use ask::{Seen, Verdict};
 use job::{Ended, Task};
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use store::IoContext;
-use store::{link, record};
+use store::link;
+use submission::Submission;
 
 /// How often a waiting stage looks for its exit code and for the wish to stop.
 const TICK: Duration = Duration::from_millis(200);
@@ -57,30 +58,6 @@ struct Watched {
     seen: Seen,
     /// How urgently it was asked to stop.
     told: u8,
-}
-
-/// `slurm.json` of an attempt: written without the id before the job is submitted, and with it right after.
-#[derive(Debug, Serialize, Deserialize)]
-struct Submission {
-    /// The job's name, which no other submission has.
-    name: String,
-    /// Its task where it is one of an array.
-    index: Option<usize>,
-    id: Option<String>,
-}
-
-impl Submission {
-    fn path(folder: &Path) -> PathBuf {
-        folder.join("slurm.json")
-    }
-
-    fn read(folder: &Path) -> Option<Self> {
-        record::read(&Self::path(folder))
-    }
-
-    fn write(&self, folder: &Path) -> Result<()> {
-        Ok(record::write(&Self::path(folder), self, true)?)
-    }
 }
 
 impl Engine for Slurm {

@@ -1,9 +1,10 @@
 //! What a run would do: every stage cached, to run, or waiting, each with its reason.
 
+use crate::cache::remote::Quiet;
 use crate::cache::results::{self, Outcome};
 use crate::error::{Error, Result};
-use crate::remote::Quiet;
-use crate::run::{build, reasons};
+use crate::session::reasons::reasons;
+use crate::session::stale::{makes, stale};
 use crate::session::{Known, Session, Unit};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,7 +52,7 @@ pub struct Planned {
 /// Plans all wanted steps, in the order they would run. Programs that are not built yet make their stages wait.
 pub fn plan(session: &mut Session) -> Result<Vec<Planned>> {
     let mut planned = Vec::new();
-    let stale = build::stale(session)?;
+    let stale = stale(session)?;
     if let Some(reasons) = &stale {
         let state = State::ToRun { reasons: reasons.clone() };
         planned.push(Planned {
@@ -86,7 +87,7 @@ pub fn plan(session: &mut Session) -> Result<Vec<Planned>> {
             let mut on = on;
             on.dedup();
             State::Waiting { on }
-        } else if stale.is_some() && build::makes(session, step) {
+        } else if stale.is_some() && makes(session, step) {
             State::Waiting { on: vec!["build".into()] }
         } else if let Some(units) = session.units(i, &known)? {
             let all = units.len();

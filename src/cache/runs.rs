@@ -1,10 +1,10 @@
 //! What became of a run and of each of its stages.
 
 use crate::error::{Error, Result};
-use crate::run::stop::Stop;
-use crate::run::worker;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use store::{Store, record};
+use study::hint;
 
 /// What became of a stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,17 +50,23 @@ pub struct Report {
     pub stages: Vec<Row>,
 }
 
-impl Report {
-    /// What the exit code is made from.
-    pub fn verdict(&self, stop: &Stop) -> Result<()> {
-        if stop.asked() {
-            return Err(Error::Interrupted);
-        }
-        let failed: Vec<&Row> = self.stages.iter().filter(|r| r.fate == Fate::Failed).collect();
-        match failed.as_slice() {
-            [] => Ok(()),
-            [one] if one.reason.starts_with(worker::TRY_AGAIN) => Err(Error::TryAgain(one.stage.clone())),
-            many => Err(Error::Failed(many.iter().map(|r| r.stage.clone()).collect())),
-        }
+/// The record of a past run, by its name or the beginning of it.
+pub fn past(store: &Store, name: &str) -> Result<Option<Report>> {
+    let names = std::fs::read_dir(store.at("runs")).map(|d| {
+        let files = d.flatten().map(|e| e.file_name().to_string_lossy().into_owned());
+        files.filter_map(|f| f.strip_suffix(".json").map(str::to_string)).collect::<Vec<_>>()
+    });
+    let mut found: Vec<String> =
+        names.unwrap_or_default().into_iter().filter(|n| n.starts_with(name)).collect();
+    if found.len() > 1 {
+        found.sort();
+        return Err(Error::Usage(format!(
+            "`{name}` begins several runs{}",
+            hint("", found.iter().map(String::as_str))
+        )));
     }
+    let Some(found) = found.first() else { return Ok(None) };
+    record::read(&store.at("runs").join(format!("{found}.json")))
+        .map(Some)
+        .ok_or_else(|| Error::Run(format!("the record of run {found} is damaged")))
 }

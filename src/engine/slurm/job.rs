@@ -1,8 +1,8 @@
 //! The part of a job on its node: it runs the stage, hands signals on, ends whatever is left, and writes the exit code.
 
+use crate::engine::contract::{End, GRACE};
+use crate::engine::supervise::{NOT_STARTED, clear};
 use crate::error::{Error, Result};
-use crate::run::engine::{End, GRACE};
-use crate::run::supervise::{NOT_STARTED, clear};
 use rustix::process::{
     Pid, Signal, WaitOptions, getpid, kill_process_group, set_child_subreaper,
     set_parent_process_death_signal, wait,

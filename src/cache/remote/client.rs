@@ -1,8 +1,8 @@
 //! Moving objects between files and an object store, several at a time, with little memory.
 
+use crate::cache::remote::location::{Location, told};
+use crate::cache::remote::progress::Watch;
 use crate::error::{Error, Result};
-use crate::remote::Watch;
-use crate::remote::location::{Location, told};
 use object_store::path::Path as Place;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use std::collections::VecDeque;

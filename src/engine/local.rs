@@ -1,73 +1,16 @@
-//! Where an attempt is executed.
+//! Attempts as processes of this machine.
 
+use crate::engine::contract::{End, Engine, GRACE, Work};
 use crate::error::Result;
-use crate::run::attempt::Attempt;
-use crate::run::events::Note;
-use crate::run::slurm::SLURM;
-use crate::run::stop::Stop;
-use crate::session::{Session, Unit};
 use rustix::process::{Pid, Signal, kill_process};
 use std::process::Child;
-use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 use store::IoContext;
-use store::lock::Lock;
-use study::file::EngineName;
-use study::graph::Step;
 
 /// How often a time limit is looked at.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How long a stage that was asked to stop may take to save what can be resumed.
-pub const GRACE: Duration = Duration::from_secs(30);
-
-/// One attempt that is to be executed.
-pub struct Work<'a> {
-    pub session: &'a Session,
-    pub unit: &'a Unit,
-    pub attempt: &'a Attempt,
-    /// The action's lock, to be held by whatever runs.
-    pub lock: &'a Lock,
-    /// GPUs that the attempt may use.
-    pub gpus: &'a [String],
-    pub stop: &'a Stop,
-    /// Where a line for people goes.
-    pub feed: &'a Sender<Note>,
-}
-
-impl Work<'_> {
-    /// The step that the attempt is of.
-    pub fn step(&self) -> &Step {
-        &self.session.graph.steps[self.unit.step]
-    }
-}
-
-/// How one attempt ended.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum End {
-    /// Exit 0 after so many seconds.
-    Success(f64),
-    Exit(u8),
-    Signal(u8),
-    Timeout,
-    Stopped,
-}
-
-/// A place where attempts are executed.
-pub trait Engine: Sync {
-    /// Executes an attempt to its end, or until it was asked to stop and has stopped.
-    fn execute(&self, work: &Work) -> Result<End>;
-}
-
-/// The engine of a step.
-pub fn of(step: &Step) -> &'static dyn Engine {
-    match step.engine {
-        EngineName::Local => &Local,
-        EngineName::Slurm => &*SLURM,
-    }
-}
-
 /// A process of this machine.
-struct Local;
+pub struct Local;
 
 impl Engine for Local {
     fn execute(&self, work: &Work) -> Result<End> {

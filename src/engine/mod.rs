@@ -1,0 +1,22 @@
+//! Where attempts are executed: this machine, or a cluster.
+
+pub mod attempt;
+pub mod contract;
+mod local;
+pub mod slurm;
+pub mod stop;
+pub mod supervise;
+
+use contract::Engine;
+use local::Local;
+use slurm::SLURM;
+use study::file::EngineName;
+use study::graph::Step;
+
+/// The engine of a step.
+pub fn of(step: &Step) -> &'static dyn Engine {
+    match step.engine {
+        EngineName::Local => &Local,
+        EngineName::Slurm => &*SLURM,
+    }
+}

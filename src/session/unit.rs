@@ -1,0 +1,54 @@
+//! What a session works with: steps that are known, units that may run, programs.
+
+use crate::action::Action;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use store::Produced;
+use store::digest::Digest;
+
+/// The outputs of a step that is done, and how they came about.
+#[derive(Clone, Debug)]
+pub struct Known {
+    pub outputs: BTreeMap<String, Produced>,
+    /// Outputs that `--with` replaced.
+    pub replaced: Vec<String>,
+    /// Of each unit, with the name of its entry where there are several.
+    pub actions: Vec<(Option<String>, Action)>,
+}
+
+/// One action of a step.
+#[derive(Clone, Debug)]
+pub struct Unit {
+    pub step: usize,
+    /// The step's name, with the instance where there are several: `score[step-00002000]`.
+    pub label: String,
+    pub instance: Option<Instance>,
+    pub action: Action,
+    pub key: String,
+}
+
+/// The entry that a mapped step runs over.
+#[derive(Clone, Debug)]
+pub struct Instance {
+    /// Its name without an ending.
+    pub name: String,
+    /// Its whole name.
+    pub file: String,
+}
+
+impl Unit {
+    pub fn new(step: usize, label: String, instance: Option<Instance>, action: Action) -> Self {
+        let key = action.key();
+        Self { step, label, instance, action, key }
+    }
+}
+
+/// The program of a step.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// Absolute.
+    pub path: PathBuf,
+    pub digest: Digest,
+    /// Every parameter in use, defaults included.
+    pub params: BTreeMap<String, String>,
+}
