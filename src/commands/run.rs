@@ -19,7 +19,7 @@ pub fn run(global: &Global, stages: &[String], yes: bool, locked: bool) -> Resul
     let stop = Stop::on_signals()?;
     let mut screen = Screen::new(false);
     let busy = || screen.say("waiting for a gc of the store");
-    let shared = lock::wait(&session.store.at("locks/store"), true, busy, || stop.asked())?;
+    let shared = lock::wait(&session.store.lock_of_store(), true, busy, || stop.asked())?;
     let Some(_shared) = shared else { return Err(Error::Interrupted) };
     let name = crate::run::run_name();
     let result = build::build(&session, &name, &mut screen, &stop)

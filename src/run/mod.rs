@@ -36,7 +36,7 @@ pub fn run(
     let stages = Runner::new(session, options, run.clone(), stop, screen)?.finish()?;
     let report = Report { run, study: session.graph.name.clone(), started, finished: results::now(), stages };
     if report.stages.iter().any(|r| !matches!(r.fate, Fate::Cached | Fate::Replaced)) {
-        record::write(&session.store.at("runs").join(format!("{}.json", report.run)), &report, false)?;
+        record::write(&session.store.run(&report.run), &report, false)?;
     }
     Ok(report)
 }

@@ -28,7 +28,7 @@ pub fn publish(session: &Session, i: usize, known: &Known) -> Result<bool> {
             if std::fs::read_link(&path).is_ok_and(|old| old == target(&folder)) {
                 continue;
             }
-            let lock = session.store.at("locks").join(format!("out-{variant}-{}", step.stage));
+            let lock = session.store.lock_of_out(variant, &step.stage);
             let _held = store::lock::wait(&lock, false, || {}, || false)?;
             std::fs::create_dir_all(&folder).at("making", &folder)?;
             // `out` may itself be a link to another disk; a relative link counts from where it really is.

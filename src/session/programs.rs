@@ -35,7 +35,7 @@ impl Session {
                     step.params.iter().map(|(name, value)| (name.clone(), value.0.clone())).collect()
                 }
                 Call::Run(name) => {
-                    let kept = self.store.at("describe").join(digest.hex());
+                    let kept = self.store.description(&digest);
                     let spec = match record::read(&kept) {
                         Some(spec) => spec,
                         None => {
