@@ -12,7 +12,7 @@ use models::graphs::CudaGraphs;
 use models::random::Stream;
 use models::transfer::{self, Readback};
 use models::vae::{Vae, to_bytes};
-use models::{Network, Precision, Timesteps};
+use models::{Network, Precision};
 use tch::{Kind, Tensor, no_grad};
 
 /// Networks and their schedule.
