@@ -3,6 +3,12 @@
 //! It knows nothing of what the programs do. A study file names them, with their inputs, parameters and outputs;
 //! the runner finds out which have to run, runs them, and keeps what they give.
 
+#![warn(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "these panic when nobody reads any more; `stderr::line` and `commands::print` do not"
+)]
+
 mod archive;
 mod cli;
 mod commands;
@@ -15,6 +21,7 @@ mod plan;
 mod remote;
 mod run;
 mod session;
+mod stderr;
 mod store;
 mod study;
 mod survey;
@@ -42,7 +49,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     match commands::call(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("error: {e}");
+            stderr::line(format_args!("error: {e}"));
             ExitCode::from(e.exit_code())
         }
     }

@@ -29,12 +29,11 @@ pub fn run(global: &Global, stages: &[String], yes: bool, locked: bool) -> Resul
         });
     session.store.stats.save();
     let report = result?;
-    if global.json {
-        print_json(&report)?;
-    } else {
-        print(&summary(&report))?;
-        print(&scores(&session, &report))?;
-    }
+    let printed = match global.json {
+        true => print_json(&report),
+        false => print(&(summary(&report) + &scores(&session, &report))),
+    };
+    // What became of the run counts for more than whether anybody could be told.
     report.verdict(&stop)?;
     if locked {
         let outputs = report.stages.iter().flat_map(|row| {
@@ -42,7 +41,7 @@ pub fn run(global: &Global, stages: &[String], yes: bool, locked: bool) -> Resul
         });
         super::lock::compare(global, outputs)?;
     }
-    Ok(())
+    printed
 }
 
 /// `20261122T201700.123-4567`: sorts by time, and no two runs share it.

@@ -1,6 +1,7 @@
 //! What a person sees while stages run: one bar per running stage on a terminal, plain lines elsewhere.
 
 use crate::run::gauge::Gauge;
+use crate::stderr;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
@@ -48,7 +49,7 @@ impl Screen {
             // Without a terminal to draw on there is nobody to tell.
             let _ = self.bars.println(line);
         } else if !self.quiet {
-            eprintln!("{line}");
+            stderr::line(line);
         }
     }
 
@@ -57,12 +58,14 @@ impl Screen {
         if !self.terminal || !std::io::stdin().is_terminal() {
             return false;
         }
-        self.bars.suspend(|| {
-            eprint!("{question}");
-            let mut answer = String::new();
-            let read = std::io::stdin().read_line(&mut answer);
-            read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
-        })
+        // Not `suspend`, which panics when the terminal has gone away.
+        let _ = self.bars.clear();
+        self.bars.set_draw_target(ProgressDrawTarget::hidden());
+        stderr::write(question);
+        let mut answer = String::new();
+        let read = std::io::stdin().read_line(&mut answer);
+        self.bars.set_draw_target(ProgressDrawTarget::stderr());
+        read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
     }
 
     /// A stage starts.

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, IoContext, Result};
 use crate::run::engine::{End, GRACE};
+use crate::run::stop::ignored;
 use crate::run::supervise::{NOT_STARTED, clear};
 use crate::store::digest::Digest;
 use crate::store::{link, record};
@@ -111,7 +112,7 @@ pub fn main(arguments: &[OsString]) -> u8 {
             Ok(ended.code)
         });
     done.unwrap_or_else(|e| {
-        eprintln!("error: {e}");
+        crate::stderr::line(format_args!("error: {e}"));
         NOT_STARTED
     })
 }
@@ -129,7 +130,11 @@ fn run(task: &Task, log: &File) -> Result<Ended> {
     }
     tell(task);
     let what = |e| Error::Io { what: format!("starting {}", task.program.display()), source: e };
-    let mut signals = Signals::new([SIGCHLD, SIGHUP, SIGINT, SIGTERM]).map_err(what)?;
+    let mut heard = vec![SIGCHLD, SIGINT, SIGTERM];
+    if !ignored(SIGHUP) {
+        heard.push(SIGHUP);
+    }
+    let mut signals = Signals::new(heard).map_err(what)?;
     set_child_subreaper(Some(getpid())).map_err(|e| what(e.into()))?;
     let mut command = Command::new(&task.program);
     command
