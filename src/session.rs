@@ -11,6 +11,7 @@ use crate::study::graph::{Call, Graph, Source, Step};
 use crate::study::tree::Mark;
 use crate::study::{self, Choice, describe, sharded};
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// What the command line says beside the study.
@@ -48,7 +49,8 @@ pub struct Session {
 /// The program of a step.
 #[derive(Clone, Debug)]
 pub struct Program {
-    /// Absolute.
+    /// As it was written or found on `PATH`, absolute. Links are kept: a virtual environment's Python and a program
+    /// of many names look at the path they are called by.
     pub path: PathBuf,
     pub digest: Digest,
     /// Every parameter in use, defaults included.
@@ -124,7 +126,9 @@ impl Session {
                     step.params.iter().map(|(name, value)| (name.clone(), value.0.clone())).collect()
                 }
                 Call::Run(name) => {
-                    let kept = self.store.at("describe").join(digest.hex());
+                    // A program of many names describes itself under each.
+                    let called = path.file_name().unwrap_or_default().to_string_lossy();
+                    let kept = self.store.at("describe").join(format!("{}-{called}", digest.hex()));
                     let spec = match record::read(&kept) {
                         Some(spec) => spec,
                         None => {
@@ -161,7 +165,7 @@ impl Session {
                 .or_else(|| if run && self.graph.build.is_some() { None } else { on_path(name) })
         };
         match found {
-            Some(path) => path.canonicalize().at("finding", &path),
+            Some(path) => std::path::absolute(&path).at("finding", &path),
             None => Err(self.no_program(name, mark, run)),
         }
     }
@@ -254,6 +258,7 @@ impl Session {
             inputs,
             files,
             env: step.env.clone(),
+            venv: venv(&program.path, &self.graph.root),
             outputs: step.outputs.iter().map(|o| (o.name.clone(), o.file.clone())).collect(),
         };
         if let Some(shards) = step.shards {
@@ -431,7 +436,26 @@ fn undeclared(step: &Step) -> Result<()> {
     Ok(())
 }
 
+/// The first program of this name on `PATH`, as a shell finds it.
 fn on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|p| p.is_file())
+    let program = |path: &PathBuf| {
+        std::fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    };
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(program)
+}
+
+/// The virtual environment of a program, which decides what its Python imports: the folder that has `pyvenv.cfg`
+/// above the program's, relative to the study's root, or only by its name where it lies elsewhere, since the same
+/// environment has another path on every machine.
+fn venv(program: &Path, root: &Path) -> Option<String> {
+    let folder = program.parent()?.parent()?;
+    if !folder.join("pyvenv.cfg").is_file() {
+        return None;
+    }
+    let shown = match folder.strip_prefix(root) {
+        Ok(inside) => Path::new(".").join(inside),
+        Err(_) => folder.file_name()?.into(),
+    };
+    Some(shown.display().to_string())
 }

@@ -36,7 +36,9 @@ impl Request {
         let program = program.ok_or_else(|| Error::Store(format!("stage {} has no program", step.stage)))?;
         let mut files = work.unit.action.files.clone();
         // The study's own programs may be built again while the job waits; the system's differ from node to node.
-        if matches!(step.call, Call::Run(_)) || program.path.starts_with(root) {
+        if matches!(step.call, Call::Run(_))
+            || program.path.canonicalize().is_ok_and(|path| path.starts_with(root))
+        {
             files.insert(program.path.display().to_string(), program.digest);
         }
         let task = Task {
