@@ -126,23 +126,26 @@ impl Session {
                     step.params.iter().map(|(name, value)| (name.clone(), value.0.clone())).collect()
                 }
                 Call::Run(name) => {
-                    // A program of many names describes itself under each.
-                    let called = path.file_name().unwrap_or_default().to_string_lossy();
-                    let kept = self.store.at("describe").join(format!("{}-{called}", digest.hex()));
-                    let spec = match record::read(&kept) {
-                        Some(spec) => spec,
-                        None => {
-                            let spec = describe::ask(&path, &name.mark)?;
-                            record::write(&kept, &spec, false)?;
-                            spec
-                        }
-                    };
-                    describe::check(step, &spec)?
+                    describe::check(step, &described(&self.store, &path, &digest, &name.mark)?)?
                 }
             };
             self.programs[i] = Some(Program { path, digest, params });
         }
         Ok(())
+    }
+
+    /// The program of a step as it is now: it may have changed since it was found.
+    fn program_now(&self, index: usize) -> Result<Option<Program>> {
+        let Some(program) = &self.programs[index] else { return Ok(None) };
+        let digest = walk::hash(&program.path, &self.store.stats, Links::Keep)?.digest;
+        let mut now = Program { digest, ..program.clone() };
+        if let Call::Run(name) = &self.graph.steps[index].call
+            && digest != program.digest
+        {
+            let spec = described(&self.store, &now.path, &digest, &name.mark)?;
+            now.params = describe::check(&mut self.graph.steps[index].clone(), &spec)?;
+        }
+        Ok(Some(now))
     }
 
     /// Where the program of a step is: a path of the study, one that `build` makes, or on `PATH`.
@@ -232,7 +235,7 @@ impl Session {
     /// The actions of a step: one, or one for each entry of the folder it is mapped over. `None` while an input or
     /// the program is not known.
     pub fn units(&self, index: usize, known: &[Option<Known>]) -> Result<Option<Vec<Unit>>> {
-        let Some(program) = &self.programs[index] else { return Ok(None) };
+        let Some(program) = self.program_now(index)? else { return Ok(None) };
         let step = &self.graph.steps[index];
         let Some(inputs) = self.inputs(step, known)? else { return Ok(None) };
         let mut files = BTreeMap::new();
@@ -434,6 +437,19 @@ fn undeclared(step: &Step) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What a program says of itself, which is asked once for each content.
+fn described(store: &Store, path: &Path, digest: &Digest, mark: &Mark) -> Result<stage::Spec> {
+    // A program of many names describes itself under each.
+    let called = path.file_name().unwrap_or_default().to_string_lossy();
+    let kept = store.at("describe").join(format!("{}-{called}", digest.hex()));
+    if let Some(spec) = record::read(&kept) {
+        return Ok(spec);
+    }
+    let spec = describe::ask(path, mark)?;
+    record::write(&kept, &spec, false)?;
+    Ok(spec)
 }
 
 /// The first program of this name on `PATH`, as a shell finds it.

@@ -4,6 +4,7 @@ use crate::error::{IoContext, Result};
 use crate::run::attempt::Attempt;
 use crate::run::events::Note;
 use crate::run::slurm::SLURM;
+use crate::run::steady::{Part, Steady};
 use crate::run::stop::Stop;
 use crate::session::{Session, Unit};
 use crate::store::lock::Lock;
@@ -24,6 +25,8 @@ pub struct Work<'a> {
     pub session: &'a Session,
     pub unit: &'a Unit,
     pub attempt: &'a Attempt,
+    /// What it runs and reads of the study.
+    pub parts: &'a [Part],
     /// The action's lock, to be held by whatever runs.
     pub lock: &'a Lock,
     /// GPUs that the attempt may use.
@@ -41,8 +44,12 @@ impl Work<'_> {
 }
 
 /// How one attempt ended.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum End {
+    /// It was not started, as these parts are no longer what its key says.
+    Stale(Vec<String>),
+    /// Exit 0, but these files were written while it ran.
+    Disturbed(Vec<String>),
     /// Exit 0 after so many seconds.
     Success(f64),
     Exit(u8),
@@ -72,6 +79,10 @@ impl Engine for Local {
     fn execute(&self, work: &Work) -> Result<End> {
         let (step, session) = (work.step(), work.session);
         let program = session.programs[work.unit.step].as_ref().map(|p| p.path.clone()).unwrap_or_default();
+        let steady = match Steady::begin(work.parts, &session.store.stats) {
+            Ok(steady) => steady,
+            Err(names) => return Ok(End::Stale(names)),
+        };
         let started = Instant::now();
         let mut child = work.attempt.start(step, &session.graph.root, &program, work.lock, work.gpus)?;
         let pid = Pid::from_child(&child);
@@ -80,7 +91,13 @@ impl Engine for Local {
         work.stop.remove(pid);
         let (status, timeout) = waited.at("waiting for", &work.attempt.log)?;
         Ok(match status.code() {
-            Some(0) => End::Success(started.elapsed().as_secs_f64()),
+            Some(0) => {
+                let seconds = started.elapsed().as_secs_f64();
+                match steady.end() {
+                    none if none.is_empty() => End::Success(seconds),
+                    names => End::Disturbed(names),
+                }
+            }
             _ if work.stop.asked() => End::Stopped,
             _ if timeout => End::Timeout,
             Some(code @ 129..) => End::Signal((code - 128) as u8),

@@ -14,6 +14,7 @@ pub mod screen;
 mod settle;
 pub mod slots;
 pub mod slurm;
+pub mod steady;
 pub mod stop;
 pub mod supervise;
 mod transfer;

@@ -6,7 +6,8 @@ use super::job::{self, Task};
 use crate::error::{Error, IoContext, Result};
 use crate::run::attempt::{environment, shown};
 use crate::run::engine::Work;
-use crate::study::graph::{Call, Step};
+use crate::run::steady;
+use crate::study::graph::Step;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
@@ -34,17 +35,10 @@ impl Request {
         let root = &work.session.graph.root;
         let program = work.session.programs[work.unit.step].clone();
         let program = program.ok_or_else(|| Error::Store(format!("stage {} has no program", step.stage)))?;
-        let mut files = work.unit.action.files.clone();
-        // The study's own programs may be built again while the job waits; the system's differ from node to node.
-        if matches!(step.call, Call::Run(_))
-            || program.path.canonicalize().is_ok_and(|path| path.starts_with(root))
-        {
-            files.insert(program.path.display().to_string(), program.digest);
-        }
         let task = Task {
             words: attempt.words.clone(),
             program: program.path,
-            files,
+            parts: steady::told(work.session, work.unit, work.parts)?,
             root: root.clone(),
             out: attempt.out.clone(),
             events: attempt.events.clone(),
