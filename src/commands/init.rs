@@ -1,6 +1,6 @@
 //! `pipeline init`.
 
-use super::print;
+use super::output::print;
 use crate::cli::Global;
 use crate::error::{Error, Result};
 use store::record;

@@ -2,9 +2,10 @@
 
 use crate::digest::{Digest, Kind};
 use crate::error::{Error, IoContext, Result};
+use crate::layout::Store;
 use crate::manifest::{self, Entry, Item, Manifest};
 use crate::walk::{self, Hashed, Links};
-use crate::{Store, link, record};
+use crate::{link, record};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};

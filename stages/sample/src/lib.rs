@@ -8,6 +8,7 @@ mod noise;
 mod npz;
 mod pictures;
 mod sampler;
+mod step;
 
 pub use arguments::{Args, Labels, WeightSet};
 pub use sampler::Sampler;
