@@ -32,6 +32,9 @@ pub struct Action {
     pub files: BTreeMap<String, Digest>,
     /// Declared environment.
     pub env: BTreeMap<String, String>,
+    /// The virtual environment that the program belongs to: one Python with other packages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub venv: Option<String>,
     /// Output names, and the file names they are written to.
     pub outputs: BTreeMap<String, String>,
 }
@@ -77,6 +80,10 @@ impl Action {
             let show = |v: Option<&String>| v.map_or("unset".to_string(), |v| format!("`{v}`"));
             words.push(format!("environment `{name}` {} → {}", show(old), show(new)));
         }
+        if self.venv != old.venv {
+            let show = |v: &Option<String>| v.as_ref().map_or("none".to_string(), |v| format!("`{v}`"));
+            words.push(format!("the virtual environment {} → {}", show(&old.venv), show(&self.venv)));
+        }
         if self.outputs != old.outputs {
             words.push("the outputs are others".into());
         }
@@ -95,6 +102,11 @@ impl Action {
         }
         words
     }
+}
+
+/// Whether a text can be the key of an action.
+pub fn is_key(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 type Change<'a, T> = (&'a String, Option<&'a T>, Option<&'a T>);
@@ -140,6 +152,7 @@ mod tests {
             inputs: BTreeMap::from([("latents".into(), digest(2))]),
             files: BTreeMap::new(),
             env: pair("X", "1"),
+            venv: None,
             outputs: pair("model", "model"),
         }
     }
@@ -156,7 +169,7 @@ mod tests {
     #[test]
     fn every_field_changes_the_key() {
         let other = Digest { kind: Kind::Program, hash: [1; 32] };
-        let edits: [&dyn Fn(&mut Action); 11] = [
+        let edits: [&dyn Fn(&mut Action); 12] = [
             &|a| a.version += 1,
             &|a| a.stage = "t".into(),
             &|a| a.template.swap(1, 2),
@@ -167,6 +180,7 @@ mod tests {
             &|a| a.inputs = BTreeMap::from([("latents".into(), other)]),
             &|a| a.files = BTreeMap::from([("x".into(), other)]),
             &|a| a.env.clear(),
+            &|a| a.venv = Some("./venv".into()),
             &|a| a.outputs = BTreeMap::from([("model".into(), "m".into())]),
         ];
         let mut keys = vec![action().key()];

@@ -26,6 +26,6 @@ pub fn log(global: &Global, stage: &str) -> Result<()> {
         return print_json(&json!({ "stage": stage, "log": path }));
     }
     let text = std::fs::read(&path).at("reading", &path)?;
-    eprintln!("{}", path.display());
+    crate::stderr::line(path.display());
     print(&String::from_utf8_lossy(&text))
 }

@@ -150,7 +150,7 @@ fn look(session: &Session, key: &Key) -> Result<Option<Outcome>> {
     let Some(remote) = session.remote.as_ref().filter(|remote| remote.answers()) else { return Ok(None) };
     match remote.look(&session.store, key, &Quiet) {
         Err(e @ Error::Cache(_)) => {
-            remote.failed(&e, false).iter().for_each(|line| eprintln!("{line}"));
+            remote.failed(&e, false).iter().for_each(crate::stderr::line);
             Ok(None)
         }
         found => found,

@@ -193,9 +193,9 @@ impl Store {
         self.at(Area::Runs).join(format!("{run}.json"))
     }
 
-    /// What a program says of itself.
-    pub fn description(&self, program: &Digest) -> PathBuf {
-        self.at(Area::Descriptions).join(program.hex())
+    /// What a program says of itself when it is called by a name.
+    pub fn description(&self, program: &Digest, name: &str) -> PathBuf {
+        self.at(Area::Descriptions).join(format!("{}-{name}", program.hex()))
     }
 
     /// What the programs were built from, the last time.

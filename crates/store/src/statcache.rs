@@ -47,6 +47,11 @@ impl StatCache {
         Self { file, entries: Mutex::new(State { map, dirty: false }) }
     }
 
+    /// A cache that knows nothing and is kept nowhere.
+    pub fn empty() -> Self {
+        Self { file: PathBuf::new(), entries: Mutex::default() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -105,11 +110,13 @@ pub fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64)
 }
 
-fn mtime(meta: &Metadata) -> i64 {
+/// When a file's content changed, as it says itself.
+pub fn mtime(meta: &Metadata) -> i64 {
     meta.mtime().wrapping_mul(1_000_000_000).wrapping_add(meta.mtime_nsec())
 }
 
-fn ctime(meta: &Metadata) -> i64 {
+/// When anything about a file changed.
+pub fn ctime(meta: &Metadata) -> i64 {
     meta.ctime().wrapping_mul(1_000_000_000).wrapping_add(meta.ctime_nsec())
 }
 
