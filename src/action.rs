@@ -6,8 +6,11 @@ use store::Key;
 use store::digest::Digest;
 use store::manifest::{Item, Manifest};
 
-/// Version of [`Action`]. 1: as below.
-pub const VERSION: u32 = 1;
+/// Version of [`Action`].
+///
+/// 1: without the file names of inputs. Stages that read the same content as `table.csv` and as `table.tsv` had one key.
+/// 2: as below.
+pub const VERSION: u32 = 2;
 /// Separates keys from all other BLAKE3 hashes.
 const DOMAIN: &str = "pipeline 2026 action key";
 
@@ -28,6 +31,9 @@ pub struct Action {
     pub params: BTreeMap<String, String>,
     /// Content of every input.
     pub inputs: BTreeMap<String, Digest>,
+    /// The file name by which the stage sees an input, where it sees one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub names: BTreeMap<String, String>,
     /// Content of every file of the study that a command names as one of its words.
     pub files: BTreeMap<String, Digest>,
     /// Declared environment.
@@ -76,6 +82,14 @@ impl Action {
                 });
             }
         }
+        let before = &old.inputs;
+        for (name, old, new) in changes(&old.names, &self.names) {
+            // What is new or gone has been told.
+            if self.inputs.contains_key(name) && before.contains_key(name) {
+                let show = |v: Option<&String>| v.map_or("none".to_string(), |v| format!("`{v}`"));
+                words.push(format!("the file name of input `{name}` {} → {}", show(old), show(new)));
+            }
+        }
         for (name, old, new) in changes(&old.env, &self.env) {
             let show = |v: Option<&String>| v.map_or("unset".to_string(), |v| format!("`{v}`"));
             words.push(format!("environment `{name}` {} → {}", show(old), show(new)));
@@ -102,11 +116,6 @@ impl Action {
         }
         words
     }
-}
-
-/// Whether a text can be the key of an action.
-pub fn is_key(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 type Change<'a, T> = (&'a String, Option<&'a T>, Option<&'a T>);
@@ -150,6 +159,7 @@ mod tests {
             program: digest(1),
             params: pair("iterations", "2000"),
             inputs: BTreeMap::from([("latents".into(), digest(2))]),
+            names: pair("latents", "latents.bin"),
             files: BTreeMap::new(),
             env: pair("X", "1"),
             venv: None,
@@ -169,7 +179,7 @@ mod tests {
     #[test]
     fn every_field_changes_the_key() {
         let other = Digest { kind: Kind::Program, hash: [1; 32] };
-        let edits: [&dyn Fn(&mut Action); 12] = [
+        let edits: [&dyn Fn(&mut Action); 14] = [
             &|a| a.version += 1,
             &|a| a.stage = "t".into(),
             &|a| a.template.swap(1, 2),
@@ -178,6 +188,8 @@ mod tests {
             &|a| a.params.clear(),
             &|a| a.params = BTreeMap::from([("iterations".into(), "4000".into())]),
             &|a| a.inputs = BTreeMap::from([("latents".into(), other)]),
+            &|a| a.names = BTreeMap::from([("latents".into(), "latents.txt".into())]),
+            &|a| a.names.clear(),
             &|a| a.files = BTreeMap::from([("x".into(), other)]),
             &|a| a.env.clear(),
             &|a| a.venv = Some("./venv".into()),

@@ -1,6 +1,7 @@
 //! A study with its store and programs at hand: what every command works on.
 
 mod actions;
+mod inputs;
 mod lineage;
 pub mod lockfile;
 pub mod plan;
@@ -20,7 +21,7 @@ use store::{IoContext, Produced, Store};
 use study::Choice;
 use study::graph::Graph;
 
-pub use unit::{Instance, Known, Program, Unit};
+pub use unit::{Input, Known, Place, Program, Unit};
 
 /// What the command line says beside the study.
 #[derive(Clone, Debug, Default)]

@@ -231,14 +231,11 @@ impl Store {
                 (false, item) => below.push(Entry { path: rest, item }),
             }
         }
-        let stem =
-            |name: &str| Path::new(name).file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let mut stems: HashMap<String, usize> = HashMap::new();
-        for name in entries.keys() {
-            *stems.entry(stem(name)).or_default() += 1;
-        }
+        let names: Vec<(&str, bool)> =
+            entries.iter().map(|(name, (file, _))| (name.as_str(), file.is_some())).collect();
+        let labels = labels(&names);
         let mut found = Vec::with_capacity(entries.len());
-        for (name, (file, below)) in entries {
+        for (label, (name, (file, below))) in labels.into_iter().zip(entries) {
             let digest = match file {
                 Some(digest) => digest,
                 None => {
@@ -248,8 +245,7 @@ impl Store {
                     digest
                 }
             };
-            let short = if file.is_some() && stems[&stem(&name)] == 1 { stem(&name) } else { name.clone() };
-            found.push((short, name, digest));
+            found.push((label, name, digest));
         }
         Ok(found)
     }
@@ -325,6 +321,20 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// What the entries of a folder are called where a stage runs over them: the name of a file without its ending, unless
+/// two would be alike; the name of a folder. Each name comes with whether it is a file's.
+pub fn labels(names: &[(&str, bool)]) -> Vec<String> {
+    let stem = |name: &str| Path::new(name).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let mut stems: HashMap<String, usize> = HashMap::new();
+    for (name, _) in names {
+        *stems.entry(stem(name)).or_default() += 1;
+    }
+    let label = |(name, file): &(&str, bool)| {
+        if *file && stems[&stem(name)] == 1 { stem(name) } else { name.to_string() }
+    };
+    names.iter().map(label).collect()
 }
 
 #[cfg(test)]
