@@ -16,7 +16,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::remote::client::{Client, Move};
 use crate::remote::location::Location;
 use crate::store::digest::{Digest, Kind};
-use crate::store::manifest::{self, Item, Manifest};
+use crate::store::manifest::{Item, Manifest};
 use crate::store::results::Outcome;
 use crate::store::walk::Hashed;
 use crate::store::{Store, link, record};
@@ -49,7 +49,7 @@ pub struct Quiet;
 impl Watch for Quiet {
     fn progress(&self, _: u64, _: u64) {}
     fn say(&self, text: &str) {
-        eprintln!("{text}");
+        crate::stderr::line(text);
     }
     fn stopped(&self) -> bool {
         false
@@ -97,20 +97,30 @@ impl Remote {
         let client = self.client()?;
         let object = record_object(key);
         let Some(bytes) = client.read(&object, RECORD)? else { return Ok(None) };
-        let outcome = record::parse::<Outcome>(&bytes)
-            .filter(|o| o.action.key() == key && o.outputs.keys().eq(o.action.outputs.keys()));
-        let Some(outcome) = outcome else { return self.refuse(key, &object, watch) };
-        for output in outcome.outputs.values().filter(|o| o.digest.kind == Kind::Tree) {
-            if store.manifest(&output.digest).is_some() {
-                continue;
-            }
-            let object = tree_object(&output.digest);
-            let Some(bytes) = client.read(&object, LIST)? else { return Ok(None) };
-            let good = manifest::digest_of(&bytes) == output.digest;
-            let Some(manifest) = Manifest::decode(&bytes).filter(|_| good) else {
-                return self.refuse(key, &object, watch);
+        let Some(outcome) = record::parse::<Outcome>(&bytes) else {
+            return self.refuse(key, &object, watch);
+        };
+        let mut lists = BTreeMap::new();
+        for tree in outcome.outputs.values().map(|o| o.digest).filter(|digest| digest.kind == Kind::Tree) {
+            let known = store.manifest(&tree).filter(|manifest| manifest.check().is_ok());
+            let manifest = match known {
+                Some(manifest) => manifest,
+                None => {
+                    let object = tree_object(&tree);
+                    let Some(bytes) = client.read(&object, LIST)? else { return Ok(None) };
+                    let Ok(manifest) = Manifest::parse(&bytes, &tree) else {
+                        return self.refuse(key, &object, watch);
+                    };
+                    manifest
+                }
             };
-            store.keep_manifest(&output.digest, &manifest)?;
+            lists.insert(tree, manifest);
+        }
+        if outcome.check(key, |tree| lists.get(tree).map(|m| (m.bytes(), m.files()))).is_err() {
+            return self.refuse(key, &object, watch);
+        }
+        for (tree, manifest) in &lists {
+            store.keep_manifest(tree, manifest)?;
         }
         Ok(Some(outcome))
     }
@@ -147,7 +157,7 @@ impl Remote {
         let taken: Vec<_> = taken.collect();
         for output in outcome.outputs.values() {
             if !store.ready(&output.digest)? {
-                return Ok(None);
+                return self.refuse(key, &record_object(key), watch);
             }
         }
         store.sync(&taken)?;

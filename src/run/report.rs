@@ -33,10 +33,20 @@ pub struct Row {
     /// Why it ran, or why it failed.
     pub reason: String,
     /// Action keys, when they became known: one, or one for each entry of a mapped stage.
+    #[serde(deserialize_with = "keys")]
     pub keys: Vec<String>,
     /// How long its program ran, in this run or when it was made.
     pub seconds: Option<f64>,
     pub outputs: BTreeMap<String, results::Produced>,
+}
+
+/// Keys of a record that may come from elsewhere: what is none makes it a damaged one.
+fn keys<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Vec<String>, D::Error> {
+    let keys = Vec::<String>::deserialize(d)?;
+    match keys.iter().find(|key| !crate::key::is_key(key)) {
+        Some(wrong) => Err(serde::de::Error::custom(format!("`{wrong}` is no key"))),
+        None => Ok(keys),
+    }
 }
 
 /// A run and what came of it.
@@ -59,7 +69,15 @@ impl Report {
         }
         let failed: Vec<&Row> = self.stages.iter().filter(|r| r.fate == Fate::Failed).collect();
         match failed.as_slice() {
-            [] => Ok(()),
+            // Without a failure before it, nothing may be left out.
+            [] => match self.stages.iter().filter(|r| r.fate == Fate::Skipped).collect::<Vec<_>>().as_slice()
+            {
+                [] => Ok(()),
+                left => Err(Error::Store(format!(
+                    "not run, as what they read is not at hand: {}; run them again with --force, or `pipeline verify`",
+                    left.iter().map(|r| r.stage.as_str()).collect::<Vec<_>>().join(", ")
+                ))),
+            },
             [one] if one.reason.starts_with(worker::TRY_AGAIN) => Err(Error::TryAgain(one.stage.clone())),
             many => Err(Error::Failed(many.iter().map(|r| r.stage.clone()).collect())),
         }

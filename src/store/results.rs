@@ -1,9 +1,10 @@
 //! What actions gave. A result exists when its record does; several may stand under one key.
 
 use crate::error::{IoContext, Result};
-use crate::key::Action;
+use crate::key::{Action, is_key};
 use crate::store::digest::{Digest, Kind};
 use crate::store::lock::{self, Lock};
+use crate::store::manifest::LARGEST;
 use crate::store::{Store, record};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -33,6 +34,36 @@ pub struct Outcome {
     /// The key under which the outputs were made, where a person accepted them for this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted: Option<String>,
+}
+
+impl Outcome {
+    /// Whether a record that comes from elsewhere can be the result of the action `key`. `sums` gives the bytes and the
+    /// number of files of a tree.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub fn check(&self, key: &str, sums: impl Fn(&Digest) -> Option<(u64, u64)>) -> Result<(), String> {
+        if !is_key(key) || self.action.key() != key {
+            return Err("its key is not that of its action".into());
+        }
+        if !self.outputs.keys().eq(self.action.outputs.keys()) {
+            return Err("its outputs are not those of its action".into());
+        }
+        if !self.accepted.as_ref().is_none_or(|key| is_key(key)) || !self.seconds.is_finite() {
+            return Err("it says what no record says".into());
+        }
+        for (name, output) in &self.outputs {
+            let (digest, said) = (&output.digest, (output.bytes, output.files));
+            let right = match digest.kind {
+                Kind::Tree => sums(digest).ok_or_else(|| format!("it lacks {digest}"))? == said,
+                Kind::File | Kind::Program => output.files == 1 && output.bytes <= LARGEST,
+            };
+            if !right {
+                return Err(format!("the sums of its output {name:?} are wrong"));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The newest success of a stage.
@@ -102,7 +133,10 @@ impl Store {
         let read =
             paths.into_iter().rev().filter_map(|path| record::read::<Outcome>(&path).map(|o| (path, o)));
         let key = key.to_string();
-        read.filter(move |(_, outcome)| outcome.action.key() == key)
+        read.filter(move |(_, outcome)| {
+            // One with other outputs could be believed and not used.
+            outcome.action.key() == key && outcome.outputs.keys().eq(outcome.action.outputs.keys())
+        })
     }
 
     /// Writes a result; its outputs must have reached the disk.
