@@ -77,7 +77,8 @@ impl Manifest {
         if digest_of(bytes) != *digest {
             return Err(format!("the list of files of {digest} is damaged"));
         }
-        let manifest = Self::decode(bytes).ok_or_else(|| format!("the list of files of {digest} is none"))?;
+        let manifest = Self::decode(bytes)
+            .ok_or_else(|| format!("the list of files of {digest} is no list of a folder"))?;
         manifest.check().map_err(|why| format!("the list of files of {digest} is refused: {why}"))?;
         Ok(manifest)
     }

@@ -126,9 +126,9 @@ fn folders_that_lead_out_or_cannot_be_are_refused() {
     let link = |path, target: &str| Line::Link(path, target.into());
     let cases: Vec<(Vec<Line>, &str)> = vec![
         // Written through a link.
-        (vec![link("e", &out), file("e/pwned")], "is none"),
-        (vec![file("e"), file("e/pwned")], "is none"),
-        (vec![file("e/pwned")], "is none"),
+        (vec![link("e", &out), file("e/pwned")], "is no list of a folder"),
+        (vec![file("e"), file("e/pwned")], "is no list of a folder"),
+        (vec![file("e/pwned")], "is no list of a folder"),
         // Links that lead out, one by way of another.
         (vec![link("e", &out)], "leads out of the folder"),
         (vec![link("e", "../../..")], "leads out of the folder"),
@@ -137,11 +137,11 @@ fn folders_that_lead_out_or_cannot_be_are_refused() {
             "leads out of the folder",
         ),
         // Names that no folder has.
-        (vec![file("..")], "is none"),
-        (vec![file("a\0b")], "is none"),
-        (vec![file(long)], "is none"),
-        (vec![file("a"), file("a/")], "is none"),
-        (vec![file("a"), file("a")], "is none"),
+        (vec![file("..")], "is no list of a folder"),
+        (vec![file("a\0b")], "is no list of a folder"),
+        (vec![file(long)], "is no list of a folder"),
+        (vec![file("a"), file("a/")], "is no list of a folder"),
+        (vec![file("a"), file("a")], "is no list of a folder"),
         // Sizes that are not.
         (vec![Line::Sized("a", b"x\n".to_vec(), 1)], "has another size than its list says"),
         (vec![Line::Sized("a", b"x\n".to_vec(), u64::MAX), file("b")], "larger than any disk"),
