@@ -1,7 +1,7 @@
 //! What actions gave. A result exists when its record does; several may stand under one key.
 
 use crate::action::Action;
-use crate::error::Result;
+use crate::cache::error::Result;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;

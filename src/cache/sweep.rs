@@ -1,7 +1,7 @@
 //! What may go from a store: results that nobody needs, and everything that no result names.
 
+use crate::cache::error::Result;
 use crate::cache::results::{Last, Outcome};
-use crate::error::Result;
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};

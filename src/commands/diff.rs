@@ -69,16 +69,16 @@ fn side(global: &Global, store: &Store, name: &str) -> Result<BTreeMap<String, S
     let choice = Choice { variants: vec![name.to_string()], ..global.choice() };
     match study::load(&choice) {
         Ok(_) => variant(choice),
-        Err(study::Error::NoVariant { name, near }) => run(store, &name)?
-            .ok_or_else(|| Error::Usage(format!("there is neither a run nor a variant `{name}`{near}"))),
+        Err(study::Error::NoVariant { name, near }) => {
+            run(store, &name)?.ok_or_else(|| Error::NeitherRunNorVariant { name, near })
+        }
         Err(e) => Err(e.into()),
     }
 }
 
 fn variant(choice: Choice) -> Result<BTreeMap<String, Side>> {
     let mut session = Session::open(&Options { choice, ..Options::default() })?;
-    let stale = crate::session::stale::stale(&session)?.is_some();
-    session.find_programs(stale)?;
+    session.find_built_programs()?;
     let found = survey(&session, |unit| session.lookup(unit))?;
     let sides = session.graph.steps.iter().zip(found).filter_map(|(step, found)| {
         let action = found.units?.first().map(|(unit, _)| unit.action.clone());
@@ -88,7 +88,6 @@ fn variant(choice: Choice) -> Result<BTreeMap<String, Side>> {
         ))
     });
     let sides = sides.collect();
-    session.store.stats.save();
     Ok(sides)
 }
 

@@ -22,7 +22,6 @@ pub fn export(global: &Global, what: &str, path: &Path) -> Result<()> {
     let mut session = Session::open(&global.options(&[]))?;
     let cargo = if what == session.graph.name { of_study(&mut session)? } else { of_run(&session, what)? };
     let sums = archive::write(&session.store, &cargo, path)?;
-    session.store.stats.save();
     let packed = std::fs::metadata(path).map_or(0, |m| m.len());
     if global.json {
         return print_json(&json!({ "archive": path, "packed": packed, "holds": sums }));
@@ -33,14 +32,13 @@ pub fn export(global: &Global, what: &str, path: &Path) -> Result<()> {
 }
 
 fn of_study(session: &mut Session) -> Result<Cargo> {
-    let stale = crate::session::stale::stale(session)?.is_some();
-    session.find_programs(stale)?;
+    session.find_built_programs()?;
     let found = survey(session, |unit| session.lookup(unit))?;
     let mut results = BTreeMap::new();
     let mut outputs: BTreeMap<String, BTreeMap<String, Digest>> = BTreeMap::new();
     for (step, found) in session.graph.steps.iter().zip(found) {
         let (Some(known), Some(units)) = (found.known, found.units) else {
-            return Err(Error::Usage(format!("{} is not done; `pipeline run` first", step.id)));
+            return Err(Error::NotDone(step.id.clone()));
         };
         outputs.insert(step.id.clone(), known.outputs.iter().map(|(n, o)| (n.clone(), o.digest)).collect());
         results.extend(units.into_iter().filter_map(|(unit, outcome)| Some((unit.label, outcome?))));
@@ -53,7 +51,7 @@ fn of_run(session: &Session, name: &str) -> Result<Cargo> {
     let store = &session.store;
     let Some(report) = past(store, name)? else {
         let study = &session.graph.name;
-        return Err(Error::Usage(format!("there is no run `{name}`, and the study is called `{study}`")));
+        return Err(Error::NoRun { name: name.into(), study: study.clone() });
     };
     let mut results = BTreeMap::new();
     let mut outputs: BTreeMap<String, BTreeMap<String, Digest>> = BTreeMap::new();
@@ -67,12 +65,8 @@ fn of_run(session: &Session, name: &str) -> Result<Cargo> {
                     .or_else(|| results::outcomes(store, key).into_iter().next()),
                 _ => all.next(),
             };
-            let outcome = outcome.ok_or_else(|| {
-                Error::Run(format!(
-                    "the result of {} in run {} is no longer in the store",
-                    row.stage, report.run
-                ))
-            })?;
+            let outcome =
+                outcome.ok_or_else(|| Error::Gone { stage: row.stage.clone(), run: report.run.clone() })?;
             let label = if row.keys.len() == 1 {
                 row.stage.clone()
             } else {
@@ -95,14 +89,13 @@ fn of_run(session: &Session, name: &str) -> Result<Cargo> {
 /// Takes the results of an archive into the store.
 pub fn import(global: &Global, path: &Path) -> Result<()> {
     if !path.is_file() {
-        return Err(Error::Usage(format!("no such archive: {}", path.display())));
+        return Err(Error::NoArchive(path.into()));
     }
     let session = Session::open(&global.options(&[]))?;
     let stop = Stop::on_signals()?;
     let shared = lock::wait(&session.store.lock_of_store(), true, || {}, || stop.asked())?;
     let Some(_shared) = shared else { return Err(Error::Interrupted) };
     let (about, sums) = archive::read(&session.store, path)?;
-    session.store.stats.save();
     if global.json {
         return print_json(&json!({ "about": about, "holds": sums }));
     }

@@ -13,9 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// The cache of a session, which these commands cannot do without.
 pub fn remote(session: &mut Session) -> Result<Remote> {
-    session.remote.take().ok_or_else(|| {
-        Error::Usage("no shared cache: give one with --cache URL, or as `cache:` in the study".into())
-    })
+    session.remote.take().ok_or_else(|| Error::NoCache)
 }
 
 /// What became of one result.

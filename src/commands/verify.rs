@@ -42,8 +42,6 @@ pub fn verify(global: &Global) -> Result<()> {
     }
     match bad.len() {
         0 => Ok(()),
-        n => Err(Error::Run(format!(
-            "{n} damaged files were moved to .pipeline/damaged; the next run makes them again"
-        ))),
+        n => Err(Error::Damaged(n)),
     }
 }

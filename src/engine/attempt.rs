@@ -1,7 +1,7 @@
 //! One attempt at an action: its folders, its command line, its environment, its process.
 
+use crate::engine::error::{Error, Result};
 use crate::engine::supervise;
-use crate::error::{Error, Result};
 use crate::session::{Input, Place, Session, Unit};
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -79,7 +79,7 @@ impl Attempt {
             |path: &Path| path.strip_prefix(&session.graph.root).unwrap_or(path).display().to_string();
         let mut values: Vec<((&str, &str), String)> = Vec::new();
         for input in &unit.inputs {
-            values.push((("inputs", &input.name), self.seen(session, input, step, &short)?));
+            values.push((("inputs", &input.name), self.seen(session, input, step, short)?));
         }
         for output in &step.outputs {
             values.push((("outputs", &output.name), short(&self.out.join(&output.file))));
@@ -123,8 +123,7 @@ impl Attempt {
             return Ok(path.display().to_string());
         }
         if !session.store.ready(&input.digest)? {
-            let text = format!("input `{}` of stage {} is no longer in the store", input.name, step.stage);
-            return Err(Error::Run(text));
+            return Err(Error::Gone { input: input.name.clone(), stage: step.stage.clone() });
         }
         let place = session.store.place(&input.digest);
         let Some(file) = &input.file else { return Ok(short(&place)) };
@@ -160,7 +159,8 @@ impl Attempt {
             .stdout(log.try_clone().at("opening", &self.log)?)
             .stderr(log)
             .process_group(0);
-        command.spawn().map_err(|e| Error::Io { what: format!("starting stage {}", step.stage), source: e })
+        let what = || format!("stage {}", step.stage);
+        command.spawn().map_err(|source| Error::Start { what: what(), source })
     }
 }
 

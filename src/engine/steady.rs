@@ -3,7 +3,7 @@
 //! Contents are compared when the attempt starts and when its outputs are taken; between its start and its end, what
 //! `stat` says of each file. So a file that was changed and put back is noticed as well.
 
-use crate::error::{Error, Result};
+use crate::engine::error::{Error, Result};
 use crate::session::{Place, Session, Unit};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -39,7 +39,7 @@ impl Part {
 pub fn parts(session: &Session, unit: &Unit) -> Result<Vec<Part>> {
     let (step, root) = (&session.graph.steps[unit.step], &session.graph.root);
     let program = session.programs[unit.step].as_ref();
-    let program = program.ok_or_else(|| Error::Run(format!("stage {} has no program", step.stage)))?;
+    let program = program.ok_or_else(|| Error::NoProgram(step.stage.clone()))?;
     let name = match &step.call {
         Call::Run(name) => name.value.clone(),
         Call::Command(_, words) => words[0].literal().unwrap_or_default().to_string(),

@@ -45,7 +45,7 @@ impl Transfer {
                     return Ok(None);
                 }
                 match results::lookup(store, &unit.key)? {
-                    None => remote.fetch(store, &unit.key, watch),
+                    None => Ok(remote.fetch(store, &unit.key, watch)?),
                     found => Ok(found),
                 }
             }
@@ -139,7 +139,7 @@ impl Runner<'_> {
             events.show(&name, &mut self.screen);
         }
         let moved = match moved {
-            Err(e @ Error::Cache(_)) => {
+            Err(Error::Cache(e)) => {
                 let remote = self.session.remote.as_ref();
                 let warning = remote.and_then(|r| r.failed(&e, transfer.awaited().is_none()));
                 self.screen.finish_quietly(&name);

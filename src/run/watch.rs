@@ -65,7 +65,7 @@ pub fn watch(session: &mut Session, watched: &Watched, screen: &Screen, stop: &A
                 let Some(stream) = &output.stream else { continue };
                 let name = format!("{}.{}", unit.label, output.name);
                 let follower = Follower::start(session, unit, output, stream)?
-                    .ok_or_else(|| Error::Usage(format!("{name} is watched already")))?;
+                    .ok_or_else(|| Error::Watched(name.clone()))?;
                 screen.say(&format!("watching {name}"));
                 followers.insert(*place, (unit.key, follower));
             }
@@ -128,8 +128,7 @@ pub fn streams(session: &Session, stages: &[String]) -> Result<Vec<Place>> {
         return Err(Error::study(&steps[*step].mark, text));
     }
     if places.is_empty() {
-        let text = format!("{} reads no output that is declared with `stream`", stages.join(", "));
-        return Err(Error::Usage(text + "; e.g. `outputs: {checkpoints: {stream: true}}`"));
+        return Err(Error::NothingToWatch(stages.to_vec()));
     }
     Ok(places)
 }

@@ -32,15 +32,13 @@ pub struct Failure {
     pub stale: Vec<String>,
 }
 
-impl From<Error> for Failure {
-    fn from(e: Error) -> Self {
+impl<E> From<E> for Failure
+where
+    Error: From<E>,
+{
+    fn from(e: E) -> Self {
+        let e = Error::from(e);
         Self { text: format!("failed: {e}"), log: None, stopped: false, stale: Vec::new() }
-    }
-}
-
-impl From<store::Error> for Failure {
-    fn from(e: store::Error) -> Self {
-        Error::from(e).into()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::action::{Action, VERSION};
 use crate::cache::results::{self, Last, Outcome};
-use crate::error::{Error, Result};
+use crate::session::error::{Error, Result};
 use crate::session::programs::venv;
 use crate::session::{Known, Session, Unit};
 use std::collections::{BTreeMap, BTreeSet};
@@ -99,11 +99,8 @@ impl Session {
     /// Notes a result as the newest success of its stage.
     pub fn note_last(&self, unit: &Unit, outcome: &Outcome) -> Result<()> {
         let (seconds, finished) = (outcome.seconds, outcome.finished);
-        results::set_last(
-            &self.store,
-            &unit.label,
-            &Last { action: outcome.action.clone(), seconds, finished },
-        )
+        let last = Last { action: outcome.action.clone(), seconds, finished };
+        Ok(results::set_last(&self.store, &unit.label, &last)?)
     }
 
     /// What a replaced step gives: the contents put in its place, and its newest own result for the rest.
@@ -121,11 +118,11 @@ impl Session {
                 let Source::Output(from, output) = input.source else { continue };
                 let name = &of.outputs[output.min(of.outputs.len() - 1)].name;
                 if from == step && !outputs.contains_key(name) {
-                    let (stage, reader) = (&of.stage, &reader.stage);
-                    return Err(Error::Usage(format!(
-                        "--with replaces stage {stage}, but {reader} also reads {stage}.{name}, which was never made; \
-                         add --with {stage}.{name}=PATH"
-                    )));
+                    return Err(Error::WithTooLittle {
+                        stage: of.stage.clone(),
+                        reader: reader.stage.clone(),
+                        output: name.clone(),
+                    });
                 }
             }
         }
@@ -135,9 +132,8 @@ impl Session {
     /// The newest result of a unit whose outputs are at hand, except those that may be dropped.
     pub fn lookup(&self, unit: &Unit) -> Result<Option<Outcome>> {
         let outputs = &self.graph.steps[unit.step].outputs;
-        results::lookup_except(&self.store, &unit.key, |name| {
-            outputs.iter().any(|o| o.temp && o.name == name)
-        })
+        let optional = |name: &str| outputs.iter().any(|o| o.temp && o.name == name);
+        Ok(results::lookup_except(&self.store, &unit.key, optional)?)
     }
 
     /// The steps whose outputs a unit reads and whose contents were dropped.

@@ -1,6 +1,6 @@
 //! What a stage reads, resolved once: the content, where it lies, and the file name by which the stage sees it.
 
-use crate::error::{Error, Result};
+use crate::session::error::{Error, Result};
 use crate::session::{Input, Known, Place, Session, lineage};
 use std::path::Path;
 use store::digest::Kind;

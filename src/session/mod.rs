@@ -1,6 +1,7 @@
 //! A study with its store and programs at hand: what every command works on.
 
 mod actions;
+mod error;
 mod inputs;
 mod lineage;
 pub mod lockfile;
@@ -13,7 +14,6 @@ pub mod survey;
 mod unit;
 
 use crate::cache::remote::Remote;
-use crate::error::{Error, Result};
 use selection::wanted;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -21,6 +21,7 @@ use store::{IoContext, Produced, Store};
 use study::Choice;
 use study::graph::Graph;
 
+pub use error::{Error, Result};
 pub use unit::{Input, Known, Place, Program, Unit};
 
 /// What the command line says beside the study.
@@ -62,12 +63,10 @@ impl Session {
         let store = Store::open(&graph.root, &graph.name)?;
         let mut replaced: HashMap<usize, BTreeMap<String, Produced>> = HashMap::new();
         for text in &options.with {
-            let (target, path) = text
-                .split_once('=')
-                .ok_or_else(|| Error::Usage(format!("--with {text}: expected stage.output=PATH")))?;
+            let (target, path) = text.split_once('=').ok_or_else(|| Error::With(text.clone()))?;
             let (steps, name) = graph.output(target)?;
             if !Path::new(path).exists() {
-                return Err(Error::Usage(format!("--with {text}: no such file or folder: {path}")));
+                return Err(Error::WithNothing { text: text.clone(), path: path.into() });
             }
             let path = Path::new(path).canonicalize().at("finding", Path::new(path))?;
             let produced = store.adopt(&path)?;
@@ -83,12 +82,9 @@ impl Session {
         let programs = vec![None; graph.steps.len()];
         let remote = match (&options.cache, &graph.cache) {
             _ if options.offline => None,
-            (Some(given), _) => {
-                let remote = Remote::new(given, Path::new(""));
-                Some(remote.map_err(|e| Error::Usage(format!("--cache {e}")))?)
-            }
+            (Some(given), _) => Some(Remote::new(given, Path::new(""))?),
             (None, Some(cache)) => {
-                Some(Remote::new(cache, &graph.root).map_err(|e| Error::study(&cache.mark, e))?)
+                Some(Remote::new(cache, &graph.root).map_err(|e| Error::study(&cache.mark, e.to_string()))?)
             }
             (None, None) => None,
         };

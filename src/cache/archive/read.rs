@@ -1,173 +1,26 @@
-//! Results as one file: a tar, compressed by zstd, that holds contents, results and where they came from.
-//!
-//! ```text
-//! about.json          version, study, run
-//! provenance.json     every result in clear: action, outputs, when, how long
-//! pipeline.lock       digests of all outputs, as `run --locked` reads them
-//! run                 the record of the run, where one was exported
-//! results/KEY         records with their checksums
-//! trees/3f…           manifests of folders
-//! blobs/3f…           file contents; `.x` when they may be executed
-//! ```
-//!
-//! Entries stand in this order of folders by name, without times and owners, so that equal results make equal files.
+//! Taking an archive in. Whoever made it is an enemy until it is proven: names, order, sizes and digests are checked
+//! before anything of it touches the store.
 
+use crate::cache::archive::layout::{About, Sums, VERSION};
+use crate::cache::archive::refusal::{Entry, Refusal};
+use crate::cache::error::{Error, Result};
 use crate::cache::results::{self, Outcome};
 use crate::cache::runs::Report;
-use crate::error::{Error, Result};
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
+use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::{BufReader, BufWriter, Read, Write};
+use std::fs::File;
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
-use store::IoContext;
 use store::digest::{Digest, Kind};
 use store::manifest::{Item, Manifest};
 use store::walk::Hashed;
-use store::{Key, Store, link, record};
+use store::{IoContext, Key, Store, link, record};
 
-/// Version of the layout above.
-pub const VERSION: u32 = 1;
-/// zstd's own default: network weights hardly shrink, so time counts for more.
-const LEVEL: i32 = 3;
 /// No list of files is larger, nor all lists and records together.
 const LIST: u64 = 1 << 30;
 /// No record is larger.
 const RECORD: u64 = 16 << 20;
-
-/// What an archive says of itself.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct About {
-    /// Version of the layout.
-    pub version: u32,
-    pub study: String,
-    /// The run, where one was exported.
-    pub run: Option<String>,
-}
-
-/// What goes into an archive.
-pub struct Cargo {
-    pub about: About,
-    /// Results by stage, or by entry of a mapped stage.
-    pub results: BTreeMap<String, Outcome>,
-    /// The text of a lock file.
-    pub lock: Vec<u8>,
-    pub report: Option<Report>,
-}
-
-/// Sums of an archive.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Sums {
-    pub results: usize,
-    pub files: usize,
-    pub bytes: u64,
-}
-
-/// Writes an archive, whole or not at all.
-pub fn write(store: &Store, cargo: &Cargo, path: &Path) -> Result<Sums> {
-    let mut blobs = BTreeMap::new();
-    let mut trees = BTreeSet::new();
-    for (label, outcome) in &cargo.results {
-        for (name, output) in &outcome.outputs {
-            if !store.ready(&output.digest)? {
-                return Err(Error::Run(format!("{name} of {label} is no longer in the store; run it again")));
-            }
-            contents(store, &output.digest, &mut blobs, &mut trees)?;
-        }
-    }
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let partial = path.with_file_name(format!(".{name}.{}.partial", std::process::id()));
-    let written = pack(store, cargo, &blobs, &trees, &partial)
-        .and_then(|()| Ok(fs::rename(&partial, path).at("placing", path)?));
-    if written.is_err() {
-        let _ = fs::remove_file(&partial);
-    }
-    written?;
-    Ok(Sums { results: cargo.results.len(), files: blobs.len(), bytes: blobs.values().sum() })
-}
-
-fn contents(
-    store: &Store,
-    digest: &Digest,
-    blobs: &mut BTreeMap<Digest, u64>,
-    trees: &mut BTreeSet<Digest>,
-) -> Result<()> {
-    if digest.kind != Kind::Tree {
-        let place = store.place(digest);
-        blobs.insert(*digest, fs::metadata(&place).at("reading", &place)?.len());
-        return Ok(());
-    }
-    trees.insert(*digest);
-    let manifest = store.manifest(digest).unwrap_or_default();
-    blobs.extend(manifest.0.iter().filter_map(|entry| match entry.item {
-        Item::File(blob, bytes) => Some((blob, bytes)),
-        Item::Folder | Item::Link(_) => None,
-    }));
-    Ok(())
-}
-
-fn pack(
-    store: &Store,
-    cargo: &Cargo,
-    blobs: &BTreeMap<Digest, u64>,
-    trees: &BTreeSet<Digest>,
-    path: &Path,
-) -> Result<()> {
-    let file = File::create(path).at("making", path)?;
-    let packed = zstd::Encoder::new(BufWriter::new(file), LEVEL).at("writing", path)?;
-    let mut tar = tar::Builder::new(packed);
-    let mut add = |name: String, bytes: &[u8]| {
-        tar.append_data(&mut header(bytes.len() as u64, false), &name, bytes).at("writing", path)
-    };
-    add("about.json".into(), &serde_json::to_vec_pretty(&cargo.about).at("encoding", path)?)?;
-    add("provenance.json".into(), &serde_json::to_vec_pretty(&cargo.results).at("encoding", path)?)?;
-    add("pipeline.lock".into(), &cargo.lock)?;
-    if let Some(report) = &cargo.report {
-        add("run".into(), &record::encode(report).at("encoding", path)?)?;
-    }
-    let by_key: BTreeMap<Key, &Outcome> = cargo.results.values().map(|o| (o.action.key(), o)).collect();
-    for (key, outcome) in by_key {
-        add(format!("results/{key}"), &record::encode(outcome).at("encoding", path)?)?;
-    }
-    for tree in trees {
-        let list = store.manifest_path(tree);
-        add(format!("trees/{}", tree.hex()), &fs::read(&list).at("reading", &list)?)?;
-    }
-    for (blob, bytes) in blobs {
-        let place = store.place(blob);
-        let file = File::open(&place).at("opening", &place)?;
-        let program = blob.kind == Kind::Program;
-        let name = format!("blobs/{}{}", blob.hex(), if program { ".x" } else { "" });
-        tar.append_data(&mut header(*bytes, program), name, file.take(*bytes)).at("writing", path)?;
-    }
-    let mut buffer = tar.into_inner().and_then(zstd::Encoder::finish).at("writing", path)?;
-    buffer.flush().at("writing", path)?;
-    Ok(buffer.get_ref().sync_all().at("syncing", path)?)
-}
-
-/// Writes entries as they are, whatever they are called: what a fuzzer imports.
-pub fn pack_for_fuzz(path: &Path, entries: impl Iterator<Item = (String, Vec<u8>)>) -> std::io::Result<()> {
-    let mut tar = tar::Builder::new(zstd::Encoder::new(File::create(path)?, 1)?);
-    for (name, bytes) in entries {
-        let mut header = header(bytes.len() as u64, false);
-        // By hand: the library itself refuses names that lead out.
-        let field = &mut header.as_old_mut().name;
-        let length = name.len().min(field.len());
-        field[..length].copy_from_slice(&name.as_bytes()[..length]);
-        header.set_cksum();
-        tar.append(&header, bytes.as_slice())?;
-    }
-    tar.into_inner()?.finish()?.sync_all()
-}
-
-fn header(bytes: u64, program: bool) -> tar::Header {
-    let mut header = tar::Header::new_gnu();
-    header.set_size(bytes);
-    header.set_mode(if program { 0o755 } else { 0o644 });
-    header.set_mtime(0);
-    header
-}
 
 /// What an archive has, unpacked beside the store and not yet believed.
 #[derive(Default)]
@@ -190,8 +43,8 @@ pub fn read(store: &Store, path: &Path) -> Result<(About, Sums)> {
     taken
 }
 
-fn wrong(path: &Path, what: impl std::fmt::Display) -> Error {
-    Error::Usage(format!("{}: {what}; nothing was imported", path.display()))
+fn wrong(path: &Path, why: Refusal) -> Error {
+    Error::Refused { path: path.into(), why }
 }
 
 /// The folders of an archive in their order; what stands elsewhere is in the way of reading it in one go.
@@ -200,7 +53,7 @@ const ORDER: [&str; 7] =
 
 fn unpack(path: &Path, landing: &Path) -> Result<Unpacked> {
     let file = File::open(path).at("opening", path)?;
-    let broken = |e: std::io::Error| wrong(path, format_args!("not an archive of results, or damaged ({e})"));
+    let broken = |e: std::io::Error| wrong(path, Refusal::Broken(e));
     let mut tar = tar::Archive::new(zstd::Decoder::with_buffer(BufReader::new(file)).map_err(broken)?);
     let mut unpacked = Unpacked::default();
     let (mut last, mut memory) = (0, 0);
@@ -209,9 +62,9 @@ fn unpack(path: &Path, landing: &Path) -> Result<Unpacked> {
         let mut entry = entry.map_err(broken)?;
         let size = entry.size();
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let refused = |why: &str| wrong(path, format_args!("`{}` {why}", name.escape_debug()));
-        let strange = || refused("does not belong into an archive of results");
-        let damaged = || refused("is damaged");
+        let refused = |why: Entry| wrong(path, Refusal::Entry { name: name.clone(), why });
+        let strange = || refused(Entry::Strange);
+        let damaged = || refused(Entry::Damaged);
         let rank = ORDER.iter().position(|known| match known.strip_suffix('/') {
             Some(_) => name.starts_with(known),
             None => name == *known,
@@ -226,13 +79,13 @@ fn unpack(path: &Path, landing: &Path) -> Result<Unpacked> {
                 unpacked.listed = Some(unpacked.list().map_err(|why| wrong(path, why))?);
             }
             let listed = unpacked.listed.as_ref().and_then(|listed| listed.get(&blob));
-            if listed.ok_or_else(|| refused("is named by no result"))? != &size {
-                return Err(refused("has another size than its list says"));
+            if listed.ok_or_else(|| refused(Entry::Unnamed))? != &size {
+                return Err(refused(Entry::Size));
             }
             // The name is made anew from the digest, so that nothing can be written elsewhere.
             let place = landing.join(blob.to_string().replace(':', "-"));
             if unpacked.blobs.insert(blob, place.clone()).is_some() {
-                return Err(refused("is there twice"));
+                return Err(refused(Entry::Twice));
             }
             let mut file = File::create_new(&place).at("making", &place)?;
             if std::io::copy(&mut entry, &mut file).map_err(broken)? != size {
@@ -247,7 +100,7 @@ fn unpack(path: &Path, landing: &Path) -> Result<Unpacked> {
         let limit = if rank == 5 { LIST } else { RECORD };
         memory += size.min(LIST);
         if size > limit || memory > LIST {
-            return Err(refused("is larger than any list or record"));
+            return Err(refused(Entry::TooLarge));
         }
         let mut bytes = Vec::new();
         entry.read_to_end(&mut bytes).map_err(broken)?;
@@ -255,16 +108,18 @@ fn unpack(path: &Path, landing: &Path) -> Result<Unpacked> {
             "about.json" => {
                 unpacked.about.replace(serde_json::from_slice(&bytes).map_err(|_| damaged())?).is_none()
             }
-            "run" => unpacked.report.replace(record::parse(&bytes).ok_or_else(damaged)?).is_none(),
+            "run" => unpacked.report.replace(parsed(&bytes).map_err(refused)?).is_none(),
             "results/" => {
-                let key = rest.parse().map_err(|_| strange())?;
-                let outcome = record::parse::<Outcome>(&bytes).filter(|o| o.action.key() == key);
-                unpacked.results.insert(key, outcome.ok_or_else(damaged)?).is_none()
+                let key = rest.parse().map_err(|_| damaged())?;
+                let outcome: Outcome = parsed(&bytes).map_err(refused)?;
+                if outcome.action.key() != key {
+                    return Err(damaged());
+                }
+                unpacked.results.insert(key, outcome).is_none()
             }
             _ => {
                 let tree = digest(rest, Kind::Tree).ok_or_else(strange)?;
-                let manifest =
-                    Manifest::parse(&bytes, &tree).map_err(|why| refused(&format!("is damaged: {why}")))?;
+                let manifest = Manifest::parse(&bytes, &tree).map_err(|why| refused(Entry::Wrong(why)))?;
                 unpacked.trees.insert(tree, manifest).is_none()
             }
         };
@@ -276,6 +131,12 @@ fn unpack(path: &Path, landing: &Path) -> Result<Unpacked> {
         unpacked.listed = Some(unpacked.list().map_err(|why| wrong(path, why))?);
     }
     Ok(unpacked)
+}
+
+/// A record, or why it is none.
+fn parsed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Entry> {
+    let json = record::whole(bytes).ok_or(Entry::Damaged)?;
+    serde_json::from_slice(json).map_err(|_| Entry::Wrong("it says what no record says".into()))
 }
 
 fn digest(hex: &str, kind: Kind) -> Option<Digest> {
@@ -291,20 +152,20 @@ fn ordered(rank: usize, last: &mut usize) -> bool {
 
 impl Unpacked {
     /// Every content that the results name, with its size. Whatever one record says, the others and the lists say too.
-    fn list(&self) -> std::result::Result<BTreeMap<Digest, u64>, String> {
-        let about = self.about.as_ref().ok_or("not an archive of results")?;
+    fn list(&self) -> Result<BTreeMap<Digest, u64>, Refusal> {
+        let about = self.about.as_ref().ok_or(Refusal::NoArchive)?;
         if about.version != VERSION {
-            return Err(format!("made by another version ({}, not {VERSION})", about.version));
+            return Err(Refusal::Version { found: about.version, known: VERSION });
         }
         let mut listed = BTreeMap::new();
         let mut add = |blob: Digest, size: u64| match listed.insert(blob, size) {
-            Some(other) if other != size => Err(format!("its lists do not agree on the size of {blob}")),
+            Some(other) if other != size => Err(Refusal::Disagreement(blob)),
             _ => Ok(()),
         };
         let mut named = BTreeSet::new();
         for (key, outcome) in &self.results {
             let sums = |tree: &Digest| self.trees.get(tree).map(|m| (m.bytes(), m.files()));
-            outcome.check(key, sums).map_err(|why| format!("results/{key}: {why}"))?;
+            outcome.check(key, sums).map_err(|why| Refusal::Result { key: *key, why })?;
             for output in outcome.outputs.values() {
                 match self.trees.get(&output.digest) {
                     Some(manifest) if named.insert(output.digest) => {
@@ -320,29 +181,29 @@ impl Unpacked {
             }
         }
         if let Some(tree) = self.trees.keys().find(|tree| !named.contains(tree)) {
-            return Err(format!("{tree} is named by no result"));
+            return Err(Refusal::Unnamed(*tree));
         }
         self.report.as_ref().map_or(Ok(()), |report| self.check_report(about, report))?;
         Ok(listed)
     }
 
     /// A run's record is about the results that come with it, and its names are names.
-    fn check_report(&self, about: &About, report: &Report) -> std::result::Result<(), String> {
+    fn check_report(&self, about: &About, report: &Report) -> Result<(), Refusal> {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
         if report.run.starts_with('.')
             || !report.run.chars().all(plain)
             || about.run.as_ref() != Some(&report.run)
         {
-            return Err("the run has a name that no run has".into());
+            return Err(Refusal::RunName);
         }
         for row in &report.stages {
             let stage = row.stage.split('@').next().unwrap_or_default();
             let odd = |c: char| c == '/' || c.is_control();
             if row.stage.starts_with('.') || row.stage.contains(odd) || report.study.contains(odd) {
-                return Err("the run has a stage with a name that no stage has".into());
+                return Err(Refusal::StageName);
             }
             if !row.keys.iter().all(|key| self.results.get(key).is_some_and(|o| o.action.stage == stage)) {
-                return Err(format!("the run names results of stage {stage} that it does not bring"));
+                return Err(Refusal::Missing(stage.into()));
             }
         }
         Ok(())
@@ -351,17 +212,17 @@ impl Unpacked {
 
 fn take(store: &Store, path: &Path, unpacked: Unpacked) -> Result<(About, Sums)> {
     let Unpacked { about, report, results, trees, listed, blobs } = unpacked;
-    let about = about.ok_or_else(|| wrong(path, "not an archive of results"))?;
+    let about = about.ok_or_else(|| wrong(path, Refusal::NoArchive))?;
     if about.study.chars().chain(about.run.iter().flat_map(|run| run.chars())).any(char::is_control) {
-        return Err(wrong(path, "its study has a name that no study has"));
+        return Err(wrong(path, Refusal::StudyName));
     }
     if let Some(blob) = listed.iter().flatten().map(|(blob, _)| blob).find(|blob| !blobs.contains_key(blob)) {
-        return Err(wrong(path, format_args!("it lacks {blob}")));
+        return Err(wrong(path, Refusal::Lacks(*blob)));
     }
     let bytes = listed.iter().flatten().map(|(_, size)| size).sum();
     let whole = blobs.par_iter().map(|(blob, place)| Ok((!store.is_blob(place, blob)?).then_some(blob)));
     if let Some(blob) = whole.collect::<Result<Vec<_>>>()?.into_iter().flatten().next() {
-        return Err(wrong(path, format_args!("the content of {blob} is damaged")));
+        return Err(wrong(path, Refusal::Content(*blob)));
     }
     let sums = Sums { results: results.len(), files: blobs.len(), bytes };
     // From here on everything is what it says.

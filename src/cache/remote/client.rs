@@ -1,8 +1,9 @@
 //! Moving objects between files and an object store, several at a time, with little memory.
 
-use crate::cache::remote::location::{Location, told};
+use crate::cache::error::{Error, Result};
+use crate::cache::remote::error::Unusable;
+use crate::cache::remote::location::Location;
 use crate::cache::remote::progress::Watch;
-use crate::error::{Error, Result};
 use object_store::path::Path as Place;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use std::collections::VecDeque;
@@ -50,7 +51,7 @@ impl Client {
             // Each thread that reads a folder keeps the memory of a part.
             .max_blocking_threads(PARTS)
             .build();
-        let runtime = runtime.map_err(|e| Error::Cache(format!("starting its client: {e}")))?;
+        let runtime = runtime.map_err(Unusable::Start)?;
         Ok(Self { store, base, runtime })
     }
 
@@ -64,19 +65,20 @@ impl Client {
         self.runtime.block_on(async move {
             let found = match store.get(&place).await {
                 Err(object_store::Error::NotFound { .. }) => return Ok(None),
-                found => found.map_err(|e| told(&e))?,
+                found => found?,
             };
             if found.meta.size > limit {
                 return Ok(Some(Vec::new()));
             }
-            Ok(Some(found.bytes().await.map_err(|e| told(&e))?.to_vec()))
+            Ok(Some(found.bytes().await?.to_vec()))
         })
     }
 
     /// Writes an object from memory, in one step.
     pub fn write(&self, object: &str, bytes: Vec<u8>) -> Result<()> {
         let place = self.place(object);
-        self.runtime.block_on(self.store.put(&place, bytes.into())).map_err(|e| told(&e)).map(drop)
+        self.runtime.block_on(self.store.put(&place, bytes.into()))?;
+        Ok(())
     }
 
     /// Fetches objects into files. Objects that are missing or of another size are left out of the files.
@@ -84,7 +86,7 @@ impl Client {
         self.all(moves, watch, |store, place, one| async move {
             match fetch(store, place, &one).await {
                 Err(object_store::Error::NotFound { .. }) => Ok(()),
-                fetched => Ok(fetched.map_err(|e| told(&e))??),
+                fetched => Ok(fetched??),
             }
         })
     }
@@ -97,11 +99,12 @@ impl Client {
                 match store.head(&place).await {
                     Ok(there) if there.size == one.bytes && !again => return Ok(()),
                     Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
-                    Err(e) => return Err(told(&e)),
+                    Err(e) => return Err(e.into()),
                 }
                 if one.bytes <= PART {
                     let bytes = std::fs::read(&one.file).at("reading", &one.file)?;
-                    return store.put(&place, bytes.into()).await.map_err(|e| told(&e)).map(drop);
+                    store.put(&place, bytes.into()).await?;
+                    return Ok(());
                 }
                 send_parts(store, place, &one).await
             }
@@ -126,14 +129,14 @@ impl Client {
                         && let Some(next) = open.pop_front()
                     {
                         if watch.stopped() {
-                            return Err(Error::Interrupted);
+                            return Err(Error::Stopped);
                         }
                         let (place, bytes) = (self.place(&next.object), next.bytes);
                         let moved = act(Arc::clone(&self.store), place, next);
                         running.spawn(async move { moved.await.map(|()| bytes) });
                     }
                     let Some(ended) = running.join_next().await else { break };
-                    done += ended.map_err(|e| Error::Cache(format!("its client failed: {e}")))??;
+                    done += ended??;
                     watch.progress(done, total);
                 }
             }
@@ -182,7 +185,7 @@ async fn fetch(store: Arc<dyn ObjectStore>, place: Place, one: &Move) -> Fetched
 async fn send_parts(store: Arc<dyn ObjectStore>, place: Place, one: &Move) -> Result<()> {
     let part = PART.max((one.bytes / MOST_PARTS).next_multiple_of(1 << 20));
     let file = File::open(&one.file).at("opening", &one.file)?;
-    let mut upload = store.put_multipart(&place).await.map_err(|e| told(&e))?;
+    let mut upload = store.put_multipart(&place).await?;
     let sent = async {
         let mut running = JoinSet::new();
         let mut at = 0;
@@ -194,12 +197,15 @@ async fn send_parts(store: Arc<dyn ObjectStore>, place: Place, one: &Move) -> Re
                 running.spawn(upload.put_part(PutPayload::from(bytes)));
             }
             let Some(ended) = running.join_next().await else { return Ok(()) };
-            ended.map_err(|e| Error::Cache(format!("its client failed: {e}")))?.map_err(|e| told(&e))?;
+            ended??;
         }
     };
     let sent: Result<()> = sent.await;
     match sent {
-        Ok(()) => upload.complete().await.map_err(|e| told(&e)).map(drop),
+        Ok(()) => {
+            upload.complete().await?;
+            Ok(())
+        }
         Err(e) => {
             // What arrived of it is of no use; where it cannot be taken away either, the store's own rules do it.
             let _ = upload.abort().await;

@@ -10,15 +10,17 @@
 //! Nothing that comes from there is believed before it was hashed.
 
 mod client;
+pub mod error;
 mod location;
 mod progress;
 
 pub use progress::{Quiet, Watch};
 
+use crate::cache::error::Result;
 use crate::cache::remote::client::{Client, Move};
+use crate::cache::remote::error::{NoPlace, Unusable};
 use crate::cache::remote::location::Location;
 use crate::cache::results::{self, Outcome};
-use crate::error::{Error, Result};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -53,7 +55,7 @@ pub struct Remote {
 
 impl Remote {
     /// Reads where the cache is; contacts nobody.
-    pub fn new(name: &str, base: &Path) -> Result<Self, String> {
+    pub fn new(name: &str, base: &Path) -> Result<Self, NoPlace> {
         Ok(Self {
             name: name.into(),
             location: Location::parse(name, base)?,
@@ -194,7 +196,7 @@ impl Remote {
     }
 
     /// Notes that it failed. Returns the warning, the first time.
-    pub fn failed(&self, error: &Error, sending: bool) -> Option<String> {
+    pub fn failed(&self, error: &Unusable, sending: bool) -> Option<String> {
         let flag = if sending { &self.closed } else { &self.deaf };
         let what = if sending { "takes nothing" } else { "does not answer" };
         (!flag.swap(true, Ordering::Relaxed))
@@ -210,9 +212,7 @@ fn contents(store: &Store, outcome: &Outcome) -> Result<BTreeMap<Digest, u64>> {
             all.insert(output.digest, output.bytes);
             continue;
         }
-        let manifest = store.manifest(&output.digest);
-        let manifest = manifest
-            .ok_or_else(|| Error::Run(format!("the list of files of {} is not there", output.digest)))?;
+        let manifest = store.manifest(&output.digest).ok_or(store::Error::NoManifest(output.digest))?;
         all.extend(manifest.0.iter().filter_map(|entry| match entry.item {
             Item::File(digest, bytes) => Some((digest, bytes)),
             Item::Folder | Item::Link(_) => None,
