@@ -257,7 +257,7 @@ fn unpack(path: &Path, landing: &Path) -> Result<Unpacked> {
             }
             "run" => unpacked.report.replace(record::parse(&bytes).ok_or_else(damaged)?).is_none(),
             "results/" => {
-                let key = rest.parse().map_err(|_| strange())?;
+                let key = rest.parse().map_err(|_| damaged())?;
                 let outcome = record::parse::<Outcome>(&bytes).filter(|o| o.action.key() == key);
                 unpacked.results.insert(key, outcome.ok_or_else(damaged)?).is_none()
             }
