@@ -118,9 +118,11 @@ impl Action {
     }
 }
 
+/// A name with what it stood for before and stands for now.
 type Change<'a, T> = (&'a String, Option<&'a T>, Option<&'a T>);
 
-fn changes<'a, T: PartialEq>(
+/// Every name that stands for something else in two maps, or in one only.
+pub fn changes<'a, T: PartialEq>(
     old: &'a BTreeMap<String, T>,
     new: &'a BTreeMap<String, T>,
 ) -> Vec<Change<'a, T>> {

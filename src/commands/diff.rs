@@ -1,7 +1,7 @@
 //! `pipeline diff A B`.
 
 use super::output::{print, print_json};
-use crate::action::Action;
+use crate::action::{Action, changes};
 use crate::cache::results;
 use crate::cache::runs::past;
 use crate::cli::Global;
@@ -103,13 +103,14 @@ fn run(store: &Store, name: &str) -> Result<Option<BTreeMap<String, Side>>> {
 
 fn compare(store: &Store, stage: &str, a: &Side, b: &Side, found: &mut Vec<Difference>) {
     let mut add = |what, a: BTreeMap<String, String>, b: BTreeMap<String, String>| {
-        let names: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
-        for name in names {
-            let (a, b) = (a.get(name).cloned(), b.get(name).cloned());
-            if a != b {
-                found.push(Difference { stage: stage.into(), what, name: name.clone(), a, b });
-            }
-        }
+        let different = changes(&a, &b).into_iter().map(|(name, a, b)| Difference {
+            stage: stage.into(),
+            what,
+            name: name.clone(),
+            a: a.cloned(),
+            b: b.cloned(),
+        });
+        found.extend(different);
     };
     let of = |side: &Side, pick: &dyn Fn(&Action) -> BTreeMap<String, String>| {
         side.action.as_ref().map(pick).unwrap_or_default()
