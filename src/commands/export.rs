@@ -1,7 +1,7 @@
 //! `pipeline export` and `pipeline import`.
 
 use super::output::{print, print_json};
-use crate::cache::archive::{self, About, Cargo, VERSION};
+use crate::cache::archive::{self, About, Contents, VERSION};
 use crate::cache::results;
 use crate::cache::runs::past;
 use crate::cli::Global;
@@ -20,8 +20,8 @@ use store::lock;
 /// Writes what the study has now, or what a past run gave, to an archive.
 pub fn export(global: &Global, what: &str, path: &Path) -> Result<()> {
     let mut session = Session::open(&global.options(&[]))?;
-    let cargo = if what == session.graph.name { of_study(&mut session)? } else { of_run(&session, what)? };
-    let sums = archive::write(&session.store, &cargo, path)?;
+    let contents = if what == session.graph.name { of_study(&mut session)? } else { of_run(&session, what)? };
+    let sums = archive::write(&session.store, &contents, path)?;
     let packed = std::fs::metadata(path).map_or(0, |m| m.len());
     if global.json {
         return print_json(&json!({ "archive": path, "packed": packed, "holds": sums }));
@@ -31,7 +31,7 @@ pub fn export(global: &Global, what: &str, path: &Path) -> Result<()> {
     print(&format!("{path}: {results} results, {files} files, {bytes}, packed into {packed}\n"))
 }
 
-fn of_study(session: &mut Session) -> Result<Cargo> {
+fn of_study(session: &mut Session) -> Result<Contents> {
     session.find_built_programs()?;
     let found = survey(session, |unit| session.lookup(unit))?;
     let mut results = BTreeMap::new();
@@ -44,10 +44,15 @@ fn of_study(session: &mut Session) -> Result<Cargo> {
         results.extend(units.into_iter().filter_map(|(unit, outcome)| Some((unit.label, outcome?))));
     }
     let about = About { version: VERSION, study: session.graph.name.clone(), run: None };
-    Ok(Cargo { about, results, lock: LockFile::new(outputs).text(Path::new("a lock file"))?, report: None })
+    Ok(Contents {
+        about,
+        results,
+        lock: LockFile::new(outputs).text(Path::new("a lock file"))?,
+        report: None,
+    })
 }
 
-fn of_run(session: &Session, name: &str) -> Result<Cargo> {
+fn of_run(session: &Session, name: &str) -> Result<Contents> {
     let store = &session.store;
     let Some(report) = past(store, name)? else {
         let study = &session.graph.name;
@@ -78,7 +83,7 @@ fn of_run(session: &Session, name: &str) -> Result<Cargo> {
         outputs.insert(row.stage.clone(), digests.collect());
     }
     let about = About { version: VERSION, study: report.study.clone(), run: Some(report.run.clone()) };
-    Ok(Cargo {
+    Ok(Contents {
         about,
         results,
         lock: LockFile::new(outputs).text(Path::new("a lock file"))?,

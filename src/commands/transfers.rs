@@ -1,7 +1,7 @@
 //! What `pull` and `push` share.
 
 use super::output::{print, print_json};
-use crate::cache::remote::{Remote, Watch};
+use crate::cache::remote::{Progress, Remote};
 use crate::cli::Global;
 use crate::engine::stop::Stop;
 use crate::error::{Error, Result};
@@ -67,7 +67,7 @@ impl Console {
     }
 
     /// The view of one result's transfer.
-    pub fn about<'a>(&'a self, label: &'a str) -> impl Watch + 'a {
+    pub fn about<'a>(&'a self, label: &'a str) -> impl Progress + 'a {
         About { console: self, label }
     }
 }
@@ -77,8 +77,8 @@ struct About<'a> {
     label: &'a str,
 }
 
-impl Watch for About<'_> {
-    fn progress(&self, done: u64, total: u64) {
+impl Progress for About<'_> {
+    fn moved(&self, done: u64, total: u64) {
         let mut screen = self.console.screen.lock().unwrap_or_else(PoisonError::into_inner);
         screen.track(self.label, self.console.what, done, total);
     }

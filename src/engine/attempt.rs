@@ -122,7 +122,7 @@ impl Attempt {
         if let Place::Study(path) = &input.place {
             return Ok(path.display().to_string());
         }
-        if !session.store.ready(&input.digest)? {
+        if !session.store.materialize(&input.digest)? {
             return Err(Error::Gone { input: input.name.clone(), stage: step.stage.clone() });
         }
         let place = session.store.place(&input.digest);

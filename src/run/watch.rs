@@ -79,7 +79,7 @@ pub fn watch(session: &mut Session, watched: &Watched, screen: &Screen, stop: &A
             for (place, (_, follower)) in &followers {
                 let entries = follower.entries();
                 let folder = follower.snapshot(&session.store, &entries)?;
-                let produced = session.store.adopt(&folder)?;
+                let produced = session.store.import_copy(&folder)?;
                 let output = session.graph.steps[place.0].outputs[place.1].name.clone();
                 session.replaced.entry(place.0).or_default().insert(output, produced);
                 tried.extend(entries.iter().map(|name| (*place, name.clone())));

@@ -188,7 +188,7 @@ impl Job<'_> {
         let mut taken = Vec::new();
         let mut outputs = BTreeMap::new();
         for output in &step.outputs {
-            let hashed = store.take(&attempt.out.join(&output.file))?;
+            let hashed = store.ingest(&attempt.out.join(&output.file))?;
             let produced = Produced { digest: hashed.digest, bytes: hashed.bytes, files: hashed.files };
             outputs.insert(output.name.clone(), produced);
             taken.push(hashed);

@@ -142,7 +142,7 @@ impl Session {
         for input in &self.graph.steps[unit.step].inputs {
             if let Source::Output(from, output) = input.source
                 && self.graph.steps[from].outputs[output].temp
-                && !self.store.ready(&unit.action.inputs[&input.name])?
+                && !self.store.materialize(&unit.action.inputs[&input.name])?
             {
                 dropped.insert(from);
             }

@@ -69,7 +69,7 @@ impl Session {
                 return Err(Error::WithNothing { text: text.clone(), path: path.into() });
             }
             let path = Path::new(path).canonicalize().at("finding", Path::new(path))?;
-            let produced = store.adopt(&path)?;
+            let produced = store.import_copy(&path)?;
             for step in steps {
                 replaced.entry(step).or_default().insert(name.clone(), produced.clone());
             }

@@ -142,7 +142,7 @@ pub fn plan(session: &mut Session) -> Result<Vec<Planned>> {
         let stage = session.graph.steps[i].id.clone();
         planned.push(Planned { stage, step, state, key, last_seconds, outputs });
     }
-    remake(session, &mut planned, &place, dropped, &known)?;
+    rerun_producers(session, &mut planned, &place, dropped, &known)?;
     Ok(planned)
 }
 
@@ -159,7 +159,7 @@ fn look(session: &Session, key: &Key) -> Result<Option<Outcome>> {
 }
 
 /// A step whose dropped outputs are read by one that has to run will run as well, and so on upwards.
-fn remake(
+fn rerun_producers(
     session: &Session,
     planned: &mut [Planned],
     place: &[Option<usize>],

@@ -18,7 +18,7 @@ pub struct About {
 }
 
 /// What goes into an archive.
-pub struct Cargo {
+pub struct Contents {
     pub about: About,
     /// Results by stage, or by entry of a mapped stage.
     pub results: BTreeMap<String, Outcome>,

@@ -17,6 +17,6 @@ mod read;
 pub mod refusal;
 mod write;
 
-pub use layout::{About, Cargo, VERSION};
+pub use layout::{About, Contents, VERSION};
 pub use read::read;
 pub use write::{pack_for_fuzz, write};

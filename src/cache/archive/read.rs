@@ -13,7 +13,7 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 use store::digest::{Digest, Kind};
-use store::manifest::{Item, Manifest};
+use store::manifest::Manifest;
 use store::walk::Hashed;
 use store::{IoContext, Key, Store, link, record};
 
@@ -38,7 +38,7 @@ struct Unpacked {
 pub fn read(store: &Store, path: &Path) -> Result<(About, Sums)> {
     let landing = store.imported();
     store.fresh(&landing)?;
-    let taken = unpack(path, &landing).and_then(|unpacked| take(store, path, unpacked));
+    let taken = unpack(path, &landing).and_then(|unpacked| ingest(store, path, unpacked));
     link::remove(&landing)?;
     taken
 }
@@ -169,10 +169,8 @@ impl Unpacked {
             for output in outcome.outputs.values() {
                 match self.trees.get(&output.digest) {
                     Some(manifest) if named.insert(output.digest) => {
-                        for entry in &manifest.0 {
-                            if let Item::File(blob, size) = entry.item {
-                                add(blob, size)?;
-                            }
+                        for (blob, size) in manifest.blobs() {
+                            add(blob, size)?;
                         }
                     }
                     Some(_) => {}
@@ -210,7 +208,7 @@ impl Unpacked {
     }
 }
 
-fn take(store: &Store, path: &Path, unpacked: Unpacked) -> Result<(About, Sums)> {
+fn ingest(store: &Store, path: &Path, unpacked: Unpacked) -> Result<(About, Sums)> {
     let Unpacked { about, report, results, trees, listed, blobs } = unpacked;
     let about = about.ok_or_else(|| wrong(path, Refusal::NoArchive))?;
     if about.study.chars().chain(about.run.iter().flat_map(|run| run.chars())).any(char::is_control) {
@@ -227,7 +225,7 @@ fn take(store: &Store, path: &Path, unpacked: Unpacked) -> Result<(About, Sums)>
     let sums = Sums { results: results.len(), files: blobs.len(), bytes };
     // From here on everything is what it says.
     for (blob, place) in &blobs {
-        store.take_file(place, blob)?;
+        store.ingest_file(place, blob)?;
     }
     for (tree, manifest) in &trees {
         store.keep_manifest(tree, manifest)?;

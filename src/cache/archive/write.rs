@@ -1,6 +1,6 @@
 //! Making an archive.
 
-use crate::cache::archive::layout::{Cargo, Sums};
+use crate::cache::archive::layout::{Contents, Sums};
 use crate::cache::error::{Error, Result};
 use crate::cache::results::Outcome;
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,36 +8,35 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Read, Write};
 use std::path::Path;
 use store::digest::{Digest, Kind};
-use store::manifest::Item;
 use store::{IoContext, Key, Store, record};
 
 /// zstd's own default: network weights hardly shrink, so time counts for more.
 const LEVEL: i32 = 3;
 
 /// Writes an archive, whole or not at all.
-pub fn write(store: &Store, cargo: &Cargo, path: &Path) -> Result<Sums> {
+pub fn write(store: &Store, contents: &Contents, path: &Path) -> Result<Sums> {
     let mut blobs = BTreeMap::new();
     let mut trees = BTreeSet::new();
-    for (label, outcome) in &cargo.results {
+    for (label, outcome) in &contents.results {
         for (name, output) in &outcome.outputs {
-            if !store.ready(&output.digest)? {
+            if !store.materialize(&output.digest)? {
                 return Err(Error::Gone { output: name.clone(), label: label.clone() });
             }
-            contents(store, &output.digest, &mut blobs, &mut trees)?;
+            listed(store, &output.digest, &mut blobs, &mut trees)?;
         }
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let partial = path.with_file_name(format!(".{name}.{}.partial", std::process::id()));
-    let written = pack(store, cargo, &blobs, &trees, &partial)
+    let written = pack(store, contents, &blobs, &trees, &partial)
         .and_then(|()| Ok(fs::rename(&partial, path).at("placing", path)?));
     if written.is_err() {
         let _ = fs::remove_file(&partial);
     }
     written?;
-    Ok(Sums { results: cargo.results.len(), files: blobs.len(), bytes: blobs.values().sum() })
+    Ok(Sums { results: contents.results.len(), files: blobs.len(), bytes: blobs.values().sum() })
 }
 
-fn contents(
+fn listed(
     store: &Store,
     digest: &Digest,
     blobs: &mut BTreeMap<Digest, u64>,
@@ -50,16 +49,13 @@ fn contents(
     }
     trees.insert(*digest);
     let manifest = store.manifest(digest).unwrap_or_default();
-    blobs.extend(manifest.0.iter().filter_map(|entry| match entry.item {
-        Item::File(blob, bytes) => Some((blob, bytes)),
-        Item::Folder | Item::Link(_) => None,
-    }));
+    blobs.extend(manifest.blobs());
     Ok(())
 }
 
 fn pack(
     store: &Store,
-    cargo: &Cargo,
+    contents: &Contents,
     blobs: &BTreeMap<Digest, u64>,
     trees: &BTreeSet<Digest>,
     path: &Path,
@@ -70,13 +66,13 @@ fn pack(
     let mut add = |name: String, bytes: &[u8]| {
         tar.append_data(&mut header(bytes.len() as u64, false), &name, bytes).at("writing", path)
     };
-    add("about.json".into(), &serde_json::to_vec_pretty(&cargo.about).at("encoding", path)?)?;
-    add("provenance.json".into(), &serde_json::to_vec_pretty(&cargo.results).at("encoding", path)?)?;
-    add("pipeline.lock".into(), &cargo.lock)?;
-    if let Some(report) = &cargo.report {
+    add("about.json".into(), &serde_json::to_vec_pretty(&contents.about).at("encoding", path)?)?;
+    add("provenance.json".into(), &serde_json::to_vec_pretty(&contents.results).at("encoding", path)?)?;
+    add("pipeline.lock".into(), &contents.lock)?;
+    if let Some(report) = &contents.report {
         add("run".into(), &record::encode(report).at("encoding", path)?)?;
     }
-    let by_key: BTreeMap<Key, &Outcome> = cargo.results.values().map(|o| (o.action.key(), o)).collect();
+    let by_key: BTreeMap<Key, &Outcome> = contents.results.values().map(|o| (o.action.key(), o)).collect();
     for (key, outcome) in by_key {
         add(format!("results/{key}"), &record::encode(outcome).at("encoding", path)?)?;
     }

@@ -3,7 +3,7 @@
 use crate::cache::error::{Error, Result};
 use crate::cache::remote::error::Unusable;
 use crate::cache::remote::location::Location;
-use crate::cache::remote::progress::Watch;
+use crate::cache::remote::progress::Progress;
 use object_store::path::Path as Place;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use std::collections::VecDeque;
@@ -82,8 +82,8 @@ impl Client {
     }
 
     /// Fetches objects into files. Objects that are missing or of another size are left out of the files.
-    pub fn download(&self, moves: Vec<Move>, watch: &dyn Watch) -> Result<()> {
-        self.all(moves, watch, |store, place, one| async move {
+    pub fn download(&self, moves: Vec<Move>, progress: &dyn Progress) -> Result<()> {
+        self.all(moves, progress, |store, place, one| async move {
             match fetch(store, place, &one).await {
                 Err(object_store::Error::NotFound { .. }) => Ok(()),
                 fetched => Ok(fetched??),
@@ -92,8 +92,13 @@ impl Client {
     }
 
     /// Sends files, leaving out those whose objects are there with their size, unless `again` says so.
-    pub fn upload(&self, moves: Vec<Move>, again: impl Fn(&str) -> bool, watch: &dyn Watch) -> Result<()> {
-        self.all(moves, watch, |store, place, one| {
+    pub fn upload(
+        &self,
+        moves: Vec<Move>,
+        again: impl Fn(&str) -> bool,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        self.all(moves, progress, |store, place, one| {
             let again = again(&one.object);
             async move {
                 match store.head(&place).await {
@@ -112,7 +117,7 @@ impl Client {
     }
 
     /// Does the same with every object: small ones side by side, large ones one after another.
-    fn all<F, R>(&self, moves: Vec<Move>, watch: &dyn Watch, act: F) -> Result<()>
+    fn all<F, R>(&self, moves: Vec<Move>, progress: &dyn Progress, act: F) -> Result<()>
     where
         F: Fn(Arc<dyn ObjectStore>, Place, Move) -> R,
         R: Future<Output = Result<()>> + Send + 'static,
@@ -128,7 +133,7 @@ impl Client {
                     while running.len() < width
                         && let Some(next) = open.pop_front()
                     {
-                        if watch.stopped() {
+                        if progress.stopped() {
                             return Err(Error::Stopped);
                         }
                         let (place, bytes) = (self.place(&next.object), next.bytes);
@@ -137,7 +142,7 @@ impl Client {
                     }
                     let Some(ended) = running.join_next().await else { break };
                     done += ended??;
-                    watch.progress(done, total);
+                    progress.moved(done, total);
                 }
             }
             Ok(())
