@@ -1,6 +1,8 @@
 //! What actions gave: kept here, shared with others, packed into archives, swept out when nobody needs it.
 
 pub mod archive;
+pub mod events;
+pub mod failure;
 pub mod remote;
 pub mod results;
 pub mod runs;

@@ -3,7 +3,8 @@
 use crate::cache::runs::{Fate, Report};
 use crate::engine::stop::Stop;
 use crate::error::{Error, Result};
-use crate::run::{RunOptions, run_name, verdict};
+use crate::run::stream::Stream;
+use crate::run::{RunOptions, begin, end, run_name, verdict};
 use crate::screen::Screen;
 use crate::session::survey::survey;
 use crate::session::{Session, Unit};
@@ -18,7 +19,7 @@ use std::time::Duration;
 use store::IoContext;
 use store::lock::{self, Lock};
 use store::{Store, link};
-use study::graph::{Output, Source, Stream};
+use study::graph::{self, Output, Source};
 
 /// How often a stage's folder is looked at.
 const LOOK: Duration = Duration::from_millis(300);
@@ -137,7 +138,10 @@ pub fn streams(session: &Session, stages: &[String]) -> Result<Vec<Place>> {
 /// One run over what is there.
 fn round(session: &Session, jobs: Option<usize>, stop: &Arc<Stop>) -> Result<Report> {
     let options = RunOptions { jobs, yes: true, keep_going: true, gpus_from_top: true };
-    let report = crate::run::run(session, &options, run_name(), stop, Screen::new(false))?;
+    let (run, mut stream) = (run_name(), Stream::new(Screen::new(false)));
+    begin(session, &run, &mut stream);
+    let result = super::run(session, &options, &run, stop, &mut stream);
+    let report = end(session, stream, result)?;
     session.store.stats.save();
     Ok(report)
 }
@@ -153,7 +157,12 @@ pub struct Follower {
 
 impl Follower {
     /// Follows an output of an action, whether it runs already or not. `None` when somebody else does.
-    pub fn start(session: &Session, unit: &Unit, output: &Output, stream: &Stream) -> Result<Option<Self>> {
+    pub fn start(
+        session: &Session,
+        unit: &Unit,
+        output: &Output,
+        stream: &graph::Stream,
+    ) -> Result<Option<Self>> {
         let (store, key) = (&session.store, &unit.key[..32]);
         let Some(lock) =
             lock::attempt(&store.at("locks").join(format!("watch-{key}-{}", output.name)), false)?
@@ -161,8 +170,8 @@ impl Follower {
             return Ok(None);
         };
         let source = match stream {
-            Stream::Output => store.at("attempts").join(key).join("out").join(&output.file),
-            Stream::State(..) => store.at("state").join(key),
+            graph::Stream::Output => store.at("attempts").join(key).join("out").join(&output.file),
+            graph::Stream::State(..) => store.at("state").join(key),
         };
         let folder = store.at("attempts").join(format!("watch-{key}-{}", output.name));
         store.fresh(&folder.join("seen"))?;
@@ -221,7 +230,7 @@ impl Drop for Follower {
 }
 
 /// Gives new entries their second names.
-fn keep(from: &Path, to: &Path, stream: &Stream) -> io::Result<()> {
+fn keep(from: &Path, to: &Path, stream: &graph::Stream) -> io::Result<()> {
     for entry in fs::read_dir(from)? {
         let name = entry?.file_name();
         let text = name.to_string_lossy();
