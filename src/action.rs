@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use store::Key;
 use store::digest::Digest;
 use store::manifest::{Item, Manifest};
 
@@ -39,12 +40,12 @@ pub struct Action {
 }
 
 impl Action {
-    /// 64 hexadecimal digits.
-    pub fn key(&self) -> String {
+    /// Its name.
+    pub fn key(&self) -> Key {
         let mut hasher = blake3::Hasher::new_derive_key(DOMAIN);
         // Plain data in a fixed order always has the same JSON; there is nothing in it that could fail.
         hasher.update(&serde_json::to_vec(self).unwrap_or_default());
-        hasher.finalize().to_hex().to_string()
+        Key::new(hasher.finalize())
     }
 
     /// What is different from an older action, in words, the likeliest cause first.
@@ -103,11 +104,6 @@ impl Action {
     }
 }
 
-/// Whether a text can be the key of an action.
-pub fn is_key(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-}
-
 type Change<'a, T> = (&'a String, Option<&'a T>, Option<&'a T>);
 
 fn changes<'a, T: PartialEq>(
@@ -159,7 +155,10 @@ mod tests {
     #[test]
     fn the_key_is_pinned() {
         // When this fails, old caches are lost to everybody: raise VERSION and say why in its doc.
-        assert_eq!(action().key(), "afa602becba82aa5466bd18eba7a0a82852ef63331af648f63dad9a818d5c5da");
+        assert_eq!(
+            action().key().to_string(),
+            "afa602becba82aa5466bd18eba7a0a82852ef63331af648f63dad9a818d5c5da"
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::cache::runs::Row;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::path::PathBuf;
+use store::Key;
 
 /// Something that happened in a run. A task is called by its stage, with the entry where there are several.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,7 +26,7 @@ pub enum RunEvent {
         stage: String,
         /// Of its action; the build has none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        key: Option<String>,
+        key: Option<Key>,
         /// Why it has to run.
         reasons: Vec<String>,
         /// As `CUDA_VISIBLE_DEVICES` names them.

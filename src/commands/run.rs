@@ -23,7 +23,7 @@ pub fn run(global: &Global, arguments: &RunArguments) -> Result<()> {
     let stop = Stop::on_signals()?;
     let screen = Screen::new(arguments.quiet);
     let busy = || screen.say("waiting for a gc of the store");
-    let shared = lock::wait(&session.store.at("locks/store"), true, busy, || stop.asked())?;
+    let shared = lock::wait(&session.store.lock_of_store(), true, busy, || stop.asked())?;
     let Some(_shared) = shared else { return Err(Error::Interrupted) };
     let (name, mut stream) = (run_name(), Stream::new(screen));
     let lines = arguments.log_format == LogFormat::Json;

@@ -301,7 +301,7 @@ impl<'a> Driver<'a> {
     {
         let (session, run, stop) = (self.session, self.run, self.stop);
         let (unit, seen) = (Arc::clone(&self.tasks[task.0].unit), self.tasks[task.0].seen);
-        let log = session.store.at("logs").join(run).join(format!("{}.log", unit.label));
+        let log = session.store.log(run, &unit.label);
         let label = unit.label.clone();
         if let Some(failure) = after {
             let state = &mut self.tasks[task.0];
@@ -311,7 +311,7 @@ impl<'a> Driver<'a> {
         } else {
             let reasons = reasons(session, &unit);
             self.steps[unit.step].reason = reasons.join(", ");
-            let (stage, key) = (session.graph.steps[unit.step].id.clone(), Some(unit.key.clone()));
+            let (stage, key) = (session.graph.steps[unit.step].id.clone(), Some(unit.key));
             let (gpus, log) = (gpus.clone(), log.clone());
             self.stream.emit(RunEvent::TaskStarted { task: label, stage, key, reasons, gpus, log });
         }

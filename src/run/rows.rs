@@ -43,7 +43,7 @@ impl Driver<'_> {
             stage: self.session.graph.steps[i].id.clone(),
             fate: fate(end),
             reason,
-            keys: done.iter().map(|(unit, _)| unit.key.clone()).collect(),
+            keys: done.iter().map(|(unit, _)| unit.key).collect(),
             seconds: (!done.is_empty()).then(|| done.iter().map(|(_, outcome)| outcome.seconds).sum()),
             outputs: known.map(|known| known.outputs.clone()).unwrap_or_default(),
             failures: state.failures.clone(),

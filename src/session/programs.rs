@@ -125,7 +125,7 @@ fn undeclared(step: &Step) -> Result<()> {
 fn described(store: &Store, path: &Path, digest: &Digest, mark: &Mark) -> Result<stage::Spec> {
     // A program of many names describes itself under each.
     let called = path.file_name().unwrap_or_default().to_string_lossy();
-    let kept = store.at("describe").join(format!("{}-{called}", digest.hex()));
+    let kept = store.description(digest, &called);
     if let Some(spec) = record::read(&kept) {
         return Ok(spec);
     }

@@ -31,16 +31,15 @@ impl Store {
     pub fn place(&self, digest: &Digest) -> PathBuf {
         let hex = digest.hex();
         match digest.kind {
-            Kind::File => self.path.join("blobs").join(&hex[..2]).join(&hex[2..]),
-            Kind::Program => self.path.join("blobs").join(&hex[..2]).join(format!("{}.x", &hex[2..])),
-            Kind::Tree => self.path.join("views").join(&hex[..32]),
+            Kind::File => self.blob(&hex, ""),
+            Kind::Program => self.blob(&hex, ".x"),
+            Kind::Tree => self.view(&hex),
         }
     }
 
     /// Where the list of files of a tree is kept.
     pub fn manifest_path(&self, digest: &Digest) -> PathBuf {
-        let hex = digest.hex();
-        self.path.join("trees").join(&hex[..2]).join(&hex[2..])
+        self.tree(&digest.hex())
     }
 
     /// The manifest of a tree, if it is there and whole.
@@ -63,9 +62,13 @@ impl Store {
         if walk::hash(&view, &self.stats, Links::Keep).is_ok_and(|found| found.digest == *digest) {
             return Ok(true);
         }
-        let Some(manifest) = self.manifest(digest) else { return Ok(false) };
+        // Outputs have no links that lead out; a list that has some came from elsewhere, and gives no folder.
+        let Some(manifest) = self.manifest(digest).filter(|m| m.check().is_ok()) else { return Ok(false) };
         let whole = manifest.0.par_iter().with_min_len(256).map(|entry| match &entry.item {
-            Item::File(blob, _) => self.blob_ready(blob),
+            Item::File(blob, size) => {
+                let sized = || fs::metadata(self.place(blob)).is_ok_and(|meta| meta.len() == *size);
+                Ok(self.blob_ready(blob)? && sized())
+            }
             _ => Ok(true),
         });
         if !whole.try_reduce(|| true, |a, b| Ok(a && b))? {
@@ -107,9 +110,9 @@ impl Store {
 
     /// Moves something that is not what its name says out of the way, for a person to look at.
     pub fn put_aside(&self, path: &Path) -> Result<()> {
-        let folder = self.at("damaged");
+        let folder = self.damaged();
         fs::create_dir_all(&folder).at("making", &folder)?;
-        let name = path.strip_prefix(&self.path).unwrap_or(path).to_string_lossy().replace('/', "-");
+        let name = self.shown(path).to_string_lossy().replace('/', "-");
         let aside = folder.join(name);
         link::remove(&aside)?;
         fs::rename(path, &aside).at("putting aside", path)
@@ -164,6 +167,8 @@ impl Store {
             self.take_file(path, &hashed.digest)?;
             return Ok(hashed);
         };
+        // A link to nothing can lead out as well, and would when something is there.
+        manifest.check().map_err(|why| Error::Unfit { path: path.into(), why })?;
         let files = manifest.0.par_iter().with_min_len(64).filter_map(|e| match &e.item {
             Item::File(digest, _) => Some((path.join(&e.path), digest)),
             _ => None,
@@ -283,8 +288,7 @@ impl Store {
     pub fn adopt(&self, path: &Path) -> Result<Produced> {
         let hashed = walk::hash(path, &self.stats, Links::Follow)?;
         if !self.ready(&hashed.digest)? {
-            let thread = rustix::thread::gettid().as_raw_nonzero();
-            let copy = self.at(format!("attempts/adopt.{thread}"));
+            let copy = self.adopted();
             link::remove(&copy)?;
             link::copy_all(path, &copy)?;
             let taken = self.take(&copy)?;
@@ -371,6 +375,6 @@ mod tests {
         fs::write(&blob, "c0ntent").unwrap();
         assert!(!store.ready(&digest).unwrap());
         assert!(!blob.exists());
-        assert_eq!(fs::read_dir(store.at("damaged")).unwrap().count(), 1);
+        assert_eq!(store.list(crate::Area::Damaged).len(), 1);
     }
 }

@@ -245,7 +245,7 @@ fn over(id: &str, known: &ask::Known, verdict: Verdict) -> Result<Over> {
 
 /// The attempt that an earlier runner left with Slurm, if its job is still to be expected or has ended of itself.
 pub fn left(session: &Session, unit: &Unit) -> Result<Option<Attempt>> {
-    let folder = session.store.at("attempts").join(&unit.key[..32]);
+    let folder = session.store.attempt(&unit.key);
     let Some(mut submission) = Submission::read(&folder) else { return Ok(None) };
     let Some(task) = Task::read(&folder) else { return Ok(None) };
     let cannot = |why: String| {
