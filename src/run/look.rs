@@ -6,7 +6,7 @@ use crate::cache::results::{self, Outcome};
 use crate::error::Result;
 use crate::run::driver::{Driver, TaskState};
 use crate::run::out::publish;
-use crate::run::scheduler::{Found, Key, Sought, StepId, TaskId};
+use crate::run::scheduler::{Found, Sought, StepId, TaskId};
 use crate::screen::show::ANEW;
 use crate::session::Unit;
 use std::collections::BTreeSet;
@@ -44,7 +44,7 @@ impl Driver<'_> {
                 dropped.extend(self.session.dropped(&unit)?);
             }
             let costly = if outcome.is_none() { self.costly(&unit) } else { None };
-            tasks.push(Sought { key: key(&unit), here: outcome.is_some(), ask: costly.is_some() });
+            tasks.push(Sought { key: unit.key, here: outcome.is_some(), ask: costly.is_some() });
             let unit = Arc::new(unit);
             self.tasks.push(TaskState { unit, outcome: None, seen, costly, full: None, log: None });
             if let Some(outcome) = outcome {
@@ -116,9 +116,4 @@ impl Driver<'_> {
         done.sort_by(|a, b| a.0.label.cmp(&b.0.label));
         done
     }
-}
-
-/// A key as the scheduler knows it.
-fn key(unit: &Unit) -> Key {
-    unit.key.bytes()
 }

@@ -5,6 +5,7 @@
 mod archive;
 mod caching;
 mod disks;
+mod events;
 mod faults;
 mod forged;
 mod keys;
