@@ -28,7 +28,7 @@ pub struct Action {
     pub params: BTreeMap<String, String>,
     /// Content of every input.
     pub inputs: BTreeMap<String, Digest>,
-    /// Content of every file of the study that a command names as one of its words.
+    /// Content of every file and folder of the study that a command names in its words, by path from the root.
     pub files: BTreeMap<String, Digest>,
     /// Declared environment.
     pub env: BTreeMap<String, String>,

@@ -1,6 +1,7 @@
 //! A study with its store and programs at hand: what every command works on.
 
 mod actions;
+mod followed;
 mod lineage;
 pub mod lockfile;
 pub mod plan;

@@ -19,3 +19,4 @@ mod temp;
 mod terminals;
 mod variants;
 mod watch;
+mod words;
