@@ -4,7 +4,9 @@
 
 mod archive;
 mod caching;
+mod consoles;
 mod disks;
+mod environment;
 mod faults;
 mod forged;
 mod keys;
