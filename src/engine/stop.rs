@@ -1,6 +1,6 @@
 //! The wish to stop.
 
-use crate::error::{Error, Result};
+use crate::engine::error::{Error, Result};
 use crate::stderr;
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTSTP};
@@ -35,8 +35,7 @@ impl Stop {
     pub fn on_signals() -> Result<Arc<Self>> {
         let mut heard = vec![SIGINT, SIGTERM];
         heard.extend([SIGHUP, SIGTSTP].into_iter().filter(|signal| !ignored(*signal)));
-        let mut signals =
-            Signals::new(heard).map_err(|e| Error::Io { what: "listening to signals".into(), source: e })?;
+        let mut signals = Signals::new(heard).map_err(Error::Signals)?;
         let stop = Arc::new(Self::default());
         let asked = Arc::clone(&stop);
         std::thread::spawn(move || {
@@ -77,7 +76,7 @@ impl Stop {
     }
 
     /// Starts a process that is to be told. Nothing is started between a signal and its being handed on.
-    pub fn begin(&self, start: impl FnOnce() -> Result<Child>) -> Result<(Child, Pid)> {
+    pub fn begin<E>(&self, start: impl FnOnce() -> Result<Child, E>) -> Result<(Child, Pid), E> {
         let mut watched = self.watched();
         let child = start()?;
         let pid = Pid::from_child(&child);

@@ -1,7 +1,7 @@
 //! Making the programs that `run:` names, once per state of their sources.
 
 use crate::engine::stop::Stop;
-use crate::engine::supervise;
+use crate::engine::{self, supervise};
 use crate::error::{Error, Result};
 use crate::screen::{Screen, show_log};
 use crate::session::Session;
@@ -10,6 +10,7 @@ use crate::text::{duration, last_line, shown};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use store::walk::{self, Links};
@@ -36,8 +37,7 @@ pub fn build(session: &Session, run: &str, screen: &mut Screen, stop: &Stop) -> 
     screen.message("build", &shown(&words), true);
     let started = Instant::now();
     let output = File::create(&log).at("making", &log)?;
-    let runner = std::env::current_exe()
-        .map_err(|e| Error::Io { what: "finding the runner itself".into(), source: e })?;
+    let runner = std::env::current_exe().at("finding", Path::new("the runner itself"))?;
     let mut command = Command::new(runner);
     // A program given with a `/` is one of the study's; the supervisor starts in the root as well.
     command
@@ -52,9 +52,8 @@ pub fn build(session: &Session, run: &str, screen: &mut Screen, stop: &Stop) -> 
     for (name, _) in std::env::vars_os().filter(|(name, _)| of_cargo(&name.to_string_lossy())) {
         command.env_remove(name);
     }
-    let what = || format!("starting {}", words[0]);
-    let started_it = || command.spawn().map_err(|e| Error::Io { what: what(), source: e });
-    let (mut child, pid) = stop.begin(started_it)?;
+    let failed = |source| engine::Error::Start { what: words[0].clone(), source };
+    let (mut child, pid) = stop.begin(|| command.spawn().map_err(failed))?;
     let status = loop {
         if let Some(status) = child.try_wait().at("waiting for", &log)? {
             break status;
