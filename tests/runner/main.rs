@@ -4,7 +4,9 @@
 
 mod archive;
 mod caching;
+mod consoles;
 mod disks;
+mod environment;
 mod events;
 mod faults;
 mod forged;
@@ -20,3 +22,4 @@ mod temp;
 mod terminals;
 mod variants;
 mod watch;
+mod words;
