@@ -71,8 +71,24 @@ pub fn last_line(log: &PathBuf) -> Option<String> {
     let mut bytes = Vec::new();
     file.take(2000).read_to_end(&mut bytes).ok()?;
     let text = String::from_utf8_lossy(&bytes);
-    let line = text.lines().rev().find(|l| !l.trim().is_empty())?;
-    Some(line.chars().filter(|c| !c.is_control()).take(200).collect())
+    // A bar is written over and over in one line, each time from its beginning.
+    let line = text.split(['\n', '\r']).rev().map(uncoloured).find(|l| !l.trim().is_empty())?;
+    Some(line.chars().take(200).collect())
+}
+
+/// A line without its control characters and the escape sequences of colours and cursors.
+fn uncoloured(line: &str) -> String {
+    let mut plain = String::with_capacity(line.len());
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        if c == '\u{1b}' && chars.next() == Some('[') {
+            // Up to the letter that ends it.
+            let _ = chars.by_ref().find(|c| ('@'..='~').contains(c));
+        } else if !c.is_control() {
+            plain.push(c);
+        }
+    }
+    plain
 }
 
 #[cfg(test)]
@@ -86,6 +102,19 @@ mod tests {
             [0.001, 1.234, 59.4, 200.0, 7500.0].map(duration),
             ["0 s", "1.23 s", "59 s", "3 min 20 s", "2 h 5 min"]
         );
+    }
+
+    #[test]
+    fn the_last_line_is_what_a_bar_says_now() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let told = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            last_line(&path)
+        };
+        assert_eq!(told("start\n\r  1/60\r  2/60\r\u{1b}[32m  3/60\u{1b}[0m").as_deref(), Some("  3/60"));
+        assert_eq!(told("1/60\r2/60\r\n\r").as_deref(), Some("2/60"));
+        assert_eq!(told(""), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::cache::results::{self, ActionResult};
 use crate::error::Result;
 use crate::run::driver::{Driver, TaskState};
 use crate::run::out::publish;
-use crate::run::scheduler::{Found, Key, Sought, StepId, TaskId};
+use crate::run::scheduler::{Found, Sought, StepId, TaskId};
 use crate::screen::show::ANEW;
 use crate::session::Task;
 use std::collections::BTreeSet;
@@ -44,7 +44,7 @@ impl Driver<'_> {
                 dropped.extend(self.session.dropped(&task)?);
             }
             let costly = if outcome.is_none() { self.costly(&task) } else { None };
-            sought.push(Sought { key: key(&task), here: outcome.is_some(), ask: costly.is_some() });
+            sought.push(Sought { key: task.key, here: outcome.is_some(), ask: costly.is_some() });
             let task = Arc::new(task);
             self.tasks.push(TaskState { task, outcome: None, seen, costly, full: None, log: None });
             if let Some(outcome) = outcome {
@@ -116,9 +116,4 @@ impl Driver<'_> {
         done.sort_by(|a, b| a.0.label.cmp(&b.0.label));
         done
     }
-}
-
-/// A key as the scheduler knows it.
-fn key(task: &Task) -> Key {
-    task.key.bytes()
 }

@@ -21,7 +21,7 @@ mod worker;
 use crate::cache::events::RunEvent;
 use crate::cache::failure::Failure;
 use crate::cache::results;
-use crate::cache::runs::{Report, Status};
+use crate::cache::runs::{Report, StageReport, Status};
 use crate::engine::stop::Stop;
 use crate::error::{Error, Result};
 use crate::session::Session;
@@ -73,7 +73,7 @@ pub fn verdict(report: &Report, stop: &Stop) -> Result<()> {
     }
     let failed = || report.stages.iter().filter(|r| r.status == Status::Failed);
     let stages: Vec<String> = failed().map(|row| row.stage.clone()).collect();
-    let later = |row: &crate::cache::runs::StageReport| {
+    let later = |row: &StageReport| {
         !row.failures.is_empty() && row.failures.iter().all(|f| f.how.failure == Failure::TryAgain)
     };
     // Without a failure before it, nothing may be left out.

@@ -28,12 +28,9 @@ impl Session {
         let template = match &step.call {
             Call::Run(name) => vec![name.value.clone()],
             Call::Command(mark, words) => {
-                for word in words[1..].iter().filter_map(|w| w.literal()) {
-                    // A script that a command names is part of what it does.
-                    let path = Path::new(word);
-                    if path.is_relative() && self.graph.root.join(path).is_file() {
-                        files.insert(word.to_string(), self.hash_path(path, mark)?.digest);
-                    }
+                // A script that a command names is part of what it does.
+                for (name, path) in self.followed(step) {
+                    files.insert(name, self.hash_path(&path, mark)?.digest);
                 }
                 words.iter().map(ToString::to_string).collect()
             }

@@ -2,6 +2,7 @@
 
 mod actions;
 mod error;
+mod followed;
 mod inputs;
 mod lineage;
 pub mod lockfile;

@@ -43,6 +43,8 @@ pub struct Planned {
     pub state: State,
     /// Action key, when it is known already.
     pub key: Option<Key>,
+    /// Files and folders of the study that its command names, which are inputs as well.
+    pub files: Vec<String>,
     /// How long it took last time.
     pub last_seconds: Option<f64>,
     /// Its outputs, where it is cached.
@@ -61,6 +63,7 @@ pub fn plan(session: &mut Session) -> Result<Vec<Planned>> {
             step: "build".into(),
             state,
             key: None,
+            files: Vec::new(),
             last_seconds: None,
             outputs: BTreeMap::new(),
         });
@@ -141,7 +144,8 @@ pub fn plan(session: &mut Session) -> Result<Vec<Planned>> {
         let step = session.graph.steps[i].stage.clone();
         let outputs = known[i].as_ref().map(|k| k.outputs.clone()).unwrap_or_default();
         let stage = session.graph.steps[i].id.clone();
-        planned.push(Planned { stage, step, state, key, last_seconds, outputs });
+        let files = session.followed(&session.graph.steps[i]).into_keys().collect();
+        planned.push(Planned { stage, step, state, key, files, last_seconds, outputs });
     }
     rerun_producers(session, &mut planned, &place, dropped, &known)?;
     Ok(planned)

@@ -4,7 +4,10 @@
 
 mod archive;
 mod caching;
+mod consoles;
 mod disks;
+mod environment;
+mod events;
 mod faults;
 mod forged;
 mod keys;
@@ -19,3 +22,4 @@ mod temp;
 mod terminals;
 mod variants;
 mod watch;
+mod words;

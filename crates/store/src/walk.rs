@@ -192,6 +192,10 @@ fn list(
     }
     for entry in fs::read_dir(&folder).at("reading", &folder)? {
         let entry = entry.at("reading", &folder)?;
+        if links == Links::Follow && entry.file_name() == "__pycache__" {
+            // Python writes it beside the modules that it reads.
+            continue;
+        }
         let relative = relative.join(entry.file_name());
         let path = entry.path();
         let mut meta = entry.metadata().at("reading", &path)?;

@@ -5,18 +5,14 @@ use crate::engine::contract::{End, GRACE};
 use crate::engine::error::{Error, Result};
 use crate::engine::steady::{self, Told};
 use crate::engine::stop::ignored;
-use crate::engine::supervise::{NOT_STARTED, clear};
-use rustix::process::{
-    Pid, Signal, WaitOptions, getpid, kill_process_group, set_child_subreaper,
-    set_parent_process_death_signal, wait,
-};
+use crate::engine::supervise::{NOT_STARTED, apart, clear};
+use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process_group, set_child_subreaper, wait};
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -146,12 +142,8 @@ fn run(spec: &JobSpec, log: &File) -> Result<Ended> {
         .env("PIPELINE_STATE", &spec.state)
         .stdin(Stdio::null())
         .stdout(log.try_clone().at("opening", &spec.log)?)
-        .stderr(log.try_clone().at("opening", &spec.log)?)
-        .process_group(0);
-    // SAFETY: the closure makes one system call and touches no memory of ours.
-    unsafe {
-        command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
-    }
+        .stderr(log.try_clone().at("opening", &spec.log)?);
+    apart(&mut command);
     let started = Instant::now();
     let child = Pid::from_child(&command.spawn().map_err(what)?);
     let (mut told, mut late) = (false, None::<Instant>);

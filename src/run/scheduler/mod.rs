@@ -16,9 +16,7 @@ use ready::Ready;
 use slots::Slots;
 pub use slots::{Capacity, Held, Request};
 use std::collections::{HashMap, VecDeque};
-
-/// Names an action; equal actions are one action.
-pub type Key = [u8; 32];
+use store::Key;
 
 /// A step that changes more often than this before it can start has failed.
 const PATIENCE: u32 = 5;

@@ -6,9 +6,10 @@ mod order;
 mod remade;
 mod trouble;
 
-use super::{Attempted, Capacity, Effect, Event, Found, Key, Request, Scheduler, Settings, Sought};
+use super::{Attempted, Capacity, Effect, Event, Found, Request, Scheduler, Settings, Sought};
 use super::{StepEnd, StepId, StepPlan, TaskId, Why};
 use crate::cache::failure::{Change, Failure, PartKind};
+use store::Key;
 
 /// What the store of a [`Desk`] says of a task.
 #[derive(Clone, Copy, PartialEq)]
@@ -93,7 +94,7 @@ impl Desk {
 }
 
 fn key_of(byte: u8) -> Key {
-    [byte; 32]
+    Key::new(blake3::Hash::from_bytes([byte; 32]))
 }
 
 /// Four cores, two GPUs, any number of tasks.

@@ -153,9 +153,9 @@ fn a_long_chain_and_a_wide_step_cost_no_more_than_their_length() {
     let open = wide.scheduler.on(Event::Begin);
     assert_eq!(open.len(), 1);
     let key = |n: usize| {
-        let mut key = [0; 32];
-        key[..8].copy_from_slice(&n.to_le_bytes());
-        key
+        let mut hash = [0; 32];
+        hash[..8].copy_from_slice(&n.to_le_bytes());
+        Key::new(blake3::Hash::from_bytes(hash))
     };
     let tasks = (0..LENGTH).map(|n| Sought { key: key(n / 2), here: false, ask: false }).collect();
     let found = Found::Tasks { tasks, dropped: Vec::new() };
