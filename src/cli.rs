@@ -1,11 +1,11 @@
 //! The command line.
 
 use crate::session::Options;
-use crate::study::Choice;
-use crate::study::cluster::EngineName;
-use crate::study::file::{Bytes, Time};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
+use study::Choice;
+use study::file::EngineName;
+use study::{Bytes, Time};
 
 /// Runs a study: a DAG of programs whose outputs are cached by content.
 #[derive(Debug, Parser)]
@@ -158,7 +158,7 @@ pub enum Command {
     Check,
     /// Remove old results from the store, and what no result names
     Gc(GcLimits),
-    /// Read the whole store again and put aside what is damaged
+    /// Read the whole store again and put what is damaged into quarantine
     Verify,
     /// Write the digests of all outputs beside the study, for `run --locked`
     Lock,

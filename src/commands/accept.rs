@@ -1,11 +1,11 @@
 //! `pipeline accept STAGE`.
 
-use super::{print, print_json};
+use super::output::{print, print_json};
+use crate::cache::results::{self, Last, Outcome};
 use crate::cli::Global;
 use crate::error::{Error, Result};
-use crate::run::reasons;
+use crate::session::reasons::reasons;
 use crate::session::{Known, Session};
-use crate::store::results::{self, Last, Outcome};
 use serde_json::json;
 
 /// Records the newest outputs of stages under their present keys, and says what that overlooks.
@@ -24,43 +24,37 @@ pub fn accept(global: &Global, stages: &[String]) -> Result<()> {
         }
         let step = &session.graph.steps[i];
         let Some(units) = session.units(i, &known)? else {
-            return Err(Error::Usage(format!(
-                "stage {} has not run, so nothing after it can be accepted",
-                step.id
-            )));
+            return Err(Error::NotRun(step.id.clone()));
         };
         let mut done = Vec::new();
         for unit in units {
-            if let Some(outcome) = session.store.lookup(&unit.key)? {
+            if let Some(outcome) = results::lookup(&session.store, &unit.key)? {
                 done.push((unit, outcome));
                 continue;
             }
             if !asked.contains(&i) {
-                return Err(Error::Usage(format!(
-                    "{} has to run first (or be accepted as well)",
-                    unit.label
-                )));
+                return Err(Error::HasToRun(unit.label));
             }
-            let old = session.store.last(&unit.label).map(|last| last.action.key());
-            let Some(outcome) = old.as_ref().map(|key| session.store.lookup(key)).transpose()?.flatten()
+            let old = results::last(&session.store, &unit.label).map(|last| last.action.key());
+            let Some(outcome) =
+                old.as_ref().map(|key| results::lookup(&session.store, key)).transpose()?.flatten()
             else {
-                return Err(Error::Usage(format!("{} has no outputs that could be accepted", unit.label)));
+                return Err(Error::NothingToAccept(unit.label));
             };
             if unit.action.outputs != outcome.action.outputs {
-                return Err(Error::Usage(format!("{} now has other outputs; it has to run", unit.label)));
+                return Err(Error::OtherOutputs(unit.label));
             }
             let overlooked = reasons(&session, &unit);
             let new =
                 Outcome { action: unit.action.clone(), accepted: old, finished: results::now(), ..outcome };
-            session.store.record(&unit.key, &new)?;
+            results::record(&session.store, &unit.key, &new)?;
             let last = Last { action: new.action.clone(), seconds: new.seconds, finished: new.finished };
-            session.store.set_last(&unit.label, &last)?;
+            results::set_last(&session.store, &unit.label, &last)?;
             accepted.push((unit.label.clone(), overlooked));
             done.push((unit, new));
         }
         known[i] = Some(session.gather(&session.graph.steps[i], &done)?);
     }
-    session.store.stats.save();
     if global.json {
         let list: Vec<_> =
             accepted.iter().map(|(stage, why)| json!({"stage": stage, "overlooked": why})).collect();

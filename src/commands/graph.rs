@@ -1,12 +1,11 @@
 //! `pipeline graph`.
 
-use super::{print, print_json};
+use super::output::{print, print_json};
 use crate::cli::{Global, GraphFormat};
 use crate::error::Result;
-use crate::study;
-use crate::study::graph::{Graph, Source};
 use serde_json::json;
 use std::collections::BTreeMap;
+use study::graph::{Graph, Source};
 
 /// Prints the study as a Mermaid or DOT picture, or as JSON.
 pub fn graph(global: &Global, format: GraphFormat) -> Result<()> {

@@ -1,11 +1,12 @@
 //! `pipeline log STAGE`.
 
-use super::{print, print_json};
+use super::output::{print, print_json};
 use crate::cli::Global;
-use crate::error::{Error, IoContext, Result, hint};
-use crate::store::Store;
-use crate::study;
+use crate::error::{Error, Result};
 use serde_json::json;
+use store::IoContext;
+use store::Store;
+use study::hint;
 
 /// Prints the newest log of a stage.
 pub fn log(global: &Global, stage: &str) -> Result<()> {
@@ -15,20 +16,16 @@ pub fn log(global: &Global, stage: &str) -> Result<()> {
     // Of a stage with several parts, each has its log: `score[0007]`.
     let whole = stage.split('[').next().unwrap_or_default();
     if !stages().chain(ids()).any(|s| s == whole) {
-        return Err(Error::Usage(format!("the study has no stage `{stage}`{}", hint(stage, stages()))));
+        return Err(study::Error::NoStage { name: stage.into(), near: hint(stage, stages()) }.into());
     }
     let store = Store::open(&graph.root, &graph.name)?;
-    let mut runs: Vec<_> =
-        std::fs::read_dir(store.at("logs")).map(|d| d.flatten().collect()).unwrap_or_default();
-    runs.sort_by_key(|run| std::cmp::Reverse(run.file_name()));
-    let path = runs.iter().map(|run| run.path().join(format!("{stage}.log"))).find(|p| p.is_file());
-    let Some(path) = path else {
-        return Err(Error::Usage(format!("stage {stage} has no log: it never ran here")));
+    let Some(path) = store.newest_log(stage) else {
+        return Err(Error::NoLog(stage.into()));
     };
     if global.json {
         return print_json(&json!({ "stage": stage, "log": path }));
     }
     let text = std::fs::read(&path).at("reading", &path)?;
-    eprintln!("{}", path.display());
+    crate::stderr::line(path.display());
     print(&String::from_utf8_lossy(&text))
 }

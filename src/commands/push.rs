@@ -1,18 +1,18 @@
 //! `pipeline push`.
 
-use super::pull::{Console, Moved, list, remote};
+use super::transfers::{Console, Moved, list, remote};
+use crate::cache::results;
 use crate::cli::Global;
 use crate::error::Result;
 use crate::session::Session;
-use crate::survey::survey;
+use crate::session::survey::survey;
 
 /// Sends what the store has of the wanted stages to the shared cache.
 pub fn push(global: &Global, stages: &[String]) -> Result<()> {
     let mut session = Session::open(&global.options(stages))?;
     let remote = remote(&mut session)?;
     let console = Console::new("sending")?;
-    let stale = crate::run::build::stale(&session)?.is_some();
-    session.find_programs(stale)?;
+    session.find_built_programs()?;
     let mut moved = Vec::new();
     let all = survey(&session, |unit| session.lookup(unit))?;
     for (i, found) in all.into_iter().enumerate().filter(|(i, _)| session.wanted[*i]) {
@@ -27,7 +27,7 @@ pub fn push(global: &Global, stages: &[String]) -> Result<()> {
                 moved.push(Moved::new(&unit.label, "not-done", 0));
                 continue;
             };
-            if session.store.lookup(&unit.key)?.is_none() {
+            if results::lookup(&session.store, &unit.key)?.is_none() {
                 moved.push(Moved::new(&unit.label, "dropped", 0));
                 continue;
             }
@@ -36,6 +36,5 @@ pub fn push(global: &Global, stages: &[String]) -> Result<()> {
             moved.push(Moved::new(&unit.label, if sent { "sent" } else { "there" }, bytes));
         }
     }
-    session.store.stats.save();
     list(global, &moved)
 }

@@ -1,15 +1,17 @@
 //! `pipeline run`.
 
-use super::{print, print_json, size, table};
+use super::output::{print, print_json};
+use crate::cache::runs::{Fate, Report};
 use crate::cli::Global;
+use crate::engine::stop::Stop;
 use crate::error::{Error, Result};
-use crate::run::report::{Fate, Report};
-use crate::run::screen::{Screen, duration, significant};
-use crate::run::stop::Stop;
 use crate::run::{RunOptions, build};
-use crate::session::Session;
-use crate::store::lock;
+use crate::screen::Screen;
+use crate::session::{Session, lockfile};
+use crate::text::{duration, significant};
+use crate::text::{size, table};
 use serde_json::{Map, Value};
+use store::lock;
 
 /// Runs what is not cached, then prints what became of each stage, and the scores.
 pub fn run(global: &Global, stages: &[String], yes: bool, locked: bool) -> Result<()> {
@@ -17,55 +19,27 @@ pub fn run(global: &Global, stages: &[String], yes: bool, locked: bool) -> Resul
     let stop = Stop::on_signals()?;
     let mut screen = Screen::new(false);
     let busy = || screen.say("waiting for a gc of the store");
-    let shared = lock::wait(&session.store.at("locks/store"), true, busy, || stop.asked())?;
+    let shared = lock::wait(&session.store.lock_of_store(), true, busy, || stop.asked())?;
     let Some(_shared) = shared else { return Err(Error::Interrupted) };
-    let name = run_name();
-    let result = build::build(&session, &name, &mut screen, &stop)
-        .and_then(|()| session.find_programs(false))
-        .and_then(|()| {
-            let jobs = global.jobs.map(|n| n as usize);
-            let options = RunOptions { jobs, keep_going: global.keep_going, yes, gpus_from_top: false };
-            crate::run::run(&session, &options, name, &stop, screen)
-        });
-    session.store.stats.save();
-    let report = result?;
-    if global.json {
-        print_json(&report)?;
-    } else {
-        print(&summary(&report))?;
-        print(&scores(&session, &report))?;
-    }
-    report.verdict(&stop)?;
+    let name = crate::run::run_name();
+    build::build(&session, &name, &mut screen, &stop)?;
+    session.find_programs(false)?;
+    let jobs = global.jobs.map(|n| n as usize);
+    let options = RunOptions { jobs, keep_going: global.keep_going, yes, gpus_from_top: false };
+    let report = crate::run::run(&session, &options, name, &stop, screen)?;
+    let printed = match global.json {
+        true => print_json(&report),
+        false => print(&(summary(&report) + &scores(&session, &report))),
+    };
+    // What became of the run counts for more than whether anybody could be told.
+    crate::run::verdict(&report, &stop)?;
     if locked {
         let outputs = report.stages.iter().flat_map(|row| {
             row.outputs.iter().map(|(name, output)| (row.stage.as_str(), name.as_str(), output.digest))
         });
-        super::lock::compare(global, outputs)?;
+        lockfile::compare(&global.file, outputs)?;
     }
-    Ok(())
-}
-
-/// `20261122T201700.123-4567`: sorts by time, and no two runs share it.
-pub fn run_name() -> String {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let (days, seconds) = (now.as_secs() / 86_400, now.as_secs() % 86_400);
-    let (year, month, day) = date(days as i64);
-    let (h, m, s) = (seconds / 3600, seconds % 3600 / 60, seconds % 60);
-    let (millis, pid) = (now.subsec_millis(), std::process::id());
-    format!("{year:04}{month:02}{day:02}T{h:02}{m:02}{s:02}.{millis:03}-{pid}")
-}
-
-/// Year, month and day of a day counted from 1970 in the Gregorian calendar.
-fn date(days: i64) -> (i64, i64, i64) {
-    // Years that begin in March put the leap day last; 146,097 days are 400 years.
-    let shifted = days + 719_468;
-    let (era, day) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let first = (153 * month + 2) / 5;
-    let calendar_month = if month < 10 { month + 3 } else { month - 9 };
-    (era * 400 + year + i64::from(calendar_month <= 2), calendar_month, day - first + 1)
+    printed
 }
 
 fn summary(report: &Report) -> String {
@@ -115,17 +89,4 @@ fn scores(session: &Session, report: &Report) -> String {
         }
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dates() {
-        assert_eq!(
-            [0, 59, 11_016, 20_779].map(date),
-            [(1970, 1, 1), (1970, 3, 1), (2000, 2, 29), (2026, 11, 22)]
-        );
-    }
 }

@@ -1,15 +1,16 @@
 //! Asking before a long stage runs again only because its program changed.
 
-use crate::key::Action;
-use crate::run::report::Fate;
-use crate::run::schedule::Runner;
-use crate::run::screen::duration;
+use crate::action::Action;
+use crate::cache::results;
+use crate::cache::runs::Fate;
+use crate::run::state::Runner;
 use crate::session::Unit;
+use crate::text::duration;
 
 impl Runner<'_> {
     /// How long a unit took last time, when that was long and only its program is different now.
     pub(super) fn costly(&self, unit: &Unit) -> Option<f64> {
-        let last = self.session.store.last(&unit.label)?;
+        let last = results::last(&self.session.store, &unit.label)?;
         let same = Action { program: last.action.program, ..unit.action.clone() } == last.action;
         let only_program = same && unit.action.program != last.action.program;
         let long = last.seconds > self.session.graph.ask_above.as_secs_f64();

@@ -1,34 +1,11 @@
 //! Outputs that may be dropped (`temp`): what still counts without its content, and when it is made again.
 
+use crate::cache::results::{self, Outcome};
+use crate::cache::runs::Fate;
 use crate::error::Result;
-use crate::run::report::Fate;
-use crate::run::schedule::{Progress, Runner};
-use crate::session::{Session, Unit};
-use crate::store::results::Outcome;
-use crate::study::graph::Source;
+use crate::run::state::{Progress, Runner};
+use crate::session::Unit;
 use std::collections::BTreeSet;
-
-impl Session {
-    /// The newest result of a unit whose outputs are at hand, except those that may be dropped.
-    pub fn lookup(&self, unit: &Unit) -> Result<Option<Outcome>> {
-        let outputs = &self.graph.steps[unit.step].outputs;
-        self.store.lookup_except(&unit.key, |name| outputs.iter().any(|o| o.temp && o.name == name))
-    }
-
-    /// The steps whose outputs a unit reads and whose contents were dropped.
-    pub fn dropped(&self, unit: &Unit) -> Result<BTreeSet<usize>> {
-        let mut dropped = BTreeSet::new();
-        for input in &self.graph.steps[unit.step].inputs {
-            if let Source::Output(from, output) = input.source
-                && self.graph.steps[from].outputs[output].temp
-                && !self.store.ready(&unit.action.inputs[&input.name])?
-            {
-                dropped.insert(from);
-            }
-        }
-        Ok(dropped)
-    }
-}
 
 impl Runner<'_> {
     /// The result of a unit that counts. A step that is made again needs all of its contents.
@@ -37,8 +14,8 @@ impl Runner<'_> {
             return Ok(None);
         }
         match self.remade.contains(&unit.step) {
-            true => self.session.store.lookup(&unit.key),
-            false => self.session.lookup(unit),
+            true => Ok(results::lookup(&self.session.store, &unit.key)?),
+            false => Ok(self.session.lookup(unit)?),
         }
     }
 

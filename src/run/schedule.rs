@@ -1,67 +1,23 @@
 //! The loop of a run: what is known is looked up, what is missing waits for its slot, what ends is passed on.
 
+use crate::cache::results;
+use crate::cache::runs::{Fate, Row};
+use crate::engine::stop::Stop;
 use crate::error::Result;
-use crate::run::events::Events;
-use crate::run::report::{Fate, Row};
-use crate::run::screen::Screen;
-use crate::run::slots::{Held, Slots};
-use crate::run::stop::Stop;
-use crate::run::transfer::Transfer;
-use crate::run::worker::{Failure, Job};
-use crate::run::{RunOptions, reasons};
-use crate::session::{Known, Session, Unit};
-use crate::store::results::Outcome;
+use crate::run::slots::Slots;
+use crate::run::state::{Done, Progress, RunOptions, Runner};
+use crate::run::worker::Job;
+use crate::screen::Screen;
+use crate::screen::events::Events;
+use crate::session::reasons::reasons;
+use crate::session::{Session, Unit};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
 /// How often events and signals are looked at.
 const TICK: Duration = Duration::from_millis(100);
-
-/// What a finished job says.
-pub(super) enum Done {
-    Ran(Box<(Unit, Held, Result<Outcome, Failure>)>),
-    Moved(Box<(Transfer, Result<Option<Outcome>>)>),
-}
-
-/// The state of one run.
-pub(super) struct Runner<'a> {
-    pub(super) session: &'a Session,
-    pub(super) options: &'a RunOptions,
-    pub(super) run: String,
-    pub(super) screen: Screen,
-    pub(super) slots: Slots,
-    pub(super) known: Vec<Option<Known>>,
-    pub(super) progress: Vec<Progress>,
-    pub(super) rows: Vec<Option<Row>>,
-    /// Units whose key is known and which wait for a slot.
-    pub(super) queue: Vec<Unit>,
-    pub(super) running: BTreeMap<String, (Unit, Events)>,
-    /// Between the store and the shared cache: what waits, and what is on its way.
-    pub(super) transfers: Vec<Transfer>,
-    pub(super) moving: BTreeMap<String, (Transfer, Events)>,
-    /// Steps that are made again because their dropped outputs are needed.
-    pub(super) remade: BTreeSet<usize>,
-    pub(super) stop: Arc<Stop>,
-}
-
-/// How far the units of a step are.
-#[derive(Default)]
-pub(super) struct Progress {
-    /// Whether its units are known.
-    pub(super) begun: bool,
-    pub(super) all: usize,
-    pub(super) done: Vec<(Unit, Outcome)>,
-    /// How many of them ran, now or in another runner.
-    pub(super) ran: usize,
-    /// How many of them the shared cache had.
-    pub(super) fetched: usize,
-    pub(super) failed: Option<Fate>,
-    /// Of the unit that ran last, or why one failed.
-    pub(super) reason: String,
-}
 
 impl<'a> Runner<'a> {
     /// The state before anything was looked at.
@@ -76,7 +32,7 @@ impl<'a> Runner<'a> {
         let slots = Slots::of_machine(options.jobs, options.gpus_from_top);
         for (step, _) in steps.iter().zip(&session.wanted).filter(|(_, wanted)| **wanted) {
             // What was made already, here or elsewhere, needs no room; that is seen when its key is known.
-            if session.remote.is_none() && session.store.last(&step.id).is_none() {
+            if session.remote.is_none() && results::last(&session.store, &step.id).is_none() {
                 slots.check(step)?;
             }
         }
@@ -150,7 +106,10 @@ impl<'a> Runner<'a> {
     }
 
     pub(super) fn stopping(&self) -> bool {
-        let failed = || self.progress.iter().any(|p| p.failed == Some(Fate::Failed));
+        let failed = || {
+            self.progress.iter().any(|p| p.failed == Some(Fate::Failed))
+                || self.rows.iter().flatten().any(|row| row.fate == Fate::Failed)
+        };
         self.stop.asked() || (!self.options.keep_going && failed())
     }
 
@@ -178,7 +137,18 @@ impl<'a> Runner<'a> {
                 }
                 continue;
             }
-            let Some(units) = self.session.units(i, &self.known)? else { continue };
+            let units = match self.session.units(i, &self.known) {
+                Err(e) if self.progress[i].renewed > 0 => {
+                    // What was there when the run began is not now; that is this stage's failure, not everybody's.
+                    let id = &self.session.graph.steps[i].id;
+                    self.screen.say(&format!("{id}: failed: {e}"));
+                    self.row(i, Fate::Failed, format!("failed: {e}"), BTreeMap::new());
+                    continue;
+                }
+                units => units?,
+            };
+            let Some(units) = units else { continue };
+            self.tell_of_program(i, &units);
             let mut found = Vec::with_capacity(units.len());
             let mut dropped = BTreeSet::new();
             for unit in units {
@@ -204,6 +174,16 @@ impl<'a> Runner<'a> {
             self.settle(i)?;
         }
         Ok(again)
+    }
+
+    /// Says when the program of a step is not the one that the run began with.
+    fn tell_of_program(&self, i: usize, units: &[Unit]) {
+        let (Some(unit), Some(found)) = (units.first(), &self.session.programs[i]) else { return };
+        if unit.action.program != found.digest && self.progress[i].renewed == 0 {
+            let (step, name) = (&self.session.graph.steps[i], unit.action.template.first());
+            let name = name.map_or("", String::as_str);
+            self.screen.say(&format!("{}: `{name}` {}", step.id, super::settle::ANEW));
+        }
     }
 
     /// Takes a unit's result from the store, or queues it.
@@ -238,8 +218,7 @@ impl<'a> Runner<'a> {
             self.screen.start(&unit.label, &reason);
             self.screen.uses(&unit.label, &held.gpus);
             self.progress[unit.step].reason = reason;
-            let log: PathBuf =
-                self.session.store.at("logs").join(&self.run).join(format!("{}.log", unit.label));
+            let log = self.session.store.log(&self.run, &unit.label);
             let (events, feed) = Events::new();
             self.running.insert(unit.label.clone(), (unit.clone(), events));
             let job = Job {

@@ -1,9 +1,9 @@
 //! What the machine has to give to stages: cores, memory, GPUs by index.
 
 use crate::error::{Error, Result};
-use crate::study::cluster::EngineName;
-use crate::study::graph::Step;
 use std::fs;
+use study::file::EngineName;
+use study::graph::Step;
 
 /// What is free.
 #[derive(Debug)]

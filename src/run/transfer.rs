@@ -1,14 +1,15 @@
 //! What moves between the store and the shared cache while a study runs, on threads beside the stages.
 
-use crate::commands::size;
+use crate::cache::remote::{Progress, Remote};
+use crate::cache::results::{self, Outcome};
+use crate::cache::runs::Fate;
+use crate::engine::contract::Note;
+use crate::engine::stop::Stop;
 use crate::error::{Error, Result};
-use crate::remote::{Remote, Watch};
-use crate::run::events::{Events, Note};
-use crate::run::report::Fate;
-use crate::run::schedule::{Done, Runner};
-use crate::run::stop::Stop;
+use crate::run::state::{Done, Runner, Transfer};
+use crate::screen::events::Events;
 use crate::session::{Session, Unit};
-use crate::store::results::Outcome;
+use crate::text::size;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,13 +18,6 @@ use std::time::{Duration, Instant};
 const SIDE_BY_SIDE: usize = 4;
 /// How often progress is told.
 const TELL: Duration = Duration::from_millis(100);
-
-/// One result on its way.
-#[derive(Clone, Debug)]
-pub(super) enum Transfer {
-    Fetch(Unit),
-    Send(Unit, Box<Outcome>),
-}
 
 impl Transfer {
     /// The unit whose fate hangs on it.
@@ -41,22 +35,22 @@ impl Transfer {
         }
     }
 
-    fn work(&self, session: &Session, watch: &Courier) -> Result<Option<Outcome>> {
+    fn work(&self, session: &Session, progress: &TransferProgress) -> Result<Option<Outcome>> {
         let (store, Some(remote)) = (&session.store, &session.remote) else { return Ok(None) };
         match self {
             Self::Fetch(unit) => {
-                let busy = || watch.say("waiting for another runner that does the same");
-                let lock = store.lock(&unit.key, busy, || watch.stopped())?;
+                let busy = || progress.say("waiting for another runner that does the same");
+                let lock = store.lock(&unit.key, busy, || progress.stopped())?;
                 if lock.is_none() || !remote.answers() {
                     return Ok(None);
                 }
-                match store.lookup(&unit.key)? {
-                    None => remote.fetch(store, &unit.key, watch),
+                match results::lookup(store, &unit.key)? {
+                    None => Ok(remote.fetch(store, &unit.key, progress)?),
                     found => Ok(found),
                 }
             }
             Self::Send(unit, outcome) => {
-                let sent = remote.takes() && remote.send(store, &unit.key, outcome, watch)?;
+                let sent = remote.takes() && remote.send(store, &unit.key, outcome, progress)?;
                 Ok(sent.then(|| (**outcome).clone()))
             }
         }
@@ -64,15 +58,15 @@ impl Transfer {
 }
 
 /// Tells the screen how a transfer gets on.
-struct Courier {
+struct TransferProgress {
     feed: Sender<Note>,
     stop: Arc<Stop>,
     what: &'static str,
     told: Mutex<Option<Instant>>,
 }
 
-impl Watch for Courier {
-    fn progress(&self, done: u64, total: u64) {
+impl Progress for TransferProgress {
+    fn moved(&self, done: u64, total: u64) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.is_some_and(|at| at.elapsed() < TELL) {
             return;
@@ -128,7 +122,8 @@ impl Runner<'_> {
             let (events, feed) = Events::new();
             self.moving.insert(transfer.name(), (transfer.clone(), events));
             let what = if transfer.awaited().is_some() { "fetching" } else { "sending" };
-            let courier = Courier { feed, stop: Arc::clone(&self.stop), what, told: Mutex::default() };
+            let courier =
+                TransferProgress { feed, stop: Arc::clone(&self.stop), what, told: Mutex::default() };
             let (session, sender) = (self.session, sender.clone());
             scope.spawn(move || {
                 let moved = transfer.work(session, &courier);
@@ -145,7 +140,7 @@ impl Runner<'_> {
             events.show(&name, &mut self.screen);
         }
         let moved = match moved {
-            Err(e @ Error::Cache(_)) => {
+            Err(Error::Cache(e)) => {
                 let remote = self.session.remote.as_ref();
                 let warning = remote.and_then(|r| r.failed(&e, transfer.awaited().is_none()));
                 self.screen.finish_quietly(&name);
@@ -193,7 +188,7 @@ impl Runner<'_> {
         } else if let Some(seconds) = self.costly(&unit) {
             self.ask(&unit, seconds);
         }
-        if self.progress[unit.step].failed.is_none() {
+        if self.progress[unit.step].failed.is_none() && !self.progress[unit.step].anew {
             self.queue.push(unit);
         }
     }

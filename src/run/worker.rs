@@ -1,19 +1,21 @@
 //! One action from its lock to its result.
 
-use crate::error::{Error, IoContext};
-use crate::run::attempt::{self, Attempt};
-use crate::run::engine::{self, End, Engine, Work};
-use crate::run::events::Note;
-use crate::run::slurm;
-use crate::run::stop::Stop;
-use crate::session::{Session, Unit};
-use crate::store::link;
-use crate::store::results::{self, Outcome, Produced};
-use crate::study::graph::Source;
+use crate::cache::results::{self, Outcome};
+use crate::engine::attempt::Attempt;
+use crate::engine::contract::{End, Engine, Note, Work};
+use crate::engine::steady::{self, Part};
+use crate::engine::stop::Stop;
+use crate::engine::{self, slurm};
+use crate::error::Error;
+use crate::session::{Place, Session, Unit};
+use crate::text::shown;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use store::IoContext;
+use store::Produced;
+use store::link;
 
 /// How the text of a failure with exit code 75 begins.
 pub const TRY_AGAIN: &str = "asks to be run again later";
@@ -26,11 +28,17 @@ pub struct Failure {
     pub log: Option<PathBuf>,
     /// The user stopped it.
     pub stopped: bool,
+    /// What is no longer what its key says, so that it was not started; another key is to be looked for.
+    pub stale: Vec<String>,
 }
 
-impl From<Error> for Failure {
-    fn from(e: Error) -> Self {
-        Self { text: format!("failed: {e}"), log: None, stopped: false }
+impl<E> From<E> for Failure
+where
+    Error: From<E>,
+{
+    fn from(e: E) -> Self {
+        let e = Error::from(e);
+        Self { text: format!("failed: {e}"), log: None, stopped: false, stale: Vec::new() }
     }
 }
 
@@ -50,7 +58,7 @@ impl Job<'_> {
     /// Waits for the action's lock, takes the result if somebody else made it meanwhile, else makes it.
     pub fn work(self) -> Result<Outcome, Failure> {
         let store = &self.session.store;
-        let before = store.outcomes(&self.unit.key).len();
+        let before = results::outcomes(store, &self.unit.key).len();
         let say = |text: &str| {
             // Nobody listens any more when the runner is on its way out.
             let _ = self.feed.send(Note::Say(text.into()));
@@ -61,12 +69,13 @@ impl Job<'_> {
             || self.stop.asked(),
         )?;
         let Some(lock) = lock else { return Err(self.stopped()) };
-        let forced =
-            self.session.forced.contains(&self.unit.step) && store.outcomes(&self.unit.key).len() == before;
-        if !forced && let Some(outcome) = store.lookup(&self.unit.key)? {
+        let forced = self.session.forced.contains(&self.unit.step)
+            && results::outcomes(store, &self.unit.key).len() == before;
+        if !forced && let Some(outcome) = results::lookup(store, &self.unit.key)? {
             return Ok(outcome);
         }
         let step = &self.session.graph.steps[self.unit.step];
+        let parts = steady::parts(self.session, &self.unit)?;
         let mut tries = 0;
         loop {
             if self.stop.asked() {
@@ -82,19 +91,30 @@ impl Job<'_> {
                 None => (engine::of(step), Attempt::prepare(self.session, &self.unit, self.log.clone())?),
             };
             let _ = self.feed.send(Note::Follow(attempt.events.clone(), attempt.log.clone()));
-            say(&attempt::shown(&attempt.words));
+            say(&shown(&attempt.words));
             let end = engine.execute(&Work {
                 session: self.session,
                 unit: &self.unit,
                 attempt: &attempt,
+                parts: &parts,
                 lock: &lock,
                 gpus: &self.gpus,
                 stop: &self.stop,
                 feed: &self.feed,
             })?;
-            let mut text = match end {
+            let mut text = match &end {
                 End::Success(seconds) => {
-                    return self.commit(&attempt, seconds).inspect_err(|_| slurm::forget(&attempt.folder));
+                    return self
+                        .commit(&attempt, &parts, *seconds)
+                        .inspect_err(|_| slurm::forget(&attempt.folder));
+                }
+                End::Disturbed(names) => {
+                    slurm::forget(&attempt.folder);
+                    return Err(self.disturbed(names));
+                }
+                End::Stale(names) => {
+                    link::remove(&attempt.folder)?;
+                    return Err(Failure { stale: names.clone(), ..self.failure("changed".into()) });
                 }
                 End::Stopped => {
                     link::remove(&attempt.folder)?;
@@ -115,7 +135,7 @@ impl Job<'_> {
             link::remove(&attempt.folder)?;
             let again = matches!(end, End::Exit(75) | End::Signal(_) | End::Timeout);
             if !again || tries >= step.retries {
-                return Err(Failure { text, log: Some(self.log.clone()), stopped: false });
+                return Err(self.failure(text));
             }
             tries += 1;
             say(&format!("{text}; try {} of {}", tries + 1, step.retries + 1));
@@ -123,13 +143,26 @@ impl Job<'_> {
     }
 
     fn stopped(&self) -> Failure {
-        Failure { text: "stopped".into(), log: Some(self.log.clone()), stopped: true }
+        Failure { stopped: true, ..self.failure("stopped".into()) }
+    }
+
+    fn failure(&self, text: String) -> Failure {
+        Failure { text, log: Some(self.log.clone()), stopped: false, stale: Vec::new() }
+    }
+
+    /// What was written while the stage ran may be what it read, and its key says something else.
+    fn disturbed(&self, names: &[String]) -> Failure {
+        let names = match names {
+            [first, rest @ ..] if rest.len() > 4 => format!("{first} and {} more", rest.len()),
+            names => names.join(", "),
+        };
+        self.failure(format!("failed: {names} changed while it ran; its outputs are not kept"))
     }
 
     /// Takes in the outputs, then writes the result, which alone makes them exist.
-    fn commit(&self, attempt: &Attempt, seconds: f64) -> Result<Outcome, Failure> {
+    fn commit(&self, attempt: &Attempt, parts: &[Part], seconds: f64) -> Result<Outcome, Failure> {
         let (session, step) = (self.session, &self.session.graph.steps[self.unit.step]);
-        let failure = |text: String| Failure { text, log: Some(self.log.clone()), stopped: false };
+        let failure = |text: String| self.failure(text);
         let store = &session.store;
         for output in &step.outputs {
             if std::fs::symlink_metadata(attempt.out.join(&output.file)).is_err() {
@@ -148,10 +181,14 @@ impl Job<'_> {
             }
         }
         self.check_inputs().map_err(failure)?;
+        let changed = steady::changed(parts, &store.stats);
+        if !changed.is_empty() {
+            return Err(self.disturbed(&changed));
+        }
         let mut taken = Vec::new();
         let mut outputs = BTreeMap::new();
         for output in &step.outputs {
-            let hashed = store.take(&attempt.out.join(&output.file))?;
+            let hashed = store.ingest(&attempt.out.join(&output.file))?;
             let produced = Produced { digest: hashed.digest, bytes: hashed.bytes, files: hashed.files };
             outputs.insert(output.name.clone(), produced);
             taken.push(hashed);
@@ -165,7 +202,7 @@ impl Job<'_> {
             run: self.run.clone(),
             accepted: None,
         };
-        store.record(&self.unit.key, &outcome)?;
+        results::record(store, &self.unit.key, &outcome)?;
         // From here on the result exists; what is left over can go.
         link::remove(&attempt.folder)?;
         link::remove(&attempt.state)?;
@@ -178,21 +215,11 @@ impl Job<'_> {
         let wrong = |name: &str| {
             Err(format!("failed: its input `{name}` changed while it ran; its outputs are not kept"))
         };
-        let step = &session.graph.steps[self.unit.step];
-        for (index, input) in step.inputs.iter().enumerate() {
-            let before = &self.unit.action.inputs[&input.name];
-            let same = match &input.source {
-                Source::Path(path) if step.each != Some(index) => {
-                    session.hash_path(path, &input.mark).is_ok_and(|now| now.digest == *before)
-                }
-                Source::Path(_) | Source::Output(..) | Source::Lineage => {
-                    let path = session.store.place(before);
-                    let links = crate::store::walk::Links::Keep;
-                    crate::store::walk::hash(&path, &session.store.stats, links)
-                        .is_ok_and(|now| now.digest == *before)
-                }
-            };
-            if !same {
+        // What lies at a path of the study is one of the parts.
+        for input in self.unit.inputs.iter().filter(|input| matches!(input.place, Place::Store)) {
+            let path = session.store.place(&input.digest);
+            let now = store::walk::hash(&path, &session.store.stats, store::walk::Links::Keep);
+            if !now.is_ok_and(|now| now.digest == input.digest) {
                 return wrong(&input.name);
             }
         }

@@ -1,22 +1,24 @@
-//! Checkpoints of `torch.save`, made by `pickle/reference.py`: read, written, and refused by the name of what is wrong.
+//! Checkpoints of `torch.save`, made by `reference/reference.py`: read, written, and refused by the name of what is wrong.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use models::config::Architecture;
 use models::diffusion::Curve;
 use models::interchange::{self, Hints};
-use models::pickle::{self, Found, Item, Wanted};
-use models::shim::AdamW;
-use models::{Config, Network, Weights, random};
+use models::{Config, Network};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
+use torch::random;
+use torch::shim::AdamW;
+use weights::Weights;
+use weights::pickle::{self, Found, Item, Wanted};
 
 const HINTS: Hints = Hints { schedule: Some(Curve::Linear), heads: Some(2) };
 
 fn file(name: &str) -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pickle")).join(name)
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference")).join(name)
 }
 
 fn bytes(tensor: &Tensor) -> Vec<u8> {

@@ -10,7 +10,6 @@ mod gating;
 mod html;
 mod log;
 mod markdown;
-mod npz;
 mod provenance;
 mod samples;
 mod scores;

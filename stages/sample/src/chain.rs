@@ -1,10 +1,10 @@
 //! Steps of the chain over tensors that stay in their places, and the CUDA graph that repeats one of them without the host.
 
-use crate::sampler::{Link, Step};
+use crate::step::{Link, Step};
 use anyhow::{Result, ensure};
-use models::graphs::{AGREEMENT, WARM_UP, distance};
-use models::shim::{Graph, Side};
 use tch::Tensor;
+use torch::graphs::{AGREEMENT, WARM_UP, distance};
+use torch::shim::{Graph, Side};
 
 /// What changes from step to step, always in the same memory.
 struct Fixed {

@@ -5,20 +5,16 @@ mod chain;
 mod experts;
 mod join;
 mod noise;
-mod npz;
 mod pictures;
 mod sampler;
+mod step;
 
 pub use arguments::{Args, Labels, WeightSet};
 pub use sampler::Sampler;
 
 use anyhow::Result;
 use experts::Experts;
-use models::Weights;
-use models::device::{self, DeviceChoice};
 use models::interchange::{self, Hints};
-use models::parallel::Sharing;
-use models::vae::Vae;
 use pictures::Pictures;
 use sampler::Decoder;
 use serde_json::json;
@@ -28,6 +24,10 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::mpsc::{channel, sync_channel};
 use tch::{Kind, Tensor};
+use torch::device::{self, DeviceChoice};
+use torch::parallel::Sharing;
+use vae::Vae;
+use weights::Weights;
 
 /// Samples `--images` pictures, from where this work was stopped, if it was, or converts the checkpoint, or both.
 ///

@@ -3,16 +3,18 @@
 use crate::chain::Chain;
 use crate::experts::Experts;
 use crate::noise::{Draw, Noise};
+use crate::step::{Link, Step};
 use crate::{Args, Labels};
 use anyhow::Result;
+use models::Network;
 use models::config::TIMESTEPS;
-use models::diffusion::{Coefficients, Curve, Diffusion, Respacing, Schedule};
-use models::graphs::CudaGraphs;
-use models::random::Stream;
-use models::transfer::{self, Readback};
-use models::vae::{Vae, to_bytes};
-use models::{Network, Precision, Timesteps};
+use models::diffusion::{Curve, Diffusion, Respacing, Schedule};
 use tch::{Kind, Tensor, no_grad};
+use torch::Precision;
+use torch::graphs::CudaGraphs;
+use torch::random::Stream;
+use torch::transfer::{self, Readback};
+use vae::{Vae, to_bytes};
 
 /// Networks and their schedule.
 pub struct Sampler {
@@ -29,56 +31,6 @@ pub struct Sampler {
     /// Whether it is an error when they cannot be.
     insist: bool,
     notice: Option<String>,
-}
-
-/// What a step needs that does not depend on the picture.
-pub struct Step {
-    /// Which network.
-    network: usize,
-    /// What depends on the timestep alone.
-    timesteps: Timesteps,
-    /// The schedule's coefficients.
-    at: Coefficients,
-}
-
-impl Step {
-    /// The same in tensors of their own.
-    pub fn fixed(&self) -> Self {
-        let Self { network, timesteps, at } = self;
-        Self { network: *network, timesteps: timesteps.fixed(), at: at.fixed() }
-    }
-
-    /// Takes another step's values.
-    pub fn fill(&mut self, other: &Self) {
-        self.timesteps.fill(&other.timesteps);
-        self.at.fill(&other.at);
-    }
-}
-
-/// How x comes from the x after it.
-pub struct Link<'a> {
-    network: &'a Network,
-    diffusion: &'a Diffusion,
-    guidance: f64,
-    precision: Precision,
-}
-
-impl Link<'_> {
-    /// # Shapes
-    /// `x` and `noise`, which the last step does not take, `[B, C, S, S]`, `labels` `[B]`, to `[B, C, S, S]`.
-    ///
-    /// # Errors
-    /// When libtorch refuses the precision.
-    pub fn step(&self, x: &Tensor, labels: &Tensor, step: &Step, noise: Option<&Tensor>) -> Result<Tensor> {
-        let Step { timesteps, at, .. } = step;
-        let evaluate = || self.network.guided(x, timesteps, labels, self.guidance);
-        let output = self.precision.run(self.network.device(), evaluate)?;
-        let guess = self.diffusion.predict(at, x, &output, false);
-        Ok(match noise {
-            Some(noise) => self.diffusion.ddpm(at, &guess, noise),
-            None => guess.mean,
-        })
-    }
 }
 
 impl Sampler {

@@ -3,7 +3,6 @@
 //! A record is a length, the checksum of the length, the message and its checksum (TFRecord); checksums are CRC-32C, rotated
 //! and moved by a constant. Only the fields that scalars need are declared.
 
-use crate::log::Line;
 use anyhow::{Context, Result};
 use prost::Message;
 use std::fs::{File, OpenOptions};
@@ -75,16 +74,14 @@ impl Events {
         Ok(events)
     }
 
-    /// Appends the numbers of a line.
+    /// Appends numbers with their names.
     ///
     /// # Errors
     /// When the disk is full.
-    pub fn write(&mut self, line: &Line) -> Result<()> {
-        let speeds = [("learning_rate", line.learning_rate), ("images_per_second", line.images_per_second)];
-        let means = line.means.iter().map(|(name, value)| (name.as_str(), *value));
+    pub fn write<'a>(&mut self, step: usize, numbers: impl Iterator<Item = (&'a str, f64)>) -> Result<()> {
         let scalar = |(tag, value): (&str, f64)| Scalar { tag: tag.into(), simple_value: value as f32 };
-        let value = means.chain(speeds).map(scalar).collect();
-        self.put(line.step, |event| event.summary = Some(Summary { value }))
+        let value = numbers.map(scalar).collect();
+        self.put(step, |event| event.summary = Some(Summary { value }))
     }
 
     fn put(&mut self, step: usize, fill: impl FnOnce(&mut Event)) -> Result<()> {
@@ -135,7 +132,6 @@ fn crc32c(bytes: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
 
     #[test]
     fn checksums_of_rfc_3720() {
@@ -173,17 +169,13 @@ mod tests {
     fn events_after_the_checkpoint_and_half_events_go() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(EVENTS);
-        let line = |step| Line {
-            step,
-            means: BTreeMap::from([("mse".to_string(), step as f64)]),
-            learning_rate: 1e-4,
-            images_per_second: 9.0,
-        };
+        let numbers =
+            |step| [("mse", step as f64), ("learning_rate", 1e-4), ("images_per_second", 9.0)].into_iter();
         let mut events = Events::resume(&path, 0).unwrap();
-        (1..=4).for_each(|i| events.write(&line(i * 10)).unwrap());
+        (1..=4).for_each(|i| events.write(i * 10, numbers(i * 10)).unwrap());
         events.file.write_all(&[29, 0, 0]).unwrap();
         let mut events = Events::resume(&path, 20).unwrap();
-        events.write(&line(30)).unwrap();
+        events.write(30, numbers(30)).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         let (mut steps, mut at) = (Vec::new(), 0);
         while let Some((event, length)) = next(&bytes[at..]) {

@@ -89,7 +89,9 @@ impl Log {
         let mut text = serde_json::to_string(line)?;
         text.push('\n');
         self.file.write_all(text.as_bytes()).context("writing the log")?;
-        self.events.write(line)
+        let speeds = [("learning_rate", line.learning_rate), ("images_per_second", line.images_per_second)];
+        let means = line.means.iter().map(|(name, value)| (name.as_str(), *value));
+        self.events.write(line.step, means.chain(speeds))
     }
 
     /// Waits until all lines are on the disk.

@@ -16,7 +16,7 @@ pub struct Here(Vec<(&'static str, String)>);
 impl Here {
     /// Looks around. Before anything else is asked of libtorch, which then looks for its devices.
     pub fn look() -> Self {
-        let doctor = models::device::doctor();
+        let doctor = torch::device::doctor();
         let said = |name: &str| {
             let line = doctor.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' '));
             line.map(|l| l.trim().to_string()).unwrap_or_default()
