@@ -19,7 +19,7 @@ mod tables;
 use anyhow::{Context as _, Result};
 use document::{Block, Document, Section, Tile, grouped};
 use models::analysis::Gating;
-use models::diffusion::Curve;
+use models::diffusion::NoiseSchedule;
 use models::interchange::{self, Hints};
 use stage::{Context, Staged, bad_input};
 use std::fs;
@@ -56,7 +56,7 @@ stage::arguments! {
         /// Timesteps whose paths through the experts are drawn.
         param timesteps: Vec<f64> = vec![0.25, 0.5, 0.75, 1.0], in 0.0..=1.0, unit "share of all";
         /// Noise schedule that a foreign `.pt` was trained with; our checkpoints say it themselves.
-        param schedule: Option<Curve>;
+        param schedule: Option<NoiseSchedule>;
         /// Attention heads of a foreign `.pt` whose width and blocks are no preset's.
         param heads: Option<i64>, in 1..;
         /// Folder with `report.md`, `report.html` and `figures/`.

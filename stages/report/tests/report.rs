@@ -3,9 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use models::Network;
-use models::checkpoint::{About, Content, LatentSpace, file_name};
+use models::checkpoint::{CheckpointMetadata, Content, LatentSpace, file_name};
 use models::config::{Architecture, Config};
-use models::diffusion::Curve;
+use models::diffusion::NoiseSchedule;
 use serde_json::{Value as Json, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -74,7 +74,7 @@ fn checkpoints(folder: &Path, architecture: Architecture) -> PathBuf {
     content.add("model.", tensors());
     content.add("ema.0.9999.", tensors().chain(network.buffers()).collect::<Vec<(String, Tensor)>>());
     let latents = LatentSpace { scale: 0.18215, vae: "00".repeat(32) };
-    let about = About::new(2000, config, Curve::Cosine, vec![0.9999], latents);
+    let about = CheckpointMetadata::new(2000, config, NoiseSchedule::Cosine, vec![0.9999], latents);
     content.write(&folder.join(file_name(2000)), &about).unwrap();
     folder.into()
 }
