@@ -3,8 +3,8 @@
 use super::*;
 use crate::sampler::Sampler;
 use crate::{Args, experts::Experts};
-use models::checkpoint::{About, Content, LatentSpace};
-use models::diffusion::Curve;
+use models::checkpoint::{CheckpointMetadata, Content, LatentSpace};
+use models::diffusion::NoiseSchedule;
 use models::{Config, Network};
 use stage::{Arguments, Values};
 use std::path::Path;
@@ -29,14 +29,14 @@ fn fixed_tensors_give_the_same_bits() {
         let flat = Flat::new(network.parameters());
         let values = random::normal(2, "weights", 0, &flat.values.size()) * 0.05;
         let latents = LatentSpace { scale: 1.0, vae: String::new() };
-        let about = About::new(1, config, Curve::Cosine, vec![0.99], latents);
+        let about = CheckpointMetadata::new(1, config, NoiseSchedule::Cosine, vec![0.99], latents);
         let mut content = Content::default();
         content.state("model.", &network, &flat, &values);
         content.state("ema.0.99.", &network, &flat, &values);
         content.write(&path, &about).unwrap();
         for precision in ["f32", "bf16"] {
             let (mut usual, mut fixed) = (sampler(&path, precision), sampler(&path, precision));
-            fixed.chain = Some(Chain::new(None));
+            fixed.graphed = Some(GraphedStep::new(None));
             // Two batches of one size, and one that is smaller.
             for (first, count) in [(0, 4), (4, 4), (8, 3)] {
                 let latents = |sampler: &mut Sampler| sampler.latents(first, count, || Ok(())).unwrap();

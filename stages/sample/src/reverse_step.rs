@@ -1,4 +1,4 @@
-//! One step of the chain.
+//! One step of the chain: how x comes from the x after it.
 
 use anyhow::Result;
 use models::diffusion::{Coefficients, Diffusion};
@@ -9,18 +9,18 @@ use torch::Precision;
 /// What a step needs that does not depend on the picture.
 pub struct Step {
     /// Which network.
-    pub(crate) network: usize,
+    pub network: usize,
     /// What depends on the timestep alone.
-    pub(crate) timesteps: Timesteps,
+    pub timesteps: Timesteps,
     /// The schedule's coefficients.
-    pub(crate) at: Coefficients,
+    pub at: Coefficients,
 }
 
 impl Step {
     /// The same in tensors of their own.
-    pub fn fixed(&self) -> Self {
+    pub fn copy(&self) -> Self {
         let Self { network, timesteps, at } = self;
-        Self { network: *network, timesteps: timesteps.fixed(), at: at.fixed() }
+        Self { network: *network, timesteps: timesteps.copy(), at: at.copy() }
     }
 
     /// Takes another step's values.
@@ -31,20 +31,21 @@ impl Step {
 }
 
 /// How x comes from the x after it.
-pub struct Link<'a> {
-    pub(crate) network: &'a Network,
-    pub(crate) diffusion: &'a Diffusion,
-    pub(crate) guidance: f64,
-    pub(crate) precision: Precision,
+pub struct ReverseStep<'a> {
+    /// The network of the step.
+    pub network: &'a Network,
+    /// The schedule.
+    pub diffusion: &'a Diffusion,
+    /// Guidance scale.
+    pub guidance: f64,
+    /// What products are computed in.
+    pub precision: Precision,
 }
 
-impl Link<'_> {
+impl ReverseStep<'_> {
     /// # Shapes
     /// `x` and `noise`, which the last step does not take, `[B, C, S, S]`, `labels` `[B]`, to `[B, C, S, S]`.
-    ///
-    /// # Errors
-    /// When libtorch refuses the precision.
-    pub fn step(&self, x: &Tensor, labels: &Tensor, step: &Step, noise: Option<&Tensor>) -> Result<Tensor> {
+    pub fn run(&self, x: &Tensor, labels: &Tensor, step: &Step, noise: Option<&Tensor>) -> Result<Tensor> {
         let Step { timesteps, at, .. } = step;
         let evaluate = || self.network.guided(x, timesteps, labels, self.guidance);
         let output = self.precision.run(self.network.device(), evaluate)?;

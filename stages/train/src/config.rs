@@ -3,8 +3,8 @@
 use crate::Args;
 use crate::objective::Objective;
 use anyhow::Result;
-use models::checkpoint::{self, About, Checkpoint, LatentSpace};
-use models::diffusion::Curve;
+use models::checkpoint::{self, Checkpoint, CheckpointMetadata, LatentSpace};
+use models::diffusion::NoiseSchedule;
 use models::interchange::{self, Hints};
 use models::{Config, ExpertsBy};
 use serde::{Deserialize, Serialize};
@@ -16,11 +16,11 @@ use torch::Precision;
 /// Everything that a training must share with the checkpoint it goes on from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Recipe {
+pub struct TrainingConfig {
     /// The network.
     pub network: Config,
     /// The noise schedule.
-    pub schedule: Curve,
+    pub schedule: NoiseSchedule,
     /// The latents' space.
     pub latents: LatentSpace,
     /// Latents to learn from.
@@ -53,8 +53,8 @@ pub struct Recipe {
     pub initialize: Option<String>,
 }
 
-impl Recipe {
-    /// The recipe that the arguments and the latents give.
+impl TrainingConfig {
+    /// What the arguments and the latents give.
     ///
     /// # Errors
     /// Bad input when they do not fit together.
@@ -103,11 +103,8 @@ impl Recipe {
     }
 
     /// The description of a checkpoint at `step`.
-    ///
-    /// # Errors
-    /// When it is no JSON.
-    pub fn about(&self, step: usize) -> Result<About> {
-        let mut about = About::new(
+    pub fn about(&self, step: usize) -> Result<CheckpointMetadata> {
+        let mut about = CheckpointMetadata::new(
             step,
             self.network.clone(),
             self.schedule,
@@ -153,12 +150,9 @@ impl Recipe {
         Hints { schedule: Some(self.schedule), heads: Some(self.network.heads) }
     }
 
-    /// What differs between this recipe and a checkpoint's, in words: `batch-size is 64, there 32`. What another program's file
+    /// What differs between this training and a checkpoint's, in words: `batch-size is 64, there 32`. What another program's file
     /// does not say is this training's own.
-    ///
-    /// # Errors
-    /// When it is no JSON.
-    pub fn difference(&self, about: &About) -> Result<Option<String>> {
+    pub fn difference(&self, about: &CheckpointMetadata) -> Result<Option<String>> {
         let mut ours = serde_json::to_value(self)?;
         let mut theirs = about.training.clone();
         if let (true, Some(ours), Some(theirs)) =
@@ -175,7 +169,7 @@ impl Recipe {
     }
 
     /// What differs between this network and a checkpoint's. The share of hidden labels is this training's own.
-    fn other_network(&self, about: &About) -> Result<Option<String>> {
+    fn other_network(&self, about: &CheckpointMetadata) -> Result<Option<String>> {
         let theirs = Config { label_dropout: self.network.label_dropout, ..about.network.clone() };
         Ok(first_difference(&serde_json::to_value(&self.network)?, &serde_json::to_value(theirs)?))
     }

@@ -2,20 +2,21 @@
 
 use super::*;
 use crate::trainer::Trainer;
-use crate::{Args, Objective, Recipe, Team, recipe as recipes};
+use crate::{Args, Objective, TrainingConfig};
 use models::checkpoint::{Checkpoint, LatentSpace};
 use stage::{Arguments, Values};
 use tch::Device;
+use torch::parallel::ProcessGroup;
 use torch::random;
 
 const IMAGES: i64 = 8;
 
-fn recipe(flags: &[(&str, &str)]) -> Recipe {
+fn config(flags: &[(&str, &str)]) -> TrainingConfig {
     let standard = [("latents", "-"), ("checkpoints", "-"), ("log", "-"), ("model", "switch-dit-tiny/2")];
     let given = standard.iter().chain([&("batch-size", "8")]).chain(flags).copied();
     let args = Args::from_values(&Values::new(&Args::spec(), given).unwrap()).unwrap();
-    let network = recipes::network(&args, 4, 4, 3).unwrap();
-    Recipe {
+    let network = crate::config::network(&args, 4, 4, 3).unwrap();
+    TrainingConfig {
         objective: Objective::new(&args, &network).unwrap(),
         network,
         schedule: args.schedule,
@@ -35,30 +36,30 @@ fn recipe(flags: &[(&str, &str)]) -> Recipe {
     }
 }
 
-fn draws(recipe: &Recipe, step: u64) -> Draws {
-    let config = &recipe.network;
-    let pictures = [IMAGES, config.channels, config.side, config.side];
-    Draws {
+fn batch(config: &TrainingConfig, step: u64) -> StepBatch {
+    let network = &config.network;
+    let pictures = [IMAGES, network.channels, network.side, network.side];
+    StepBatch {
         latents: random::normal(1, "latents", step, &pictures),
-        labels: random::integers(1, "labels", step, config.classes, &[IMAGES]),
+        labels: random::integers(1, "labels", step, network.classes, &[IMAGES]),
         noise: random::normal(1, "noise", step, &pictures),
-        timesteps: recipe.objective.timesteps(1, step, IMAGES),
+        timesteps: config.objective.timesteps(1, step, IMAGES),
         label_dropout: random::uniform(1, "label-dropout", step, &[IMAGES]),
-        gates: Some(random::normal(1, "gates", step, &[IMAGES, config.blocks, config.experts])),
+        gates: Some(random::normal(1, "gates", step, &[IMAGES, network.blocks, network.experts])),
     }
 }
 
 /// The checkpoint after four steps, whose passes are those of `fixed` where it is true.
-fn trained(recipe: &Recipe, fixed: bool) -> Vec<(String, Tensor)> {
-    let team = Team::default();
-    let mut trainer = Trainer::fresh(recipe.clone(), Device::Cpu, &team).unwrap();
+fn trained(config: &TrainingConfig, fixed: bool) -> Vec<(String, Tensor)> {
+    let group = ProcessGroup::default();
+    let mut trainer = Trainer::fresh(config.clone(), Device::Cpu, &group).unwrap();
     if fixed {
-        trainer.graphs = Some(Graphs::new(None));
+        trainer.graphs = Some(GraphedPass::new(None));
     }
     for step in 0..4 {
-        trainer.advance(draws(recipe, step), &team).unwrap();
+        trainer.advance(batch(config, step), &group).unwrap();
     }
-    trainer.settle(&team).unwrap();
+    trainer.settle(&group).unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
     trainer.save(file.path()).unwrap();
     Checkpoint::read(file.path()).unwrap().weights.into_tensors().into_iter().collect()
@@ -74,8 +75,8 @@ fn fixed_tensors_give_the_same_bits() {
         &[("gating", "none"), ("weighting", "uw"), ("clusters", "4")],
     ];
     for flags in cases {
-        let recipe = recipe(flags);
-        let (usual, fixed) = (trained(&recipe, false), trained(&recipe, true));
+        let config = config(flags);
+        let (usual, fixed) = (trained(&config, false), trained(&config, true));
         for ((name, a), (other, b)) in usual.iter().zip(&fixed) {
             assert_eq!(name, other);
             assert!(a.equal(b), "{flags:?}: {name} differs");

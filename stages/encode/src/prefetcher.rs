@@ -13,7 +13,7 @@ const AHEAD: usize = 3;
 
 /// One shard to make.
 #[derive(Clone, Debug)]
-pub struct Work {
+pub struct ShardWork {
     /// Its number.
     pub shard: usize,
     /// Its rows among all pictures.
@@ -31,16 +31,16 @@ pub struct Batch {
 }
 
 /// The stream of batches.
-pub struct Feed {
+pub struct Prefetcher {
     batches: Receiver<Result<Batch>>,
 }
 
-impl Feed {
+impl Prefetcher {
     /// Starts the threads that read the pictures of `todo`, which is in order.
     pub fn start<'scope>(
         scope: &'scope Scope<'scope, '_>,
         pictures: &'scope Pictures,
-        todo: Vec<Work>,
+        todo: Vec<ShardWork>,
         size: usize,
         batch_size: usize,
     ) -> Self {
@@ -66,7 +66,7 @@ impl Feed {
 
 struct Run<'a> {
     pictures: &'a Pictures,
-    todo: std::collections::VecDeque<Work>,
+    todo: std::collections::VecDeque<ShardWork>,
     size: usize,
     batch_size: usize,
     sender: &'a SyncSender<Result<Batch>>,
