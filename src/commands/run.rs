@@ -32,16 +32,14 @@ pub fn run(global: &Global, arguments: &RunArguments) -> Result<()> {
     }
     crate::run::begin(&session, &name, &mut stream);
     let result = build::build(&session, &name, &mut stream, &stop)
-        .and_then(|()| session.find_programs(false))
+        .and_then(|()| Ok(session.find_programs(false)?))
         .and_then(|()| {
             let jobs = global.jobs.map(|n| n as usize);
             let (keep_going, yes) = (global.keep_going, arguments.yes);
             let options = RunOptions { jobs, keep_going, yes, gpus_from_top: false };
             crate::run::run(&session, &options, &name, &stop, &mut stream)
         });
-    let result = crate::run::end(&session, stream, result);
-    session.store.stats.save();
-    let report = result?;
+    let report = crate::run::end(&session, stream, result)?;
     let printed = match global.json {
         _ if lines => Ok(()),
         true => print_json(&report),

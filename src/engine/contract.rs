@@ -2,9 +2,9 @@
 
 use crate::cache::failure::Change;
 use crate::engine::attempt::Attempt;
+use crate::engine::error::Result;
 use crate::engine::steady::Part;
 use crate::engine::stop::Stop;
-use crate::error::Result;
 use crate::session::{Session, Unit};
 use std::time::Duration;
 use store::lock::Lock;

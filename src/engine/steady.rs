@@ -4,15 +4,15 @@
 //! `stat` says of each file. So a file that was changed and put back is noticed as well.
 
 use crate::cache::failure::{Change, PartKind};
-use crate::error::{Error, Result};
-use crate::session::{Session, Unit};
+use crate::engine::error::{Error, Result};
+use crate::session::{Place, Session, Unit};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use store::IoContext;
 use store::digest::Digest;
 use store::statcache::StatCache;
 use store::walk::{self, Links, Stamp};
-use study::graph::{Call, Source};
+use study::graph::Call;
 
 /// The program, a script, or an input that is a path of the study.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -44,7 +44,7 @@ impl Part {
 pub fn parts(session: &Session, unit: &Unit) -> Result<Vec<Part>> {
     let (step, root) = (&session.graph.steps[unit.step], &session.graph.root);
     let program = session.programs[unit.step].as_ref();
-    let program = program.ok_or_else(|| Error::Run(format!("stage {} has no program", step.stage)))?;
+    let program = program.ok_or_else(|| Error::NoProgram(step.stage.clone()))?;
     let name = match &step.call {
         Call::Run(name) => name.value.clone(),
         Call::Command(_, words) => words[0].literal().unwrap_or_default().to_string(),
@@ -58,12 +58,10 @@ pub fn parts(session: &Session, unit: &Unit) -> Result<Vec<Part>> {
         digest: *digest,
     };
     parts.extend(unit.action.files.iter().map(file));
-    for (index, input) in step.inputs.iter().enumerate() {
-        if let Source::Path(path) = &input.source
-            && step.each != Some(index)
-        {
-            let (name, digest) = (input.name.clone(), unit.action.inputs[&input.name]);
-            parts.push(Part { kind: PartKind::Input, name, path: root.join(path), digest });
+    for input in &unit.inputs {
+        if let Place::Study(path) = &input.place {
+            let (kind, name) = (PartKind::Input, input.name.clone());
+            parts.push(Part { kind, name, path: root.join(path), digest: input.digest });
         }
     }
     Ok(parts)

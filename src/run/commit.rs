@@ -5,10 +5,10 @@ use crate::cache::results::{self, Outcome};
 use crate::engine::attempt::Attempt;
 use crate::engine::steady::{self, Part};
 use crate::run::job::{Job, Unmade};
+use crate::session::Place;
 use std::collections::BTreeMap;
 use store::walk::{self, Links};
 use store::{IoContext, Produced, link};
-use study::graph::Source;
 
 /// Takes in the outputs of an attempt that ended well after so many seconds, if all is as it should be.
 pub fn commit(job: &Job, attempt: &Attempt, parts: &[Part], seconds: f64) -> Result<Outcome, Unmade> {
@@ -32,7 +32,7 @@ pub fn commit(job: &Job, attempt: &Attempt, parts: &[Part], seconds: f64) -> Res
     let mut taken = Vec::new();
     let mut outputs = BTreeMap::new();
     for output in &step.outputs {
-        let hashed = store.take(&attempt.out.join(&output.file))?;
+        let hashed = store.ingest(&attempt.out.join(&output.file))?;
         let produced = Produced { digest: hashed.digest, bytes: hashed.bytes, files: hashed.files };
         outputs.insert(output.name.clone(), produced);
         taken.push(hashed);
@@ -56,18 +56,15 @@ pub fn commit(job: &Job, attempt: &Attempt, parts: &[Part], seconds: f64) -> Res
 /// The inputs in the store that are not what they were at the start, which would make the key a lie. Those that are paths
 /// of the study are parts of the attempt.
 fn changed_inputs(job: &Job) -> Vec<Change> {
-    let (store, step) = (&job.session.store, &job.session.graph.steps[job.unit.step]);
-    let mut changed = Vec::new();
-    for (index, input) in step.inputs.iter().enumerate() {
-        if matches!(input.source, Source::Path(_)) && step.each != Some(index) {
-            continue;
-        }
-        let before = &job.unit.action.inputs[&input.name];
-        let now = walk::hash(&store.place(before), &store.stats, Links::Keep);
-        if !now.is_ok_and(|now| now.digest == *before) {
-            let (kind, name) = (PartKind::Input, input.name.clone());
-            changed.push(Change { kind, name, file: None, put_back: false });
-        }
-    }
-    changed
+    let store = &job.session.store;
+    let stored = job.unit.inputs.iter().filter(|input| matches!(input.place, Place::Store));
+    let changed = stored.filter(|input| {
+        let now = walk::hash(&store.place(&input.digest), &store.stats, Links::Keep);
+        !now.is_ok_and(|now| now.digest == input.digest)
+    });
+    let change = |name: &String| {
+        let (kind, name) = (PartKind::Input, name.clone());
+        Change { kind, name, file: None, put_back: false }
+    };
+    changed.map(|input| change(&input.name)).collect()
 }

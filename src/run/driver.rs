@@ -16,7 +16,7 @@ use crate::run::scheduler::{
 use crate::run::stream::Stream;
 use crate::run::tail::Tail;
 use crate::run::threads::{Message, Threads};
-use crate::run::transfer::{self, Courier, SIDE_BY_SIDE};
+use crate::run::transfer::{self, SIDE_BY_SIDE, TransferProgress};
 use crate::run::worker::work;
 use crate::session::reasons::reasons;
 use crate::session::{Known, Session, Unit};
@@ -321,10 +321,7 @@ impl<'a> Driver<'a> {
             teller.tell(Message::Ended(task, work(&job)));
         });
         if let Err(e) = spawned {
-            self.hear(Message::Ended(
-                task,
-                Err(Failure::Error { text: format!("starting a thread: {e}") }.into()),
-            ));
+            self.hear(Message::Ended(task, Err(Error::Thread(e).into())));
         }
     }
 
@@ -336,16 +333,15 @@ impl<'a> Driver<'a> {
         let (unit, outcome) = (Arc::clone(&state.unit), state.outcome.clone());
         let spawned = threads.spawn(move |teller| {
             let tell = |event| teller.tell(Message::Tells(task, Some(direction), event));
-            let courier = Courier::new(&tell, stop);
+            let courier = TransferProgress::new(&tell, stop);
             let moved = match (direction, outcome) {
                 (Direction::Send, Some(outcome)) => transfer::send(session, &unit, &outcome, &courier),
                 _ => transfer::fetch(session, &unit, &courier),
             };
             teller.tell(Message::Moved(task, direction, moved));
         });
-        if let Err(source) = spawned {
-            let e = Error::Io { what: "starting a thread".into(), source };
-            self.hear(Message::Moved(task, direction, Err(e)));
+        if let Err(e) = spawned {
+            self.hear(Message::Moved(task, direction, Err(Error::Thread(e))));
         }
     }
 

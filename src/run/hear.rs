@@ -70,13 +70,13 @@ impl Driver<'_> {
     /// A transfer has ended.
     fn moved(&mut self, task: TaskId, direction: Direction, moved: Result<Option<Outcome>>) {
         let outcome = moved.unwrap_or_else(|e| {
-            match (&e, &self.session.remote) {
-                (Error::Cache(_), Some(remote)) => {
+            match (e, &self.session.remote) {
+                (Error::Cache(e), Some(remote)) => {
                     let warning = remote.failed(&e, direction == Direction::Send);
                     warning.into_iter().for_each(|text| self.stream.emit(RunEvent::Warning { text }));
                 }
                 (Error::Interrupted, _) => {}
-                _ => self.fail(e),
+                (e, _) => self.fail(e),
             }
             None
         });

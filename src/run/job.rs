@@ -31,15 +31,12 @@ impl From<Failure> for Unmade {
     }
 }
 
-impl From<Error> for Unmade {
-    fn from(e: Error) -> Self {
-        Failure::Error { text: e.to_string() }.into()
-    }
-}
-
-impl From<store::Error> for Unmade {
-    fn from(e: store::Error) -> Self {
-        Error::from(e).into()
+impl<E> From<E> for Unmade
+where
+    Error: From<E>,
+{
+    fn from(e: E) -> Self {
+        Failure::Error { text: Error::from(e).to_string() }.into()
     }
 }
 

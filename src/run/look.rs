@@ -60,8 +60,8 @@ impl Driver<'_> {
             return Ok(None);
         }
         match whole {
-            true => results::lookup(&self.session.store, &unit.key),
-            false => self.session.lookup(unit),
+            true => Ok(results::lookup(&self.session.store, &unit.key)?),
+            false => Ok(self.session.lookup(unit)?),
         }
     }
 

@@ -80,10 +80,7 @@ pub fn verdict(report: &Report, stop: &Stop) -> Result<()> {
     match (failed.as_slice(), left.as_slice()) {
         ([], []) => Ok(()),
         // Without a failure before it, nothing may be left out.
-        ([], left) => Err(Error::Run(format!(
-            "not run, as what they read is not at hand: {}; run them again with --force, or `pipeline verify`",
-            left.join(", ")
-        ))),
+        ([], _) => Err(Error::NotAtHand(left)),
         // To try again later is worth it only where nothing failed for good.
         _ if of(Fate::Failed).all(later) => Err(Error::TryAgain(failed)),
         _ => Err(Error::Failed(failed)),

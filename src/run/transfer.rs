@@ -1,6 +1,6 @@
 //! One result on its way between the store and the shared cache, on a thread beside the stages.
 
-use crate::cache::remote::Watch;
+use crate::cache::remote::Progress;
 use crate::cache::results::{self, Outcome};
 use crate::engine::stop::Stop;
 use crate::error::Result;
@@ -15,42 +15,47 @@ pub const SIDE_BY_SIDE: usize = 4;
 const TELL: Duration = Duration::from_millis(100);
 
 /// Brings a result from the cache, if it has it; the store may have it by now.
-pub fn fetch(session: &Session, unit: &Unit, watch: &dyn Watch) -> Result<Option<Outcome>> {
+pub fn fetch(session: &Session, unit: &Unit, progress: &dyn Progress) -> Result<Option<Outcome>> {
     let (store, Some(remote)) = (&session.store, &session.remote) else { return Ok(None) };
-    let busy = || watch.say("waiting for another runner that does the same");
-    let lock = store.lock(&unit.key, busy, || watch.stopped())?;
+    let busy = || progress.say("waiting for another runner that does the same");
+    let lock = store.lock(&unit.key, busy, || progress.stopped())?;
     if lock.is_none() || !remote.answers() {
         return Ok(None);
     }
     match results::lookup(store, &unit.key)? {
-        None => remote.fetch(store, &unit.key, watch),
+        None => Ok(remote.fetch(store, &unit.key, progress)?),
         found => Ok(found),
     }
 }
 
 /// Sends a result to the cache, if it takes any. Gives what was sent.
-pub fn send(session: &Session, unit: &Unit, outcome: &Outcome, watch: &dyn Watch) -> Result<Option<Outcome>> {
+pub fn send(
+    session: &Session,
+    unit: &Unit,
+    outcome: &Outcome,
+    progress: &dyn Progress,
+) -> Result<Option<Outcome>> {
     let Some(remote) = &session.remote else { return Ok(None) };
-    let sent = remote.takes() && remote.send(&session.store, &unit.key, outcome, watch)?;
+    let sent = remote.takes() && remote.send(&session.store, &unit.key, outcome, progress)?;
     Ok(sent.then(|| outcome.clone()))
 }
 
 /// Tells how a transfer gets on, now and then.
-pub struct Courier<'a> {
+pub struct TransferProgress<'a> {
     tell: &'a (dyn Fn(WorkerEvent) + Sync),
     stop: &'a Stop,
     told: Mutex<Option<Instant>>,
 }
 
-impl<'a> Courier<'a> {
+impl<'a> TransferProgress<'a> {
     /// Nothing was told yet.
     pub fn new(tell: &'a (dyn Fn(WorkerEvent) + Sync), stop: &'a Stop) -> Self {
         Self { tell, stop, told: Mutex::default() }
     }
 }
 
-impl Watch for Courier<'_> {
-    fn progress(&self, done: u64, total: u64) {
+impl Progress for TransferProgress<'_> {
+    fn moved(&self, done: u64, total: u64) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.is_none_or(|at| at.elapsed() >= TELL) {
             *told = Some(Instant::now());

@@ -1,7 +1,7 @@
 //! Whether the programs that `run:` names have to be made.
 
-use crate::error::Result;
 use crate::session::Session;
+use crate::session::error::Result;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use store::digest::Digest;

@@ -171,9 +171,9 @@ impl Store {
         self.at(Area::Attempts).join(format!("import.{}", std::process::id()))
     }
 
-    pub(crate) fn adopted(&self) -> PathBuf {
+    pub(crate) fn copied(&self) -> PathBuf {
         let thread = rustix::thread::gettid().as_raw_nonzero();
-        self.at(Area::Attempts).join(format!("adopt.{thread}"))
+        self.at(Area::Attempts).join(format!("copy.{thread}"))
     }
 
     /// The log of a stage, or of `build`, in a run.

@@ -29,4 +29,4 @@ pub mod walk;
 pub use error::{Error, IoContext, Result};
 pub use key::{Key, NoKey};
 pub use layout::{Area, Store};
-pub use objects::Produced;
+pub use objects::{Produced, labels};
