@@ -6,6 +6,7 @@ mod archive;
 mod caching;
 mod disks;
 mod faults;
+mod folders;
 mod keys;
 mod mistakes;
 mod processes;

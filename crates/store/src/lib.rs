@@ -13,6 +13,7 @@
 //!   locks/ logs/ runs/ describe/ builds/ statcache
 //! ```
 
+pub mod contents;
 pub mod digest;
 mod error;
 mod layout;

@@ -1,5 +1,6 @@
 //! Contents: taking in what a stage wrote, and having it at hand again.
 
+use crate::contents;
 use crate::digest::{Digest, Kind};
 use crate::error::{Error, IoContext, Result};
 use crate::layout::Store;
@@ -91,15 +92,28 @@ impl Store {
 
     /// Whether the content of a file from elsewhere is what the digest says.
     pub fn is_blob(&self, path: &Path, digest: &Digest) -> Result<bool> {
-        let length = fs::metadata(path).at("reading", path)?.len();
-        Ok(*walk::read(path, length).at("hashing", path)?.as_bytes() == digest.hash)
+        let meta = fs::metadata(path).at("reading", path)?;
+        Ok(*contents::hash(path, &meta)?.as_bytes() == digest.hash)
     }
 
     fn blob_ready(&self, digest: &Digest) -> Result<bool> {
         let path = self.place(digest);
-        let Ok(meta) = fs::symlink_metadata(&path) else { return Ok(false) };
-        if meta.is_file() && walk::content(&path, &meta, &self.stats)? == *digest {
-            return Ok(true);
+        let Ok(mut meta) = fs::symlink_metadata(&path) else { return Ok(false) };
+        let mut content = walk::content(&path, &meta, &self.stats);
+        if matches!(content, Err(Error::Changed(_))) {
+            // Another runner has just stored the same; one that changes again while it is read is no content.
+            let Ok(now) = fs::symlink_metadata(&path) else { return Ok(false) };
+            meta = now;
+            content = walk::content(&path, &meta, &self.stats);
+        }
+        if meta.is_file() {
+            let content = content?;
+            // Before a content is called damaged it is read: the cache may be mistaken, where files are numbered anew.
+            if content == *digest
+                || (content.kind == digest.kind && *contents::hash(&path, &meta)?.as_bytes() == digest.hash)
+            {
+                return Ok(true);
+            }
         }
         self.put_aside(&path)?;
         Ok(false)
@@ -137,7 +151,7 @@ impl Store {
         link::link(&from, path)?;
         for name in [from.as_path(), path] {
             let meta = fs::symlink_metadata(name).at("reading", name)?;
-            self.stats.put(&meta, blob, None);
+            self.stats.put(name, &meta, blob, None);
         }
         Ok(())
     }
@@ -193,7 +207,7 @@ impl Store {
         link::protect(path, digest.kind == Kind::Program)?;
         fs::rename(path, &blob).at("storing", path)?;
         let meta = fs::symlink_metadata(&blob).at("reading", &blob)?;
-        self.stats.put(&meta, digest, None);
+        self.stats.put(&blob, &meta, digest, None);
         Ok(())
     }
 
@@ -205,7 +219,7 @@ impl Store {
             record::write_bytes(&path, bytes, true)?;
             link::protect(&path, false)?;
             let meta = fs::symlink_metadata(&path).at("reading", &path)?;
-            self.stats.put(&meta, &digest, None);
+            self.stats.put(&path, &meta, &digest, None);
         }
         Ok(digest)
     }

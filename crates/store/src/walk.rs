@@ -1,19 +1,13 @@
 //! Hashing files and folders, reading only what the stat cache does not know.
 
+use crate::contents;
 use crate::digest::{Digest, Kind};
 use crate::error::{Error, IoContext, Result};
 use crate::manifest::{Entry, Item, Manifest};
 use crate::statcache::{self, StatCache};
-use memmap2::MmapOptions;
 use rayon::prelude::*;
-use std::fs::{self, File, Metadata};
+use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
-
-/// Files larger than this are hashed by several threads.
-const LARGE: u64 = 1 << 20;
-/// As much of a large file is mapped at a time. A power of two keeps BLAKE3's tree whole; mapping all of it would
-/// make the memory of the process look as large as the file.
-const WINDOW: u64 = 32 << 20;
 
 /// A file or folder with its digest.
 #[derive(Clone, Debug)]
@@ -76,39 +70,15 @@ pub fn hash(path: &Path, cache: &StatCache, links: Links) -> Result<Hashed> {
 
 /// The digest of one file.
 pub fn content(path: &Path, meta: &Metadata, cache: &StatCache) -> Result<Digest> {
-    if let Some(digest) = cache.get(meta) {
+    if let Some(digest) = cache.get(path, meta) {
         return Ok(digest);
     }
     let read_at = statcache::now();
-    let hash = read(path, meta.len()).at("hashing", path)?;
+    let hash = contents::hash(path, meta)?;
     let digest = Digest::file(hash, statcache::kind(meta) == Kind::Program);
     // `meta` was taken before reading: a file that changed meanwhile will not match it.
-    cache.put(meta, &digest, Some(read_at));
+    cache.put(path, meta, &digest, Some(read_at));
     Ok(digest)
-}
-
-/// The BLAKE3 hash of a file of `length` bytes, which is read.
-pub fn read(path: &Path, length: u64) -> std::io::Result<blake3::Hash> {
-    let mut hasher = blake3::Hasher::new();
-    match length {
-        0..=LARGE => hasher.update_mmap(path).map(drop),
-        length => hash_large(path, length, &mut hasher),
-    }?;
-    Ok(hasher.finalize())
-}
-
-fn hash_large(path: &Path, length: u64, hasher: &mut blake3::Hasher) -> std::io::Result<()> {
-    let file = File::open(path)?;
-    let mut at = 0;
-    while at < length {
-        let size = WINDOW.min(length - at);
-        // SAFETY: the bytes are only read. A writer that changes them meanwhile changes a digest that the stat cache
-        // will not believe; one that truncates the file kills us, as it would any reader by mmap.
-        let window = unsafe { MmapOptions::new().offset(at).len(size as usize).map(&file)? };
-        hasher.update_rayon(&window);
-        at += size;
-    }
-    Ok(())
 }
 
 enum Found {
@@ -211,19 +181,6 @@ mod tests {
         let file = dir.path().join("m");
         fs::write(&file, tree.manifest.unwrap().encode()).unwrap();
         assert_ne!(hash(&file, &cache, Links::Keep).unwrap().digest.hash, tree.digest.hash);
-    }
-
-    #[test]
-    fn windows_do_not_change_the_digest() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("x");
-        let bytes: Vec<u8> = (0..WINDOW + 12_345).map(|i| (i % 251) as u8).collect();
-        fs::write(&path, &bytes).unwrap();
-        let cache = StatCache::open(dir.path().join("cache"));
-        assert_eq!(
-            hash(&path, &cache, Links::Keep).unwrap().digest,
-            Digest::file(blake3::hash(&bytes), false)
-        );
     }
 
     #[test]

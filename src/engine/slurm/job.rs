@@ -21,7 +21,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use store::IoContext;
 use store::digest::Digest;
-use store::{link, record};
+use store::{contents, link, record};
 
 /// The hidden first argument that makes the runner the process of a job.
 pub const WORD: &str = "__job";
@@ -121,10 +121,8 @@ fn run(task: &Task, log: &File) -> Result<Ended> {
     for (name, digest) in &task.files {
         let path = task.root.join(name);
         let meta = fs::metadata(&path).at("reading", &path)?;
-        let mut hasher = blake3::Hasher::new();
-        hasher.update_mmap(&path).at("hashing", &path)?;
         let executable = meta.permissions().mode() & 0o100 != 0;
-        if Digest::file(hasher.finalize(), executable) != *digest {
+        if Digest::file(contents::hash(&path, &meta)?, executable) != *digest {
             return Err(Error::Run(format!("{name} changed while the job waited; run the study again")));
         }
     }
