@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use store::Key;
 use store::digest::Digest;
 use store::manifest::{Item, Manifest};
 
@@ -31,17 +32,20 @@ pub struct Action {
     pub files: BTreeMap<String, Digest>,
     /// Declared environment.
     pub env: BTreeMap<String, String>,
+    /// The virtual environment that the program belongs to: one Python with other packages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub venv: Option<String>,
     /// Output names, and the file names they are written to.
     pub outputs: BTreeMap<String, String>,
 }
 
 impl Action {
-    /// 64 hexadecimal digits.
-    pub fn key(&self) -> String {
+    /// Its name.
+    pub fn key(&self) -> Key {
         let mut hasher = blake3::Hasher::new_derive_key(DOMAIN);
         // Plain data in a fixed order always has the same JSON; there is nothing in it that could fail.
         hasher.update(&serde_json::to_vec(self).unwrap_or_default());
-        hasher.finalize().to_hex().to_string()
+        Key::new(hasher.finalize())
     }
 
     /// What is different from an older action, in words, the likeliest cause first.
@@ -76,6 +80,10 @@ impl Action {
             let show = |v: Option<&String>| v.map_or("unset".to_string(), |v| format!("`{v}`"));
             words.push(format!("environment `{name}` {} → {}", show(old), show(new)));
         }
+        if self.venv != old.venv {
+            let show = |v: &Option<String>| v.as_ref().map_or("none".to_string(), |v| format!("`{v}`"));
+            words.push(format!("the virtual environment {} → {}", show(&old.venv), show(&self.venv)));
+        }
         if self.outputs != old.outputs {
             words.push("the outputs are others".into());
         }
@@ -94,6 +102,11 @@ impl Action {
         }
         words
     }
+}
+
+/// Whether a text can be the key of an action.
+pub fn is_key(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 type Change<'a, T> = (&'a String, Option<&'a T>, Option<&'a T>);
@@ -139,6 +152,7 @@ mod tests {
             inputs: BTreeMap::from([("latents".into(), digest(2))]),
             files: BTreeMap::new(),
             env: pair("X", "1"),
+            venv: None,
             outputs: pair("model", "model"),
         }
     }
@@ -146,13 +160,16 @@ mod tests {
     #[test]
     fn the_key_is_pinned() {
         // When this fails, old caches are lost to everybody: raise VERSION and say why in its doc.
-        assert_eq!(action().key(), "afa602becba82aa5466bd18eba7a0a82852ef63331af648f63dad9a818d5c5da");
+        assert_eq!(
+            action().key().to_string(),
+            "afa602becba82aa5466bd18eba7a0a82852ef63331af648f63dad9a818d5c5da"
+        );
     }
 
     #[test]
     fn every_field_changes_the_key() {
         let other = Digest { kind: Kind::Program, hash: [1; 32] };
-        let edits: [&dyn Fn(&mut Action); 11] = [
+        let edits: [&dyn Fn(&mut Action); 12] = [
             &|a| a.version += 1,
             &|a| a.stage = "t".into(),
             &|a| a.template.swap(1, 2),
@@ -163,6 +180,7 @@ mod tests {
             &|a| a.inputs = BTreeMap::from([("latents".into(), other)]),
             &|a| a.files = BTreeMap::from([("x".into(), other)]),
             &|a| a.env.clear(),
+            &|a| a.venv = Some("./venv".into()),
             &|a| a.outputs = BTreeMap::from([("model".into(), "m".into())]),
         ];
         let mut keys = vec![action().key()];

@@ -74,7 +74,7 @@ pub fn records(bytes: &[u8]) {
     text.extend(format!("\n{}\n", blake3::hash(bytes).to_hex()).into_bytes());
     for text in [bytes, &text] {
         if let Some(outcome) = record::parse::<Outcome>(text) {
-            assert_eq!(outcome.action.key().len(), 64);
+            assert_eq!(outcome.action.key().to_string().len(), 64);
         }
         let _ = (record::parse::<Last>(text), record::parse::<Report>(text));
         let _ = record::parse::<stage::Spec>(text);

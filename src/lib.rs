@@ -3,6 +3,12 @@
 //! It knows nothing of what the programs do. A study file names them, with their inputs, parameters and outputs;
 //! the runner finds out which have to run, runs them, and keeps what they give.
 
+#![warn(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "these panic when nobody reads any more; `stderr::line` and `commands::output::print` do not"
+)]
+
 mod action;
 mod cache;
 mod cli;
@@ -14,6 +20,7 @@ pub mod fuzz;
 mod run;
 mod screen;
 mod session;
+mod stderr;
 mod text;
 
 use clap::Parser;
@@ -39,7 +46,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     match commands::call(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("error: {e}");
+            stderr::line(format_args!("error: {e}"));
             ExitCode::from(e.exit_code())
         }
     }

@@ -25,7 +25,7 @@ use store::IoContext;
 use store::digest::{Digest, Kind};
 use store::manifest::{self, Item, Manifest};
 use store::walk::Hashed;
-use store::{Store, link, record};
+use store::{Key, Store, link, record};
 
 /// Version of the layout above.
 pub const VERSION: u32 = 1;
@@ -124,7 +124,7 @@ fn pack(
     if let Some(report) = &cargo.report {
         add("run".into(), &record::encode(report).at("encoding", path)?)?;
     }
-    let by_key: BTreeMap<String, &Outcome> = cargo.results.values().map(|o| (o.action.key(), o)).collect();
+    let by_key: BTreeMap<Key, &Outcome> = cargo.results.values().map(|o| (o.action.key(), o)).collect();
     for (key, outcome) in by_key {
         add(format!("results/{key}"), &record::encode(outcome).at("encoding", path)?)?;
     }
@@ -157,14 +157,14 @@ fn header(bytes: u64, program: bool) -> tar::Header {
 struct Unpacked {
     about: Option<About>,
     report: Option<Report>,
-    results: BTreeMap<String, Outcome>,
+    results: BTreeMap<Key, Outcome>,
     trees: BTreeMap<Digest, Manifest>,
     blobs: BTreeMap<Digest, PathBuf>,
 }
 
 /// Brings the results of an archive into the store. Nothing of it counts before all of it was verified.
 pub fn read(store: &Store, path: &Path) -> Result<(About, Sums)> {
-    let landing = store.at(format!("attempts/import.{}", std::process::id()));
+    let landing = store.imported();
     store.fresh(&landing)?;
     let taken = unpack(path, &landing).and_then(|unpacked| take(store, path, unpacked));
     link::remove(&landing)?;
@@ -207,8 +207,9 @@ fn unpack(path: &Path, landing: &Path) -> Result<Unpacked> {
             "provenance.json" | "pipeline.lock" => {}
             _ => {
                 if let Some(key) = name.strip_prefix("results/") {
+                    let key = key.parse().map_err(|_| strange())?;
                     let outcome = record::parse::<Outcome>(&bytes).filter(|o| o.action.key() == key);
-                    unpacked.results.insert(key.into(), outcome.ok_or_else(damaged)?);
+                    unpacked.results.insert(key, outcome.ok_or_else(damaged)?);
                 } else if let Some(hex) = name.strip_prefix("trees/") {
                     let tree = manifest::digest_of(&bytes);
                     let manifest = Manifest::decode(&bytes).filter(|_| tree.hex() == hex);
@@ -273,7 +274,7 @@ fn take(store: &Store, path: &Path, unpacked: Unpacked) -> Result<(About, Sums)>
         }
     }
     if let Some(report) = &report {
-        record::write(&store.at("runs").join(format!("{}.json", report.run)), report, false)?;
+        record::write(&store.run(&report.run), report, false)?;
     }
     Ok((about, sums))
 }

@@ -76,7 +76,7 @@ fn of_run(session: &Session, name: &str) -> Result<Cargo> {
             let label = if row.keys.len() == 1 {
                 row.stage.clone()
             } else {
-                format!("{}[{}]", row.stage, &key[..12])
+                format!("{}[{}]", row.stage, key.short())
             };
             results.insert(label, outcome);
         }
@@ -99,7 +99,7 @@ pub fn import(global: &Global, path: &Path) -> Result<()> {
     }
     let session = Session::open(&global.options(&[]))?;
     let stop = Stop::on_signals()?;
-    let shared = lock::wait(&session.store.at("locks/store"), true, || {}, || stop.asked())?;
+    let shared = lock::wait(&session.store.lock_of_store(), true, || {}, || stop.asked())?;
     let Some(_shared) = shared else { return Err(Error::Interrupted) };
     let (about, sums) = archive::read(&session.store, path)?;
     session.store.stats.save();

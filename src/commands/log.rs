@@ -19,17 +19,13 @@ pub fn log(global: &Global, stage: &str) -> Result<()> {
         return Err(Error::Usage(format!("the study has no stage `{stage}`{}", hint(stage, stages()))));
     }
     let store = Store::open(&graph.root, &graph.name)?;
-    let mut runs: Vec<_> =
-        std::fs::read_dir(store.at("logs")).map(|d| d.flatten().collect()).unwrap_or_default();
-    runs.sort_by_key(|run| std::cmp::Reverse(run.file_name()));
-    let path = runs.iter().map(|run| run.path().join(format!("{stage}.log"))).find(|p| p.is_file());
-    let Some(path) = path else {
+    let Some(path) = store.newest_log(stage) else {
         return Err(Error::Usage(format!("stage {stage} has no log: it never ran here")));
     };
     if global.json {
         return print_json(&json!({ "stage": stage, "log": path }));
     }
     let text = std::fs::read(&path).at("reading", &path)?;
-    eprintln!("{}", path.display());
+    crate::stderr::line(path.display());
     print(&String::from_utf8_lossy(&text))
 }

@@ -14,7 +14,7 @@ pub fn pull(global: &Global, stages: &[String]) -> Result<()> {
     let remote = remote(&mut session)?;
     let console = Console::new("fetching")?;
     let stopped = || console.asked_to_stop();
-    let _shared = lock::wait(&session.store.at("locks/store"), true, || {}, stopped)?;
+    let _shared = lock::wait(&session.store.lock_of_store(), true, || {}, stopped)?;
     let stale = crate::session::stale::stale(&session)?.is_some();
     session.find_programs(stale)?;
     let mut moved = Vec::new();

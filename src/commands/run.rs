@@ -19,7 +19,7 @@ pub fn run(global: &Global, stages: &[String], yes: bool, locked: bool) -> Resul
     let stop = Stop::on_signals()?;
     let mut screen = Screen::new(false);
     let busy = || screen.say("waiting for a gc of the store");
-    let shared = lock::wait(&session.store.at("locks/store"), true, busy, || stop.asked())?;
+    let shared = lock::wait(&session.store.lock_of_store(), true, busy, || stop.asked())?;
     let Some(_shared) = shared else { return Err(Error::Interrupted) };
     let name = crate::run::run_name();
     let result = build::build(&session, &name, &mut screen, &stop)
@@ -31,12 +31,11 @@ pub fn run(global: &Global, stages: &[String], yes: bool, locked: bool) -> Resul
         });
     session.store.stats.save();
     let report = result?;
-    if global.json {
-        print_json(&report)?;
-    } else {
-        print(&summary(&report))?;
-        print(&scores(&session, &report))?;
-    }
+    let printed = match global.json {
+        true => print_json(&report),
+        false => print(&(summary(&report) + &scores(&session, &report))),
+    };
+    // What became of the run counts for more than whether anybody could be told.
     crate::run::verdict(&report, &stop)?;
     if locked {
         let outputs = report.stages.iter().flat_map(|row| {
@@ -44,7 +43,7 @@ pub fn run(global: &Global, stages: &[String], yes: bool, locked: bool) -> Resul
         });
         lockfile::compare(&global.file, outputs)?;
     }
-    Ok(())
+    printed
 }
 
 fn summary(report: &Report) -> String {

@@ -58,11 +58,11 @@ impl Attempt {
     pub fn prepare(session: &Session, unit: &Unit, log: PathBuf) -> Result<Self> {
         let key = &unit.key;
         let store = &session.store;
-        let folder = store.at("attempts").join(&key[..32]);
+        let folder = store.attempt(key);
         let out = folder.join("out");
         store.fresh(&folder)?;
         fs::create_dir(&out).at("making", &out)?;
-        let state = store.at("state").join(&key[..32]);
+        let state = store.state(key);
         fs::create_dir_all(&state).at("making", &state)?;
         if let Some(parent) = log.parent() {
             fs::create_dir_all(parent).at("making", parent)?;

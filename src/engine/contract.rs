@@ -1,6 +1,7 @@
 //! Where an attempt is executed.
 
 use crate::engine::attempt::Attempt;
+use crate::engine::steady::Part;
 use crate::engine::stop::Stop;
 use crate::error::Result;
 use crate::session::{Session, Unit};
@@ -18,6 +19,8 @@ pub struct Work<'a> {
     pub session: &'a Session,
     pub unit: &'a Unit,
     pub attempt: &'a Attempt,
+    /// What it runs and reads of the study.
+    pub parts: &'a [Part],
     /// The action's lock, to be held by whatever runs.
     pub lock: &'a Lock,
     /// GPUs that the attempt may use.
@@ -35,8 +38,12 @@ impl Work<'_> {
 }
 
 /// How one attempt ended.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum End {
+    /// It was not started, as these parts are no longer what its key says.
+    Stale(Vec<String>),
+    /// Exit 0, but these files were written while it ran.
+    Disturbed(Vec<String>),
     /// Exit 0 after so many seconds.
     Success(f64),
     Exit(u8),

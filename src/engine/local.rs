@@ -1,6 +1,7 @@
 //! Attempts as processes of this machine.
 
 use crate::engine::contract::{End, Engine, GRACE, Work};
+use crate::engine::steady::Steady;
 use crate::error::Result;
 use rustix::process::{Pid, Signal, kill_process};
 use std::process::Child;
@@ -16,6 +17,10 @@ impl Engine for Local {
     fn execute(&self, work: &Work) -> Result<End> {
         let (step, session) = (work.step(), work.session);
         let program = session.programs[work.unit.step].as_ref().map(|p| p.path.clone()).unwrap_or_default();
+        let steady = match Steady::begin(work.parts, &session.store.stats) {
+            Ok(steady) => steady,
+            Err(names) => return Ok(End::Stale(names)),
+        };
         let started = Instant::now();
         let mut child = work.attempt.start(step, &session.graph.root, &program, work.lock, work.gpus)?;
         let pid = Pid::from_child(&child);
@@ -24,7 +29,13 @@ impl Engine for Local {
         work.stop.remove(pid);
         let (status, timeout) = waited.at("waiting for", &work.attempt.log)?;
         Ok(match status.code() {
-            Some(0) => End::Success(started.elapsed().as_secs_f64()),
+            Some(0) => {
+                let seconds = started.elapsed().as_secs_f64();
+                match steady.end() {
+                    none if none.is_empty() => End::Success(seconds),
+                    names => End::Disturbed(names),
+                }
+            }
             _ if work.stop.asked() => End::Stopped,
             _ if timeout => End::Timeout,
             Some(code @ 129..) => End::Signal((code - 128) as u8),

@@ -4,6 +4,7 @@ pub mod attempt;
 pub mod contract;
 mod local;
 pub mod slurm;
+pub mod steady;
 pub mod stop;
 pub mod supervise;
 

@@ -1,6 +1,7 @@
 //! The wish to stop.
 
 use crate::error::{Error, Result};
+use crate::stderr;
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -16,18 +17,26 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// A wish that SIGINT, SIGTERM and SIGHUP make.
+    /// A wish that SIGINT, SIGTERM and SIGHUP make. A SIGHUP that the caller ignores (`nohup`) stays ignored.
     pub fn on_signals() -> Result<Arc<Self>> {
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
-            .map_err(|e| Error::Io { what: "listening to signals".into(), source: e })?;
+        let mut heard = vec![SIGINT, SIGTERM];
+        if !ignored(SIGHUP) {
+            heard.push(SIGHUP);
+        }
+        let mut signals =
+            Signals::new(heard).map_err(|e| Error::Io { what: "listening to signals".into(), source: e })?;
         let stop = Arc::new(Self::default());
         let asked = Arc::clone(&stop);
         std::thread::spawn(move || {
             for _ in signals.forever() {
-                if !asked.asked() {
-                    eprintln!("stopping: the stages save what they can; once more kills them");
-                }
+                let first = !asked.asked();
                 asked.ask();
+                if first {
+                    // On a thread of its own: a reader that is there and does not read must not keep the next signal.
+                    let tell =
+                        || stderr::line("stopping: the stages save what they can; once more kills them");
+                    let _ = std::thread::Builder::new().spawn(tell);
+                }
             }
         });
         Ok(stop)
@@ -67,4 +76,12 @@ impl Stop {
     pub fn remove(&self, pid: Pid) {
         self.supervisors.lock().unwrap_or_else(PoisonError::into_inner).retain(|p| *p != pid);
     }
+}
+
+/// Whether a signal is ignored, as whoever started this process wanted it.
+pub fn ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or_default();
+    mask >> (signal - 1) & 1 == 1
 }

@@ -5,6 +5,7 @@
 //! the runner is gone, and kills as well. Standard input holds the lock of the action: it is free only when the
 //! last process is.
 
+use crate::stderr;
 use rustix::process::{
     Pid, Signal, WaitOptions, getpid, getppid, kill_process, kill_process_group, set_child_subreaper,
     set_parent_process_death_signal, wait,
@@ -29,7 +30,7 @@ pub fn supervise(arguments: &[OsString]) -> u8 {
     match watch(runner, program, rest) {
         Ok(code) => code,
         Err(e) => {
-            eprintln!("starting {}: {e}", program.display());
+            stderr::line(format_args!("starting {}: {e}", program.display()));
             NOT_STARTED
         }
     }

@@ -23,14 +23,14 @@ pub fn build(session: &Session, run: &str, screen: &mut Screen, stop: &Stop) -> 
         return Ok(());
     }
     let wait = || screen.say("build: waiting for another runner that builds");
-    let held = lock::wait(&session.store.at("locks/build"), false, wait, || stop.asked())?;
+    let held = lock::wait(&session.store.lock_of_build(), false, wait, || stop.asked())?;
     let Some(held) = held else { return Err(Error::Interrupted) };
     let Some(reasons) = stale(session)? else { return Ok(()) };
     screen.start("build", &reasons.join(", "));
     let now = sources(session, build)?;
     let words: Vec<String> =
         build.command.iter().map(|word| word.literal().unwrap_or_default().to_string()).collect();
-    let log = session.store.at("logs").join(run).join("build.log");
+    let log = session.store.log(run, "build");
     if let Some(parent) = log.parent() {
         std::fs::create_dir_all(parent).at("making", parent)?;
     }
@@ -74,7 +74,7 @@ pub fn build(session: &Session, run: &str, screen: &mut Screen, stop: &Stop) -> 
         return Err(Error::Failed(vec!["build".into()]));
     }
     // Other studies that share the store may name other programs of the same build.
-    let before = record::read::<Built>(&session.store.at("builds/last"));
+    let before = record::read::<Built>(&session.store.built());
     let others = before.map(|b| b.programs.into_keys().collect::<Vec<_>>()).unwrap_or_default();
     let mut programs = BTreeMap::new();
     for name in names(session).into_iter().chain(others) {
@@ -84,7 +84,7 @@ pub fn build(session: &Session, run: &str, screen: &mut Screen, stop: &Stop) -> 
             programs.insert(name, hashed.digest);
         }
     }
-    record::write(&session.store.at("builds/last"), &Built { from: now, programs }, true)?;
+    record::write(&session.store.built(), &Built { from: now, programs }, true)?;
     screen.finish("build", &format!("done in {}", duration(started.elapsed().as_secs_f64())));
     Ok(())
 }

@@ -12,7 +12,6 @@ use crate::screen::events::Events;
 use crate::session::reasons::reasons;
 use crate::session::{Session, Unit};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
@@ -107,7 +106,10 @@ impl<'a> Runner<'a> {
     }
 
     pub(super) fn stopping(&self) -> bool {
-        let failed = || self.progress.iter().any(|p| p.failed == Some(Fate::Failed));
+        let failed = || {
+            self.progress.iter().any(|p| p.failed == Some(Fate::Failed))
+                || self.rows.iter().flatten().any(|row| row.fate == Fate::Failed)
+        };
         self.stop.asked() || (!self.options.keep_going && failed())
     }
 
@@ -135,7 +137,18 @@ impl<'a> Runner<'a> {
                 }
                 continue;
             }
-            let Some(units) = self.session.units(i, &self.known)? else { continue };
+            let units = match self.session.units(i, &self.known) {
+                Err(e) if self.progress[i].renewed > 0 => {
+                    // What was there when the run began is not now; that is this stage's failure, not everybody's.
+                    let id = &self.session.graph.steps[i].id;
+                    self.screen.say(&format!("{id}: failed: {e}"));
+                    self.row(i, Fate::Failed, format!("failed: {e}"), BTreeMap::new());
+                    continue;
+                }
+                units => units?,
+            };
+            let Some(units) = units else { continue };
+            self.tell_of_program(i, &units);
             let mut found = Vec::with_capacity(units.len());
             let mut dropped = BTreeSet::new();
             for unit in units {
@@ -161,6 +174,16 @@ impl<'a> Runner<'a> {
             self.settle(i)?;
         }
         Ok(again)
+    }
+
+    /// Says when the program of a step is not the one that the run began with.
+    fn tell_of_program(&self, i: usize, units: &[Unit]) {
+        let (Some(unit), Some(found)) = (units.first(), &self.session.programs[i]) else { return };
+        if unit.action.program != found.digest && self.progress[i].renewed == 0 {
+            let (step, name) = (&self.session.graph.steps[i], unit.action.template.first());
+            let name = name.map_or("", String::as_str);
+            self.screen.say(&format!("{}: `{name}` {}", step.id, super::settle::ANEW));
+        }
     }
 
     /// Takes a unit's result from the store, or queues it.
@@ -195,8 +218,7 @@ impl<'a> Runner<'a> {
             self.screen.start(&unit.label, &reason);
             self.screen.uses(&unit.label, &held.gpus);
             self.progress[unit.step].reason = reason;
-            let log: PathBuf =
-                self.session.store.at("logs").join(&self.run).join(format!("{}.log", unit.label));
+            let log = self.session.store.log(&self.run, &unit.label);
             let (events, feed) = Events::new();
             self.running.insert(unit.label.clone(), (unit.clone(), events));
             let job = Job {

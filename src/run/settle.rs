@@ -5,11 +5,16 @@ use crate::cache::runs::{Fate, Row};
 use crate::error::Result;
 use crate::run::out::publish;
 use crate::run::state::Transfer;
-use crate::run::state::{Done, Runner};
+use crate::run::state::{Done, Progress, Runner};
 use crate::screen::show_log;
 use crate::session::Unit;
 use crate::text::duration;
 use std::collections::BTreeMap;
+
+/// How a step is told of that is looked at anew.
+pub(super) const ANEW: &str = "changed since the run began; going on with what is there now";
+/// A step whose parts change this often before it can start has failed.
+const PATIENCE: usize = 5;
 
 impl Runner<'_> {
     pub(super) fn done(&mut self, done: Done) -> Result<()> {
@@ -49,6 +54,9 @@ impl Runner<'_> {
                     self.settle(index)?;
                 }
             }
+            Err(failure) if !failure.stale.is_empty() => {
+                self.anew(&unit.label, step, &failure.stale);
+            }
             Err(failure) => {
                 self.screen.finish(&unit.label, &failure.text);
                 if let (Some(log), false) = (&failure.log, failure.stopped) {
@@ -67,6 +75,23 @@ impl Runner<'_> {
         self.settle(step)
     }
 
+    /// Has a step looked at again, because the unit that was to start would not have been what its key says.
+    fn anew(&mut self, label: &str, step: usize, stale: &[String]) {
+        let names = stale.join(", ");
+        let progress = &mut self.progress[step];
+        progress.renewed += usize::from(!std::mem::replace(&mut progress.anew, true));
+        let line = if progress.renewed > PATIENCE {
+            progress.failed = Some(Fate::Failed);
+            progress.reason = format!("failed: {names} changes again and again before it can start");
+            progress.reason.clone()
+        } else {
+            format!("{names} {ANEW}")
+        };
+        self.screen.finish(label, &line);
+        self.queue.retain(|unit| unit.step != step);
+        self.transfers.retain(|transfer| transfer.awaited().is_none_or(|unit| unit.step != step));
+    }
+
     pub(super) fn row(
         &mut self,
         i: usize,
@@ -75,7 +100,7 @@ impl Runner<'_> {
         outputs: BTreeMap<String, store::Produced>,
     ) {
         let done = &self.progress[i].done;
-        let keys = done.iter().map(|(unit, _)| unit.key.clone()).collect();
+        let keys = done.iter().map(|(unit, _)| unit.key).collect();
         let seconds = (!done.is_empty()).then(|| done.iter().map(|(_, outcome)| outcome.seconds).sum());
         let stage = self.session.graph.steps[i].id.clone();
         self.rows[i] = Some(Row { stage, fate, reason, keys, seconds, outputs });
@@ -110,6 +135,11 @@ impl Runner<'_> {
         if let Some(fate) = progress.failed.clone() {
             let reason = progress.reason.clone();
             self.row(i, fate, reason, BTreeMap::new());
+            return Ok(());
+        }
+        if progress.anew {
+            let (renewed, ran) = (progress.renewed, progress.ran);
+            *progress = Progress { renewed, ran, ..Progress::default() };
             return Ok(());
         }
         progress.done.sort_by(|a, b| a.0.label.cmp(&b.0.label));

@@ -59,6 +59,10 @@ pub(super) struct Progress {
     pub(super) begun: bool,
     pub(super) all: usize,
     pub(super) done: Vec<(Unit, Outcome)>,
+    /// It is looked at anew as soon as none of its units is under way: what it runs or reads has changed.
+    pub(super) anew: bool,
+    /// How often that happened.
+    pub(super) renewed: usize,
     /// How many of them ran, now or in another runner.
     pub(super) ran: usize,
     /// How many of them the shared cache had.

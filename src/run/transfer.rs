@@ -187,7 +187,7 @@ impl Runner<'_> {
         } else if let Some(seconds) = self.costly(&unit) {
             self.ask(&unit, seconds);
         }
-        if self.progress[unit.step].failed.is_none() {
+        if self.progress[unit.step].failed.is_none() && !self.progress[unit.step].anew {
             self.queue.push(unit);
         }
     }

@@ -17,7 +17,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use store::IoContext;
 use store::lock::{self, Lock};
-use store::{Store, link};
+use store::{Key, Store, link};
 use study::graph::{Output, Source, Stream};
 
 /// How often a stage's folder is looked at.
@@ -40,7 +40,7 @@ pub struct Watched<'a> {
 
 /// Runs stages on what is published, until the stages that publish are done.
 pub fn watch(session: &mut Session, watched: &Watched, screen: &Screen, stop: &Arc<Stop>) -> Result<()> {
-    let mut followers: BTreeMap<Place, (String, Follower)> = BTreeMap::new();
+    let mut followers: BTreeMap<Place, (Key, Follower)> = BTreeMap::new();
     let mut tried: HashSet<(Place, String)> = HashSet::new();
     let mut waits = false;
     let mut failed = Vec::new();
@@ -67,10 +67,10 @@ pub fn watch(session: &mut Session, watched: &Watched, screen: &Screen, stop: &A
                 let follower = Follower::start(session, unit, output, stream)?
                     .ok_or_else(|| Error::Usage(format!("{name} is watched already")))?;
                 screen.say(&format!("watching {name}"));
-                followers.insert(*place, (unit.key.clone(), follower));
+                followers.insert(*place, (unit.key, follower));
             }
         }
-        let fresh = |(place, (_, follower)): (&Place, &(String, Follower))| {
+        let fresh = |(place, (_, follower)): (&Place, &(Key, Follower))| {
             follower.entries().into_iter().any(|name| !tried.contains(&(*place, name)))
         };
         if followers.len() == open.len() && followers.iter().any(fresh) {
@@ -154,17 +154,15 @@ pub struct Follower {
 impl Follower {
     /// Follows an output of an action, whether it runs already or not. `None` when somebody else does.
     pub fn start(session: &Session, unit: &Unit, output: &Output, stream: &Stream) -> Result<Option<Self>> {
-        let (store, key) = (&session.store, &unit.key[..32]);
-        let Some(lock) =
-            lock::attempt(&store.at("locks").join(format!("watch-{key}-{}", output.name)), false)?
-        else {
+        let (store, key) = (&session.store, &unit.key);
+        let Some(lock) = lock::attempt(&store.lock_of_watch(key, &output.name), false)? else {
             return Ok(None);
         };
         let source = match stream {
-            Stream::Output => store.at("attempts").join(key).join("out").join(&output.file),
-            Stream::State(..) => store.at("state").join(key),
+            Stream::Output => store.attempt(key).join("out").join(&output.file),
+            Stream::State(..) => store.state(key),
         };
-        let folder = store.at("attempts").join(format!("watch-{key}-{}", output.name));
+        let folder = store.watched(key, &output.name);
         store.fresh(&folder.join("seen"))?;
         let _ = keep(&source, &folder.join("seen"), stream);
         let stop = Arc::new(AtomicBool::new(false));

@@ -3,6 +3,7 @@
 use crate::cache::results::{self, Outcome};
 use crate::engine::attempt::Attempt;
 use crate::engine::contract::{End, Engine, Note, Work};
+use crate::engine::steady::{self, Part};
 use crate::engine::stop::Stop;
 use crate::engine::{self, slurm};
 use crate::error::Error;
@@ -28,11 +29,13 @@ pub struct Failure {
     pub log: Option<PathBuf>,
     /// The user stopped it.
     pub stopped: bool,
+    /// What is no longer what its key says, so that it was not started; another key is to be looked for.
+    pub stale: Vec<String>,
 }
 
 impl From<Error> for Failure {
     fn from(e: Error) -> Self {
-        Self { text: format!("failed: {e}"), log: None, stopped: false }
+        Self { text: format!("failed: {e}"), log: None, stopped: false, stale: Vec::new() }
     }
 }
 
@@ -75,6 +78,7 @@ impl Job<'_> {
             return Ok(outcome);
         }
         let step = &self.session.graph.steps[self.unit.step];
+        let parts = steady::parts(self.session, &self.unit)?;
         let mut tries = 0;
         loop {
             if self.stop.asked() {
@@ -95,14 +99,25 @@ impl Job<'_> {
                 session: self.session,
                 unit: &self.unit,
                 attempt: &attempt,
+                parts: &parts,
                 lock: &lock,
                 gpus: &self.gpus,
                 stop: &self.stop,
                 feed: &self.feed,
             })?;
-            let mut text = match end {
+            let mut text = match &end {
                 End::Success(seconds) => {
-                    return self.commit(&attempt, seconds).inspect_err(|_| slurm::forget(&attempt.folder));
+                    return self
+                        .commit(&attempt, &parts, *seconds)
+                        .inspect_err(|_| slurm::forget(&attempt.folder));
+                }
+                End::Disturbed(names) => {
+                    slurm::forget(&attempt.folder);
+                    return Err(self.disturbed(names));
+                }
+                End::Stale(names) => {
+                    link::remove(&attempt.folder)?;
+                    return Err(Failure { stale: names.clone(), ..self.failure("changed".into()) });
                 }
                 End::Stopped => {
                     link::remove(&attempt.folder)?;
@@ -123,7 +138,7 @@ impl Job<'_> {
             link::remove(&attempt.folder)?;
             let again = matches!(end, End::Exit(75) | End::Signal(_) | End::Timeout);
             if !again || tries >= step.retries {
-                return Err(Failure { text, log: Some(self.log.clone()), stopped: false });
+                return Err(self.failure(text));
             }
             tries += 1;
             say(&format!("{text}; try {} of {}", tries + 1, step.retries + 1));
@@ -131,13 +146,26 @@ impl Job<'_> {
     }
 
     fn stopped(&self) -> Failure {
-        Failure { text: "stopped".into(), log: Some(self.log.clone()), stopped: true }
+        Failure { stopped: true, ..self.failure("stopped".into()) }
+    }
+
+    fn failure(&self, text: String) -> Failure {
+        Failure { text, log: Some(self.log.clone()), stopped: false, stale: Vec::new() }
+    }
+
+    /// What was written while the stage ran may be what it read, and its key says something else.
+    fn disturbed(&self, names: &[String]) -> Failure {
+        let names = match names {
+            [first, rest @ ..] if rest.len() > 4 => format!("{first} and {} more", rest.len()),
+            names => names.join(", "),
+        };
+        self.failure(format!("failed: {names} changed while it ran; its outputs are not kept"))
     }
 
     /// Takes in the outputs, then writes the result, which alone makes them exist.
-    fn commit(&self, attempt: &Attempt, seconds: f64) -> Result<Outcome, Failure> {
+    fn commit(&self, attempt: &Attempt, parts: &[Part], seconds: f64) -> Result<Outcome, Failure> {
         let (session, step) = (self.session, &self.session.graph.steps[self.unit.step]);
-        let failure = |text: String| Failure { text, log: Some(self.log.clone()), stopped: false };
+        let failure = |text: String| self.failure(text);
         let store = &session.store;
         for output in &step.outputs {
             if std::fs::symlink_metadata(attempt.out.join(&output.file)).is_err() {
@@ -156,6 +184,10 @@ impl Job<'_> {
             }
         }
         self.check_inputs().map_err(failure)?;
+        let changed = steady::changed(parts, &store.stats);
+        if !changed.is_empty() {
+            return Err(self.disturbed(&changed));
+        }
         let mut taken = Vec::new();
         let mut outputs = BTreeMap::new();
         for output in &step.outputs {
@@ -190,9 +222,8 @@ impl Job<'_> {
         for (index, input) in step.inputs.iter().enumerate() {
             let before = &self.unit.action.inputs[&input.name];
             let same = match &input.source {
-                Source::Path(path) if step.each != Some(index) => {
-                    session.hash_path(path, &input.mark).is_ok_and(|now| now.digest == *before)
-                }
+                // One of the parts.
+                Source::Path(_) if step.each != Some(index) => continue,
                 Source::Path(_) | Source::Output(..) | Source::Lineage => {
                     let path = session.store.place(before);
                     let links = store::walk::Links::Keep;

@@ -3,6 +3,7 @@
 pub mod events;
 mod gauge;
 
+use crate::stderr;
 use crate::text::significant;
 use gauge::Gauge;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -55,7 +56,7 @@ impl Screen {
             // Without a terminal to draw on there is nobody to tell.
             let _ = self.bars.println(line);
         } else if !self.quiet {
-            eprintln!("{line}");
+            stderr::line(line);
         }
     }
 
@@ -64,12 +65,14 @@ impl Screen {
         if !self.terminal || !std::io::stdin().is_terminal() {
             return false;
         }
-        self.bars.suspend(|| {
-            eprint!("{question}");
-            let mut answer = String::new();
-            let read = std::io::stdin().read_line(&mut answer);
-            read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
-        })
+        // Not `suspend`, which panics when the terminal has gone away.
+        let _ = self.bars.clear();
+        self.bars.set_draw_target(ProgressDrawTarget::hidden());
+        stderr::write(question);
+        let mut answer = String::new();
+        let read = std::io::stdin().read_line(&mut answer);
+        self.bars.set_draw_target(ProgressDrawTarget::stderr());
+        read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
     }
 
     /// A stage starts.

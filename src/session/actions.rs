@@ -3,6 +3,7 @@
 use crate::action::{Action, VERSION};
 use crate::cache::results::{self, Last, Outcome};
 use crate::error::{Error, Result};
+use crate::session::programs::venv;
 use crate::session::{Instance, Known, Session, Unit, lineage};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -52,7 +53,7 @@ impl Session {
     /// The actions of a step: one, or one for each entry of the folder it is mapped over. `None` while an input or
     /// the program is not known.
     pub fn units(&self, index: usize, known: &[Option<Known>]) -> Result<Option<Vec<Unit>>> {
-        let Some(program) = &self.programs[index] else { return Ok(None) };
+        let Some(program) = self.program_now(index)? else { return Ok(None) };
         let step = &self.graph.steps[index];
         let Some(inputs) = self.inputs(step, known)? else { return Ok(None) };
         let mut files = BTreeMap::new();
@@ -78,6 +79,7 @@ impl Session {
             inputs,
             files,
             env: step.env.clone(),
+            venv: venv(&program.path, &self.graph.root),
             outputs: step.outputs.iter().map(|o| (o.name.clone(), o.file.clone())).collect(),
         };
         if let Some(shards) = step.shards {

@@ -8,7 +8,7 @@ use crate::session::stale::{makes, stale};
 use crate::session::{Known, Session, Unit};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
-use store::Produced;
+use store::{Key, Produced};
 
 /// Where a stage stands.
 #[derive(Clone, Debug, Serialize)]
@@ -41,7 +41,7 @@ pub struct Planned {
     #[serde(flatten)]
     pub state: State,
     /// Action key, when it is known already.
-    pub key: Option<String>,
+    pub key: Option<Key>,
     /// How long it took last time.
     pub last_seconds: Option<f64>,
     /// Its outputs, where it is cached.
@@ -95,7 +95,7 @@ pub fn plan(session: &mut Session) -> Result<Vec<Planned>> {
             let mut missing: Vec<Unit> = Vec::new();
             let (mut elsewhere, mut away) = (Vec::new(), 0);
             if let [unit] = units.as_slice() {
-                key = Some(unit.key.clone());
+                key = Some(unit.key);
             }
             for unit in units {
                 let forced = session.forced.contains(&i);
@@ -146,11 +146,11 @@ pub fn plan(session: &mut Session) -> Result<Vec<Planned>> {
 }
 
 /// What the shared cache has under a key. One that does not answer is told of once, and then not asked again.
-fn look(session: &Session, key: &str) -> Result<Option<Outcome>> {
+fn look(session: &Session, key: &Key) -> Result<Option<Outcome>> {
     let Some(remote) = session.remote.as_ref().filter(|remote| remote.answers()) else { return Ok(None) };
     match remote.look(&session.store, key, &Quiet) {
         Err(e @ Error::Cache(_)) => {
-            remote.failed(&e, false).iter().for_each(|line| eprintln!("{line}"));
+            remote.failed(&e, false).iter().for_each(crate::stderr::line);
             Ok(None)
         }
         found => found,

@@ -4,10 +4,11 @@ use crate::error::{Error, Result};
 use crate::session::stale::makes;
 use crate::session::{Program, Session};
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use store::digest::Digest;
 use store::walk::{self, Links};
-use store::{IoContext, record};
+use store::{IoContext, Store, record};
 use study::graph::{Call, Step};
 use study::{Mark, describe, hint};
 
@@ -35,21 +36,26 @@ impl Session {
                     step.params.iter().map(|(name, value)| (name.clone(), value.0.clone())).collect()
                 }
                 Call::Run(name) => {
-                    let kept = self.store.at("describe").join(digest.hex());
-                    let spec = match record::read(&kept) {
-                        Some(spec) => spec,
-                        None => {
-                            let spec = describe::ask(&path, &name.mark)?;
-                            record::write(&kept, &spec, false)?;
-                            spec
-                        }
-                    };
-                    describe::check(step, &spec)?
+                    describe::check(step, &described(&self.store, &path, &digest, &name.mark)?)?
                 }
             };
             self.programs[i] = Some(Program { path, digest, params });
         }
         Ok(())
+    }
+
+    /// The program of a step as it is now: it may have changed since it was found.
+    pub fn program_now(&self, index: usize) -> Result<Option<Program>> {
+        let Some(program) = &self.programs[index] else { return Ok(None) };
+        let digest = walk::hash(&program.path, &self.store.stats, Links::Keep)?.digest;
+        let mut now = Program { digest, ..program.clone() };
+        if let Call::Run(name) = &self.graph.steps[index].call
+            && digest != program.digest
+        {
+            let spec = described(&self.store, &now.path, &digest, &name.mark)?;
+            now.params = describe::check(&mut self.graph.steps[index].clone(), &spec)?;
+        }
+        Ok(Some(now))
     }
 
     /// Where the program of a step is: a path of the study, one that `build` makes, or on `PATH`.
@@ -72,7 +78,7 @@ impl Session {
                 .or_else(|| if run && self.graph.build.is_some() { None } else { on_path(name) })
         };
         match found {
-            Some(path) => Ok(path.canonicalize().at("finding", &path)?),
+            Some(path) => Ok(std::path::absolute(&path).at("finding", &path)?),
             None => Err(self.no_program(name, mark, run)),
         }
     }
@@ -115,7 +121,39 @@ fn undeclared(step: &Step) -> Result<()> {
     Ok(())
 }
 
+/// What a program says of itself, which is asked once for each content.
+fn described(store: &Store, path: &Path, digest: &Digest, mark: &Mark) -> Result<stage::Spec> {
+    // A program of many names describes itself under each.
+    let called = path.file_name().unwrap_or_default().to_string_lossy();
+    let kept = store.description(digest, &called);
+    if let Some(spec) = record::read(&kept) {
+        return Ok(spec);
+    }
+    let spec = describe::ask(path, mark)?;
+    record::write(&kept, &spec, false)?;
+    Ok(spec)
+}
+
+/// The first program of this name on `PATH`, as a shell finds it.
 fn on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|p| p.is_file())
+    let program = |path: &PathBuf| {
+        std::fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    };
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(program)
+}
+
+/// The virtual environment of a program, which decides what its Python imports: the folder that has `pyvenv.cfg`
+/// above the program's, relative to the study's root, or only by its name where it lies elsewhere, since the same
+/// environment has another path on every machine.
+pub fn venv(program: &Path, root: &Path) -> Option<String> {
+    let folder = program.parent()?.parent()?;
+    if !folder.join("pyvenv.cfg").is_file() {
+        return None;
+    }
+    let shown = match folder.strip_prefix(root) {
+        Ok(inside) => Path::new(".").join(inside),
+        Err(_) => folder.file_name()?.into(),
+    };
+    Some(shown.display().to_string())
 }

@@ -31,7 +31,7 @@ pub fn stale(session: &Session) -> Result<Option<Vec<String>>> {
         return Ok(None);
     }
     let now = sources(session, build)?;
-    let Some(built) = record::read::<Built>(&session.store.at("builds/last")) else {
+    let Some(built) = record::read::<Built>(&session.store.built()) else {
         return Ok(Some(vec!["it never ran".into()]));
     };
     let mut reasons = Vec::new();

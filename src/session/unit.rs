@@ -3,8 +3,8 @@
 use crate::action::Action;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use store::Produced;
 use store::digest::Digest;
+use store::{Key, Produced};
 
 /// The outputs of a step that is done, and how they came about.
 #[derive(Clone, Debug)]
@@ -24,7 +24,7 @@ pub struct Unit {
     pub label: String,
     pub instance: Option<Instance>,
     pub action: Action,
-    pub key: String,
+    pub key: Key,
 }
 
 /// The entry that a mapped step runs over.

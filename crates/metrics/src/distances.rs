@@ -5,9 +5,9 @@ mod half;
 pub(crate) use half::Half;
 
 use anyhow::{Result, ensure};
-use models::transfer::Readback;
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
+use torch::transfer::Readback;
 
 /// Rows of products made at a time.
 const TILE_ROWS: usize = 512;

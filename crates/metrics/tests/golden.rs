@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-#[path = "../../models/tests/recipe/mod.rs"]
+#[path = "../../extractors/tests/recipe/mod.rs"]
 mod recipe;
 
 use metrics::{Blocks, Distances, Moments, Statistics, frechet, inception_score, precision_recall};

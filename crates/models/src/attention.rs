@@ -2,9 +2,9 @@
 
 use crate::linear::Linear;
 use crate::parameters::Builder;
-use crate::shim::fused;
 use anyhow::Result;
 use tch::Tensor;
+use torch::shim::fused;
 
 /// Queries, keys and values from one projection; softmax attention per head; an output projection.
 pub struct Attention {

@@ -6,9 +6,9 @@ use crate::mlp::Mlp;
 use crate::modulation::{Modulation, modulate};
 use crate::parameters::Builder;
 use crate::router::Mixture;
-use crate::shim::fused;
 use anyhow::Result;
 use tch::Tensor;
+use torch::shim::fused;
 
 /// Attention and MLP, each behind an adaptive normalisation and a gate.
 pub struct Block {
@@ -84,8 +84,8 @@ pub struct Entry<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::normal;
     use tch::{Device, Kind};
+    use torch::random::normal;
 
     /// f32 rounding through a block, relative (Frobenius); measured at most 8e-7.
     const ROUNDING: f64 = 1e-5;

@@ -4,16 +4,17 @@
 //! is the name in the reference's state dict; `uw.scales`, `uw.first` and `uw.second` where scales are learned. Metadata:
 //! [`About`].
 
+use crate::Network;
 use crate::config::{Config, TIMESTEPS};
 use crate::diffusion::Curve;
-use crate::weights::{self, Weights};
-use crate::{Network, flat::Flat};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use stage::{BadInputExt, bad_input};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tch::{Device, Tensor};
+use torch::flat::Flat;
+use weights::Weights;
 
 /// Version 1: as described here.
 const VERSION: u32 = 1;

@@ -5,9 +5,9 @@ use crate::linear::Linear;
 use crate::modulation::{Modulation, modulate};
 use crate::parameters::{Builder, Init};
 use crate::patch::unpatchify;
-use crate::shim::fused;
 use anyhow::Result;
 use tch::Tensor;
+use torch::shim::fused;
 
 /// Adaptive normalisation, affine map, patches put in place.
 pub struct FinalLayer {

@@ -10,9 +10,6 @@ use crate::Network;
 use crate::checkpoint::{About, Checkpoint, LatentSpace, average_prefix};
 use crate::config::{Allocation, Architecture, Config};
 use crate::diffusion::Curve;
-use crate::pickle::{self, Item, Wanted};
-use crate::vae::LATENT_SCALE;
-use crate::weights::Weights;
 use anyhow::{Context, Result};
 use optimiser::{Optimiser, REFERENCE_SCALES};
 use serde_json::json;
@@ -21,9 +18,13 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
+use weights::Weights;
+use weights::pickle::{self, Item, Wanted};
 
 /// The decay of the one average that the reference keeps.
 const REFERENCE_DECAY: f64 = 0.9999;
+/// What its latents, of Stable Diffusion's autoencoder, are multiplied by.
+const REFERENCE_SCALE: f64 = 0.18215;
 /// The key of [`About`] in a file of ours.
 const ABOUT: &str = "about";
 
@@ -107,7 +108,7 @@ fn read_pickle(path: &Path, hints: &Hints, whole: bool) -> Result<Checkpoint> {
                 bad_input!("{source}: does not say its noise schedule; give --schedule cosine or linear")
             };
             let decays = if averaged { vec![REFERENCE_DECAY] } else { vec![] };
-            let latents = LatentSpace { scale: LATENT_SCALE, vae: String::new() };
+            let latents = LatentSpace { scale: REFERENCE_SCALE, vae: String::new() };
             About { foreign: true, ..About::new(0, network, schedule, decays, latents) }
         }
     };

@@ -1,4 +1,4 @@
-//! Networks and diffusion: Switch-DiT and the systems it is compared with, the VAE, Inception.
+//! Networks and diffusion: Switch-DiT and the systems it is compared with, and their checkpoints.
 //!
 //! Legend of every `# Shapes` section: `B` batch, `N` tokens, `D` width, `E` experts, `K` kept experts, `T` timesteps,
 //! `L` blocks.
@@ -27,26 +27,9 @@ pub mod analysis;
 
 pub mod diffusion;
 
-pub mod archive;
 pub mod checkpoint;
-pub mod device;
-pub mod dinov2;
-pub mod flat;
-pub mod graphs;
-pub mod inception;
 pub mod interchange;
-pub mod parallel;
-pub mod pickle;
-pub mod precision;
-pub mod random;
-pub mod shim;
-pub mod transfer;
-pub mod vae;
-pub mod weights;
 
 pub use config::Config;
 pub use network::{Network, Timesteps};
-pub use parameters::Parameter;
-pub use precision::Precision;
 pub use router::{ExpertsBy, Gates};
-pub use weights::Weights;

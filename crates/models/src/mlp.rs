@@ -2,9 +2,9 @@
 
 use crate::linear::Linear;
 use crate::parameters::Builder;
-use crate::shim::fused;
 use anyhow::Result;
 use tch::Tensor;
+use torch::shim::fused;
 
 /// Hidden width over token width.
 pub const RATIO: i64 = 4;

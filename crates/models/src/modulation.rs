@@ -4,9 +4,7 @@ use crate::linear::Linear;
 use crate::parameters::{Builder, Init};
 use anyhow::Result;
 use tch::{Kind, Tensor};
-
-/// Keeps the variance of a normalised token from 0.
-const EPSILON: f64 = 1e-6;
+pub use torch::shim::fused::plain::modulate;
 
 /// One affine map of the activated conditioning vector, zero when fresh.
 pub struct Modulation {
@@ -41,14 +39,4 @@ impl Modulation {
     fn split(&self, all: &Tensor) -> Vec<Tensor> {
         all.unsqueeze(1).chunk(self.parts, 2)
     }
-}
-
-/// `LN(x) · (1 + scale) + shift`, the normalisation without parameters of its own.
-///
-/// # Shapes
-/// `x` `[B, N, D]`, `shift` and `scale` `[B, 1, D]`.
-pub fn modulate(x: &Tensor, shift: &Tensor, scale: &Tensor) -> Tensor {
-    let width = x.size().last().copied().unwrap_or(0);
-    let normal = x.layer_norm([width], None::<&Tensor>, None::<&Tensor>, EPSILON, false);
-    shift.addcmul(&normal, &(scale + 1.0))
 }

@@ -4,17 +4,18 @@ use crate::block::{Block, Entry};
 use crate::config::{Allocation, Architecture, Config, Form, Integration, TIMESTEPS};
 use crate::final_layer::FinalLayer;
 use crate::label::LabelEmbedding;
-use crate::parameters::{Builder, Parameter};
+use crate::parameters::Builder;
 use crate::patch::PatchEmbedding;
 use crate::prior::Prior;
 use crate::relations::Relations;
 use crate::router::{ExpertsBy, Gates, Mixture, Router, Routes};
 use crate::timestep::TimestepEmbedding;
-use crate::weights::Weights;
 use anyhow::Result;
 use stage::bad_input;
 use std::collections::BTreeMap;
 use tch::{Device, IndexOp, Kind, Tensor};
+use torch::Parameter;
+use weights::Weights;
 
 /// Patches, timesteps and labels in; blocks; noise and variance out.
 pub struct Network {

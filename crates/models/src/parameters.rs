@@ -1,18 +1,9 @@
 //! The named parameters of a network: drawn fresh or taken from a file, in one pass over its layers.
 
-use crate::{Weights, random};
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
-
-/// One parameter, under its name in the reference's state dict.
-pub struct Parameter {
-    /// The name.
-    pub name: String,
-    /// The values; they share memory with the layer's own.
-    pub tensor: Tensor,
-    /// Whether it is trained; the position table is not.
-    pub trained: bool,
-}
+use torch::{Parameter, random};
+use weights::Weights;
 
 /// How a fresh parameter begins.
 pub enum Init {

@@ -1,10 +1,10 @@
 //! The diffusion prior loss: gates are pulled towards a map in which near timesteps share experts.
 
 use crate::assignment::assign;
-use crate::random::Stream;
 use crate::relations::Relations;
 use crate::router::Gates;
 use tch::{Device, Kind, Tensor};
+use torch::random::Stream;
 
 /// Inside every logarithm of the divergence (reference behaviour).
 const EPSILON: f64 = 1e-6;

@@ -1,7 +1,7 @@
 //! Which timesteps are alike: the prior map over gates, and DTR's channel masks.
 
-use crate::random;
 use tch::{Device, Kind, Tensor};
+use torch::random;
 
 /// A window of `ones` ones that moves from the first column to the last as `t` grows, ∝ (t/(T−1))^α.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,9 +3,9 @@
 use crate::config::{Allocation, Config, Integration};
 use crate::linear::Linear;
 use crate::parameters::{Builder, Init};
-use crate::shim::{autocast_kind, fused};
 use anyhow::Result;
 use tch::{Kind, Tensor};
+use torch::shim::{autocast_kind, fused};
 
 stage::choice! {
     /// How a batch's kept experts are evaluated; the same formula, rounded elsewhere.

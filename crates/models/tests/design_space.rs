@@ -3,10 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use models::config::{Allocation, Form, Integration};
-use models::random::normal;
 use models::{Config, Network};
 use stage::Choice;
 use tch::{Device, Kind, Tensor};
+use torch::random::normal;
 
 fn tiny() -> Config {
     Config::preset("switch-dit-tiny/2", 8, 10).unwrap()

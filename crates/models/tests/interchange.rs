@@ -5,13 +5,15 @@
 use models::config::Architecture;
 use models::diffusion::Curve;
 use models::interchange::{self, Hints};
-use models::pickle::{self, Found, Item, Wanted};
-use models::shim::AdamW;
-use models::{Config, Network, Weights, random};
+use models::{Config, Network};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
+use torch::random;
+use torch::shim::AdamW;
+use weights::Weights;
+use weights::pickle::{self, Found, Item, Wanted};
 
 const HINTS: Hints = Hints { schedule: Some(Curve::Linear), heads: Some(2) };
 

@@ -2,8 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use models::{Config, Network, Precision, random};
+use models::{Config, Network};
 use tch::{Device, Kind, Tensor, no_grad};
+use torch::{Precision, random};
 
 /// Relative Frobenius distance that bfloat16's 8 bits of mantissa allow over a few blocks; measured 4.2e-3.
 const BF16: f64 = 2e-2;

@@ -20,6 +20,18 @@ pub enum Error {
         /// Why it failed.
         source: io::Error,
     },
+    /// The file system has no locks.
+    #[error(
+        "locking {}: its file system has no locks ({source}), and without them two runners would spoil each other's work; \
+         mount it with locks (NFS: without `nolock`, Lustre: with `flock`), or move the study",
+        path.display()
+    )]
+    NoLocks {
+        /// The file that was to be locked.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// The store has another layout than this program knows.
     #[error(
         "{} was made by another version (format {found}, not {known}); use that version, or move the folder away",

@@ -16,6 +16,7 @@
 pub mod contents;
 pub mod digest;
 mod error;
+mod key;
 mod layout;
 pub mod link;
 pub mod lock;
@@ -27,5 +28,6 @@ pub mod verify;
 pub mod walk;
 
 pub use error::{Error, IoContext, Result};
-pub use layout::Store;
+pub use key::{Key, NoKey};
+pub use layout::{Area, Store};
 pub use objects::Produced;

@@ -1,6 +1,6 @@
 //! Advisory locks. The lock is the kernel's, on an open file; the file's existence means nothing.
 
-use crate::error::{IoContext, Result};
+use crate::error::{Error, IoContext, Result};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use std::fs::{self, File};
@@ -19,12 +19,18 @@ pub fn attempt(path: &Path, shared: bool) -> Result<Option<Lock>> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).at("making", parent)?;
     }
-    let file = File::options().create(true).append(true).open(path).at("opening", path)?;
+    // On NFS a shared lock needs a file that is open for reading, an exclusive one a file that is open for writing.
+    let file =
+        File::options().create(true).truncate(false).read(true).write(true).open(path).at("opening", path)?;
     let operation =
         if shared { FlockOperation::NonBlockingLockShared } else { FlockOperation::NonBlockingLockExclusive };
     match flock(&file, operation) {
         Ok(()) => Ok(Some(Lock(file))),
-        Err(Errno::WOULDBLOCK) => Ok(None),
+        // A network file system may be interrupted while it asks its server; whoever waits asks again.
+        Err(Errno::WOULDBLOCK | Errno::INTR) => Ok(None),
+        Err(e @ (Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL)) => {
+            Err(Error::NoLocks { path: path.into(), source: e.into() })
+        }
         Err(e) => Err(e).at("locking", path),
     }
 }

@@ -32,16 +32,15 @@ impl Store {
     pub fn place(&self, digest: &Digest) -> PathBuf {
         let hex = digest.hex();
         match digest.kind {
-            Kind::File => self.path.join("blobs").join(&hex[..2]).join(&hex[2..]),
-            Kind::Program => self.path.join("blobs").join(&hex[..2]).join(format!("{}.x", &hex[2..])),
-            Kind::Tree => self.path.join("views").join(&hex[..32]),
+            Kind::File => self.blob(&hex, ""),
+            Kind::Program => self.blob(&hex, ".x"),
+            Kind::Tree => self.view(&hex),
         }
     }
 
     /// Where the list of files of a tree is kept.
     pub fn manifest_path(&self, digest: &Digest) -> PathBuf {
-        let hex = digest.hex();
-        self.path.join("trees").join(&hex[..2]).join(&hex[2..])
+        self.tree(&digest.hex())
     }
 
     /// The manifest of a tree, if it is there and whole.
@@ -121,9 +120,9 @@ impl Store {
 
     /// Moves something that is not what its name says out of the way, for a person to look at.
     pub fn put_aside(&self, path: &Path) -> Result<()> {
-        let folder = self.at("damaged");
+        let folder = self.damaged();
         fs::create_dir_all(&folder).at("making", &folder)?;
-        let name = path.strip_prefix(&self.path).unwrap_or(path).to_string_lossy().replace('/', "-");
+        let name = self.shown(path).to_string_lossy().replace('/', "-");
         let aside = folder.join(name);
         link::remove(&aside)?;
         fs::rename(path, &aside).at("putting aside", path)
@@ -297,8 +296,7 @@ impl Store {
     pub fn adopt(&self, path: &Path) -> Result<Produced> {
         let hashed = walk::hash(path, &self.stats, Links::Follow)?;
         if !self.ready(&hashed.digest)? {
-            let thread = rustix::thread::gettid().as_raw_nonzero();
-            let copy = self.at(format!("attempts/adopt.{thread}"));
+            let copy = self.adopted();
             link::remove(&copy)?;
             link::copy_all(path, &copy)?;
             let taken = self.take(&copy)?;
@@ -385,6 +383,6 @@ mod tests {
         fs::write(&blob, "c0ntent").unwrap();
         assert!(!store.ready(&digest).unwrap());
         assert!(!blob.exists());
-        assert_eq!(fs::read_dir(store.at("damaged")).unwrap().count(), 1);
+        assert_eq!(store.list(crate::Area::Damaged).len(), 1);
     }
 }

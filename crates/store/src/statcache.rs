@@ -25,7 +25,7 @@ const ROOM: usize = 400_000;
 
 /// What `stat` says of a file's state. Times are nanoseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Stamp {
+struct Seen {
     size: u64,
     mtime: i64,
     ctime: i64,
@@ -35,22 +35,16 @@ struct Stamp {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Entry {
-    stamp: Stamp,
+    seen: Seen,
     hash: [u8; 32],
     /// Whether the entry was made long enough after the file's last change.
     trusted: bool,
     used: bool,
 }
 
-impl Stamp {
+impl Seen {
     fn of(meta: &Metadata) -> Self {
-        let nanoseconds = |seconds: i64, rest: i64| seconds.wrapping_mul(SECOND).wrapping_add(rest);
-        Self {
-            size: meta.size(),
-            mtime: nanoseconds(meta.mtime(), meta.mtime_nsec()),
-            ctime: nanoseconds(meta.ctime(), meta.ctime_nsec()),
-            path: 0,
-        }
+        Self { size: meta.size(), mtime: mtime(meta), ctime: ctime(meta), path: 0 }
     }
 
     /// With the path, where times are coarse: file systems with such clocks often number their files anew with every
@@ -68,7 +62,7 @@ impl Stamp {
         self.ctime % SECOND == 0
     }
 
-    /// Whether a change after `now`, by the file system's clock, would give another stamp. The mtime alone does not
+    /// Whether a change after `now`, by the file system's clock, would be seen. The mtime alone does not
     /// tell: a writer may put it back.
     fn settled(&self, now: i64) -> bool {
         let racy = if self.coarse() { RACY_COARSE } else { RACY };
@@ -98,16 +92,21 @@ impl StatCache {
         Self { file, entries: Mutex::new(State { map, dirty: false }), behind: OnceLock::new() }
     }
 
+    /// A cache that knows nothing and is kept nowhere.
+    pub fn empty() -> Self {
+        Self { file: PathBuf::new(), entries: Mutex::default(), behind: OnceLock::new() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The digest of the file at `path`, which `meta` describes, if it is known and nothing about the file changed.
     pub fn get(&self, path: &Path, meta: &Metadata) -> Option<Digest> {
-        let stamp = self.stamp(path, meta);
+        let seen = self.seen(path, meta);
         let mut state = self.lock();
         let entry = state.map.get_mut(&(meta.dev(), meta.ino()))?;
-        if !(entry.stamp == stamp && entry.trusted) {
+        if !(entry.seen == seen && entry.trusted) {
             return None;
         }
         entry.used = true;
@@ -117,18 +116,18 @@ impl StatCache {
     /// Remembers a digest of content that was read from `read_at` on (see [`now`]). `None` says that nobody else
     /// can have the file open for writing, so that its age does not matter.
     pub fn put(&self, path: &Path, meta: &Metadata, digest: &Digest, read_at: Option<i64>) {
-        let stamp = self.stamp(path, meta);
-        let trusted = read_at.is_none_or(|at| stamp.settled(at.saturating_sub(self.behind())));
-        let entry = Entry { stamp, hash: digest.hash, trusted, used: true };
+        let seen = self.seen(path, meta);
+        let trusted = read_at.is_none_or(|at| seen.settled(at.saturating_sub(self.behind())));
+        let entry = Entry { seen, hash: digest.hash, trusted, used: true };
         let mut state = self.lock();
         state.dirty |= state.map.insert((meta.dev(), meta.ino()), entry) != Some(entry);
     }
 
     /// What is compared. The store's own files go by several names and are moved; they are checked against the digest that
     /// their names say.
-    fn stamp(&self, path: &Path, meta: &Metadata) -> Stamp {
+    fn seen(&self, path: &Path, meta: &Metadata) -> Seen {
         let ours = self.file.parent().is_some_and(|store| path.starts_with(store));
-        if ours { Stamp::of(meta) } else { Stamp::of(meta).named(path) }
+        if ours { Seen::of(meta) } else { Seen::of(meta).named(path) }
     }
 
     /// How far the file system's clock is behind ours: a server's is its own, and times of files are taken from it.
@@ -139,7 +138,7 @@ impl StatCache {
             let made = std::fs::write(&probe, b"").and_then(|()| std::fs::metadata(&probe));
             let _ = std::fs::remove_file(&probe);
             // Nothing can be written there: then nothing is kept there either.
-            made.map_or(0, |meta| before.saturating_sub(Stamp::of(&meta).ctime).max(0))
+            made.map_or(0, |meta| before.saturating_sub(Seen::of(&meta).ctime).max(0))
         })
     }
 
@@ -165,6 +164,16 @@ pub fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64)
 }
 
+/// When a file's content changed, as it says itself.
+pub fn mtime(meta: &Metadata) -> i64 {
+    meta.mtime().wrapping_mul(SECOND).wrapping_add(meta.mtime_nsec())
+}
+
+/// When anything about a file changed.
+pub fn ctime(meta: &Metadata) -> i64 {
+    meta.ctime().wrapping_mul(SECOND).wrapping_add(meta.ctime_nsec())
+}
+
 /// Whether a file is a program.
 pub fn kind(meta: &Metadata) -> Kind {
     if meta.mode() & 0o100 != 0 { Kind::Program } else { Kind::File }
@@ -177,10 +186,10 @@ fn encode(map: &HashMap<(u64, u64), Entry>) -> Vec<u8> {
     for ((dev, ino), e) in map {
         out.extend(dev.to_le_bytes());
         out.extend(ino.to_le_bytes());
-        out.extend(e.stamp.size.to_le_bytes());
-        out.extend(e.stamp.mtime.to_le_bytes());
-        out.extend(e.stamp.ctime.to_le_bytes());
-        out.extend(e.stamp.path.to_le_bytes());
+        out.extend(e.seen.size.to_le_bytes());
+        out.extend(e.seen.mtime.to_le_bytes());
+        out.extend(e.seen.ctime.to_le_bytes());
+        out.extend(e.seen.path.to_le_bytes());
         out.extend(e.hash);
         out.push(u8::from(e.trusted));
     }
@@ -202,7 +211,7 @@ fn decode(bytes: &[u8]) -> Option<HashMap<(u64, u64), Entry>> {
     for record in records {
         let number = |at: usize| record[at..at + 8].try_into().map(u64::from_le_bytes).ok();
         let entry = Entry {
-            stamp: Stamp {
+            seen: Seen {
                 size: number(16)?,
                 mtime: number(24)? as i64,
                 ctime: number(32)? as i64,
@@ -233,8 +242,8 @@ mod tests {
     }
 
     /// A file of a state, without a file.
-    fn stamp(mtime: i64, ctime: i64) -> Stamp {
-        Stamp { size: 4, mtime, ctime, path: 0 }
+    fn seen(mtime: i64, ctime: i64) -> Seen {
+        Seen { size: 4, mtime, ctime, path: 0 }
     }
 
     #[test]
@@ -301,17 +310,17 @@ mod tests {
                 let ctime = written / tick * tick;
                 for read_at in (0..120).map(|i| written + i * SECOND / 20) {
                     for mtime in [ctime, 0] {
-                        let settled = stamp(mtime, ctime).settled(read_at);
+                        let settled = seen(mtime, ctime).settled(read_at);
                         let next = read_at / tick * tick;
                         assert!(!settled || next != ctime, "tick {tick}, read {} after", read_at - written);
                     }
                 }
-                assert!(stamp(ctime, ctime).settled(written + 6 * SECOND));
+                assert!(seen(ctime, ctime).settled(written + 6 * SECOND));
             }
         }
-        assert!(!stamp(i64::MAX, 0).settled(day) && !stamp(0, i64::MAX).settled(day));
+        assert!(!seen(i64::MAX, 0).settled(day) && !seen(0, i64::MAX).settled(day));
         // Whole seconds may be even ones of a clock that is moved on late.
-        let (whole, fine) = (stamp(day, day), stamp(day, day + 1));
+        let (whole, fine) = (seen(day, day), seen(day, day + 1));
         assert!(!whole.settled(day + 3 * SECOND) && fine.settled(day + 3 * SECOND));
     }
 
@@ -332,7 +341,7 @@ mod tests {
 
     #[test]
     fn without_fractions_a_number_is_believed_for_one_path_only() {
-        let (whole, fine) = (stamp(1, SECOND), stamp(1, SECOND + 1));
+        let (whole, fine) = (seen(1, SECOND), seen(1, SECOND + 1));
         let [x, y] = ["x", "y"].map(Path::new);
         assert_eq!(whole.named(x), whole.named(x));
         assert_ne!(whole.named(x), whole.named(y));

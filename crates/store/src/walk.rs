@@ -7,6 +7,8 @@ use crate::manifest::{Entry, Item, Manifest};
 use crate::statcache::{self, StatCache};
 use rayon::prelude::*;
 use std::fs::{self, Metadata};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// A file or folder with its digest.
@@ -79,6 +81,66 @@ pub fn content(path: &Path, meta: &Metadata, cache: &StatCache) -> Result<Digest
     // `meta` was taken before reading: a file that changed meanwhile will not match it.
     cache.put(path, meta, &digest, Some(read_at));
     Ok(digest)
+}
+
+/// What `stat` says of a file that changes with its content, and what else can have changed its ctime.
+///
+/// Neither device nor inode: some network and user-space file systems give others after a while.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Stamp {
+    /// A hash of path, size and mtime.
+    content: u64,
+    ctime: i64,
+    /// A hash of the number of links, mode and owner.
+    about: u64,
+}
+
+impl Stamp {
+    fn new(path: &Path, meta: &Metadata) -> Self {
+        let hash = |numbers: &[u64], text: &[u8]| {
+            let mut hasher = blake3::Hasher::new();
+            for number in numbers {
+                hasher.update(&number.to_le_bytes());
+            }
+            let hash = hasher.update(text).finalize();
+            hash.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+        };
+        let (mtime, ctime) = (statcache::mtime(meta), statcache::ctime(meta));
+        let content = hash(&[meta.len(), mtime as u64], path.as_os_str().as_bytes());
+        let about = [meta.nlink(), u64::from(meta.mode()), u64::from(meta.uid()), u64::from(meta.gid())];
+        Self { content, ctime, about: hash(&about, b"") }
+    }
+
+    /// Whether a file was left alone between this and `now`. A ctime that moved alone is the mark of a write whose mtime
+    /// was put back, unless a new link, mode or owner explains it.
+    pub fn same(&self, now: &Self) -> bool {
+        self.content == now.content && (self.ctime == now.ctime || self.about != now.about)
+    }
+
+    /// One digest for the stamps of many files.
+    pub fn sum(stamps: &[(PathBuf, Self)]) -> Digest {
+        let mut hasher = blake3::Hasher::new();
+        for (_, stamp) in stamps {
+            hasher.update(&stamp.content.to_le_bytes()).update(&stamp.ctime.to_le_bytes());
+        }
+        Digest::file(hasher.finalize(), false)
+    }
+}
+
+/// The stamps of a file, or of every file in a folder, by path below it.
+pub fn stamps(path: &Path, links: Links) -> Result<Vec<(PathBuf, Stamp)>> {
+    let meta = fs::metadata(path).at("reading", path)?;
+    if !meta.is_dir() {
+        return Ok(vec![(PathBuf::new(), Stamp::new(Path::new(""), &meta))]);
+    }
+    let mut found = Vec::new();
+    list(path, Path::new(""), links, &mut found, 0)?;
+    found.sort_by(|a, b| a.0.as_os_str().cmp(b.0.as_os_str()));
+    let files = found.into_iter().filter_map(|(path, found)| match found {
+        Found::File(meta) => Some((path.clone(), Stamp::new(&path, &meta))),
+        Found::Folder | Found::Link(_) => None,
+    });
+    Ok(files.collect())
 }
 
 enum Found {

@@ -28,7 +28,7 @@ use store::IoContext;
 use store::digest::{Digest, Kind};
 use store::manifest::{self, Item, Manifest};
 use store::walk::Hashed;
-use store::{Store, link, record};
+use store::{Key, Store, link, record};
 
 /// Version of the layout above.
 const VERSION: &str = "v1";
@@ -74,12 +74,12 @@ impl Remote {
 
     /// What an action gave elsewhere, if the cache has it: its record and the lists of files of its outputs, which
     /// are kept in the store.
-    pub fn look(&self, store: &Store, key: &str, watch: &dyn Watch) -> Result<Option<Outcome>> {
+    pub fn look(&self, store: &Store, key: &Key, watch: &dyn Watch) -> Result<Option<Outcome>> {
         let client = self.client()?;
         let object = record_object(key);
         let Some(bytes) = client.read(&object, RECORD)? else { return Ok(None) };
         let outcome = record::parse::<Outcome>(&bytes)
-            .filter(|o| o.action.key() == key && o.outputs.keys().eq(o.action.outputs.keys()));
+            .filter(|o| o.action.key() == *key && o.outputs.keys().eq(o.action.outputs.keys()));
         let Some(outcome) = outcome else { return self.refuse(key, &object, watch) };
         for output in outcome.outputs.values().filter(|o| o.digest.kind == Kind::Tree) {
             if store.manifest(&output.digest).is_some() {
@@ -97,9 +97,9 @@ impl Remote {
     }
 
     /// Brings what an action gave elsewhere into the store. Needs the action's lock.
-    pub fn fetch(&self, store: &Store, key: &str, watch: &dyn Watch) -> Result<Option<Outcome>> {
+    pub fn fetch(&self, store: &Store, key: &Key, watch: &dyn Watch) -> Result<Option<Outcome>> {
         let Some(outcome) = self.look(store, key, watch)? else { return Ok(None) };
-        let landing = store.at("attempts").join(format!("fetch-{}", &key[..32]));
+        let landing = store.fetched(key);
         store.fresh(&landing)?;
         let mut missing = Vec::new();
         for (digest, bytes) in contents(store, &outcome)? {
@@ -137,12 +137,12 @@ impl Remote {
     }
 
     /// Sends what an action gave, unless the cache has it. Returns whether it has it now from here.
-    pub fn send(&self, store: &Store, key: &str, outcome: &Outcome, watch: &dyn Watch) -> Result<bool> {
+    pub fn send(&self, store: &Store, key: &Key, outcome: &Outcome, watch: &dyn Watch) -> Result<bool> {
         let client = self.client()?;
         let object = record_object(key);
         let there = client.read(&object, RECORD)?.and_then(|bytes| record::parse::<Outcome>(&bytes));
         // The first result of an action is everybody's; a broken one is written over.
-        if there.is_some_and(|there| there.action.key() == key) && !self.lock().contains(&object) {
+        if there.is_some_and(|there| there.action.key() == *key) && !self.lock().contains(&object) {
             return Ok(false);
         }
         let moves = contents(store, outcome)?.into_iter().map(|(digest, bytes)| Move {
@@ -163,7 +163,7 @@ impl Remote {
     }
 
     /// Says that an object is not what it should be, and treats the result as absent.
-    fn refuse(&self, key: &str, object: &str, watch: &dyn Watch) -> Result<Option<Outcome>> {
+    fn refuse(&self, key: &Key, object: &str, watch: &dyn Watch) -> Result<Option<Outcome>> {
         watch.say(&format!("the cache {} has a damaged or missing {object}; not used", self.name));
         self.lock().extend([object.to_string(), record_object(key)]);
         Ok(None)
@@ -221,6 +221,7 @@ fn tree_object(digest: &Digest) -> String {
     format!("{VERSION}/trees/{}/{}", &hex[..2], &hex[2..])
 }
 
-fn record_object(key: &str) -> String {
+fn record_object(key: &Key) -> String {
+    let key = key.to_string();
     format!("{VERSION}/results/{}/{key}", &key[..2])
 }

@@ -1,6 +1,8 @@
 //! The part of a job on its node: it runs the stage, hands signals on, ends whatever is left, and writes the exit code.
 
 use crate::engine::contract::{End, GRACE};
+use crate::engine::steady::{self, Told};
+use crate::engine::stop::ignored;
 use crate::engine::supervise::{NOT_STARTED, clear};
 use crate::error::{Error, Result};
 use rustix::process::{
@@ -10,18 +12,16 @@ use rustix::process::{
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use store::IoContext;
-use store::digest::Digest;
-use store::{contents, link, record};
+use store::statcache::StatCache;
+use store::{link, record};
 
 /// The hidden first argument that makes the runner the process of a job.
 pub const WORD: &str = "__job";
@@ -34,8 +34,8 @@ const TICK: Duration = Duration::from_millis(20);
 pub struct Task {
     pub words: Vec<String>,
     pub program: PathBuf,
-    /// Files that must still be what they were when the job was submitted, and their digests.
-    pub files: BTreeMap<String, Digest>,
+    /// What must be as it was when the job was submitted.
+    pub parts: Vec<Told>,
     pub root: PathBuf,
     pub out: PathBuf,
     pub events: PathBuf,
@@ -58,7 +58,7 @@ impl Task {
 }
 
 /// `ended.json` of an attempt: how the stage ended.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Ended {
     /// The exit code, or 128 and the number of the signal.
     pub code: u8,
@@ -67,6 +67,12 @@ pub struct Ended {
     pub told: bool,
     /// Whether its time limit was over.
     pub timeout: bool,
+    /// Parts that had changed before it was started, so that it was not.
+    #[serde(default)]
+    pub stale: Vec<String>,
+    /// What was written while it ran.
+    #[serde(default)]
+    pub disturbed: Vec<String>,
 }
 
 impl Ended {
@@ -83,6 +89,8 @@ impl Ended {
     /// The same in the runner's words.
     pub fn end(&self) -> End {
         match self.code {
+            _ if !self.stale.is_empty() => End::Stale(self.stale.clone()),
+            0 if !self.disturbed.is_empty() => End::Disturbed(self.disturbed.clone()),
             0 => End::Success(self.seconds),
             _ if self.timeout => End::Timeout,
             code @ 129.. => End::Signal(code - 128),
@@ -106,29 +114,30 @@ pub fn main(arguments: &[OsString]) -> u8 {
             let ended = run(&task, &log).unwrap_or_else(|e| {
                 // The log is where a person looks.
                 let _ = writeln!(&log, "error: {e}");
-                Ended { code: NOT_STARTED, seconds: 0.0, told: false, timeout: false }
+                Ended { code: NOT_STARTED, ..Ended::default() }
             });
             record::write(&Ended::path(folder), &ended, true)?;
             Ok(ended.code)
         });
     done.unwrap_or_else(|e| {
-        eprintln!("error: {e}");
+        crate::stderr::line(format_args!("error: {e}"));
         NOT_STARTED
     })
 }
 
 fn run(task: &Task, log: &File) -> Result<Ended> {
-    for (name, digest) in &task.files {
-        let path = task.root.join(name);
-        let meta = fs::metadata(&path).at("reading", &path)?;
-        let executable = meta.permissions().mode() & 0o100 != 0;
-        if Digest::file(contents::hash(&path, &meta)?, executable) != *digest {
-            return Err(Error::Run(format!("{name} changed while the job waited; run the study again")));
-        }
-    }
+    let stats = StatCache::empty();
+    let steady = match steady::on_node(&task.parts, &stats) {
+        Ok(steady) => steady,
+        Err(stale) => return Ok(Ended { code: NOT_STARTED, stale, ..Ended::default() }),
+    };
     tell(task);
     let what = |e| Error::Io { what: format!("starting {}", task.program.display()), source: e };
-    let mut signals = Signals::new([SIGCHLD, SIGHUP, SIGINT, SIGTERM]).map_err(what)?;
+    let mut heard = vec![SIGCHLD, SIGINT, SIGTERM];
+    if !ignored(SIGHUP) {
+        heard.push(SIGHUP);
+    }
+    let mut signals = Signals::new(heard).map_err(what)?;
     set_child_subreaper(Some(getpid())).map_err(|e| what(e.into()))?;
     let mut command = Command::new(&task.program);
     command
@@ -170,7 +179,9 @@ fn run(task: &Task, log: &File) -> Result<Ended> {
             if let (true, Some(code)) = (pid == child, code) {
                 let seconds = started.elapsed().as_secs_f64();
                 clear(child);
-                return Ok(Ended { code: code as u8, seconds, told, timeout: late.is_some() });
+                let ended =
+                    Ended { code: code as u8, seconds, told, timeout: late.is_some(), ..Ended::default() };
+                return Ok(Ended { disturbed: steady.end(), ..ended });
             }
         }
         std::thread::sleep(TICK);

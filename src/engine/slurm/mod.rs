@@ -12,6 +12,7 @@ mod submit;
 use crate::engine::attempt::Attempt;
 use crate::engine::contract::Note;
 use crate::engine::contract::{End, Engine, Work};
+use crate::engine::steady;
 use crate::error::{Error, Result};
 use crate::session::{Session, Unit};
 use ask::{Seen, Verdict};
@@ -71,6 +72,10 @@ impl Engine for Slurm {
             let id = match Submission::read(folder).and_then(|s| s.id) {
                 Some(id) => id,
                 None => {
+                    let stale = steady::changed(work.parts, &work.session.store.stats);
+                    if !stale.is_empty() {
+                        return Ok(End::Stale(stale));
+                    }
                     let id = self.submit(work)?;
                     say(format!("submitted as job {id}"));
                     id
@@ -244,7 +249,7 @@ fn over(id: &str, known: &ask::Known, verdict: Verdict) -> Result<Over> {
 
 /// The attempt that an earlier runner left with Slurm, if its job is still to be expected or has ended of itself.
 pub fn left(session: &Session, unit: &Unit) -> Result<Option<Attempt>> {
-    let folder = session.store.at("attempts").join(&unit.key[..32]);
+    let folder = session.store.attempt(&unit.key);
     let Some(mut submission) = Submission::read(&folder) else { return Ok(None) };
     let Some(task) = Task::read(&folder) else { return Ok(None) };
     let cannot = |why: String| {
@@ -263,7 +268,7 @@ pub fn left(session: &Session, unit: &Unit) -> Result<Option<Attempt>> {
     let Some(id) = submission.id.clone() else { return Ok(None) };
     let ended = Ended::read(&folder);
     let outputs = &session.graph.steps[unit.step].outputs;
-    if ended.is_some_and(|ended| ended.code == 0)
+    if ended.as_ref().is_some_and(|ended| ended.code == 0)
         && outputs.iter().any(|o| fs::symlink_metadata(folder.join("out").join(&o.file)).is_err())
     {
         // The runner was killed while it took the outputs in.

@@ -5,6 +5,7 @@ use super::job::{self, Task};
 use super::submission::Submission;
 use crate::engine::attempt::environment;
 use crate::engine::contract::Work;
+use crate::engine::steady;
 use crate::error::{Error, Result};
 use crate::text::shown;
 use std::fs::File;
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use store::IoContext;
-use study::graph::{Call, Step};
+use study::graph::Step;
 
 /// Attempts of one step that come within this time of each other are submitted together.
 pub const GATHER: Duration = Duration::from_millis(100);
@@ -36,15 +37,10 @@ impl Request {
         let root = &work.session.graph.root;
         let program = work.session.programs[work.unit.step].clone();
         let program = program.ok_or_else(|| Error::Run(format!("stage {} has no program", step.stage)))?;
-        let mut files = work.unit.action.files.clone();
-        // The study's own programs may be built again while the job waits; the system's differ from node to node.
-        if matches!(step.call, Call::Run(_)) || program.path.starts_with(root) {
-            files.insert(program.path.display().to_string(), program.digest);
-        }
         let task = Task {
             words: attempt.words.clone(),
             program: program.path,
-            files,
+            parts: steady::told(work.session, work.unit, work.parts)?,
             root: root.clone(),
             out: attempt.out.clone(),
             events: attempt.events.clone(),

@@ -3,17 +3,16 @@
 //! `cargo run --release -p encode --example digits-vae -- --images data/digits --weights data/digits/vae.safetensors`
 
 use anyhow::{Context as _, Result};
-use models::Weights;
-use models::random::{Stream, normal, uniform};
-use models::shim::AdamW;
-use models::vae::{Config, LATENT_SCALE, Moments, Vae, from_bytes};
-use models::weights;
 use shards::pictures::{center_crop, decode, read_parquet};
 use stage::{Context, bad_input};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tch::{Device, Kind, Tensor};
+use torch::random::{Stream, normal, uniform};
+use torch::shim::AdamW;
+use vae::{Config, LATENT_SCALE, Moments, Vae, from_bytes};
+use weights::Weights;
 
 stage::arguments! {
     /// Train a narrow Stable Diffusion autoencoder on a small dataset.
@@ -79,7 +78,7 @@ fn train(args: &Args, context: &Context) -> Result<()> {
         let learning_rate = args.learning_rate * schedule(step, steps);
         tch::no_grad(|| -> Result<()> {
             let gradients: Vec<Tensor> = parameters.iter().map(Tensor::grad).collect();
-            let _norm = models::shim::clip(&gradients, 1.0)?;
+            let _norm = torch::shim::clip(&gradients, 1.0)?;
             let number = Tensor::from((step + 1) as f32);
             let adam = AdamW { learning_rate, ..AdamW::default() };
             adam.step(&parameters, &gradients, &first, &second, &number)?;

@@ -9,10 +9,6 @@ mod shard;
 
 use anyhow::{Context as _, Result};
 use feed::{Feed, Work};
-use models::Weights;
-use models::device::{self, DeviceChoice};
-use models::parallel::Sharing;
-use models::vae::{LATENT_SCALE, Vae};
 use serde::{Deserialize, Serialize};
 use shard::{Encoder, Timing};
 use shards::pictures::Pictures;
@@ -22,6 +18,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tch::Kind;
+use torch::device::{self, DeviceChoice};
+use torch::parallel::Sharing;
+use vae::{LATENT_SCALE, Vae};
+use weights::Weights;
 
 stage::choice! {
     /// Numbers the network computes with.

@@ -3,11 +3,11 @@
 use crate::feed::Feed;
 use anyhow::Result;
 use half::f16;
-use models::vae::{Moments, Vae, from_bytes};
 use shards::{About, Rows, Shard, ShardWriter};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tch::{Kind, Tensor};
+use vae::{Moments, Vae, from_bytes};
 
 /// Rows of a row group, the least a reader verifies: 2 MiB of latents of 32×32 with their mirrored copies at 64 rows.
 const GROUP: usize = 64;

@@ -2,14 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
 
-use models::Weights;
-use models::vae::{LATENT_SCALE, Vae, from_bytes};
 use shards::Latents;
 use shards::pictures::{File, Manifest, Picture, PicturesWriter, center_crop, decode, read_parquet};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use tch::{Device, Kind, Tensor};
+use vae::{LATENT_SCALE, Vae, from_bytes};
+use weights::Weights;
 
 fn digits(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/digits").join(name)

@@ -4,17 +4,17 @@
 
 use anyhow::{Context as _, Result, ensure};
 use evaluate::pictures::Pictures;
-use models::inception::Inception;
-use models::inception::resize::{Pictures as Raw, Resize, prepare};
-use models::inception::trainable::Trainable;
-use models::random::{Stream, normal};
-use models::{Weights, weights};
+use extractors::inception::Inception;
+use extractors::inception::resize::{Pictures as Raw, Resize, prepare};
+use extractors::inception::trainable::Trainable;
 use stage::Context;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tch::nn::{self, OptimizerConfig};
 use tch::{Device, Kind, Tensor};
+use torch::random::{Stream, normal};
+use weights::Weights;
 
 stage::arguments! {
     /// Train a narrow FID Inception on a labelled dataset.

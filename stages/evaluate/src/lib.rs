@@ -1,6 +1,6 @@
 //! FID, sFID, Inception Score, precision and recall by the ADM protocol.
 
-pub mod npz;
+pub mod arrays;
 pub mod pictures;
 
 mod classes;
@@ -9,14 +9,12 @@ mod reference;
 mod scores;
 
 use anyhow::{Context as _, Result};
+use extractors::dinov2::DinoV2;
+use extractors::inception::resize::Resize;
+use extractors::inception::{self, Inception};
 use features::file::FeatureWriter;
 use features::{Gathering, Source};
 use metrics::{Distances, precision_recall};
-use models::device::{self, DeviceChoice};
-use models::dinov2::DinoV2;
-use models::inception::resize::Resize;
-use models::inception::{self, Inception};
-use models::{Weights, device::unused_gpu};
 use scores::{More, Note, Scores, Side};
 use sha2::{Digest, Sha256};
 use stage::{BadInputExt, Context, Staged, bad_input, write_json};
@@ -24,6 +22,9 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use tch::{Device, Tensor};
+use torch::device::unused_gpu;
+use torch::device::{self, DeviceChoice};
+use weights::Weights;
 
 stage::arguments! {
     /// Score sampled pictures against reference pictures: FID, sFID, Inception Score, precision and recall, as ADM's
@@ -120,7 +121,7 @@ pub fn evaluate(args: &Args, context: &Context) -> Result<()> {
         context.message(&reason);
     }
     // Convolutions on a GPU would otherwise round to ten bits.
-    models::shim::set_tf32(false)?;
+    torch::shim::set_tf32(false)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut weights = inception::files::read(&args.inception)?;
     if let Some(path) = &args.convert {
@@ -169,7 +170,7 @@ fn convert(weights: Weights, path: &Path) -> Result<Weights> {
     let tensors = weights.into_tensors();
     let shared = || tensors.iter().map(|(name, t)| (name.clone(), t.shallow_clone())).collect();
     Inception::load(Weights::new(&source, shared()), Device::Cpu)?;
-    models::weights::write(path, tensors.iter().map(|(name, t)| (name.clone(), t)), &BTreeMap::new())?;
+    weights::write(path, tensors.iter().map(|(name, t)| (name.clone(), t)), &BTreeMap::new())?;
     Ok(Weights::new(source, shared()))
 }
 

@@ -1,12 +1,13 @@
 //! What samples are compared with: statistics and the features of some pictures, computed or read.
 
+use crate::arrays;
 use crate::features::Source;
-use crate::npz::{self, Npz, Writer};
 use crate::pictures::Pictures;
 use crate::scores::Note;
 use crate::{Args, Network, Pass, sha256};
 use anyhow::Result;
 use metrics::Statistics;
+use npz::{Npz, Writer};
 use stage::{BadInputExt, Context, Staged, bad_input};
 use std::path::Path;
 use tch::{Kind, Tensor};
@@ -58,7 +59,7 @@ fn holds_statistics(path: &Path) -> bool {
 
 fn from_statistics(path: &Path, network: &Network, context: &Context) -> Result<Reference> {
     let mut npz = Npz::open(path)?;
-    let (pool, spatial) = (npz::statistics(&mut npz, "")?, npz::statistics(&mut npz, "_s")?);
+    let (pool, spatial) = (arrays::statistics(&mut npz, "")?, arrays::statistics(&mut npz, "_s")?);
     if pool.width() != network.inception.width() {
         bad_input!(
             "{}: statistics of {} features, the network gives {}; they were made with other weights",
@@ -85,14 +86,14 @@ fn from_statistics(path: &Path, network: &Network, context: &Context) -> Result<
     note.sha256 = Some(sha256(path)?);
     let mut dinov2 = match &network.dinov2 {
         Some(wanted) if note.dinov2.as_ref() == Some(&wanted.sha256) => {
-            Some(npz::statistics(&mut npz, "_dinov2")?)
+            Some(arrays::statistics(&mut npz, "_dinov2")?)
         }
         _ => None,
     };
     let mut features = None;
     let mut labels = None;
     if note.inception.is_some() && npz.has(FEATURES) {
-        let kept = npz.numbers(FEATURES)?.f_to_kind(Kind::Float)?;
+        let kept = arrays::tensor(&mut npz, FEATURES)?.f_to_kind(Kind::Float)?;
         labels = npz::labels(&mut npz, kept.size()[0] as usize)?;
         features = Some(kept);
     }
@@ -204,7 +205,7 @@ fn compute(
             arrays.extend([("mu_dinov2", &dinov2.mean), ("sigma_dinov2", &dinov2.covariance)]);
         }
         for (name, tensor) in arrays {
-            writer.tensor(name, tensor)?;
+            arrays::write(&mut writer, name, tensor)?;
         }
         if let Some(labels) = &gathered.labels {
             writer.integers("arr_1", labels)?;

@@ -1,8 +1,8 @@
 //! What is written: numbers, each with what it was computed from.
 
 use crate::{Dino, Network};
+use extractors::inception::resize::Resize;
 use metrics::Distances;
-use models::inception::resize::Resize;
 use serde::{Deserialize, Serialize};
 
 /// `--scores`.

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-#[path = "../../../crates/models/tests/recipe/mod.rs"]
+#[path = "../../../crates/extractors/tests/recipe/mod.rs"]
 mod recipe;
 
 use recipe::{golden, json};
@@ -63,7 +63,7 @@ fn adms_own_run_is_reproduced() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let weights: BTreeMap<String, tch::Tensor> = recipe::inception_weights().into_tensors();
-    models::weights::write(
+    weights::write(
         &at("inception.safetensors"),
         weights.iter().map(|(n, t)| (n.clone(), t)),
         &BTreeMap::new(),
@@ -164,11 +164,11 @@ fn a_gpu_scores_as_the_cpu_scores() {
 
 /// Some pictures of the golden samples, in this order, with classes 0 and 1 in turn.
 fn write_part(path: &Path, rows: &[usize]) {
-    let mut npz = evaluate::npz::Npz::open(&golden("e2e_sample.npz")).unwrap();
-    let (mut array, [count, height, width]) = evaluate::npz::pictures(&mut npz).unwrap();
+    let mut npz = npz::Npz::open(&golden("e2e_sample.npz")).unwrap();
+    let (mut array, [count, height, width]) = npz::pictures(&mut npz).unwrap();
     let bytes = array.read(count * height * width * 3).unwrap();
     let one = height * width * 3;
-    let mut writer = evaluate::npz::Writer::create(path).unwrap();
+    let mut writer = npz::Writer::create(path).unwrap();
     writer.start("arr_0", "|u1", &[rows.len(), height, width, 3]).unwrap();
     rows.iter().for_each(|row| writer.values(&bytes[row * one..][..one]).unwrap());
     writer.integers("arr_1", &rows.iter().map(|row| (row % 2) as i64).collect::<Vec<_>>()).unwrap();
@@ -176,8 +176,8 @@ fn write_part(path: &Path, rows: &[usize]) {
 }
 
 fn samples() -> usize {
-    let mut npz = evaluate::npz::Npz::open(&golden("e2e_sample.npz")).unwrap();
-    evaluate::npz::picture_shape(&mut npz).unwrap()[0]
+    let mut npz = npz::Npz::open(&golden("e2e_sample.npz")).unwrap();
+    npz::picture_shape(&mut npz).unwrap()[0]
 }
 
 const NUMBERS: [&str; 12] = [
@@ -276,7 +276,7 @@ fn classes_and_dinov2_have_their_own_distances() {
     write_part(&at("half.npz"), &all[..all.len() / 2]);
     let weights = tiny_transformer();
     let weights = weights.iter().map(|(name, tensor)| (name.clone(), tensor));
-    models::weights::write(&at("vit.safetensors"), weights, &BTreeMap::new()).unwrap();
+    weights::write(&at("vit.safetensors"), weights, &BTreeMap::new()).unwrap();
     let (inception, vit) = (digits("inception.safetensors"), at("vit.safetensors"));
     let score = |samples: &str, reference: &str| {
         done(&[
@@ -351,8 +351,8 @@ fn pictures_in_a_folder_score_as_in_an_archive() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     std::fs::create_dir(at("png")).unwrap();
-    let mut npz = evaluate::npz::Npz::open(&golden("e2e_sample.npz")).unwrap();
-    let (mut array, [count, height, width]) = evaluate::npz::pictures(&mut npz).unwrap();
+    let mut npz = npz::Npz::open(&golden("e2e_sample.npz")).unwrap();
+    let (mut array, [count, height, width]) = npz::pictures(&mut npz).unwrap();
     for i in 0..count {
         let bytes = array.read(height * width * 3).unwrap();
         let picture = image::RgbImage::from_raw(width as u32, height as u32, bytes).unwrap();
@@ -416,8 +416,8 @@ fn a_tensorflow_graph_becomes_safetensors() {
     let at = |name: &str| folder.path().join(name);
     let graph = golden("graphdef_full_skeleton_splat.pb");
     done(&[("inception", &graph), ("convert", &at("converted.safetensors"))]);
-    let converted = models::Weights::read(&at("converted.safetensors")).unwrap();
-    let wanted = models::inception::graph_def::Graph::read(&graph).unwrap().weights().unwrap();
+    let converted = weights::Weights::read(&at("converted.safetensors")).unwrap();
+    let wanted = extractors::inception::graph_def::Graph::read(&graph).unwrap().weights().unwrap();
     assert_eq!(converted.names().collect::<Vec<_>>(), wanted.names().collect::<Vec<_>>());
     for name in wanted.names() {
         assert_eq!(recipe::get(&converted, name), recipe::get(&wanted, name), "{name}");

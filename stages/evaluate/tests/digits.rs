@@ -1,11 +1,11 @@
 //! The weights that are shipped for the digits.
 
 use evaluate::pictures::Pictures;
-use models::Weights;
-use models::inception::Inception;
-use models::inception::resize::{Pictures as Raw, Resize, prepare};
+use extractors::inception::Inception;
+use extractors::inception::resize::{Pictures as Raw, Resize, prepare};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
+use weights::Weights;
 
 const DIGITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../data/digits");
 /// As the program that trained them splits the pictures.

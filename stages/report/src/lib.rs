@@ -10,7 +10,6 @@ mod html;
 mod lineage;
 mod log;
 mod markdown;
-mod npz;
 mod raster;
 mod samples;
 mod scores;

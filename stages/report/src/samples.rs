@@ -1,12 +1,12 @@
 //! The grid of samples: one row per class.
 
 use crate::document::{Block, Figure, Section, grouped};
-use crate::npz;
 use crate::raster;
 use crate::svg::{Anchor, Svg, WIDTH};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use image::{RgbImage, RgbaImage, imageops};
-use stage::{BadInputExt, bad_input};
+use npz::Npz;
+use stage::bad_input;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -30,16 +30,11 @@ impl Grid {
     /// Bad input when there are no samples or they cannot be read.
     pub fn read(path: &Path, rows: usize, columns: usize) -> Result<Self> {
         let file = if path.is_dir() { path.join("samples.npz") } else { path.to_path_buf() };
-        let context = || format!("reading {}", file.display());
-        let total = npz::count(&file).bad_input(context)?;
-        let labels = npz::labels(&file).bad_input(context)?;
+        let mut archive = Npz::open(&file)?;
+        let [total, ..] = npz::picture_shape(&mut archive)?;
+        let labels = npz::labels(&mut archive, total)?;
         if total == 0 {
             bad_input!("{}: there are no samples in it", file.display())
-        }
-        if let Some(labels) = &labels
-            && labels.len() != total
-        {
-            bad_input!("{}: {} labels for {total} images", file.display(), labels.len())
         }
         let mut by_class: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
         for i in 0..total {
@@ -60,7 +55,7 @@ impl Grid {
         };
         let mut wanted: Vec<usize> = chosen.iter().flat_map(|r| r.1.iter().copied()).collect();
         wanted.sort_unstable();
-        let images = npz::images(&file, &wanted).bad_input(context)?;
+        let images = chosen_images(&mut archive, &wanted)?;
         let mut images: BTreeMap<usize, RgbImage> = wanted.into_iter().zip(images).collect();
         let rows = chosen.into_iter().map(|(label, row)| {
             (label, row.into_iter().filter_map(|i| images.remove(&i)).map(reduce).collect())
@@ -134,6 +129,21 @@ impl Grid {
         }));
         Ok((section, png))
     }
+}
+
+/// The images at `wanted`, which rises, without holding the others.
+fn chosen_images(archive: &mut Npz, wanted: &[usize]) -> Result<Vec<RgbImage>> {
+    let (mut array, [_, height, width]) = npz::pictures(archive)?;
+    let bytes = height * width * 3;
+    let mut found = Vec::new();
+    let mut at = 0;
+    for &index in wanted {
+        array.skip(((index - at) * bytes) as u64)?;
+        let pixels = array.read(bytes)?;
+        found.push(RgbImage::from_raw(width as u32, height as u32, pixels).context("an image's pixels")?);
+        at = index + 1;
+    }
+    Ok(found)
 }
 
 fn reduce(sample: RgbImage) -> RgbImage {

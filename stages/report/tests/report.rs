@@ -2,16 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use models::Network;
 use models::checkpoint::{About, Content, LatentSpace, file_name};
 use models::config::{Architecture, Config};
 use models::diffusion::Curve;
-use models::{Network, random};
 use serde_json::{Value as Json, json};
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use tch::{Device, Tensor};
+use torch::random;
 
 fn run(arguments: &[(&str, &Path)], more: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_report"));
@@ -33,24 +33,14 @@ fn refused(output: &Output, words: &[&str]) {
 /// `arr_0` and `arr_1` as `sample` writes them.
 fn samples(folder: &Path, labels: &[i64], side: usize) -> PathBuf {
     fs::create_dir_all(folder).unwrap();
-    let mut zip = zip::ZipWriter::new(fs::File::create(folder.join("samples.npz")).unwrap());
-    let mut entry = |name: &str, kind: &str, shape: String, bytes: Vec<u8>| {
-        zip.start_file(format!("{name}.npy"), zip::write::SimpleFileOptions::default()).unwrap();
-        let mut header = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}");
-        header.push_str(&" ".repeat(63 - (10 + header.len()) % 64));
-        header.push('\n');
-        zip.write_all(b"\x93NUMPY\x01\x00").unwrap();
-        zip.write_all(&(header.len() as u16).to_le_bytes()).unwrap();
-        zip.write_all(header.as_bytes()).unwrap();
-        zip.write_all(&bytes).unwrap();
-    };
-    let n = labels.len();
+    let mut npz = npz::Writer::create(&folder.join("samples.npz")).unwrap();
     // Every class has a colour of its own.
     let pixel =
         |i: usize| (0..side * side).flat_map(move |p| [(labels[i] * 25) as u8, (i * 3) as u8, p as u8]);
-    entry("arr_0", "|u1", format!("({n}, {side}, {side}, 3)"), (0..n).flat_map(pixel).collect());
-    entry("arr_1", "<i8", format!("({n},)"), labels.iter().flat_map(|l| l.to_le_bytes()).collect());
-    zip.finish().unwrap();
+    npz.start("arr_0", "|u1", &[labels.len(), side, side, 3]).unwrap();
+    npz.values(&(0..labels.len()).flat_map(pixel).collect::<Vec<u8>>()).unwrap();
+    npz.integers("arr_1", labels).unwrap();
+    npz.finish().unwrap();
     folder.into()
 }
 
@@ -308,7 +298,7 @@ fn runs_are_compared_with_what_was_published() {
 #[test]
 fn a_checkpoint_of_torch_says_what_it_can() {
     let dir = tempfile::tempdir().unwrap();
-    let reference = concat!(env!("CARGO_MANIFEST_DIR"), "/../../crates/models/tests/pickle/reference.pt");
+    let reference = concat!(env!("CARGO_MANIFEST_DIR"), "/../../crates/weights/tests/pickle/reference.pt");
     let report = dir.path().join("report");
     let arguments = [("checkpoints", Path::new(reference)), ("report", &report)];
     refused(&run(&arguments, &["--heads", "2"]), &["noise schedule", "--schedule"]);

@@ -1,10 +1,10 @@
 //! The command line of `sample`.
 
-use models::Precision;
-use models::device::DeviceChoice;
 use models::diffusion::Curve;
-use models::graphs::CudaGraphs;
 use std::path::PathBuf;
+use torch::Precision;
+use torch::device::DeviceChoice;
+use torch::graphs::CudaGraphs;
 
 stage::choice! {
     /// How labels are given to pictures.

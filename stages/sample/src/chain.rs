@@ -2,9 +2,9 @@
 
 use crate::step::{Link, Step};
 use anyhow::{Result, ensure};
-use models::graphs::{AGREEMENT, WARM_UP, distance};
-use models::shim::{Graph, Side};
 use tch::Tensor;
+use torch::graphs::{AGREEMENT, WARM_UP, distance};
+use torch::shim::{Graph, Side};
 
 /// What changes from step to step, always in the same memory.
 struct Fixed {

@@ -1,8 +1,8 @@
 //! Joins what the shards of a sampling made to the folder that one piece would have made.
 
-use crate::npz::{self, Npz};
 use crate::pictures::name;
 use anyhow::{Context as _, Result};
+use npz::{Npz, Writer};
 use stage::{Staged, bad_input, sharding};
 use std::fs;
 use std::ops::Range;
@@ -18,7 +18,7 @@ pub fn join(parts: &Path, samples: &Path, pictures: Range<usize>) -> Result<()> 
     let files: Vec<_> = parts.iter().map(|part| part.join("samples.npz")).collect();
     let mut shapes = Vec::new();
     for file in &files {
-        shapes.push(npz::array(file, "arr_0", |_| Ok(()))?);
+        shapes.push(Npz::open(file)?.array("arr_0")?.header.shape);
     }
     let counts: Vec<usize> = shapes.iter().map(|shape| shape.first().copied().unwrap_or(0)).collect();
     let there: usize = counts.iter().sum();
@@ -38,12 +38,15 @@ pub fn join(parts: &Path, samples: &Path, pictures: Range<usize>) -> Result<()> 
         }
         first += count;
     }
-    let mut joined = Npz::create(&staged.path().join("samples.npz"))?;
+    let mut joined = Writer::create(&staged.path().join("samples.npz"))?;
     let all: Vec<usize> = std::iter::once(count).chain(shapes[0][1..].iter().copied()).collect();
     for (array, kind, shape) in [("arr_0", "|u1", all.as_slice()), ("arr_1", "<i8", &all[..1])] {
-        joined.array(array, kind, shape)?;
+        joined.start(array, kind, shape)?;
         for file in &files {
-            npz::array(file, array, |bytes| joined.copy(bytes))?;
+            let mut npz = Npz::open(file)?;
+            let mut array = npz.array(array)?;
+            joined.copy(&mut array.values)?;
+            array.finish()?;
         }
     }
     joined.finish()?;

@@ -5,7 +5,6 @@ mod chain;
 mod experts;
 mod join;
 mod noise;
-mod npz;
 mod pictures;
 mod sampler;
 mod step;
@@ -15,11 +14,7 @@ pub use sampler::Sampler;
 
 use anyhow::Result;
 use experts::Experts;
-use models::Weights;
-use models::device::{self, DeviceChoice};
 use models::interchange::{self, Hints};
-use models::parallel::Sharing;
-use models::vae::Vae;
 use pictures::Pictures;
 use sampler::Decoder;
 use serde_json::json;
@@ -29,6 +24,10 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::mpsc::{channel, sync_channel};
 use tch::{Kind, Tensor};
+use torch::device::{self, DeviceChoice};
+use torch::parallel::Sharing;
+use vae::Vae;
+use weights::Weights;
 
 /// Samples `--images` pictures, from where this work was stopped, if it was, or converts the checkpoint, or both.
 ///

@@ -2,11 +2,11 @@
 
 use anyhow::{Context, Result};
 use models::config::TIMESTEPS;
-use models::random::Stream;
-use models::transfer;
 use rayon::prelude::*;
 use std::sync::mpsc::{Receiver, sync_channel};
 use tch::{Device, Tensor};
+use torch::random::Stream;
+use torch::transfer;
 
 /// Steps whose noise waits for them.
 const AHEAD: usize = 2;

@@ -1,6 +1,5 @@
 //! The pictures of a run: kept batch by batch while it lasts, published together.
 
-use crate::npz::Npz;
 use anyhow::{Context, Result, ensure};
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use rayon::prelude::*;
@@ -106,14 +105,13 @@ impl Pictures {
             let (from, to) = (self.folder.join("images").join(name(image)), images.join(name(image)));
             stage::sharding::link(&from, &to)?;
         }
-        let mut npz = Npz::create(&staged.path().join("samples.npz"))?;
-        npz.array("arr_0", "|u1", &[self.done() - self.start, self.side, self.side, 3])?;
+        let mut npz = npz::Writer::create(&staged.path().join("samples.npz"))?;
+        npz.start("arr_0", "|u1", &[self.done() - self.start, self.side, self.side, 3])?;
         for (first, _) in &self.parts {
             let path = self.part(*first);
-            npz.data(&fs::read(&path).with_context(|| format!("reading {}", path.display()))?)?;
+            npz.values(&fs::read(&path).with_context(|| format!("reading {}", path.display()))?)?;
         }
-        npz.array("arr_1", "<i8", &[labels.len()])?;
-        npz.data(&labels.iter().flat_map(|l| l.to_le_bytes()).collect::<Vec<u8>>())?;
+        npz.integers("arr_1", labels)?;
         npz.finish()?;
         staged.commit()
     }

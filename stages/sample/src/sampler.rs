@@ -6,14 +6,15 @@ use crate::noise::{Draw, Noise};
 use crate::step::{Link, Step};
 use crate::{Args, Labels};
 use anyhow::Result;
+use models::Network;
 use models::config::TIMESTEPS;
 use models::diffusion::{Curve, Diffusion, Respacing, Schedule};
-use models::graphs::CudaGraphs;
-use models::random::Stream;
-use models::transfer::{self, Readback};
-use models::vae::{Vae, to_bytes};
-use models::{Network, Precision, Timesteps};
 use tch::{Kind, Tensor, no_grad};
+use torch::Precision;
+use torch::graphs::CudaGraphs;
+use torch::random::Stream;
+use torch::transfer::{self, Readback};
+use vae::{Vae, to_bytes};
 
 /// Networks and their schedule.
 pub struct Sampler {

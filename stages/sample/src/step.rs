@@ -2,8 +2,9 @@
 
 use anyhow::Result;
 use models::diffusion::{Coefficients, Diffusion};
-use models::{Network, Precision, Timesteps};
+use models::{Network, Timesteps};
 use tch::Tensor;
+use torch::Precision;
 
 /// What a step needs that does not depend on the picture.
 pub struct Step {

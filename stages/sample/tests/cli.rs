@@ -4,9 +4,7 @@
 
 use models::checkpoint::{About, Content, LatentSpace};
 use models::diffusion::Curve;
-use models::flat::Flat;
-use models::random;
-use models::{Config, Network, vae, weights};
+use models::{Config, Network};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
@@ -15,6 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use tch::{Device, Tensor};
+use torch::flat::Flat;
+use torch::random;
 
 /// A checkpoint and an autoencoder, random, and a place for outputs.
 struct Place {

@@ -17,7 +17,7 @@ pub const QUESTIONS: [Question; 2] = [
     Question {
         name: "doctor",
         help: "Print what there is to compute on, and why a GPU is not used",
-        answer: |_| Ok(models::device::doctor()),
+        answer: |_| Ok(torch::device::doctor()),
     },
 ];
 

@@ -1,13 +1,14 @@
 //! The command line of `train`.
 
 use crate::objective::{Gating, Loss, Weight};
+use models::ExpertsBy;
 use models::config::{Form, Integration};
-use models::device::DeviceChoice;
 use models::diffusion::Curve;
-use models::graphs::CudaGraphs;
-use models::{ExpertsBy, Precision};
 use shards::Residence;
 use std::path::PathBuf;
+use torch::Precision;
+use torch::device::DeviceChoice;
+use torch::graphs::CudaGraphs;
 
 stage::arguments! {
     /// Train Switch-DiT, DTR or DiT on latents.

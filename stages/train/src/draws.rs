@@ -3,12 +3,12 @@
 use crate::Recipe;
 use anyhow::{Context, Result, ensure};
 use models::config::Allocation;
-use models::{random, transfer};
 use shards::Loader;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use tch::{Device, Tensor};
+use torch::{random, transfer};
 
 /// Steps whose draws wait for them.
 const AHEAD: usize = 2;

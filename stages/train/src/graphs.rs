@@ -6,10 +6,10 @@
 use crate::draws::Draws;
 use crate::pass::{Evaluated, Losses, Pass};
 use anyhow::{Context, Result, ensure};
-use models::graphs::{AGREEMENT, WARM_UP, distance};
-use models::shim::{Graph, Side};
-use models::transfer::{self, Readback};
 use tch::{Kind, Tensor};
+use torch::graphs::{AGREEMENT, WARM_UP, distance};
+use torch::shim::{Graph, Side};
+use torch::transfer::{self, Readback};
 
 /// The three parts of a pass, computed or repeated.
 trait Parts {

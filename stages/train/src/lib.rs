@@ -25,14 +25,14 @@ use anyhow::{Context as _, Result};
 use events::EVENTS;
 use log::{LOG, Log};
 use models::checkpoint;
-use models::device::{self, DeviceChoice};
-use models::graphs::CudaGraphs;
-use models::parallel::Launch;
 use resume::Start;
 use shards::{Latents, Loader};
 use stage::{Context, Staged, Stopped, bad_input};
 use std::fs;
 use std::path::Path;
+use torch::device::{self, DeviceChoice};
+use torch::graphs::CudaGraphs;
+use torch::parallel::Launch;
 
 /// Trains up to `--iterations`, from the newest checkpoint that this work has left, else from nothing.
 ///

@@ -5,10 +5,11 @@ use anyhow::Result;
 use models::config::{Allocation, Architecture, TIMESTEPS};
 use models::diffusion::{Weighting, losses};
 use models::prior::{Prior, load_balance, z_loss};
-use models::{Config, Gates, random};
+use models::{Config, Gates};
 use serde::{Deserialize, Serialize};
 use stage::bad_input;
 use tch::{Kind, Tensor};
+use torch::random;
 
 stage::choice! {
     /// How the gates are trained (Table 1).

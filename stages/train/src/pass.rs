@@ -4,11 +4,11 @@ use crate::Recipe;
 use crate::draws::Draws;
 use anyhow::{Context, Result};
 use models::diffusion::Diffusion;
-use models::parallel::Reducer;
 use models::prior::Prior;
-use models::transfer::{self, Readback};
 use models::{Network, Timesteps};
 use tch::{Kind, Tensor, no_grad_guard};
+use torch::parallel::Reducer;
+use torch::transfer::{self, Readback};
 
 /// What a step computes with, and where its gradients go.
 pub struct Pass<'a> {

@@ -6,11 +6,12 @@ use anyhow::Result;
 use models::checkpoint::{self, About, Checkpoint, LatentSpace};
 use models::diffusion::Curve;
 use models::interchange::{self, Hints};
-use models::{Config, ExpertsBy, Precision};
+use models::{Config, ExpertsBy};
 use serde::{Deserialize, Serialize};
 use shards::Latents;
 use stage::bad_input;
 use std::path::Path;
+use torch::Precision;
 
 /// Everything that a training must share with the checkpoint it goes on from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,11 +1,12 @@
 //! The processes that train one network together; mostly one, that is alone.
 
 use anyhow::{Result, ensure};
-use models::flat::Flat;
-use models::parallel::{Group, Launch, Reducer};
-use models::{Network, Parameter};
+use models::Network;
 use std::ops::Range;
 use tch::{Device, Tensor};
+use torch::Parameter;
+use torch::flat::Flat;
+use torch::parallel::{Group, Launch, Reducer};
 
 /// This process and the others.
 #[derive(Default)]

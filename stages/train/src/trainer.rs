@@ -12,16 +12,16 @@ use models::checkpoint::{Checkpoint, Content, average_prefix};
 use models::config::TIMESTEPS;
 use models::diffusion::losses::SCALES_RATE;
 use models::diffusion::{Diffusion, Respacing, Schedule};
-use models::flat::{self, Flat, Moments};
-use models::parallel::Reducer;
-use models::shim::{self, AdamW, Side};
-use models::transfer::Readback;
 use serde::{Deserialize, Serialize};
 use stage::BadInputExt;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor, no_grad};
+use torch::flat::{self, Flat, Moments};
+use torch::parallel::Reducer;
+use torch::shim::{self, AdamW, Side};
+use torch::transfer::Readback;
 
 /// A training between two steps.
 pub struct Trainer {

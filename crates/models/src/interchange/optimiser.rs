@@ -2,13 +2,13 @@
 
 use crate::Network;
 use crate::diffusion::losses::SCALES_RATE;
-use crate::pickle::{Found, Item};
-use crate::shim::AdamW;
-use crate::weights::Weights;
 use anyhow::{Context, Result};
 use stage::bad_input;
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
+use torch::shim::AdamW;
+use weights::Weights;
+use weights::pickle::{Found, Item};
 
 /// The moments, as our checkpoints and as torch call them.
 const MOMENTS: [(&str, &str); 2] = [("optimizer.first.", "exp_avg"), ("optimizer.second.", "exp_avg_sq")];

@@ -1,9 +1,9 @@
 //! Routed experts against merged ones and against the formula, expert by expert.
 
 use super::*;
-use crate::random::normal;
-use crate::shim::autocast;
 use tch::Device;
+use torch::random::normal;
+use torch::shim::autocast;
 
 const IMAGES: i64 = 6;
 const BLOCKS: i64 = 3;

@@ -1,9 +1,9 @@
 //! The gating map, its matching to the prior, and what is read from them.
 
 use super::support::*;
-use models::Weights;
 use models::analysis::Gating;
 use tch::Kind;
+use weights::Weights;
 
 fn each(check: impl Fn(&str, Gating, Weights)) {
     let mut checked = 0;

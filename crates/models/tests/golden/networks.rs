@@ -1,11 +1,12 @@
 //! Every variant of the network: outputs, what lies between, gradients, the prior loss.
 
 use super::support::*;
+use models::Network;
 use models::assignment::{assign, total};
 use models::prior::Prior;
 use models::timestep::sinusoid;
-use models::{Network, Weights};
 use tch::{Kind, Tensor};
+use weights::Weights;
 
 /// Outputs are of size 1; the reference's own f32 against f64 is 3e-6.
 const OUTPUT: f64 = 2e-5;

@@ -1,10 +1,11 @@
 //! Where the golden data is, and how two tensors are compared.
 
 use models::config::Architecture;
-use models::{Config, Network, Weights};
+use models::{Config, Network};
 use serde_json::Value as Json;
 use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
+use weights::Weights;
 
 /// The folder `model/` of the golden data.
 pub fn folder() -> PathBuf {

@@ -67,7 +67,7 @@ fn run(args: &Args) -> Result<()> {
         bad_input!("--parts {}: wanted some of inception, frechet, manifold", args.parts.join(","))
     }
     let folder = tempfile::tempdir()?;
-    print!("{}", models::device::doctor());
+    print!("{}", torch::device::doctor());
     println!("\npart        who            seconds   peak GB   result");
     for (part, peer, wanted, most) in parts {
         let python = std::env::var_os("EVALUATE_PYTHON");

@@ -2,9 +2,9 @@
 
 use crate::{Args, Measured};
 use anyhow::{Context, Result};
+use extractors::inception::resize::{Pictures, Resize, prepare as resize};
+use extractors::inception::{Inception, files};
 use metrics::{Blocks, Distances, Moments, Statistics, frechet, precision_recall};
-use models::inception::resize::{Pictures, Resize, prepare as resize};
-use models::inception::{Inception, files};
 use serde_json::{Value as Json, json};
 use std::path::Path;
 use std::time::Instant;
@@ -48,7 +48,7 @@ fn features(set: i64, shape: &[i64]) -> Result<Tensor> {
 /// Measures the part that `--parts` names first, in the way it names second.
 pub fn measure(args: &Args, folder: &Path) -> Result<Measured> {
     let _guard = tch::no_grad_guard();
-    models::device::open(models::device::DeviceChoice::Cpu, args.threads)?;
+    torch::device::open(torch::device::DeviceChoice::Cpu, args.threads)?;
     let once: Box<dyn Fn() -> Result<Json>> = match args.parts.iter().map(String::as_str).collect::<Vec<_>>()
         [..]
     {

@@ -1,7 +1,7 @@
 //! TensorFlow's frozen graphs.
 #![no_main]
 
-use models::inception::graph_def::Graph;
+use extractors::inception::graph_def::Graph;
 
 /// A value may stand for 1024 (`MOST_EXPANDED`), held as a vector and as a tensor; a node of two bytes takes about a hundred.
 const FACTOR: usize = 3 * 1024;

@@ -1,9 +1,9 @@
 //! NumPy's archives, through a file, as the reader wants one.
 #![no_main]
 
-#[path = "../../src/npz/mod.rs"]
-#[allow(dead_code, missing_docs, reason = "a module of another package; its writer is not fuzzed")]
-mod npz;
+#[path = "../../src/arrays.rs"]
+#[allow(dead_code, reason = "a module of another package; its writer is not fuzzed")]
+mod arrays;
 
 use npz::Npz;
 use std::sync::LazyLock;
@@ -23,7 +23,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         for name in ["arr_0", "mu", "sigma", "f8", "fortran_f8", "v3", "x"] {
             let _ = archive.numbers(name);
         }
-        let _ = npz::statistics(&mut archive, "_s");
+        let _ = arrays::statistics(&mut archive, "_s");
         let _ = archive.note("provenance.json");
         if let Ok((mut array, [count, height, width])) = npz::pictures(&mut archive) {
             for _ in 0..count.min(4) {

@@ -5,5 +5,5 @@
 const FACTOR: usize = 256;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    evaluate_fuzz::bounded(data.len(), FACTOR, || drop(models::pickle::parse(data)));
+    evaluate_fuzz::bounded(data.len(), FACTOR, || drop(weights::pickle::parse(data)));
 });

@@ -2,9 +2,9 @@
 
 pub mod dataset;
 
-use crate::npz::{self, Npz};
 use anyhow::Result;
 use dataset::Dataset;
+use npz::Npz;
 use rayon::prelude::*;
 use shards::pictures::{Rgb, center_crop, decode};
 use stage::{BadInputExt, bad_input};

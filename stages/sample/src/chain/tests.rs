@@ -5,11 +5,12 @@ use crate::sampler::Sampler;
 use crate::{Args, experts::Experts};
 use models::checkpoint::{About, Content, LatentSpace};
 use models::diffusion::Curve;
-use models::flat::Flat;
-use models::{Config, Network, random};
+use models::{Config, Network};
 use stage::{Arguments, Values};
 use std::path::Path;
 use tch::Device;
+use torch::flat::Flat;
+use torch::random;
 
 fn sampler(checkpoint: &Path, precision: &str) -> Sampler {
     let path = checkpoint.display().to_string();

@@ -8,14 +8,15 @@ mod ours;
 mod peer;
 
 use anyhow::{Context, Result};
-use models::device::{self, DeviceChoice};
-use models::graphs::CudaGraphs;
-use models::{Config, Precision};
+use models::Config;
 use stage::bad_input;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 use tch::{Device, Tensor};
+use torch::Precision;
+use torch::device::{self, DeviceChoice};
+use torch::graphs::CudaGraphs;
 
 stage::arguments! {
     /// Time steps of training and sampling.

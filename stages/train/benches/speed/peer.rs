@@ -2,10 +2,10 @@
 
 use crate::{Args, Case, Times};
 use anyhow::{Context, Result, bail};
-use models::Precision;
-use models::device::DeviceChoice;
 use std::ffi::OsStr;
 use std::process::Command;
+use torch::Precision;
+use torch::device::DeviceChoice;
 
 /// Runs the peer with the same sizes.
 pub fn measure(args: &Args, case: &Case, program: &OsStr, style: &str) -> Result<Times> {

@@ -4,9 +4,9 @@ use super::*;
 use crate::trainer::Trainer;
 use crate::{Args, Objective, Recipe, Team, recipe as recipes};
 use models::checkpoint::{Checkpoint, LatentSpace};
-use models::random;
 use stage::{Arguments, Values};
 use tch::Device;
+use torch::random;
 
 const IMAGES: i64 = 8;
 

@@ -1,0 +1,182 @@
+//! Named tensors on disk: safetensors, read and written strictly, and what `torch.save` wrote.
+
+pub mod pickle;
+
+use anyhow::{Context, Result};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use stage::{BadInputExt, bad_input};
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use tch::{Kind, Tensor};
+
+/// Named tensors that a network takes one by one; what is missing, misshapen or left over is refused by name.
+pub struct Weights {
+    source: String,
+    tensors: BTreeMap<String, Tensor>,
+    metadata: HashMap<String, String>,
+}
+
+impl Weights {
+    /// Reads a safetensors file, or a file of `torch.save` (`.pth`, `.ckpt`), onto the CPU.
+    ///
+    /// # Errors
+    /// Bad input when the file is missing, truncated or neither of these.
+    pub fn read(path: &Path) -> Result<Self> {
+        let source = path.display().to_string();
+        let context = || format!("reading {source}");
+        let bytes = std::fs::read(path).bad_input(context)?;
+        if pickle::is_pickle(&bytes) {
+            return Ok(Self::new(source.clone(), pickle::parse(&bytes).bad_input(context)?));
+        }
+        let (_, header) = SafeTensors::read_metadata(&bytes).bad_input(context)?;
+        let metadata = header.metadata().clone().unwrap_or_default();
+        let file = SafeTensors::deserialize(&bytes).bad_input(context)?;
+        let mut tensors = BTreeMap::new();
+        for (name, view) in file.iter() {
+            let kind = kind_of(view.dtype()).bad_input(|| format!("reading {source}: tensor {name}"))?;
+            let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
+            let tensor = Tensor::f_from_data_size(view.data(), &shape, kind).with_context(context)?;
+            tensors.insert(name.to_string(), tensor);
+        }
+        Ok(Self { source, tensors, metadata })
+    }
+
+    /// Tensors that come from elsewhere; `source` names them in errors.
+    pub fn new(source: impl Into<String>, tensors: BTreeMap<String, Tensor>) -> Self {
+        Self { source: source.into(), tensors, metadata: HashMap::new() }
+    }
+
+    /// Where they come from, for errors.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The `__metadata__` of the file.
+    pub fn metadata(&self) -> &HashMap<String, String> {
+        &self.metadata
+    }
+
+    /// The names that have not been taken yet, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// A tensor that has not been taken yet.
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
+        self.tensors.get(name)
+    }
+
+    /// Takes the tensor called `name`, which must have this shape.
+    ///
+    /// # Errors
+    /// Bad input when it is missing or of another shape.
+    pub fn take(&mut self, name: &str, shape: &[i64]) -> Result<Tensor> {
+        let Some(tensor) = self.tensors.remove(name) else {
+            let near = stage::nearest(name, self.names());
+            let hint = near.map(|n| format!("; the nearest name is {n}")).unwrap_or_default();
+            bad_input!("{}: no tensor {name}{hint}", self.source)
+        };
+        if tensor.size() != shape {
+            bad_input!("{}: tensor {name} has shape {:?}, wanted {shape:?}", self.source, tensor.size())
+        }
+        Ok(tensor)
+    }
+
+    /// The same tensors once more, sharing their memory.
+    pub fn shallow_clone(&self) -> Self {
+        let tensors = self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone()));
+        Self { source: self.source.clone(), tensors: tensors.collect(), metadata: self.metadata.clone() }
+    }
+
+    /// Takes every tensor whose name starts with `prefix`, without it.
+    pub fn split_off(&mut self, prefix: &str) -> Self {
+        let names: Vec<String> = self.names().filter(|n| n.starts_with(prefix)).map(String::from).collect();
+        let taken =
+            names.into_iter().filter_map(|n| Some((n[prefix.len()..].to_string(), self.tensors.remove(&n)?)));
+        Self { source: self.source.clone(), tensors: taken.collect(), metadata: self.metadata.clone() }
+    }
+
+    /// Everything that has not been taken.
+    pub fn into_tensors(self) -> BTreeMap<String, Tensor> {
+        self.tensors
+    }
+
+    /// Checks that nothing is left over.
+    ///
+    /// # Errors
+    /// Bad input that names the first surplus tensors.
+    pub fn finish(self) -> Result<()> {
+        let left: Vec<&str> = self.names().take(3).collect();
+        if !left.is_empty() {
+            let more = self.tensors.len() - left.len();
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            bad_input!("{}: surplus tensors {}{more}", self.source, left.join(", "))
+        }
+        Ok(())
+    }
+}
+
+/// Writes tensors as a safetensors file, atomically; the same tensors and metadata give the same bytes.
+///
+/// # Errors
+/// When a tensor has a kind that safetensors lacks, or the file cannot be written.
+pub fn write<'a>(
+    path: &Path,
+    tensors: impl IntoIterator<Item = (String, &'a Tensor)>,
+    metadata: &BTreeMap<String, String>,
+) -> Result<()> {
+    let mut data = BTreeMap::new();
+    for (name, tensor) in tensors {
+        let dtype = dtype_of(tensor.kind()).with_context(|| format!("writing tensor {name}"))?;
+        let shape: Vec<usize> = tensor.size().iter().map(|&n| n as usize).collect();
+        let tensor = tensor.to_device(tch::Device::Cpu).contiguous();
+        let mut bytes = vec![0u8; tensor.numel() * tensor.kind().elt_size_in_bytes()];
+        tensor
+            .f_copy_data_u8(&mut bytes, tensor.numel())
+            .with_context(|| format!("writing tensor {name}"))?;
+        data.insert(name, (dtype, shape, bytes));
+    }
+    let views: Result<Vec<_>, _> = data
+        .iter()
+        .map(|(n, (d, s, b))| Ok::<_, safetensors::SafeTensorError>((n, TensorView::new(*d, s.clone(), b)?)))
+        .collect();
+    // One key at most: the crate keeps metadata in a hash map, whose order would change the bytes.
+    let metadata = (!metadata.is_empty())
+        .then(|| serde_json::to_string(metadata))
+        .transpose()?
+        .map(|json| HashMap::from([("json".to_string(), json)]));
+    let bytes = safetensors::serialize(views?, metadata)?;
+    stage::write_atomically(path, |out| Ok(out.write_all(&bytes)?))
+}
+
+fn kind_of(dtype: Dtype) -> Result<Kind> {
+    Ok(match dtype {
+        Dtype::F16 => Kind::Half,
+        Dtype::BF16 => Kind::BFloat16,
+        Dtype::F32 => Kind::Float,
+        Dtype::F64 => Kind::Double,
+        Dtype::U8 => Kind::Uint8,
+        Dtype::I8 => Kind::Int8,
+        Dtype::I16 => Kind::Int16,
+        Dtype::I32 => Kind::Int,
+        Dtype::I64 => Kind::Int64,
+        Dtype::BOOL => Kind::Bool,
+        other => anyhow::bail!("of type {other:?}, which no network here uses"),
+    })
+}
+
+fn dtype_of(kind: Kind) -> Result<Dtype> {
+    Ok(match kind {
+        Kind::Half => Dtype::F16,
+        Kind::BFloat16 => Dtype::BF16,
+        Kind::Float => Dtype::F32,
+        Kind::Double => Dtype::F64,
+        Kind::Uint8 => Dtype::U8,
+        Kind::Int8 => Dtype::I8,
+        Kind::Int16 => Dtype::I16,
+        Kind::Int => Dtype::I32,
+        Kind::Int64 => Dtype::I64,
+        Kind::Bool => Dtype::BOOL,
+        other => anyhow::bail!("safetensors has no type for {other:?}"),
+    })
+}
