@@ -104,11 +104,6 @@ impl Action {
     }
 }
 
-/// Whether a text can be the key of an action.
-pub fn is_key(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-}
-
 type Change<'a, T> = (&'a String, Option<&'a T>, Option<&'a T>);
 
 fn changes<'a, T: PartialEq>(

@@ -23,7 +23,7 @@ use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use store::IoContext;
 use store::digest::{Digest, Kind};
-use store::manifest::{self, Item, Manifest};
+use store::manifest::{Item, Manifest};
 use store::walk::Hashed;
 use store::{Key, Store, link, record};
 
@@ -31,8 +31,10 @@ use store::{Key, Store, link, record};
 pub const VERSION: u32 = 1;
 /// zstd's own default: network weights hardly shrink, so time counts for more.
 const LEVEL: i32 = 3;
-/// No record or list of files is larger.
+/// No list of files is larger, nor all lists and records together.
 const LIST: u64 = 1 << 30;
+/// No record is larger.
+const RECORD: u64 = 16 << 20;
 
 /// What an archive says of itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -144,6 +146,21 @@ fn pack(
     Ok(buffer.get_ref().sync_all().at("syncing", path)?)
 }
 
+/// Writes entries as they are, whatever they are called: what a fuzzer imports.
+pub fn pack_for_fuzz(path: &Path, entries: impl Iterator<Item = (String, Vec<u8>)>) -> std::io::Result<()> {
+    let mut tar = tar::Builder::new(zstd::Encoder::new(File::create(path)?, 1)?);
+    for (name, bytes) in entries {
+        let mut header = header(bytes.len() as u64, false);
+        // By hand: the library itself refuses names that lead out.
+        let field = &mut header.as_old_mut().name;
+        let length = name.len().min(field.len());
+        field[..length].copy_from_slice(&name.as_bytes()[..length]);
+        header.set_cksum();
+        tar.append(&header, bytes.as_slice())?;
+    }
+    tar.into_inner()?.finish()?.sync_all()
+}
+
 fn header(bytes: u64, program: bool) -> tar::Header {
     let mut header = tar::Header::new_gnu();
     header.set_size(bytes);
@@ -159,6 +176,8 @@ struct Unpacked {
     report: Option<Report>,
     results: BTreeMap<Key, Outcome>,
     trees: BTreeMap<Digest, Manifest>,
+    /// Every content that the results name, with its size, once all lists were read.
+    listed: Option<BTreeMap<Digest, u64>>,
     blobs: BTreeMap<Digest, PathBuf>,
 }
 
@@ -175,84 +194,171 @@ fn wrong(path: &Path, what: impl std::fmt::Display) -> Error {
     Error::Usage(format!("{}: {what}; nothing was imported", path.display()))
 }
 
+/// The folders of an archive in their order; what stands elsewhere is in the way of reading it in one go.
+const ORDER: [&str; 7] =
+    ["about.json", "provenance.json", "pipeline.lock", "run", "results/", "trees/", "blobs/"];
+
 fn unpack(path: &Path, landing: &Path) -> Result<Unpacked> {
     let file = File::open(path).at("opening", path)?;
     let broken = |e: std::io::Error| wrong(path, format_args!("not an archive of results, or damaged ({e})"));
     let mut tar = tar::Archive::new(zstd::Decoder::with_buffer(BufReader::new(file)).map_err(broken)?);
     let mut unpacked = Unpacked::default();
-    for entry in tar.entries().map_err(broken)? {
+    let (mut last, mut memory) = (0, 0);
+    // Raw: no name of ours is long, and the headers for long ones are read whole, however large they say they are.
+    for entry in tar.entries().map_err(broken)?.raw(true) {
         let mut entry = entry.map_err(broken)?;
+        let size = entry.size();
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let strange = || wrong(path, format_args!("`{name}` does not belong into an archive of results"));
-        if !entry.header().entry_type().is_file() {
-            return Err(strange());
-        }
-        if let Some(hex) = name.strip_prefix("blobs/") {
-            let (hex, kind) = hex.strip_suffix(".x").map_or((hex, Kind::File), |hex| (hex, Kind::Program));
-            let hash = blake3::Hash::from_hex(hex).map_err(|_| strange())?;
-            let blob = Digest { kind, hash: *hash.as_bytes() };
+        let refused = |why: &str| wrong(path, format_args!("`{}` {why}", name.escape_debug()));
+        let strange = || refused("does not belong into an archive of results");
+        let damaged = || refused("is damaged");
+        let rank = ORDER.iter().position(|known| match known.strip_suffix('/') {
+            Some(_) => name.starts_with(known),
+            None => name == *known,
+        });
+        let rank = rank.filter(|_| entry.header().entry_type().is_file()).ok_or_else(strange)?;
+        let rest = &name[ORDER[rank].len()..];
+        if rank == 6 {
+            let (hex, kind) = rest.strip_suffix(".x").map_or((rest, Kind::File), |hex| (hex, Kind::Program));
+            let blob = digest(hex, kind).ok_or_else(strange)?;
+            ordered(rank, &mut last).then_some(()).ok_or_else(strange)?;
+            if unpacked.listed.is_none() {
+                unpacked.listed = Some(unpacked.list().map_err(|why| wrong(path, why))?);
+            }
+            let listed = unpacked.listed.as_ref().and_then(|listed| listed.get(&blob));
+            if listed.ok_or_else(|| refused("is named by no result"))? != &size {
+                return Err(refused("has another size than its list says"));
+            }
             // The name is made anew from the digest, so that nothing can be written elsewhere.
             let place = landing.join(blob.to_string().replace(':', "-"));
-            let mut file = File::create(&place).at("making", &place)?;
-            std::io::copy(&mut entry, &mut file).map_err(broken)?;
-            unpacked.blobs.insert(blob, place);
+            if unpacked.blobs.insert(blob, place.clone()).is_some() {
+                return Err(refused("is there twice"));
+            }
+            let mut file = File::create_new(&place).at("making", &place)?;
+            if std::io::copy(&mut entry, &mut file).map_err(broken)? != size {
+                return Err(damaged());
+            }
             continue;
         }
-        let mut bytes = Vec::new();
-        entry.take(LIST).read_to_end(&mut bytes).map_err(broken)?;
-        let damaged = || wrong(path, format_args!("`{name}` is damaged"));
-        match name.as_str() {
-            "about.json" => unpacked.about = Some(serde_json::from_slice(&bytes).map_err(|_| damaged())?),
-            "run" => unpacked.report = Some(record::parse(&bytes).ok_or_else(damaged)?),
-            "provenance.json" | "pipeline.lock" => {}
-            _ => {
-                if let Some(key) = name.strip_prefix("results/") {
-                    let key = key.parse().map_err(|_| strange())?;
-                    let outcome = record::parse::<Outcome>(&bytes).filter(|o| o.action.key() == key);
-                    unpacked.results.insert(key, outcome.ok_or_else(damaged)?);
-                } else if let Some(hex) = name.strip_prefix("trees/") {
-                    let tree = manifest::digest_of(&bytes);
-                    let manifest = Manifest::decode(&bytes).filter(|_| tree.hex() == hex);
-                    unpacked.trees.insert(tree, manifest.ok_or_else(damaged)?);
-                } else {
-                    return Err(strange());
-                }
-            }
+        if matches!(ORDER[rank], "provenance.json" | "pipeline.lock") {
+            ordered(rank, &mut last).then_some(()).ok_or_else(strange)?;
+            continue;
         }
+        let limit = if rank == 5 { LIST } else { RECORD };
+        memory += size.min(LIST);
+        if size > limit || memory > LIST {
+            return Err(refused("is larger than any list or record"));
+        }
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).map_err(broken)?;
+        let new = match ORDER[rank] {
+            "about.json" => {
+                unpacked.about.replace(serde_json::from_slice(&bytes).map_err(|_| damaged())?).is_none()
+            }
+            "run" => unpacked.report.replace(record::parse(&bytes).ok_or_else(damaged)?).is_none(),
+            "results/" => {
+                let key = rest.parse().map_err(|_| strange())?;
+                let outcome = record::parse::<Outcome>(&bytes).filter(|o| o.action.key() == key);
+                unpacked.results.insert(key, outcome.ok_or_else(damaged)?).is_none()
+            }
+            _ => {
+                let tree = digest(rest, Kind::Tree).ok_or_else(strange)?;
+                let manifest =
+                    Manifest::parse(&bytes, &tree).map_err(|why| refused(&format!("is damaged: {why}")))?;
+                unpacked.trees.insert(tree, manifest).is_none()
+            }
+        };
+        if !new || !ordered(rank, &mut last) {
+            return Err(strange());
+        }
+    }
+    if unpacked.listed.is_none() {
+        unpacked.listed = Some(unpacked.list().map_err(|why| wrong(path, why))?);
     }
     Ok(unpacked)
 }
 
-fn take(store: &Store, path: &Path, unpacked: Unpacked) -> Result<(About, Sums)> {
-    let Unpacked { about, report, results, trees, blobs } = unpacked;
-    let about = about.ok_or_else(|| wrong(path, "not an archive of results"))?;
-    if about.version != VERSION {
-        return Err(wrong(path, format_args!("made by another version ({}, not {VERSION})", about.version)));
-    }
-    if let Some(report) = &report {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
-        if report.run.starts_with('.') || !report.run.chars().all(plain) {
-            return Err(wrong(path, "the run has a name that no run has"));
+fn digest(hex: &str, kind: Kind) -> Option<Digest> {
+    let hash = blake3::Hash::from_hex(hex).ok()?;
+    Some(Digest { kind, hash: *hash.as_bytes() }).filter(|digest| digest.hex() == hex)
+}
+
+fn ordered(rank: usize, last: &mut usize) -> bool {
+    let good = rank >= *last;
+    *last = rank.max(*last);
+    good
+}
+
+impl Unpacked {
+    /// Every content that the results name, with its size. Whatever one record says, the others and the lists say too.
+    fn list(&self) -> std::result::Result<BTreeMap<Digest, u64>, String> {
+        let about = self.about.as_ref().ok_or("not an archive of results")?;
+        if about.version != VERSION {
+            return Err(format!("made by another version ({}, not {VERSION})", about.version));
         }
-    }
-    let missing = |what: &Digest| wrong(path, format_args!("it lacks {what}"));
-    for output in results.values().flat_map(|o| o.outputs.values()) {
-        match output.digest.kind {
-            Kind::Tree => {
-                let manifest = trees.get(&output.digest).ok_or_else(|| missing(&output.digest))?;
-                let files = manifest.0.iter().filter_map(|e| match &e.item {
-                    Item::File(blob, _) => Some(blob),
-                    Item::Folder | Item::Link(_) => None,
-                });
-                if let Some(blob) = files.into_iter().find(|blob| !blobs.contains_key(blob)) {
-                    return Err(missing(blob));
+        let mut listed = BTreeMap::new();
+        let mut add = |blob: Digest, size: u64| match listed.insert(blob, size) {
+            Some(other) if other != size => Err(format!("its lists do not agree on the size of {blob}")),
+            _ => Ok(()),
+        };
+        let mut named = BTreeSet::new();
+        for (key, outcome) in &self.results {
+            let sums = |tree: &Digest| self.trees.get(tree).map(|m| (m.bytes(), m.files()));
+            outcome.check(key, sums).map_err(|why| format!("results/{key}: {why}"))?;
+            for output in outcome.outputs.values() {
+                match self.trees.get(&output.digest) {
+                    Some(manifest) if named.insert(output.digest) => {
+                        for entry in &manifest.0 {
+                            if let Item::File(blob, size) = entry.item {
+                                add(blob, size)?;
+                            }
+                        }
+                    }
+                    Some(_) => {}
+                    None => add(output.digest, output.bytes)?,
                 }
             }
-            _ if !blobs.contains_key(&output.digest) => return Err(missing(&output.digest)),
-            _ => {}
         }
+        if let Some(tree) = self.trees.keys().find(|tree| !named.contains(tree)) {
+            return Err(format!("{tree} is named by no result"));
+        }
+        self.report.as_ref().map_or(Ok(()), |report| self.check_report(about, report))?;
+        Ok(listed)
     }
-    let bytes = blobs.values().map(|place| fs::metadata(place).map_or(0, |m| m.len())).sum();
+
+    /// A run's record is about the results that come with it, and its names are names.
+    fn check_report(&self, about: &About, report: &Report) -> std::result::Result<(), String> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+        if report.run.starts_with('.')
+            || !report.run.chars().all(plain)
+            || about.run.as_ref() != Some(&report.run)
+        {
+            return Err("the run has a name that no run has".into());
+        }
+        for row in &report.stages {
+            let stage = row.stage.split('@').next().unwrap_or_default();
+            let odd = |c: char| c == '/' || c.is_control();
+            if row.stage.starts_with('.') || row.stage.contains(odd) || report.study.contains(odd) {
+                return Err("the run has a stage with a name that no stage has".into());
+            }
+            if !row.keys.iter().all(|key| self.results.get(key).is_some_and(|o| o.action.stage == stage)) {
+                return Err(format!("the run names results of stage {stage} that it does not bring"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn take(store: &Store, path: &Path, unpacked: Unpacked) -> Result<(About, Sums)> {
+    let Unpacked { about, report, results, trees, listed, blobs } = unpacked;
+    let about = about.ok_or_else(|| wrong(path, "not an archive of results"))?;
+    if about.study.chars().chain(about.run.iter().flat_map(|run| run.chars())).any(char::is_control) {
+        return Err(wrong(path, "its study has a name that no study has"));
+    }
+    if let Some(blob) = listed.iter().flatten().map(|(blob, _)| blob).find(|blob| !blobs.contains_key(blob)) {
+        return Err(wrong(path, format_args!("it lacks {blob}")));
+    }
+    let bytes = listed.iter().flatten().map(|(_, size)| size).sum();
     let whole = blobs.par_iter().map(|(blob, place)| Ok((!store.is_blob(place, blob)?).then_some(blob)));
     if let Some(blob) = whole.collect::<Result<Vec<_>>>()?.into_iter().flatten().next() {
         return Err(wrong(path, format_args!("the content of {blob} is damaged")));

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use store::digest::Kind;
+use store::digest::{Digest, Kind};
+use store::manifest::LARGEST;
 use store::{Key, Produced, Store, record};
 
 /// What one run of an action gave.
@@ -24,6 +25,36 @@ pub struct Outcome {
     /// The key under which the outputs were made, where a person accepted them for this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted: Option<Key>,
+}
+
+impl Outcome {
+    /// Whether a record that comes from elsewhere can be the result of the action `key`. `sums` gives the bytes and the
+    /// number of files of a tree.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub fn check(&self, key: &Key, sums: impl Fn(&Digest) -> Option<(u64, u64)>) -> Result<(), String> {
+        if self.action.key() != *key {
+            return Err("its key is not that of its action".into());
+        }
+        if !self.outputs.keys().eq(self.action.outputs.keys()) {
+            return Err("its outputs are not those of its action".into());
+        }
+        if !self.seconds.is_finite() {
+            return Err("it says what no record says".into());
+        }
+        for (name, output) in &self.outputs {
+            let (digest, said) = (&output.digest, (output.bytes, output.files));
+            let right = match digest.kind {
+                Kind::Tree => sums(digest).ok_or_else(|| format!("it lacks {digest}"))? == said,
+                Kind::File | Kind::Program => output.files == 1 && output.bytes <= LARGEST,
+            };
+            if !right {
+                return Err(format!("the sums of its output {name:?} are wrong"));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The newest success of a stage.
@@ -72,7 +103,10 @@ fn records(store: &Store, key: &Key) -> impl Iterator<Item = (PathBuf, Outcome)>
     paths.sort();
     let read = paths.into_iter().rev().filter_map(|path| record::read::<Outcome>(&path).map(|o| (path, o)));
     let key = *key;
-    read.filter(move |(_, outcome)| outcome.action.key() == key)
+    read.filter(move |(_, outcome)| {
+        // One with other outputs could be believed and not used.
+        outcome.action.key() == key && outcome.outputs.keys().eq(outcome.action.outputs.keys())
+    })
 }
 
 /// Writes a result; its outputs must have reached the disk.

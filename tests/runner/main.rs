@@ -7,6 +7,7 @@ mod caching;
 mod disks;
 mod faults;
 mod folders;
+mod forged;
 mod keys;
 mod locks;
 mod mistakes;

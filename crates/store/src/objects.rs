@@ -63,9 +63,13 @@ impl Store {
         if walk::hash(&view, &self.stats, Links::Keep).is_ok_and(|found| found.digest == *digest) {
             return Ok(true);
         }
-        let Some(manifest) = self.manifest(digest) else { return Ok(false) };
+        // Outputs have no links that lead out; a list that has some came from elsewhere, and gives no folder.
+        let Some(manifest) = self.manifest(digest).filter(|m| m.check().is_ok()) else { return Ok(false) };
         let whole = manifest.0.par_iter().with_min_len(256).map(|entry| match &entry.item {
-            Item::File(blob, _) => self.blob_ready(blob),
+            Item::File(blob, size) => {
+                let sized = || fs::metadata(self.place(blob)).is_ok_and(|meta| meta.len() == *size);
+                Ok(self.blob_ready(blob)? && sized())
+            }
             _ => Ok(true),
         });
         if !whole.try_reduce(|| true, |a, b| Ok(a && b))? {
@@ -177,6 +181,8 @@ impl Store {
             self.take_file(path, &hashed.digest)?;
             return Ok(hashed);
         };
+        // A link to nothing can lead out as well, and would when something is there.
+        manifest.check().map_err(|why| Error::Unfit { path: path.into(), why })?;
         let files = manifest.0.par_iter().with_min_len(64).filter_map(|e| match &e.item {
             Item::File(digest, _) => Some((path.join(&e.path), digest)),
             _ => None,

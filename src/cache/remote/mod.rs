@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use store::IoContext;
 use store::digest::{Digest, Kind};
-use store::manifest::{self, Item, Manifest};
+use store::manifest::{Item, Manifest};
 use store::walk::Hashed;
 use store::{Key, Store, link, record};
 
@@ -78,20 +78,30 @@ impl Remote {
         let client = self.client()?;
         let object = record_object(key);
         let Some(bytes) = client.read(&object, RECORD)? else { return Ok(None) };
-        let outcome = record::parse::<Outcome>(&bytes)
-            .filter(|o| o.action.key() == *key && o.outputs.keys().eq(o.action.outputs.keys()));
-        let Some(outcome) = outcome else { return self.refuse(key, &object, watch) };
-        for output in outcome.outputs.values().filter(|o| o.digest.kind == Kind::Tree) {
-            if store.manifest(&output.digest).is_some() {
-                continue;
-            }
-            let object = tree_object(&output.digest);
-            let Some(bytes) = client.read(&object, LIST)? else { return Ok(None) };
-            let good = manifest::digest_of(&bytes) == output.digest;
-            let Some(manifest) = Manifest::decode(&bytes).filter(|_| good) else {
-                return self.refuse(key, &object, watch);
+        let Some(outcome) = record::parse::<Outcome>(&bytes) else {
+            return self.refuse(key, &object, watch);
+        };
+        let mut lists = BTreeMap::new();
+        for tree in outcome.outputs.values().map(|o| o.digest).filter(|digest| digest.kind == Kind::Tree) {
+            let known = store.manifest(&tree).filter(|manifest| manifest.check().is_ok());
+            let manifest = match known {
+                Some(manifest) => manifest,
+                None => {
+                    let object = tree_object(&tree);
+                    let Some(bytes) = client.read(&object, LIST)? else { return Ok(None) };
+                    let Ok(manifest) = Manifest::parse(&bytes, &tree) else {
+                        return self.refuse(key, &object, watch);
+                    };
+                    manifest
+                }
             };
-            store.keep_manifest(&output.digest, &manifest)?;
+            lists.insert(tree, manifest);
+        }
+        if outcome.check(key, |tree| lists.get(tree).map(|m| (m.bytes(), m.files()))).is_err() {
+            return self.refuse(key, &object, watch);
+        }
+        for (tree, manifest) in &lists {
+            store.keep_manifest(tree, manifest)?;
         }
         Ok(Some(outcome))
     }
@@ -128,7 +138,7 @@ impl Remote {
         let taken: Vec<_> = taken.collect();
         for output in outcome.outputs.values() {
             if !store.ready(&output.digest)? {
-                return Ok(None);
+                return self.refuse(key, &record_object(key), watch);
             }
         }
         store.sync(&taken)?;

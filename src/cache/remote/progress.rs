@@ -16,7 +16,7 @@ pub struct Quiet;
 impl Watch for Quiet {
     fn progress(&self, _: u64, _: u64) {}
     fn say(&self, text: &str) {
-        eprintln!("{text}");
+        crate::stderr::line(text);
     }
     fn stopped(&self) -> bool {
         false
