@@ -30,6 +30,9 @@ pub struct Action {
     pub inputs: BTreeMap<String, Digest>,
     /// Content of every file of the study that a command names as one of its words.
     pub files: BTreeMap<String, Digest>,
+    /// What does not count of inputs that are folders of the study, beyond what never does.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ignore: BTreeMap<String, Vec<String>>,
     /// Declared environment.
     pub env: BTreeMap<String, String>,
     /// The virtual environment that the program belongs to: one Python with other packages.
@@ -75,6 +78,9 @@ impl Action {
                     (_, None) => format!("{what} `{name}` is gone"),
                 });
             }
+        }
+        for (name, ..) in changes(&old.ignore, &self.ignore) {
+            words.push(format!("what is ignored of input `{name}` changed"));
         }
         for (name, old, new) in changes(&old.env, &self.env) {
             let show = |v: Option<&String>| v.map_or("unset".to_string(), |v| format!("`{v}`"));
@@ -146,6 +152,7 @@ mod tests {
             params: pair("iterations", "2000"),
             inputs: BTreeMap::from([("latents".into(), digest(2))]),
             files: BTreeMap::new(),
+            ignore: BTreeMap::new(),
             env: pair("X", "1"),
             venv: None,
             outputs: pair("model", "model"),
@@ -164,7 +171,7 @@ mod tests {
     #[test]
     fn every_field_changes_the_key() {
         let other = Digest { kind: Kind::Program, hash: [1; 32] };
-        let edits: [&dyn Fn(&mut Action); 12] = [
+        let edits: [&dyn Fn(&mut Action); 13] = [
             &|a| a.version += 1,
             &|a| a.stage = "t".into(),
             &|a| a.template.swap(1, 2),
@@ -174,6 +181,7 @@ mod tests {
             &|a| a.params = BTreeMap::from([("iterations".into(), "4000".into())]),
             &|a| a.inputs = BTreeMap::from([("latents".into(), other)]),
             &|a| a.files = BTreeMap::from([("x".into(), other)]),
+            &|a| a.ignore = BTreeMap::from([("latents".into(), vec!["*.log".into()])]),
             &|a| a.env.clear(),
             &|a| a.venv = Some("./venv".into()),
             &|a| a.outputs = BTreeMap::from([("model".into(), "m".into())]),

@@ -133,7 +133,8 @@ impl Attempt {
         if !file.contains('.') {
             return Ok(place.into());
         }
-        let link = self.folder.join("in").join(name).join(file);
+        let link =
+            self.folder.join("in").join(name).join(store::name::fit(file.as_ref(), store::name::LONGEST));
         store::link::point(&link, place)?;
         Ok(link)
     }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use store::IoContext;
 use store::digest::Digest;
+use store::ignore::Ignore;
 use store::statcache::StatCache;
 use store::walk::{self, Links, Stamp};
 use study::graph::{Call, Source};
@@ -21,17 +22,19 @@ pub struct Part {
     pub path: PathBuf,
     /// What the key says that it is.
     pub digest: Digest,
+    /// What does not count where it is a folder.
+    pub ignore: Ignore,
 }
 
 impl Part {
     /// Whether it is not, or no longer, what the key says.
     pub fn changed(&self, stats: &StatCache) -> bool {
-        !walk::hash(&self.path, stats, Links::Follow).is_ok_and(|now| now.digest == self.digest)
+        !walk::hash(&self.path, stats, Links::Follow(&self.ignore)).is_ok_and(|now| now.digest == self.digest)
     }
 
     fn stamps(&self) -> Vec<(PathBuf, Stamp)> {
         // What cannot be read is noticed by its content, which cannot be read either.
-        walk::stamps(&self.path, Links::Follow).unwrap_or_default()
+        walk::stamps(&self.path, Links::Follow(&self.ignore)).unwrap_or_default()
     }
 }
 
@@ -44,12 +47,18 @@ pub fn parts(session: &Session, unit: &Unit) -> Result<Vec<Part>> {
         Call::Run(name) => name.value.clone(),
         Call::Command(_, words) => words[0].literal().unwrap_or_default().to_string(),
     };
-    let mut parts =
-        vec![Part { name: format!("`{name}`"), path: program.path.clone(), digest: unit.action.program }];
+    let ignore = Ignore::nothing();
+    let mut parts = vec![Part {
+        name: format!("`{name}`"),
+        path: program.path.clone(),
+        digest: unit.action.program,
+        ignore: ignore.clone(),
+    }];
     let file = |(name, digest): (&String, &Digest)| Part {
         name: format!("`{name}`"),
         path: root.join(name),
         digest: *digest,
+        ignore: ignore.clone(),
     };
     parts.extend(unit.action.files.iter().map(file));
     for (index, input) in step.inputs.iter().enumerate() {
@@ -57,7 +66,9 @@ pub fn parts(session: &Session, unit: &Unit) -> Result<Vec<Part>> {
             && step.each != Some(index)
         {
             let digest = unit.action.inputs[&input.name];
-            parts.push(Part { name: format!("its input `{}`", input.name), path: root.join(path), digest });
+            let ignore = session.ignore(path, &input.ignore)?;
+            let (name, path) = (format!("its input `{}`", input.name), root.join(path));
+            parts.push(Part { name, path, digest, ignore });
         }
     }
     Ok(parts)

@@ -8,8 +8,10 @@ use crate::session::{Instance, Known, Session, Unit, lineage};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use store::digest::{Digest, Kind};
+use store::ignore::Ignore;
+use store::name;
 use store::walk::{self, Hashed, Links};
-use study::graph::{Call, Source, Step};
+use study::graph::{Call, Input, Source, Step};
 use study::{Mark, sharded};
 
 impl Session {
@@ -19,7 +21,7 @@ impl Session {
         let mut inputs = BTreeMap::new();
         for input in &step.inputs {
             let digest = match &input.source {
-                Source::Path(path) => self.hash_path(path, &input.mark)?.digest,
+                Source::Path(path) => self.hash_path(path, &input.ignore, &input.mark)?.digest,
                 Source::Lineage => match lineage::of(self, step, known) {
                     Some(json) => self.store.put(&json)?,
                     None => return Ok(None),
@@ -37,13 +39,14 @@ impl Session {
         Ok(Some(inputs))
     }
 
-    /// Hashes a path of the study.
-    pub fn hash_path(&self, path: &Path, mark: &Mark) -> Result<Hashed> {
+    /// Hashes a path of the study, of which what some lines say does not count.
+    pub fn hash_path(&self, path: &Path, ignored: &[String], mark: &Mark) -> Result<Hashed> {
         let full = self.graph.root.join(path);
-        if !full.exists() {
+        let Ok(meta) = full.metadata() else {
             return Err(Error::study(mark, format!("no such file or folder: {}", path.display())));
-        }
-        let hashed = walk::hash(&full, &self.store.stats, Links::Follow)?;
+        };
+        let ignore = if meta.is_dir() { self.ignore(path, ignored)? } else { Ignore::nothing() };
+        let hashed = walk::hash(&full, &self.store.stats, Links::Follow(&ignore))?;
         if let Some(manifest) = &hashed.manifest {
             self.store.keep_manifest(&hashed.digest, manifest)?;
         }
@@ -64,12 +67,17 @@ impl Session {
                     // A script that a command names is part of what it does.
                     let path = Path::new(word);
                     if path.is_relative() && self.graph.root.join(path).is_file() {
-                        files.insert(word.to_string(), self.hash_path(path, mark)?.digest);
+                        files
+                            .insert(word.to_string(), self.hash_path(path, &self.graph.ignore, mark)?.digest);
                     }
                 }
                 words.iter().map(ToString::to_string).collect()
             }
         };
+        let ignored = |input: &&Input| {
+            !input.ignore.is_empty() && inputs.get(&input.name).is_some_and(|is| is.kind == Kind::Tree)
+        };
+        let ignore = step.inputs.iter().filter(ignored).map(|i| (i.name.clone(), i.ignore.clone())).collect();
         let action = Action {
             version: VERSION,
             stage: step.stage.clone(),
@@ -78,6 +86,7 @@ impl Session {
             params: program.params.clone(),
             inputs,
             files,
+            ignore,
             env: step.env.clone(),
             venv: venv(&program.path, &self.graph.root),
             outputs: step.outputs.iter().map(|o| (o.name.clone(), o.file.clone())).collect(),
@@ -91,7 +100,7 @@ impl Session {
                 );
                 let name = format!("{shard:0width$}");
                 let label = format!("{}[{name}]", step.id);
-                Unit::new(index, label, Some(Instance { file: name.clone(), name }), action)
+                Unit::new(index, label, Some(Instance::shard(name)), action)
             };
             return Ok(Some((0..shards).map(unit).collect()));
         }
@@ -106,15 +115,11 @@ impl Session {
             return Err(Error::study(&step.inputs[each].mark, text));
         }
         let entries = self.store.entries(&folder)?;
-        let units = entries.into_iter().map(|(instance, file, digest)| {
+        let units = entries.iter().map(|entry| {
             let mut action = action.clone();
-            action.inputs.insert(name.clone(), digest);
-            Unit::new(
-                index,
-                format!("{}[{instance}]", step.id),
-                Some(Instance { name: instance, file }),
-                action,
-            )
+            action.inputs.insert(name.clone(), entry.digest);
+            let instance = Instance::of(entry);
+            Unit::new(index, format!("{}[{}]", step.id, instance.name), Some(instance), action)
         });
         Ok(Some(units.collect()))
     }
@@ -134,8 +139,9 @@ impl Session {
             let ending = Path::new(&output.file).extension().map(|e| format!(".{}", e.to_string_lossy()));
             let ending = ending.unwrap_or_default();
             let parts = done.iter().filter_map(|(unit, outcome)| {
-                let instance = unit.instance.as_ref()?;
-                Some((format!("{}{ending}", instance.name), outcome.outputs.get(&output.name)?.clone()))
+                let mut file = unit.instance.as_ref()?.stem.clone();
+                file.push(&ending);
+                Some((name::fit(&file, name::LONGEST), outcome.outputs.get(&output.name)?.clone()))
             });
             outputs.insert(output.name.clone(), self.store.gather(&parts.collect::<Vec<_>>(), output.temp)?);
         }

@@ -1,6 +1,7 @@
 //! A study with its store and programs at hand: what every command works on.
 
 mod actions;
+mod ignored;
 mod lineage;
 pub mod lockfile;
 pub mod plan;
@@ -16,6 +17,8 @@ use crate::error::{Error, Result};
 use selection::wanted;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
+use std::sync::Mutex;
+use store::ignore::Ignore;
 use store::{IoContext, Produced, Store};
 use study::Choice;
 use study::graph::Graph;
@@ -52,6 +55,8 @@ pub struct Session {
     pub programs: Vec<Option<Program>>,
     /// The cache that is shared with others.
     pub remote: Option<Remote>,
+    /// What does not count in folders, by its lines.
+    ignored: Mutex<HashMap<Vec<String>, Ignore>>,
 }
 
 impl Session {
@@ -91,7 +96,8 @@ impl Session {
             }
             (None, None) => None,
         };
-        Ok(Self { graph, store, wanted, forced, replaced, programs, remote })
+        let ignored = Mutex::default();
+        Ok(Self { graph, store, wanted, forced, replaced, programs, remote, ignored })
     }
 
     /// Sets which steps are wanted: these, with all that they need.

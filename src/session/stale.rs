@@ -84,7 +84,10 @@ pub fn sources(session: &Session, build: &BuildStep) -> Result<Sources> {
     let mut sources = BTreeMap::new();
     for source in &build.sources {
         let path = std::path::Path::new(source.as_str());
-        sources.insert(source.value.clone(), session.hash_path(path, &source.mark)?.digest);
+        sources.insert(
+            source.value.clone(),
+            session.hash_path(path, &session.graph.ignore, &source.mark)?.digest,
+        );
     }
     Ok(Sources { command: build.command.iter().map(ToString::to_string).collect(), sources })
 }

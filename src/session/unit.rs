@@ -2,9 +2,10 @@
 
 use crate::action::Action;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use store::digest::Digest;
-use store::{Key, Produced};
+use store::{Key, Member, Produced, name};
 
 /// The outputs of a step that is done, and how they came about.
 #[derive(Clone, Debug)]
@@ -30,10 +31,24 @@ pub struct Unit {
 /// The entry that a mapped step runs over.
 #[derive(Clone, Debug)]
 pub struct Instance {
-    /// Its name without an ending.
+    /// Its name without an ending, as text.
     pub name: String,
-    /// Its whole name.
+    /// The same, as it is: outputs are published under it.
+    pub stem: OsString,
+    /// Its whole name, as text: the stage sees it under this.
     pub file: String,
+}
+
+impl Instance {
+    /// One of the shards of a stage.
+    pub fn shard(name: String) -> Self {
+        Self { stem: name.clone().into(), file: name.clone(), name }
+    }
+
+    /// An entry of a folder.
+    pub fn of(entry: &Member) -> Self {
+        Self { name: name::text(&entry.name), stem: entry.name.clone(), file: name::text(&entry.file) }
+    }
 }
 
 impl Unit {
