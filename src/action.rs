@@ -6,8 +6,11 @@ use store::Key;
 use store::digest::Digest;
 use store::manifest::{Item, Manifest};
 
-/// Version of [`Action`]. 1: as below.
-pub const VERSION: u32 = 1;
+/// Version of [`Action`].
+///
+/// 1: without the file names of inputs. Stages that read the same content as `table.csv` and as `table.tsv` had one key.
+/// 2: as below.
+pub const VERSION: u32 = 2;
 /// Separates keys from all other BLAKE3 hashes.
 const DOMAIN: &str = "pipeline 2026 action key";
 
@@ -28,6 +31,9 @@ pub struct Action {
     pub params: BTreeMap<String, String>,
     /// Content of every input.
     pub inputs: BTreeMap<String, Digest>,
+    /// The file name by which the stage sees an input, where it sees one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub names: BTreeMap<String, String>,
     /// Content of every file of the study that a command names as one of its words.
     pub files: BTreeMap<String, Digest>,
     /// What does not count of inputs that are folders of the study, beyond what never does.
@@ -82,6 +88,14 @@ impl Action {
         for (name, ..) in changes(&old.ignore, &self.ignore) {
             words.push(format!("what is ignored of input `{name}` changed"));
         }
+        let before = &old.inputs;
+        for (name, old, new) in changes(&old.names, &self.names) {
+            // What is new or gone has been told.
+            if self.inputs.contains_key(name) && before.contains_key(name) {
+                let show = |v: Option<&String>| v.map_or("none".to_string(), |v| format!("`{v}`"));
+                words.push(format!("the file name of input `{name}` {} → {}", show(old), show(new)));
+            }
+        }
         for (name, old, new) in changes(&old.env, &self.env) {
             let show = |v: Option<&String>| v.map_or("unset".to_string(), |v| format!("`{v}`"));
             words.push(format!("environment `{name}` {} → {}", show(old), show(new)));
@@ -110,9 +124,11 @@ impl Action {
     }
 }
 
+/// A name with what it stood for before and stands for now.
 type Change<'a, T> = (&'a String, Option<&'a T>, Option<&'a T>);
 
-fn changes<'a, T: PartialEq>(
+/// Every name that stands for something else in two maps, or in one only.
+pub fn changes<'a, T: PartialEq>(
     old: &'a BTreeMap<String, T>,
     new: &'a BTreeMap<String, T>,
 ) -> Vec<Change<'a, T>> {
@@ -151,6 +167,7 @@ mod tests {
             program: digest(1),
             params: pair("iterations", "2000"),
             inputs: BTreeMap::from([("latents".into(), digest(2))]),
+            names: pair("latents", "latents.bin"),
             files: BTreeMap::new(),
             ignore: BTreeMap::new(),
             env: pair("X", "1"),
@@ -164,14 +181,14 @@ mod tests {
         // When this fails, old caches are lost to everybody: raise VERSION and say why in its doc.
         assert_eq!(
             action().key().to_string(),
-            "afa602becba82aa5466bd18eba7a0a82852ef63331af648f63dad9a818d5c5da"
+            "d854dd082c57755fb42c669f5095178e2038c88dbd9b7cb13b2a4bea7146677a"
         );
     }
 
     #[test]
     fn every_field_changes_the_key() {
         let other = Digest { kind: Kind::Program, hash: [1; 32] };
-        let edits: [&dyn Fn(&mut Action); 13] = [
+        let edits: [&dyn Fn(&mut Action); 15] = [
             &|a| a.version += 1,
             &|a| a.stage = "t".into(),
             &|a| a.template.swap(1, 2),
@@ -180,6 +197,8 @@ mod tests {
             &|a| a.params.clear(),
             &|a| a.params = BTreeMap::from([("iterations".into(), "4000".into())]),
             &|a| a.inputs = BTreeMap::from([("latents".into(), other)]),
+            &|a| a.names = BTreeMap::from([("latents".into(), "latents.txt".into())]),
+            &|a| a.names.clear(),
             &|a| a.files = BTreeMap::from([("x".into(), other)]),
             &|a| a.ignore = BTreeMap::from([("latents".into(), vec!["*.log".into()])]),
             &|a| a.env.clear(),

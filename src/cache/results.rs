@@ -1,7 +1,7 @@
 //! What actions gave. A result exists when its record does; several may stand under one key.
 
 use crate::action::Action;
-use crate::error::Result;
+use crate::cache::error::Result;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -76,12 +76,12 @@ pub fn lookup(store: &Store, key: &Key) -> Result<Option<Outcome>> {
 }
 
 /// The same, where some outputs need not be at hand. Of a folder its list of files must be.
-pub fn lookup_except(store: &Store, key: &Key, spare: impl Fn(&str) -> bool) -> Result<Option<Outcome>> {
+pub fn lookup_except(store: &Store, key: &Key, optional: impl Fn(&str) -> bool) -> Result<Option<Outcome>> {
     for (path, outcome) in records(store, key) {
         let mut whole = true;
         for (name, output) in &outcome.outputs {
             let listed = || output.digest.kind != Kind::Tree || store.manifest(&output.digest).is_some();
-            whole &= (spare(name) && listed()) || store.ready(&output.digest)?;
+            whole &= (optional(name) && listed()) || store.materialize(&output.digest)?;
         }
         if whole {
             touch(&path);

@@ -1,6 +1,6 @@
 //! What became of a run and of each of its stages.
 
-use crate::error::{Error, Result};
+use crate::cache::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use store::{Area, Key, Store, record};
@@ -59,13 +59,9 @@ pub fn past(store: &Store, name: &str) -> Result<Option<Report>> {
     let mut found: Vec<String> = names.filter(|n| n.starts_with(name)).collect();
     if found.len() > 1 {
         found.sort();
-        return Err(Error::Usage(format!(
-            "`{name}` begins several runs{}",
-            hint("", found.iter().map(String::as_str))
-        )));
+        let near = hint("", found.iter().map(String::as_str));
+        return Err(Error::SeveralRuns { name: name.into(), near });
     }
     let Some(found) = found.first() else { return Ok(None) };
-    record::read(&store.run(found))
-        .map(Some)
-        .ok_or_else(|| Error::Run(format!("the record of run {found} is damaged")))
+    record::read(&store.run(found)).map(Some).ok_or_else(|| Error::DamagedRun(found.clone()))
 }

@@ -1,13 +1,12 @@
 //! What may go from a store: results that nobody needs, and everything that no result names.
 
+use crate::cache::error::Result;
 use crate::cache::results::{Last, Outcome};
-use crate::error::Result;
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use store::digest::{Digest, Kind};
-use store::manifest::Item;
 use store::{Area, Key, Store, lock, record};
 use study::graph::Step;
 
@@ -55,7 +54,7 @@ pub fn plan(store: &Store, steps: &[&Step], limits: &Limits, busy: impl Fn(&Path
         .collect();
     let oldest = SystemTime::now().checked_sub(limits.grace).unwrap_or(SystemTime::UNIX_EPOCH);
     let mut doomed: Vec<PathBuf> = Vec::new();
-    let mut spare: Vec<Spare> = Vec::new();
+    let mut unreferenced: Vec<Unreferenced> = Vec::new();
     for path in store.list(Area::Results) {
         let Some(outcome) = record::read::<Outcome>(&path) else {
             doomed.push(path);
@@ -72,10 +71,10 @@ pub fn plan(store: &Store, steps: &[&Step], limits: &Limits, busy: impl Fn(&Path
             }
             continue;
         }
-        spare.push(Spare { path, outcome, used });
+        unreferenced.push(Unreferenced { path, outcome, used });
     }
-    spare.sort_by_key(|s| std::cmp::Reverse(s.used));
-    for Spare { path, outcome, used } in spare {
+    unreferenced.sort_by_key(|s| std::cmp::Reverse(s.used));
+    for Unreferenced { path, outcome, used } in unreferenced {
         let more: u64 = outcome.outputs.values().map(|o| o.bytes).sum();
         if used > oldest || bytes + more <= limits.max_size {
             outcome.outputs.values().for_each(|o| bytes += reach(store, &o.digest, &mut live));
@@ -105,7 +104,7 @@ pub fn plan(store: &Store, steps: &[&Step], limits: &Limits, busy: impl Fn(&Path
 }
 
 /// A result that no stage needs now but that a parameter put back would find.
-struct Spare {
+struct Unreferenced {
     path: PathBuf,
     outcome: Outcome,
     used: SystemTime,
@@ -121,9 +120,7 @@ fn reach(store: &Store, digest: &Digest, live: &mut HashSet<PathBuf>) -> u64 {
     live.insert(place);
     live.insert(store.manifest_path(digest));
     let Some(manifest) = store.manifest(digest) else { return 0 };
-    let blobs =
-        manifest.0.iter().filter_map(|e| if let Item::File(blob, _) = &e.item { Some(blob) } else { None });
-    blobs.map(|blob| reach(store, blob, live)).sum()
+    manifest.blobs().map(|(blob, _)| reach(store, &blob, live)).sum()
 }
 
 fn age(path: &Path) -> Duration {

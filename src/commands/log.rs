@@ -16,11 +16,11 @@ pub fn log(global: &Global, stage: &str) -> Result<()> {
     // Of a stage with several parts, each has its log: `score[0007]`.
     let whole = stage.split('[').next().unwrap_or_default();
     if !stages().chain(ids()).any(|s| s == whole) {
-        return Err(Error::Usage(format!("the study has no stage `{stage}`{}", hint(stage, stages()))));
+        return Err(study::Error::NoStage { name: stage.into(), near: hint(stage, stages()) }.into());
     }
     let store = Store::open(&graph.root, &graph.name)?;
     let Some(path) = store.newest_log(stage) else {
-        return Err(Error::Usage(format!("stage {stage} has no log: it never ran here")));
+        return Err(Error::NoLog(stage.into()));
     };
     if global.json {
         return print_json(&json!({ "stage": stage, "log": path }));

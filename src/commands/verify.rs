@@ -11,7 +11,7 @@ use std::fs;
 use std::path::PathBuf;
 use store::{Area, Store, record, verify};
 
-/// Reads the whole store again, believing no cache, and puts aside what is not what its name says.
+/// Reads the whole store again, believing no cache, and puts what is not what its name says into quarantine.
 pub fn verify(global: &Global) -> Result<()> {
     let graph = study::load(&global.choice())?;
     let store = Store::open(&graph.root, &graph.name)?;
@@ -28,7 +28,7 @@ pub fn verify(global: &Global) -> Result<()> {
     let results = store.list(Area::Results);
     bad.extend(results.iter().filter(|p| record::read::<Outcome>(p).is_none()).cloned());
     for path in &bad {
-        store.put_aside(path)?;
+        store.quarantine(path)?;
     }
     let bytes: u64 = checked.iter().map(|(_, bytes, _)| bytes).sum();
     let count = checked.len() + results.len();
@@ -42,8 +42,6 @@ pub fn verify(global: &Global) -> Result<()> {
     }
     match bad.len() {
         0 => Ok(()),
-        n => Err(Error::Run(format!(
-            "{n} damaged files were moved to .pipeline/damaged; the next run makes them again"
-        ))),
+        n => Err(Error::Damaged(n)),
     }
 }

@@ -1,8 +1,8 @@
 //! One attempt at an action: its folders, its command line, its environment, its process.
 
+use crate::engine::error::{Error, Result};
 use crate::engine::supervise;
-use crate::error::{Error, Result};
-use crate::session::{Session, Unit};
+use crate::session::{Input, Place, Session, Unit};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use store::IoContext;
 use store::lock::Lock;
-use study::graph::{Call, Source, Step};
+use store::name;
+use study::graph::{Call, Step};
 use study::sharded;
 use study::template::Group;
 
@@ -78,25 +79,8 @@ impl Attempt {
         let short =
             |path: &Path| path.strip_prefix(&session.graph.root).unwrap_or(path).display().to_string();
         let mut values: Vec<((&str, &str), String)> = Vec::new();
-        for (index, input) in step.inputs.iter().enumerate() {
-            let mapped = unit.instance.as_ref().filter(|_| step.each == Some(index)).map(|i| i.file.as_str());
-            let file = match (&input.source, mapped) {
-                (_, Some(entry)) => entry,
-                (Source::Path(path), None) => {
-                    values.push((("inputs", &input.name), path.display().to_string()));
-                    continue;
-                }
-                (Source::Output(from, output), None) => &session.graph.steps[*from].outputs[*output].file,
-                (Source::Lineage, None) => "lineage.json",
-            };
-            let digest = &unit.action.inputs[&input.name];
-            if !session.store.ready(digest)? {
-                let text =
-                    format!("input `{}` of stage {} is no longer in the store", input.name, step.stage);
-                return Err(Error::Run(text));
-            }
-            let path = self.named(&input.name, file, &session.store.place(digest))?;
-            values.push((("inputs", &input.name), short(&path)));
+        for input in &unit.inputs {
+            values.push((("inputs", &input.name), self.seen(session, input, step, short)?));
         }
         for output in &step.outputs {
             values.push((("outputs", &output.name), short(&self.out.join(&output.file))));
@@ -127,16 +111,30 @@ impl Attempt {
         })
     }
 
-    /// The path by which a stage sees an input: its place in the store or, where its file name may mean something
-    /// (`scores.json`), a link with that name.
-    fn named(&self, name: &str, file: &str, place: &Path) -> Result<PathBuf> {
-        if !file.contains('.') {
-            return Ok(place.into());
+    /// The path by which a stage sees an input: that of the study, its place in the store or, where it has a name there,
+    /// a link with that name.
+    fn seen(
+        &self,
+        session: &Session,
+        input: &Input,
+        step: &Step,
+        short: impl Fn(&Path) -> String,
+    ) -> Result<String> {
+        let place = match &input.place {
+            // A command line is text; a name that is none gets one.
+            Place::Study(path, _) => match path.to_str() {
+                Some(path) => return Ok(path.into()),
+                None => session.graph.root.join(path),
+            },
+            Place::Store => session.store.place(&input.digest),
+        };
+        if matches!(input.place, Place::Store) && !session.store.materialize(&input.digest)? {
+            return Err(Error::Gone { input: input.name.clone(), stage: step.stage.clone() });
         }
-        let link =
-            self.folder.join("in").join(name).join(store::name::fit(file.as_ref(), store::name::LONGEST));
-        store::link::point(&link, place)?;
-        Ok(link)
+        let Some(file) = &input.file else { return Ok(short(&place)) };
+        let named = self.folder.join("in").join(&input.name).join(name::fit(file.as_ref(), name::LONGEST));
+        store::link::point(&named, &place)?;
+        Ok(short(&named))
     }
 
     /// Starts the program under a supervisor, which holds the lock as long as anything of it lives.
@@ -166,7 +164,8 @@ impl Attempt {
             .stdout(log.try_clone().at("opening", &self.log)?)
             .stderr(log)
             .process_group(0);
-        command.spawn().map_err(|e| Error::Io { what: format!("starting stage {}", step.stage), source: e })
+        let what = || format!("stage {}", step.stage);
+        command.spawn().map_err(|source| Error::Start { what: what(), source })
     }
 }
 

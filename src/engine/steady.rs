@@ -3,8 +3,8 @@
 //! Contents are compared when the attempt starts and when its outputs are taken; between its start and its end, what
 //! `stat` says of each file. So a file that was changed and put back is noticed as well.
 
-use crate::error::{Error, Result};
-use crate::session::{Session, Unit};
+use crate::engine::error::{Error, Result};
+use crate::session::{Place, Session, Unit};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use store::IoContext;
@@ -12,7 +12,7 @@ use store::digest::Digest;
 use store::ignore::Ignore;
 use store::statcache::StatCache;
 use store::walk::{self, Links, Stamp};
-use study::graph::{Call, Source};
+use study::graph::Call;
 
 /// The program, a script, or an input that is a path of the study.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -42,7 +42,7 @@ impl Part {
 pub fn parts(session: &Session, unit: &Unit) -> Result<Vec<Part>> {
     let (step, root) = (&session.graph.steps[unit.step], &session.graph.root);
     let program = session.programs[unit.step].as_ref();
-    let program = program.ok_or_else(|| Error::Run(format!("stage {} has no program", step.stage)))?;
+    let program = program.ok_or_else(|| Error::NoProgram(step.stage.clone()))?;
     let name = match &step.call {
         Call::Run(name) => name.value.clone(),
         Call::Command(_, words) => words[0].literal().unwrap_or_default().to_string(),
@@ -61,14 +61,11 @@ pub fn parts(session: &Session, unit: &Unit) -> Result<Vec<Part>> {
         ignore: ignore.clone(),
     };
     parts.extend(unit.action.files.iter().map(file));
-    for (index, input) in step.inputs.iter().enumerate() {
-        if let Source::Path(path) = &input.source
-            && step.each != Some(index)
-        {
-            let digest = unit.action.inputs[&input.name];
-            let ignore = session.ignore(path, &input.ignore)?;
-            let (name, path) = (format!("its input `{}`", input.name), root.join(path));
-            parts.push(Part { name, path, digest, ignore });
+    for input in &unit.inputs {
+        if let Place::Study(path, ignore) = &input.place {
+            let name = format!("its input `{}`", input.name);
+            let (path, ignore) = (root.join(path), ignore.clone());
+            parts.push(Part { name, path, digest: input.digest, ignore });
         }
     }
     Ok(parts)

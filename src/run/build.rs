@@ -1,7 +1,7 @@
 //! Making the programs that `run:` names, once per state of their sources.
 
 use crate::engine::stop::Stop;
-use crate::engine::supervise;
+use crate::engine::{self, supervise};
 use crate::error::{Error, Result};
 use crate::screen::{Screen, show_log};
 use crate::session::Session;
@@ -11,6 +11,7 @@ use rustix::process::Pid;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use store::walk::{self, Links};
@@ -37,8 +38,7 @@ pub fn build(session: &Session, run: &str, screen: &mut Screen, stop: &Stop) -> 
     screen.message("build", &shown(&words), true);
     let started = Instant::now();
     let output = File::create(&log).at("making", &log)?;
-    let runner = std::env::current_exe()
-        .map_err(|e| Error::Io { what: "finding the runner itself".into(), source: e })?;
+    let runner = std::env::current_exe().at("finding", Path::new("the runner itself"))?;
     let mut command = Command::new(runner);
     // A program given with a `/` is one of the study's; the supervisor starts in the root as well.
     command
@@ -50,8 +50,8 @@ pub fn build(session: &Session, run: &str, screen: &mut Screen, stop: &Stop) -> 
         .stdout(output.try_clone().at("opening", &log)?)
         .stderr(output)
         .process_group(0);
-    let what = || format!("starting {}", words[0]);
-    let mut child = command.spawn().map_err(|e| Error::Io { what: what(), source: e })?;
+    let mut child =
+        command.spawn().map_err(|source| engine::Error::Start { what: words[0].clone(), source })?;
     let pid = Pid::from_child(&child);
     stop.add(pid);
     let status = loop {

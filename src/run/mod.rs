@@ -52,10 +52,7 @@ pub fn verdict(report: &Report, stop: &Stop) -> Result<()> {
         // Without a failure before it, nothing may be left out.
         [] => match report.stages.iter().filter(|r| r.fate == Fate::Skipped).collect::<Vec<_>>().as_slice() {
             [] => Ok(()),
-            left => Err(Error::Run(format!(
-                "not run, as what they read is not at hand: {}; run them again with --force, or `pipeline verify`",
-                left.iter().map(|r| r.stage.as_str()).collect::<Vec<_>>().join(", ")
-            ))),
+            left => Err(Error::NotAtHand(left.iter().map(|r| r.stage.clone()).collect())),
         },
         [one] if one.reason.starts_with(worker::TRY_AGAIN) => Err(Error::TryAgain(one.stage.clone())),
         many => Err(Error::Failed(many.iter().map(|r| r.stage.clone()).collect())),

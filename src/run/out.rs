@@ -17,7 +17,7 @@ pub fn publish(session: &Session, i: usize, known: &Known) -> Result<bool> {
         for output in &step.outputs {
             let Some(produced) = known.outputs.get(&output.name) else { continue };
             let path = folder.join(&output.file);
-            if output.temp && !session.store.ready(&produced.digest)? {
+            if output.temp && !session.store.materialize(&produced.digest)? {
                 // Its content was dropped; a link to nothing would only confuse.
                 if std::fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_symlink()) {
                     link::remove(&path)?;

@@ -65,7 +65,7 @@ pub fn watch(session: &mut Session, watched: &Watched, screen: &Screen, stop: &A
                 let Some(stream) = &output.stream else { continue };
                 let name = format!("{}.{}", unit.label, output.name);
                 let follower = Follower::start(session, unit, output, stream)?
-                    .ok_or_else(|| Error::Usage(format!("{name} is watched already")))?;
+                    .ok_or_else(|| Error::Watched(name.clone()))?;
                 screen.say(&format!("watching {name}"));
                 followers.insert(*place, (unit.key, follower));
             }
@@ -79,7 +79,7 @@ pub fn watch(session: &mut Session, watched: &Watched, screen: &Screen, stop: &A
             for (place, (_, follower)) in &followers {
                 let entries = follower.entries();
                 let folder = follower.snapshot(&session.store, &entries)?;
-                let produced = session.store.adopt(&folder)?;
+                let produced = session.store.import_copy(&folder)?;
                 let output = session.graph.steps[place.0].outputs[place.1].name.clone();
                 session.replaced.entry(place.0).or_default().insert(output, produced);
                 tried.extend(entries.iter().map(|name| (*place, name.clone())));
@@ -128,8 +128,7 @@ pub fn streams(session: &Session, stages: &[String]) -> Result<Vec<Place>> {
         return Err(Error::study(&steps[*step].mark, text));
     }
     if places.is_empty() {
-        let text = format!("{} reads no output that is declared with `stream`", stages.join(", "));
-        return Err(Error::Usage(text + "; e.g. `outputs: {checkpoints: {stream: true}}`"));
+        return Err(Error::NothingToWatch(stages.to_vec()));
     }
     Ok(places)
 }

@@ -1,7 +1,7 @@
 //! What does not count in folders of the study that a stage or the build reads.
 
-use crate::error::{Error, Result};
 use crate::session::Session;
+use crate::session::error::{Error, Result};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{LazyLock, PoisonError};
 use store::ignore::{DEFAULT, Ignore};
@@ -13,6 +13,10 @@ impl Session {
     /// What does not count in the folder at `path`, a path of the study: what tools leave there, what `lines` say, and
     /// what the runner itself makes.
     pub fn ignore(&self, path: &Path, lines: &[String]) -> Result<Ignore> {
+        let full = self.graph.root.join(path);
+        if !full.is_dir() {
+            return Ok(Ignore::nothing());
+        }
         let mut all: Vec<String> = Vec::new();
         // Where the folder itself has such a name, what it holds is what is meant.
         let meant = path.components().any(|part| match part {
@@ -23,9 +27,7 @@ impl Session {
             all.extend(DEFAULT.map(String::from));
         }
         all.extend_from_slice(lines);
-        let root = self.graph.root.canonicalize();
-        let full = self.graph.root.join(path).canonicalize();
-        if let (Ok(root), Ok(full)) = (root, full) {
+        if let (Ok(root), Ok(full)) = (self.graph.root.canonicalize(), full.canonicalize()) {
             let own = [self.graph.out.as_path(), Path::new(".pipeline")];
             let own = own.into_iter().map(|own| normal(&root.join(own)));
             let below = own.filter_map(|own| own.strip_prefix(&full).ok().map(line));
@@ -35,7 +37,7 @@ impl Session {
         if let Some(ignore) = known.get(&all) {
             return Ok(ignore.clone());
         }
-        let ignore = Ignore::new(&all).map_err(Error::Run)?;
+        let ignore = Ignore::new(&all).map_err(Error::Ignored)?;
         known.insert(all, ignore.clone());
         Ok(ignore)
     }

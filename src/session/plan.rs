@@ -1,8 +1,9 @@
 //! What a run would do: every stage cached, to run, or waiting, each with its reason.
 
+use crate::cache;
 use crate::cache::remote::Quiet;
 use crate::cache::results::{self, Outcome};
-use crate::error::{Error, Result};
+use crate::session::error::Result;
 use crate::session::reasons::reasons;
 use crate::session::stale::{makes, stale};
 use crate::session::{Known, Session, Unit};
@@ -141,7 +142,7 @@ pub fn plan(session: &mut Session) -> Result<Vec<Planned>> {
         let stage = session.graph.steps[i].id.clone();
         planned.push(Planned { stage, step, state, key, last_seconds, outputs });
     }
-    remake(session, &mut planned, &place, dropped, &known)?;
+    rerun_producers(session, &mut planned, &place, dropped, &known)?;
     Ok(planned)
 }
 
@@ -149,16 +150,16 @@ pub fn plan(session: &mut Session) -> Result<Vec<Planned>> {
 fn look(session: &Session, key: &Key) -> Result<Option<Outcome>> {
     let Some(remote) = session.remote.as_ref().filter(|remote| remote.answers()) else { return Ok(None) };
     match remote.look(&session.store, key, &Quiet) {
-        Err(e @ Error::Cache(_)) => {
+        Err(cache::Error::Unusable(e)) => {
             remote.failed(&e, false).iter().for_each(crate::stderr::line);
             Ok(None)
         }
-        found => found,
+        found => Ok(found?),
     }
 }
 
 /// A step whose dropped outputs are read by one that has to run will run as well, and so on upwards.
-fn remake(
+fn rerun_producers(
     session: &Session,
     planned: &mut [Planned],
     place: &[Option<usize>],

@@ -1,7 +1,7 @@
 //! Whether the programs that `run:` names have to be made.
 
-use crate::error::Result;
 use crate::session::Session;
+use crate::session::error::Result;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use store::digest::Digest;
@@ -84,10 +84,7 @@ pub fn sources(session: &Session, build: &BuildStep) -> Result<Sources> {
     let mut sources = BTreeMap::new();
     for source in &build.sources {
         let path = std::path::Path::new(source.as_str());
-        sources.insert(
-            source.value.clone(),
-            session.hash_path(path, &session.graph.ignore, &source.mark)?.digest,
-        );
+        sources.insert(source.value.clone(), session.hash_path(path, &source.mark)?.digest);
     }
     Ok(Sources { command: build.command.iter().map(ToString::to_string).collect(), sources })
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use store::digest::Digest;
-use store::{Key, Member, Produced, name};
+use store::ignore::Ignore;
+use store::{Key, Produced, name};
 
 /// The outputs of a step that is done, and how they came about.
 #[derive(Clone, Debug)]
@@ -23,38 +24,62 @@ pub struct Unit {
     pub step: usize,
     /// The step's name, with the instance where there are several: `score[step-00002000]`.
     pub label: String,
+    /// The entry that a mapped step runs over.
     pub instance: Option<Instance>,
+    pub inputs: Vec<Input>,
     pub action: Action,
     pub key: Key,
 }
 
-/// The entry that a mapped step runs over.
+/// One input of an action, as everybody who deals with it sees it.
+#[derive(Clone, Debug)]
+pub struct Input {
+    pub name: String,
+    pub digest: Digest,
+    pub place: Place,
+    /// The file name by which the stage sees it; `None` where it sees a name of the store's.
+    pub file: Option<String>,
+}
+
+/// Where an input lies.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// At a path of the study, from its root or absolute; of a folder with what does not count.
+    Study(PathBuf, Ignore),
+    /// In the store.
+    Store,
+}
+
+/// An entry that a mapped step runs over, or a shard.
 #[derive(Clone, Debug)]
 pub struct Instance {
     /// Its name without an ending, as text.
     pub name: String,
     /// The same, as it is: outputs are published under it.
     pub stem: OsString,
-    /// Its whole name, as text: the stage sees it under this.
-    pub file: String,
 }
 
 impl Instance {
-    /// One of the shards of a stage.
-    pub fn shard(name: String) -> Self {
-        Self { stem: name.clone().into(), file: name.clone(), name }
-    }
-
-    /// An entry of a folder.
-    pub fn of(entry: &Member) -> Self {
-        Self { name: name::text(&entry.name), stem: entry.name.clone(), file: name::text(&entry.file) }
+    /// The one of this name.
+    pub fn new(stem: OsString) -> Self {
+        Self { name: name::text(&stem), stem }
     }
 }
 
 impl Unit {
-    pub fn new(step: usize, label: String, instance: Option<Instance>, action: Action) -> Self {
+    /// The action of a step on these inputs.
+    pub fn new(
+        step: usize,
+        label: String,
+        instance: Option<Instance>,
+        inputs: Vec<Input>,
+        mut action: Action,
+    ) -> Self {
+        action.inputs = inputs.iter().map(|i| (i.name.clone(), i.digest)).collect();
+        let named = inputs.iter().filter_map(|i| Some((i.name.clone(), i.file.clone()?)));
+        action.names = named.collect();
         let key = action.key();
-        Self { step, label, instance, action, key }
+        Self { step, label, instance, inputs, action, key }
     }
 }
 

@@ -185,7 +185,7 @@ fn records_that_say_what_is_not_are_refused() {
     gen_is(&|o| o["outputs"]["files"]["files"] = json!(1), "the sums of its output");
     gen_is(&|o| o["outputs"] = json!({}), "its outputs are not those of its action");
     gen_is(&|o| o["action"]["stage"] = json!("other"), "is damaged");
-    gen_is(&|o| o["accepted"] = json!("x"), "says what no record says");
+    gen_is(&|o| o["accepted"] = json!("x"), "is damaged");
     let run = |entry: &Entry| entry.0 == "run";
     let run_is = |change: &dyn Fn(&mut Value), words: &str| case(&|e| edit(e, &run, change), words);
     run_is(&|r| r["stages"][0]["keys"] = json!(["x"]), "`run` is damaged");

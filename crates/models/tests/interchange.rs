@@ -1,4 +1,4 @@
-//! Checkpoints of `torch.save`, made by `pickle/reference.py`: read, written, and refused by the name of what is wrong.
+//! Checkpoints of `torch.save`, made by `reference/reference.py`: read, written, and refused by the name of what is wrong.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -18,7 +18,7 @@ use weights::pickle::{self, Found, Item, Wanted};
 const HINTS: Hints = Hints { schedule: Some(Curve::Linear), heads: Some(2) };
 
 fn file(name: &str) -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pickle")).join(name)
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference")).join(name)
 }
 
 fn bytes(tensor: &Tensor) -> Vec<u8> {

@@ -4,7 +4,7 @@ use ::ignore::Match;
 use ::ignore::gitignore::{Gitignore, GitignoreBuilder};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What never counts, unless a later line takes it back. The kinds: what Python and Jupyter keep, what editors keep while
@@ -31,13 +31,15 @@ pub const DEFAULT: [&str; 15] = [
 #[derive(Clone)]
 pub struct Ignore {
     lines: Vec<String>,
+    /// Paths are relative to this folder below the one that the lines are about.
+    below: PathBuf,
     matcher: Arc<Gitignore>,
 }
 
 impl Ignore {
     /// Nothing is ignored.
     pub fn nothing() -> Self {
-        Self { lines: Vec::new(), matcher: Arc::new(Gitignore::empty()) }
+        Self { lines: Vec::new(), below: PathBuf::new(), matcher: Arc::new(Gitignore::empty()) }
     }
 
     /// Reads lines of gitignore's syntax.
@@ -51,7 +53,7 @@ impl Ignore {
             builder.add_line(None, line).map_err(|e| format!("`{line}` is no line of a .gitignore: {e}"))?;
         }
         let matcher = builder.build().map_err(|e| format!("the lines cannot be used together: {e}"))?;
-        Ok(Self { lines, matcher: Arc::new(matcher) })
+        Ok(Self { lines, below: PathBuf::new(), matcher: Arc::new(matcher) })
     }
 
     /// The lines that it was made of.
@@ -59,22 +61,31 @@ impl Ignore {
         &self.lines
     }
 
+    /// The same lines, for paths relative to a folder below.
+    pub fn below(&self, folder: &Path) -> Self {
+        Self { below: self.below.join(folder), ..self.clone() }
+    }
+
     /// Whether something does not count; `path` is relative to the folder. What lies in a folder that does not count is
     /// not asked about.
     pub fn matches(&self, path: &Path, folder: bool) -> bool {
-        matches!(self.matcher.matched(path, folder), Match::Ignore(_))
+        if self.lines.is_empty() {
+            return false;
+        }
+        matches!(self.matcher.matched(self.below.join(path), folder), Match::Ignore(_))
     }
 }
 
 impl Serialize for Ignore {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        self.lines.serialize(s)
+        (&self.lines, &self.below).serialize(s)
     }
 }
 
 impl<'de> Deserialize<'de> for Ignore {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        Self::new(Vec::<String>::deserialize(d)?).map_err(de::Error::custom)
+        let (lines, below) = <(Vec<String>, PathBuf)>::deserialize(d)?;
+        Ok(Self::new(lines).map_err(de::Error::custom)?.below(&below))
     }
 }
 

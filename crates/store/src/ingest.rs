@@ -37,7 +37,7 @@ fn inode(meta: &Metadata) -> Inode {
 
 impl Store {
     /// Takes in what a stage wrote at `path`. It is moved away from there.
-    pub fn take(&self, path: &Path) -> Result<Hashed> {
+    pub fn ingest(&self, path: &Path) -> Result<Hashed> {
         let meta = fs::symlink_metadata(path).at("reading", path)?;
         if meta.is_symlink() {
             return Err(Error::OutputIsLink(path.into()));
@@ -94,7 +94,7 @@ impl Store {
     fn keep_file(&self, file: &Loose, names: &HashMap<Inode, u64>) -> Result<()> {
         let Loose { path, digest, meta, most } = file;
         let blob = self.place(digest);
-        if self.blob_ready(digest)? {
+        if self.has(digest)? {
             return link::remove(path);
         }
         if let Some(parent) = blob.parent() {
@@ -119,16 +119,16 @@ impl Store {
     }
 
     /// Takes in a file that the runner itself wrote and knows the digest of.
-    pub fn take_file(&self, path: &Path, digest: &Digest) -> Result<()> {
+    pub fn ingest_file(&self, path: &Path, digest: &Digest) -> Result<()> {
         let meta = fs::symlink_metadata(path).at("reading", path)?;
         self.keep_file(&Loose { path: path.into(), digest, meta, most: EVERYTHING }, &HashMap::new())
     }
 
     /// Takes in a file that came from elsewhere, if its content is what the digest says.
-    pub fn take_blob(&self, path: &Path, digest: &Digest) -> Result<bool> {
+    pub fn ingest_blob(&self, path: &Path, digest: &Digest) -> Result<bool> {
         let whole = self.is_blob(path, digest)?;
         if whole {
-            self.take_file(path, digest)?;
+            self.ingest_file(path, digest)?;
         }
         Ok(whole)
     }
@@ -142,7 +142,7 @@ impl Store {
     /// Stores a file that the runner itself made.
     pub fn put(&self, bytes: &[u8]) -> Result<Digest> {
         let digest = Digest::file(blake3::hash(bytes), false);
-        if !self.blob_ready(&digest)? {
+        if !self.has(&digest)? {
             let path = self.place(&digest);
             record::write_bytes(&path, bytes, true)?;
             let meta = fs::symlink_metadata(&path).at("reading", &path)?;
@@ -155,13 +155,13 @@ impl Store {
     }
 
     /// Takes in a copy (or a link, where blocks can be shared) of a file or folder that belongs to somebody else.
-    pub fn adopt(&self, path: &Path) -> Result<Produced> {
+    pub fn import_copy(&self, path: &Path) -> Result<Produced> {
         let hashed = walk::hash(path, &self.stats, Links::Follow(&crate::ignore::Ignore::nothing()))?;
         if let Some(manifest) = &hashed.manifest {
             manifest.check().map_err(|why| Error::Unfit { path: path.into(), why })?;
         }
-        if !self.ready(&hashed.digest)? {
-            let copy = self.adopted();
+        if !self.materialize(&hashed.digest)? {
+            let copy = self.copied();
             link::remove(&copy)?;
             let copied = duplicate(path, &copy, hashed.manifest.as_ref())
                 .and_then(|()| walk::hash(&copy, &self.stats, Links::Keep))
@@ -295,7 +295,7 @@ mod tests {
             let (dir, store) = store();
             let out = dir.path().join("out");
             write(&out, "content", had);
-            let taken = store.take(&out).unwrap();
+            let taken = store.ingest(&out).unwrap();
             assert_eq!(mode(&store.place(&taken.digest)), has, "{had:o}");
         }
     }
@@ -309,7 +309,7 @@ mod tests {
         write(&out.join("group/z"), "z", 0o644);
         fs::set_permissions(out.join("closed"), Permissions::from_mode(0o700)).unwrap();
         fs::set_permissions(out.join("group"), Permissions::from_mode(0o750)).unwrap();
-        let taken = store.take(&out).unwrap();
+        let taken = store.ingest(&out).unwrap();
         let modes = |store: &Store| {
             let view = store.place(&taken.digest);
             ["open/x", "closed/deep/y", "group/z"].map(|path| mode(&view.join(path)))
@@ -317,7 +317,7 @@ mod tests {
         assert_eq!(modes(&store), [0o444, 0o400, 0o440]);
         // Also in a view that is made again.
         link::remove(&store.place(&taken.digest)).unwrap();
-        assert!(store.ready(&taken.digest).unwrap());
+        assert!(store.materialize(&taken.digest).unwrap());
         assert_eq!(modes(&store), [0o444, 0o400, 0o440]);
         let mode_of_blob = |entry: &crate::manifest::Entry| match &entry.item {
             Item::File(digest, _) => Some(mode(&store.place(digest))),
@@ -339,11 +339,11 @@ mod tests {
         write(&out.join("a"), "twice", 0o644);
         fs::hard_link(out.join("a"), out.join("b")).unwrap();
         let twice = fs::metadata(out.join("a")).unwrap().ino();
-        let taken = store.take(&out).unwrap();
+        let taken = store.ingest(&out).unwrap();
         let meta = fs::metadata(&theirs).unwrap();
         assert_eq!((meta.mode() & 0o777, meta.nlink()), (0o664, 1));
         fs::write(&theirs, "changed!").unwrap();
-        assert!(store.ready(&taken.digest).unwrap());
+        assert!(store.materialize(&taken.digest).unwrap());
         let view = store.place(&taken.digest);
         assert_eq!(fs::read_to_string(view.join("linked")).unwrap(), "precious");
         let Some(Item::File(digest, _)) = taken.manifest.unwrap().0.first().map(|e| e.item.clone()) else {
@@ -361,7 +361,7 @@ mod tests {
         fs::create_dir_all(&seen).unwrap();
         fs::hard_link(out.join("step-1"), seen.join("step-1")).unwrap();
         let inode = fs::metadata(out.join("step-1")).unwrap().ino();
-        let taken = store.take(&out).unwrap();
+        let taken = store.ingest(&out).unwrap();
         let Some(Item::File(digest, _)) = taken.manifest.unwrap().0.first().map(|e| e.item.clone()) else {
             panic!()
         };
@@ -376,7 +376,7 @@ mod tests {
         write(&dir.path().join("outside"), "outside", 0o644);
         symlink("../outside", theirs.join("followed")).unwrap();
         symlink(theirs.join("d"), theirs.join("latest")).unwrap();
-        let adopted = store.adopt(&theirs).unwrap();
+        let adopted = store.import_copy(&theirs).unwrap();
         let view = store.place(&adopted.digest);
         assert_eq!(fs::read_to_string(view.join("latest/x")).unwrap(), "x");
         assert_eq!(fs::read_link(view.join("latest")).unwrap(), Path::new("d"));
@@ -389,7 +389,7 @@ mod tests {
         assert!(store.list(Area::Attempts).is_empty());
         // A link to nothing outside would show what is there one day.
         symlink("/nowhere", theirs.join("broken")).unwrap();
-        let error = store.adopt(&theirs).unwrap_err().to_string();
+        let error = store.import_copy(&theirs).unwrap_err().to_string();
         assert!(error.contains("\"broken\" is a link that leads out of the folder"), "{error}");
     }
 }

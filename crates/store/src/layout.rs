@@ -172,9 +172,9 @@ impl Store {
         self.folder(Area::Attempts).join(format!("import.{}", std::process::id()))
     }
 
-    pub(crate) fn adopted(&self) -> PathBuf {
+    pub(crate) fn copied(&self) -> PathBuf {
         let thread = rustix::thread::gettid().as_raw_nonzero();
-        self.folder(Area::Attempts).join(format!("adopt.{thread}"))
+        self.folder(Area::Attempts).join(format!("copy.{thread}"))
     }
 
     /// The log of a stage, or of `build`, in a run.

@@ -34,4 +34,4 @@ pub mod walk;
 pub use error::{Error, IoContext, Result};
 pub use key::{Key, NoKey};
 pub use layout::{Area, Store};
-pub use objects::{Member, Produced};
+pub use objects::{Member, Produced, labels};

@@ -44,6 +44,14 @@ impl Manifest {
         self.0.iter().map(|e| if let Item::File(_, size) = e.item { size } else { 0 }).sum()
     }
 
+    /// The contents of all files with their sizes; what stands twice comes twice.
+    pub fn blobs(&self) -> impl Iterator<Item = (Digest, u64)> {
+        self.0.iter().filter_map(|entry| match entry.item {
+            Item::File(digest, size) => Some((digest, size)),
+            Item::Folder | Item::Link(_) => None,
+        })
+    }
+
     /// Number of files.
     pub fn files(&self) -> u64 {
         self.0.iter().filter(|e| matches!(e.item, Item::File(..))).count() as u64

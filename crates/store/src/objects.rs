@@ -69,10 +69,10 @@ impl Store {
 
     /// Whether a content is there, whole and unchanged, and ready at its [`place`](Self::place).
     ///
-    /// A view that was changed or lost is made again from its blobs. A blob that changed is put aside.
-    pub fn ready(&self, digest: &Digest) -> Result<bool> {
+    /// A view that was changed or lost is made again from its blobs. A blob that changed is put into quarantine.
+    pub fn materialize(&self, digest: &Digest) -> Result<bool> {
         if digest.kind != Kind::Tree {
-            return self.blob_ready(digest);
+            return self.has(digest);
         }
         let view = self.place(digest);
         let found = walk::hash(&view, &self.stats, Links::Keep).ok().filter(|found| found.digest == *digest);
@@ -86,7 +86,7 @@ impl Store {
         let whole = manifest.0.par_iter().with_min_len(256).map(|entry| match &entry.item {
             Item::File(blob, size) => {
                 let sized = || fs::metadata(self.place(blob)).is_ok_and(|meta| meta.len() == *size);
-                Ok(self.blob_ready(blob)? && sized())
+                Ok(self.has(blob)? && sized())
             }
             _ => Ok(true),
         });
@@ -97,12 +97,8 @@ impl Store {
         Ok(true)
     }
 
-    /// Whether a blob is there, whole and unchanged.
-    pub fn has(&self, blob: &Digest) -> Result<bool> {
-        self.blob_ready(blob)
-    }
-
-    pub(crate) fn blob_ready(&self, digest: &Digest) -> Result<bool> {
+    /// Whether a blob is there, whole and unchanged. One that changed is put into quarantine.
+    pub fn has(&self, digest: &Digest) -> Result<bool> {
         let path = self.place(digest);
         let Ok(mut meta) = fs::symlink_metadata(&path) else { return Ok(false) };
         let mut content = walk::content(&path, &meta, &self.stats);
@@ -121,18 +117,18 @@ impl Store {
                 return Ok(true);
             }
         }
-        self.put_aside(&path)?;
+        self.quarantine(&path)?;
         Ok(false)
     }
 
     /// Moves something that is not what its name says out of the way, for a person to look at.
-    pub fn put_aside(&self, path: &Path) -> Result<()> {
+    pub fn quarantine(&self, path: &Path) -> Result<()> {
         let folder = self.damaged();
         fs::create_dir_all(&folder).at("making", &folder)?;
         let name = self.shown(path).to_string_lossy().replace('/', "-");
         let aside = folder.join(name);
         link::remove(&aside)?;
-        fs::rename(path, &aside).at("putting aside", path)
+        fs::rename(path, &aside).at("putting into quarantine", path)
     }
 
     fn make_view(&self, view: &Path, manifest: &Manifest) -> Result<()> {
@@ -191,14 +187,11 @@ impl Store {
                 (false, item) => below.push(Entry { path: rest, item }),
             }
         }
-        let stem = |name: &OsStr| Path::new(name).file_stem().unwrap_or_default().to_os_string();
-        let mut stems: HashMap<OsString, usize> = HashMap::new();
-        for name in entries.keys() {
-            *stems.entry(stem(name)).or_default() += 1;
-        }
+        let names: Vec<(&OsStr, bool)> =
+            entries.iter().map(|(name, (file, _))| (name.as_os_str(), file.is_some())).collect();
+        let labels = labels(&names);
         let mut found = Vec::with_capacity(entries.len());
-        for (file, (content, below)) in entries {
-            let alone = content.is_some() && stems[&stem(&file)] == 1;
+        for (name, (file, (content, below))) in labels.into_iter().zip(entries) {
             let digest = match content {
                 Some(digest) => digest,
                 None => {
@@ -210,13 +203,13 @@ impl Store {
                     digest
                 }
             };
-            found.push(Member { name: if alone { stem(&file) } else { file.clone() }, file, digest });
+            found.push(Member { name, file, digest });
         }
         Ok(found)
     }
 
-    /// A folder made of contents that are in the store, by name. With `spare` they need not be at hand.
-    pub fn gather(&self, parts: &[(OsString, Produced)], spare: bool) -> Result<Produced> {
+    /// A folder made of contents that are in the store, by name. With `optional` they need not be at hand.
+    pub fn gather(&self, parts: &[(OsString, Produced)], optional: bool) -> Result<Produced> {
         let mut entries = Vec::new();
         for (name, part) in parts {
             if part.digest.kind != Kind::Tree {
@@ -233,7 +226,7 @@ impl Store {
         let manifest = Manifest(entries);
         let digest = manifest.digest();
         self.keep_manifest(&digest, &manifest)?;
-        if !self.ready(&digest)? && !spare {
+        if !self.materialize(&digest)? && !optional {
             return Err(Error::NoPart(digest));
         }
         Ok(Produced { digest, bytes: manifest.bytes(), files: manifest.files() })
@@ -247,6 +240,20 @@ impl Store {
         }
         record::write_bytes(&path, &encoded, false)
     }
+}
+
+/// What the entries of a folder are called where a stage runs over them: the name of a file without its ending, unless
+/// two would be alike; the name of a folder. Each name comes with whether it is a file's.
+pub fn labels(names: &[(&OsStr, bool)]) -> Vec<OsString> {
+    let stem = |name: &OsStr| Path::new(name).file_stem().unwrap_or_default().to_os_string();
+    let mut stems: HashMap<OsString, usize> = HashMap::new();
+    for (name, _) in names {
+        *stems.entry(stem(name)).or_default() += 1;
+    }
+    let label = |(name, file): &(&OsStr, bool)| {
+        if *file && stems[&stem(name)] == 1 { stem(name) } else { name.to_os_string() }
+    };
+    names.iter().map(label).collect()
 }
 
 #[cfg(test)]
@@ -267,29 +274,29 @@ mod tests {
         for (name, text) in [("a", "1"), ("b", "1"), ("sub/c", "2")] {
             fs::write(out.join(name), text).unwrap();
         }
-        let taken = store.take(&out).unwrap();
+        let taken = store.ingest(&out).unwrap();
         store.sync(std::slice::from_ref(&taken)).unwrap();
-        assert!(!out.exists() && store.ready(&taken.digest).unwrap());
+        assert!(!out.exists() && store.materialize(&taken.digest).unwrap());
         let view = store.place(&taken.digest);
         link::remove(&view).unwrap();
-        assert!(store.ready(&taken.digest).unwrap());
+        assert!(store.materialize(&taken.digest).unwrap());
         assert_eq!(fs::read_to_string(view.join("sub/c")).unwrap(), "2");
         assert!(view.join("sub/empty").is_dir());
         fs::write(view.join("more"), "x").unwrap();
-        assert!(store.ready(&taken.digest).unwrap());
+        assert!(store.materialize(&taken.digest).unwrap());
         assert!(!view.join("more").exists());
     }
 
     #[test]
-    fn a_changed_blob_is_noticed_and_put_aside() {
+    fn a_changed_blob_is_noticed_and_put_into_quarantine() {
         let (dir, store) = store();
         let out = dir.path().join("out");
         fs::write(&out, "content").unwrap();
-        let digest = store.take(&out).unwrap().digest;
+        let digest = store.ingest(&out).unwrap().digest;
         let blob = store.place(&digest);
         link::remove(&blob).unwrap();
         fs::write(&blob, "c0ntent").unwrap();
-        assert!(!store.ready(&digest).unwrap());
+        assert!(!store.materialize(&digest).unwrap());
         assert!(!blob.exists());
         assert_eq!(store.list(crate::Area::Damaged).len(), 1);
     }

@@ -73,7 +73,7 @@ impl Seen {
 
 /// The cache, and the file it is kept in.
 pub struct StatCache {
-    file: PathBuf,
+    file: Option<PathBuf>,
     entries: Mutex<State>,
     /// How far the clock of the store's file system is behind ours, once it was looked at.
     behind: OnceLock<i64>,
@@ -89,12 +89,12 @@ impl StatCache {
     /// Reads the cache; a missing or damaged file is an empty cache.
     pub fn open(file: PathBuf) -> Self {
         let map = std::fs::read(&file).ok().and_then(|bytes| decode(&bytes)).unwrap_or_default();
-        Self { file, entries: Mutex::new(State { map, dirty: false }), behind: OnceLock::new() }
+        Self { file: Some(file), entries: Mutex::new(State { map, dirty: false }), behind: OnceLock::new() }
     }
 
     /// A cache that knows nothing and is kept nowhere.
     pub fn empty() -> Self {
-        Self { file: PathBuf::new(), entries: Mutex::default(), behind: OnceLock::new() }
+        Self { file: None, entries: Mutex::default(), behind: OnceLock::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -126,24 +126,27 @@ impl StatCache {
     /// What is compared. The store's own files go by several names and are moved; they are checked against the digest that
     /// their names say.
     fn seen(&self, path: &Path, meta: &Metadata) -> Seen {
-        let ours = self.file.parent().is_some_and(|store| path.starts_with(store));
+        let store = self.file.as_deref().and_then(Path::parent);
+        let ours = store.is_some_and(|store| path.starts_with(store));
         if ours { Seen::of(meta) } else { Seen::of(meta).named(path) }
     }
 
     /// How far the file system's clock is behind ours: a server's is its own, and times of files are taken from it.
     fn behind(&self) -> i64 {
+        let Some(file) = &self.file else { return 0 };
         *self.behind.get_or_init(|| {
-            let probe = self.file.with_extension(format!("{}.clock", std::process::id()));
+            let probe = file.with_extension(format!("{}.clock", std::process::id()));
             let before = now();
             let made = std::fs::write(&probe, b"").and_then(|()| std::fs::metadata(&probe));
             let _ = std::fs::remove_file(&probe);
             // Nothing can be written there: then nothing is kept there either.
-            made.map_or(0, |meta| before.saturating_sub(Seen::of(&meta).ctime).max(0))
+            made.map_or(0, |meta| before.saturating_sub(ctime(&meta)).max(0))
         })
     }
 
-    /// Writes the cache if it changed. A failure only costs time later.
+    /// Writes the cache if it changed; it is also written when this is dropped. A failure only costs time later.
     pub fn save(&self) {
+        let Some(file) = &self.file else { return };
         let mut state = self.lock();
         if !std::mem::take(&mut state.dirty) {
             return;
@@ -152,10 +155,16 @@ impl StatCache {
             state.map.retain(|_, entry| entry.used);
         }
         let bytes = encode(&state.map);
-        let partial = self.file.with_extension(format!("{}.partial", std::process::id()));
-        if std::fs::write(&partial, bytes).and_then(|()| std::fs::rename(&partial, &self.file)).is_err() {
+        let partial = file.with_extension(format!("{}.partial", std::process::id()));
+        if std::fs::write(&partial, bytes).and_then(|()| std::fs::rename(&partial, file)).is_err() {
             let _ = std::fs::remove_file(&partial);
         }
+    }
+}
+
+impl Drop for StatCache {
+    fn drop(&mut self) {
+        self.save();
     }
 }
 
@@ -359,9 +368,9 @@ mod tests {
         cache.put(&path, &meta, &digest(3), None);
         cache.save();
         assert_eq!(StatCache::open(dir.path().join("cache")).get(&path, &meta), Some(digest(3)));
-        let mut bytes = fs::read(&cache.file).unwrap();
+        let mut bytes = fs::read(dir.path().join("cache")).unwrap();
         bytes[60] ^= 1;
-        fs::write(&cache.file, bytes).unwrap();
+        fs::write(dir.path().join("cache"), bytes).unwrap();
         assert_eq!(StatCache::open(dir.path().join("cache")).get(&path, &meta), None);
     }
 }

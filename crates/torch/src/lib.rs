@@ -11,6 +11,8 @@ pub mod random;
 pub mod shim;
 pub mod transfer;
 
+mod distance;
+mod libraries;
 mod parameter;
 
 pub use parameter::Parameter;

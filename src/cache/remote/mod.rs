@@ -10,15 +10,17 @@
 //! Nothing that comes from there is believed before it was hashed.
 
 mod client;
+pub mod error;
 mod location;
 mod progress;
 
-pub use progress::{Quiet, Watch};
+pub use progress::{Progress, Quiet};
 
+use crate::cache::error::Result;
 use crate::cache::remote::client::{Client, Move};
+use crate::cache::remote::error::{NoPlace, Unusable};
 use crate::cache::remote::location::Location;
 use crate::cache::results::{self, Outcome};
-use crate::error::{Error, Result};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -26,7 +28,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use store::IoContext;
 use store::digest::{Digest, Kind};
-use store::manifest::{Item, Manifest};
+use store::manifest::Manifest;
 use store::walk::Hashed;
 use store::{Key, Store, link, record};
 
@@ -44,22 +46,22 @@ pub struct Remote {
     location: Location,
     client: OnceLock<Client>,
     /// It failed once; a run does not wait for it again.
-    deaf: AtomicBool,
+    unreachable: AtomicBool,
     /// It refused to take something.
-    closed: AtomicBool,
+    read_only: AtomicBool,
     /// Objects that were not what their names say; they are written over.
     damaged: Mutex<HashSet<String>>,
 }
 
 impl Remote {
     /// Reads where the cache is; contacts nobody.
-    pub fn new(name: &str, base: &Path) -> Result<Self, String> {
+    pub fn new(name: &str, base: &Path) -> Result<Self, NoPlace> {
         Ok(Self {
             name: name.into(),
             location: Location::parse(name, base)?,
             client: OnceLock::new(),
-            deaf: AtomicBool::new(false),
-            closed: AtomicBool::new(false),
+            unreachable: AtomicBool::new(false),
+            read_only: AtomicBool::new(false),
             damaged: Mutex::default(),
         })
     }
@@ -74,12 +76,12 @@ impl Remote {
 
     /// What an action gave elsewhere, if the cache has it: its record and the lists of files of its outputs, which
     /// are kept in the store.
-    pub fn look(&self, store: &Store, key: &Key, watch: &dyn Watch) -> Result<Option<Outcome>> {
+    pub fn look(&self, store: &Store, key: &Key, progress: &dyn Progress) -> Result<Option<Outcome>> {
         let client = self.client()?;
         let object = record_object(key);
         let Some(bytes) = client.read(&object, RECORD)? else { return Ok(None) };
         let Some(outcome) = record::parse::<Outcome>(&bytes) else {
-            return self.refuse(key, &object, watch);
+            return self.refuse(key, &object, progress);
         };
         let mut lists = BTreeMap::new();
         for tree in outcome.outputs.values().map(|o| o.digest).filter(|digest| digest.kind == Kind::Tree) {
@@ -90,7 +92,7 @@ impl Remote {
                     let object = tree_object(&tree);
                     let Some(bytes) = client.read(&object, LIST)? else { return Ok(None) };
                     let Ok(manifest) = Manifest::parse(&bytes, &tree) else {
-                        return self.refuse(key, &object, watch);
+                        return self.refuse(key, &object, progress);
                     };
                     manifest
                 }
@@ -98,7 +100,7 @@ impl Remote {
             lists.insert(tree, manifest);
         }
         if outcome.check(key, |tree| lists.get(tree).map(|m| (m.bytes(), m.files()))).is_err() {
-            return self.refuse(key, &object, watch);
+            return self.refuse(key, &object, progress);
         }
         for (tree, manifest) in &lists {
             store.keep_manifest(tree, manifest)?;
@@ -107,8 +109,8 @@ impl Remote {
     }
 
     /// Brings what an action gave elsewhere into the store. Needs the action's lock.
-    pub fn fetch(&self, store: &Store, key: &Key, watch: &dyn Watch) -> Result<Option<Outcome>> {
-        let Some(outcome) = self.look(store, key, watch)? else { return Ok(None) };
+    pub fn fetch(&self, store: &Store, key: &Key, progress: &dyn Progress) -> Result<Option<Outcome>> {
+        let Some(outcome) = self.look(store, key, progress)? else { return Ok(None) };
         let landing = store.fetched(key);
         store.fresh(&landing)?;
         let mut missing = Vec::new();
@@ -118,27 +120,28 @@ impl Remote {
                 missing.push((digest, Move { object: blob_object(&digest), file, bytes }));
             }
         }
-        let downloaded = self.client()?.download(missing.iter().map(|(_, one)| one.clone()).collect(), watch);
+        let downloaded =
+            self.client()?.download(missing.iter().map(|(_, one)| one.clone()).collect(), progress);
         if downloaded.is_err() {
             link::remove(&landing)?;
         }
         downloaded?;
         let taken = missing.par_iter().with_min_len(64).map(|(digest, one)| {
-            let whole = one.file.exists() && store.take_blob(&one.file, digest)?;
+            let whole = one.file.exists() && store.ingest_blob(&one.file, digest)?;
             Ok((!whole).then_some(&one.object))
         });
         let bad: Vec<&String> = taken.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
         link::remove(&landing)?;
         if let Some(object) = bad.first() {
             self.lock().extend(bad.iter().map(|object| object.to_string()));
-            return self.refuse(key, object, watch);
+            return self.refuse(key, object, progress);
         }
         let taken =
             missing.iter().map(|(digest, _)| Hashed { digest: *digest, bytes: 0, files: 1, manifest: None });
         let taken: Vec<_> = taken.collect();
         for output in outcome.outputs.values() {
-            if !store.ready(&output.digest)? {
-                return self.refuse(key, &record_object(key), watch);
+            if !store.materialize(&output.digest)? {
+                return self.refuse(key, &record_object(key), progress);
             }
         }
         store.sync(&taken)?;
@@ -147,7 +150,7 @@ impl Remote {
     }
 
     /// Sends what an action gave, unless the cache has it. Returns whether it has it now from here.
-    pub fn send(&self, store: &Store, key: &Key, outcome: &Outcome, watch: &dyn Watch) -> Result<bool> {
+    pub fn send(&self, store: &Store, key: &Key, outcome: &Outcome, progress: &dyn Progress) -> Result<bool> {
         let client = self.client()?;
         let object = record_object(key);
         let there = client.read(&object, RECORD)?.and_then(|bytes| record::parse::<Outcome>(&bytes));
@@ -161,7 +164,7 @@ impl Remote {
             bytes,
         });
         let again = |object: &str| self.lock().contains(object);
-        client.upload(moves.collect(), again, watch)?;
+        client.upload(moves.collect(), again, progress)?;
         for output in outcome.outputs.values().filter(|o| o.digest.kind == Kind::Tree) {
             let path = store.manifest_path(&output.digest);
             client.write(&tree_object(&output.digest), std::fs::read(&path).at("reading", &path)?)?;
@@ -173,8 +176,8 @@ impl Remote {
     }
 
     /// Says that an object is not what it should be, and treats the result as absent.
-    fn refuse(&self, key: &Key, object: &str, watch: &dyn Watch) -> Result<Option<Outcome>> {
-        watch.say(&format!("the cache {} has a damaged or missing {object}; not used", self.name));
+    fn refuse(&self, key: &Key, object: &str, progress: &dyn Progress) -> Result<Option<Outcome>> {
+        progress.say(&format!("the cache {} has a damaged or missing {object}; not used", self.name));
         self.lock().extend([object.to_string(), record_object(key)]);
         Ok(None)
     }
@@ -185,17 +188,17 @@ impl Remote {
 
     /// Whether it is worth asking.
     pub fn answers(&self) -> bool {
-        !self.deaf.load(Ordering::Relaxed)
+        !self.unreachable.load(Ordering::Relaxed)
     }
 
     /// Whether it is worth sending.
     pub fn takes(&self) -> bool {
-        self.answers() && !self.closed.load(Ordering::Relaxed)
+        self.answers() && !self.read_only.load(Ordering::Relaxed)
     }
 
     /// Notes that it failed. Returns the warning, the first time.
-    pub fn failed(&self, error: &Error, sending: bool) -> Option<String> {
-        let flag = if sending { &self.closed } else { &self.deaf };
+    pub fn failed(&self, error: &Unusable, sending: bool) -> Option<String> {
+        let flag = if sending { &self.read_only } else { &self.unreachable };
         let what = if sending { "takes nothing" } else { "does not answer" };
         (!flag.swap(true, Ordering::Relaxed))
             .then(|| format!("warning: the cache {} {what} ({error}); going on without it", self.name))
@@ -210,13 +213,8 @@ fn contents(store: &Store, outcome: &Outcome) -> Result<BTreeMap<Digest, u64>> {
             all.insert(output.digest, output.bytes);
             continue;
         }
-        let manifest = store.manifest(&output.digest);
-        let manifest = manifest
-            .ok_or_else(|| Error::Run(format!("the list of files of {} is not there", output.digest)))?;
-        all.extend(manifest.0.iter().filter_map(|entry| match entry.item {
-            Item::File(digest, bytes) => Some((digest, bytes)),
-            Item::Folder | Item::Link(_) => None,
-        }));
+        let manifest = store.manifest(&output.digest).ok_or(store::Error::NoManifest(output.digest))?;
+        all.extend(manifest.blobs());
     }
     Ok(all)
 }

@@ -298,7 +298,7 @@ fn runs_are_compared_with_what_was_published() {
 #[test]
 fn a_checkpoint_of_torch_says_what_it_can() {
     let dir = tempfile::tempdir().unwrap();
-    let reference = concat!(env!("CARGO_MANIFEST_DIR"), "/../../crates/weights/tests/pickle/reference.pt");
+    let reference = concat!(env!("CARGO_MANIFEST_DIR"), "/../../crates/models/tests/reference/reference.pt");
     let report = dir.path().join("report");
     let arguments = [("checkpoints", Path::new(reference)), ("report", &report)];
     refused(&run(&arguments, &["--heads", "2"]), &["noise schedule", "--schedule"]);

@@ -4,7 +4,7 @@
 use super::check;
 use super::panics::caught;
 use super::parallel::Transport;
-use crate::device::libraries;
+use crate::libraries;
 use anyhow::{Context, Result, anyhow, bail};
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::fs::File;
