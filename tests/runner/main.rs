@@ -9,6 +9,7 @@ mod disks;
 mod environment;
 mod events;
 mod faults;
+mod folders;
 mod forged;
 mod keys;
 mod locks;
