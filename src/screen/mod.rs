@@ -4,7 +4,7 @@ pub mod events;
 mod gauge;
 
 use crate::stderr;
-use crate::text::significant;
+use crate::text::{significant, visible};
 use gauge::Gauge;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Map, Value};
@@ -52,6 +52,7 @@ impl Screen {
 
     /// Says a line above the bars.
     pub fn say(&self, line: &str) {
+        let line = &*visible(line);
         if self.terminal {
             // Without a terminal to draw on there is nobody to tell.
             let _ = self.bars.println(line);
