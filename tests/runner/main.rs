@@ -8,6 +8,7 @@ mod consoles;
 mod disks;
 mod environment;
 mod events;
+mod everyday;
 mod faults;
 mod folders;
 mod forged;
