@@ -5,7 +5,7 @@
 
 use crate::cache::failure::{Change, PartKind};
 use crate::engine::error::{Error, Result};
-use crate::session::{Place, Session, Unit};
+use crate::session::{Place, Session, Task};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use store::IoContext;
@@ -43,23 +43,23 @@ impl Part {
     }
 }
 
-/// Everything of the study that a unit runs or reads. Outputs of other stages lie in the store, which watches itself.
-pub fn parts(session: &Session, unit: &Unit) -> Result<Vec<Part>> {
-    let (step, root) = (&session.graph.steps[unit.step], &session.graph.root);
-    let program = session.programs[unit.step].as_ref();
+/// Everything of the study that a task runs or reads. Outputs of other stages lie in the store, which watches itself.
+pub fn parts(session: &Session, task: &Task) -> Result<Vec<Part>> {
+    let (step, root) = (&session.graph.steps[task.step], &session.graph.root);
+    let program = session.programs[task.step].as_ref();
     let program = program.ok_or_else(|| Error::NoProgram(step.stage.clone()))?;
     let name = match &step.call {
         Call::Run(name) => name.value.clone(),
         Call::Command(_, words) => words[0].literal().unwrap_or_default().to_string(),
     };
-    let (path, digest) = (program.path.clone(), unit.action.program);
+    let (path, digest) = (program.path.clone(), task.action.program);
     let mut parts = vec![Part { kind: PartKind::Program, name, path, digest, ignore: Ignore::nothing() }];
-    for (name, digest) in &unit.action.files {
+    for (name, digest) in &task.action.files {
         let ignore = session.ignore(Path::new(name), &session.graph.ignore)?;
         let (kind, name, path) = (PartKind::File, name.clone(), root.join(name));
         parts.push(Part { kind, name, path, digest: *digest, ignore });
     }
-    for input in &unit.inputs {
+    for input in &task.inputs {
         if let Place::Study(path, ignore) = &input.place {
             let (name, path, ignore) = (input.name.clone(), root.join(path), ignore.clone());
             parts.push(Part { kind: PartKind::Input, name, path, digest: input.digest, ignore });
@@ -116,9 +116,9 @@ pub struct Told {
 }
 
 /// The parts that a node has to compare. The system's own programs differ from node to node.
-pub fn told(session: &Session, unit: &Unit, parts: &[Part]) -> Result<Vec<Told>> {
+pub fn told(session: &Session, task: &Task, parts: &[Part]) -> Result<Vec<Told>> {
     let root = session.graph.root.canonicalize().at("finding", &session.graph.root)?;
-    let built = matches!(session.graph.steps[unit.step].call, Call::Run(_));
+    let built = matches!(session.graph.steps[task.step].call, Call::Run(_));
     let ours = |part: &Part| part.path.canonicalize().is_ok_and(|path| path.starts_with(&root));
     let parts = parts.iter().enumerate().filter(|(i, part)| *i > 0 || built || ours(part));
     Ok(parts.map(|(_, part)| Told { stamps: Stamp::sum(&part.stamps()), part: part.clone() }).collect())

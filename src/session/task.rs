@@ -1,4 +1,4 @@
-//! What a session works with: steps that are known, units that may run, programs.
+//! What a session works with: steps that are known, tasks that may run, programs.
 
 use crate::action::Action;
 use std::collections::BTreeMap;
@@ -10,17 +10,17 @@ use store::{Key, Produced, name};
 
 /// The outputs of a step that is done, and how they came about.
 #[derive(Clone, Debug)]
-pub struct Known {
+pub struct StepOutputs {
     pub outputs: BTreeMap<String, Produced>,
     /// Outputs that `--with` replaced.
     pub replaced: Vec<String>,
-    /// Of each unit, with the name of its entry where there are several.
+    /// Of each task, with the name of its entry where there are several.
     pub actions: Vec<(Option<String>, Action)>,
 }
 
 /// One action of a step.
 #[derive(Clone, Debug)]
-pub struct Unit {
+pub struct Task {
     pub step: usize,
     /// The step's name, with the instance where there are several: `score[step-00002000]`.
     pub label: String,
@@ -66,7 +66,7 @@ impl Instance {
     }
 }
 
-impl Unit {
+impl Task {
     /// The action of a step on these inputs.
     pub fn new(
         step: usize,
