@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use store::IoContext;
 use store::lock::Lock;
+use store::name;
 use study::graph::{Call, Step};
 use study::sharded;
 use study::template::Group;
@@ -119,15 +120,19 @@ impl Attempt {
         step: &Step,
         short: impl Fn(&Path) -> String,
     ) -> Result<String> {
-        if let Place::Study(path) = &input.place {
-            return Ok(path.display().to_string());
-        }
-        if !session.store.materialize(&input.digest)? {
+        let place = match &input.place {
+            // A command line is text; a name that is none gets one.
+            Place::Study(path, _) => match path.to_str() {
+                Some(path) => return Ok(path.into()),
+                None => session.graph.root.join(path),
+            },
+            Place::Store => session.store.place(&input.digest),
+        };
+        if matches!(input.place, Place::Store) && !session.store.materialize(&input.digest)? {
             return Err(Error::Gone { input: input.name.clone(), stage: step.stage.clone() });
         }
-        let place = session.store.place(&input.digest);
         let Some(file) = &input.file else { return Ok(short(&place)) };
-        let named = self.folder.join("in").join(&input.name).join(file);
+        let named = self.folder.join("in").join(&input.name).join(name::fit(file.as_ref(), name::LONGEST));
         store::link::point(&named, &place)?;
         Ok(short(&named))
     }

@@ -7,9 +7,10 @@ use crate::cache::failure::{Change, PartKind};
 use crate::engine::error::{Error, Result};
 use crate::session::{Place, Session, Task};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use store::IoContext;
 use store::digest::Digest;
+use store::ignore::Ignore;
 use store::statcache::StatCache;
 use store::walk::{self, Links, Stamp};
 use study::graph::Call;
@@ -22,12 +23,14 @@ pub struct Part {
     pub path: PathBuf,
     /// What the key says that it is.
     pub digest: Digest,
+    /// What does not count where it is a folder.
+    pub ignore: Ignore,
 }
 
 impl Part {
     /// Whether it is not, or no longer, what the key says.
     pub fn changed(&self, stats: &StatCache) -> bool {
-        !walk::hash(&self.path, stats, Links::Follow).is_ok_and(|now| now.digest == self.digest)
+        !walk::hash(&self.path, stats, Links::Follow(&self.ignore)).is_ok_and(|now| now.digest == self.digest)
     }
 
     fn change(&self) -> Change {
@@ -36,7 +39,7 @@ impl Part {
 
     fn stamps(&self) -> Vec<(PathBuf, Stamp)> {
         // What cannot be read is noticed by its content, which cannot be read either.
-        walk::stamps(&self.path, Links::Follow).unwrap_or_default()
+        walk::stamps(&self.path, Links::Follow(&self.ignore)).unwrap_or_default()
     }
 }
 
@@ -50,18 +53,16 @@ pub fn parts(session: &Session, task: &Task) -> Result<Vec<Part>> {
         Call::Command(_, words) => words[0].literal().unwrap_or_default().to_string(),
     };
     let (path, digest) = (program.path.clone(), task.action.program);
-    let mut parts = vec![Part { kind: PartKind::Program, name, path, digest }];
-    let file = |(name, digest): (&String, &Digest)| Part {
-        kind: PartKind::File,
-        name: name.clone(),
-        path: root.join(name),
-        digest: *digest,
-    };
-    parts.extend(task.action.files.iter().map(file));
+    let mut parts = vec![Part { kind: PartKind::Program, name, path, digest, ignore: Ignore::nothing() }];
+    for (name, digest) in &task.action.files {
+        let ignore = session.ignore(Path::new(name), &session.graph.ignore)?;
+        let (kind, name, path) = (PartKind::File, name.clone(), root.join(name));
+        parts.push(Part { kind, name, path, digest: *digest, ignore });
+    }
     for input in &task.inputs {
-        if let Place::Study(path) = &input.place {
-            let (name, path) = (input.name.clone(), root.join(path));
-            parts.push(Part { kind: PartKind::Input, name, path, digest: input.digest });
+        if let Place::Study(path, ignore) = &input.place {
+            let (name, path, ignore) = (input.name.clone(), root.join(path), ignore.clone());
+            parts.push(Part { kind: PartKind::Input, name, path, digest: input.digest, ignore });
         }
     }
     Ok(parts)

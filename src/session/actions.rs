@@ -4,9 +4,10 @@ use crate::action::{Action, VERSION};
 use crate::cache::results::{self, ActionResult, Last};
 use crate::session::error::{Error, Result};
 use crate::session::programs::venv;
-use crate::session::{Session, StepOutputs, Task};
+use crate::session::{Instance, Session, StepOutputs, Task};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use store::name;
 use study::graph::{Call, Source, Step};
 use study::sharded;
 
@@ -44,6 +45,7 @@ impl Session {
             inputs: BTreeMap::new(),
             names: BTreeMap::new(),
             files,
+            ignore: self.ignored_of(step, &inputs),
             env: step.env.clone(),
             venv: venv(&program.path, &self.graph.root),
             outputs: step.outputs.iter().map(|o| (o.name.clone(), o.file.clone())).collect(),
@@ -57,7 +59,7 @@ impl Session {
                 );
                 let name = format!("{shard:0width$}");
                 let label = format!("{}[{name}]", step.id);
-                Task::new(index, label, Some(name), inputs.clone(), action)
+                Task::new(index, label, Some(Instance::new(name.into())), inputs.clone(), action)
             };
             return Ok(Some((0..shards).map(task).collect()));
         }
@@ -65,7 +67,7 @@ impl Session {
             return Ok(Some(vec![Task::new(index, step.id.clone(), None, inputs, action)]));
         };
         let tasks = entries.into_iter().map(|(instance, entry)| {
-            let label = format!("{}[{instance}]", step.id);
+            let label = format!("{}[{}]", step.id, instance.name);
             let inputs = inputs.iter().cloned().chain([entry]).collect();
             Task::new(index, label, Some(instance), inputs, action.clone())
         });
@@ -74,8 +76,10 @@ impl Session {
 
     /// The outputs of a step from those of its tasks: for a mapped step, folders with one entry for each.
     pub fn gather(&self, step: &Step, done: &[(&Task, &ActionResult)]) -> Result<StepOutputs> {
-        let actions: Vec<_> =
-            done.iter().map(|(task, _)| (task.instance.clone(), task.action.clone())).collect();
+        let actions: Vec<_> = done
+            .iter()
+            .map(|(task, _)| (task.instance.as_ref().map(|i| i.name.clone()), task.action.clone()))
+            .collect();
         if !step.mapped() {
             let outputs = done.first().map(|(_, outcome)| outcome.outputs.clone()).unwrap_or_default();
             return Ok(StepOutputs { outputs, replaced: Vec::new(), actions });
@@ -85,8 +89,9 @@ impl Session {
             let ending = Path::new(&output.file).extension().map(|e| format!(".{}", e.to_string_lossy()));
             let ending = ending.unwrap_or_default();
             let parts = done.iter().filter_map(|(task, outcome)| {
-                let instance = task.instance.as_ref()?;
-                Some((format!("{instance}{ending}"), outcome.outputs.get(&output.name)?.clone()))
+                let mut file = task.instance.as_ref()?.stem.clone();
+                file.push(&ending);
+                Some((name::fit(&file, name::LONGEST), outcome.outputs.get(&output.name)?.clone()))
             });
             outputs.insert(output.name.clone(), self.store.gather(&parts.collect::<Vec<_>>(), output.temp)?);
         }

@@ -2,9 +2,11 @@
 
 use crate::action::Action;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use store::digest::Digest;
-use store::{Key, Produced};
+use store::ignore::Ignore;
+use store::{Key, Produced, name};
 
 /// The outputs of a step that is done, and how they came about.
 #[derive(Clone, Debug)]
@@ -22,8 +24,8 @@ pub struct Task {
     pub step: usize,
     /// The step's name, with the instance where there are several: `score[step-00002000]`.
     pub label: String,
-    /// The name of the entry that a mapped step runs over, without its ending.
-    pub instance: Option<String>,
+    /// The entry that a mapped step runs over.
+    pub instance: Option<Instance>,
     pub inputs: Vec<Input>,
     pub action: Action,
     pub key: Key,
@@ -42,10 +44,26 @@ pub struct Input {
 /// Where an input lies.
 #[derive(Clone, Debug)]
 pub enum Place {
-    /// At a path of the study, from its root or absolute.
-    Study(PathBuf),
+    /// At a path of the study, from its root or absolute; of a folder with what does not count.
+    Study(PathBuf, Ignore),
     /// In the store.
     Store,
+}
+
+/// An entry that a mapped step runs over, or a shard.
+#[derive(Clone, Debug)]
+pub struct Instance {
+    /// Its name without an ending, as text.
+    pub name: String,
+    /// The same, as it is: outputs are published under it.
+    pub stem: OsString,
+}
+
+impl Instance {
+    /// The one of this name.
+    pub fn new(stem: OsString) -> Self {
+        Self { name: name::text(&stem), stem }
+    }
 }
 
 impl Task {
@@ -53,7 +71,7 @@ impl Task {
     pub fn new(
         step: usize,
         label: String,
-        instance: Option<String>,
+        instance: Option<Instance>,
         inputs: Vec<Input>,
         mut action: Action,
     ) -> Self {

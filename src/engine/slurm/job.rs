@@ -143,6 +143,10 @@ fn run(spec: &JobSpec, log: &File) -> Result<Ended> {
         .stdin(Stdio::null())
         .stdout(log.try_clone().at("opening", &spec.log)?)
         .stderr(log.try_clone().at("opening", &spec.log)?);
+    // What was said to sbatch came with the job, and is not the stage's.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SBATCH_")) {
+        command.env_remove(name);
+    }
     apart(&mut command);
     let started = Instant::now();
     let child = Pid::from_child(&command.spawn().map_err(what)?);

@@ -250,7 +250,8 @@ pub fn left(session: &Session, task: &Task) -> Result<Option<Attempt>> {
     let cannot = |why: String| Error::JobLeft { name: name.clone(), folder: folder.clone(), why };
     if submission.id.is_none() {
         // The runner was killed while it submitted.
-        submission.id = ask::named(&submission.name, submission.index).map_err(cannot)?;
+        submission.id =
+            ask::named(&submission.name, submission.index, submission.cluster.as_deref()).map_err(cannot)?;
         let Some(_) = submission.id else { return Ok(None) };
         submission.write(&folder)?;
     }
@@ -290,7 +291,7 @@ pub fn holds(folder: &Path) -> bool {
     let Some(submission) = Submission::read(folder) else { return false };
     let id = match submission.id {
         Some(id) => Ok(Some(id)),
-        None => ask::named(&submission.name, submission.index),
+        None => ask::named(&submission.name, submission.index, submission.cluster.as_deref()),
     };
     match id {
         Ok(None) => false,
