@@ -34,7 +34,7 @@ pub struct Action {
     /// The file name by which the stage sees an input, where it sees one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub names: BTreeMap<String, String>,
-    /// Content of every file of the study that a command names as one of its words.
+    /// Content of every file and folder of the study that a command names in its words, by path from the root.
     pub files: BTreeMap<String, Digest>,
     /// What does not count of inputs that are folders of the study, beyond what never does.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

@@ -1,7 +1,7 @@
 //! What a stage reads, resolved once: the content, where it lies, and the file name by which the stage sees it.
 
 use crate::session::error::{Error, Result};
-use crate::session::{Input, Instance, Known, Place, Session, lineage};
+use crate::session::{Input, Instance, Place, Session, StepOutputs, lineage};
 use std::collections::BTreeMap;
 use std::path::Path;
 use store::digest::Kind;
@@ -17,7 +17,7 @@ const LINEAGE: &str = "lineage.json";
 impl Session {
     /// The inputs of a step that are the same for all its actions; `None` while one of them is not known. `known` holds
     /// the outputs of the steps before.
-    pub fn inputs(&self, step: &Step, known: &[Option<Known>]) -> Result<Option<Vec<Input>>> {
+    pub fn inputs(&self, step: &Step, known: &[Option<StepOutputs>]) -> Result<Option<Vec<Input>>> {
         let shared = (0..step.inputs.len()).filter(|index| step.each != Some(*index));
         shared.map(|index| self.input(step, index, known)).collect()
     }
@@ -27,7 +27,7 @@ impl Session {
         &self,
         step: &Step,
         index: usize,
-        known: &[Option<Known>],
+        known: &[Option<StepOutputs>],
     ) -> Result<Option<Vec<(Instance, Input)>>> {
         let (name, mark) = (&step.inputs[index].name, &step.inputs[index].mark);
         let no_folder = || {
@@ -76,7 +76,7 @@ impl Session {
         inputs.collect()
     }
 
-    fn input(&self, step: &Step, index: usize, known: &[Option<Known>]) -> Result<Option<Input>> {
+    fn input(&self, step: &Step, index: usize, known: &[Option<StepOutputs>]) -> Result<Option<Input>> {
         let input = &step.inputs[index];
         let (digest, place, file) = match &input.source {
             Source::Path(path) => {

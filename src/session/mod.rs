@@ -2,6 +2,7 @@
 
 mod actions;
 mod error;
+mod followed;
 mod ignored;
 mod inputs;
 mod lineage;
@@ -12,7 +13,7 @@ pub mod reasons;
 mod selection;
 pub mod stale;
 pub mod survey;
-mod unit;
+mod task;
 
 use crate::cache::remote::Remote;
 use selection::wanted;
@@ -25,7 +26,7 @@ use study::Choice;
 use study::graph::Graph;
 
 pub use error::{Error, Result};
-pub use unit::{Input, Instance, Known, Place, Program, Unit};
+pub use task::{Input, Instance, Place, Program, StepOutputs, Task};
 
 /// What the command line says beside the study.
 #[derive(Clone, Debug, Default)]

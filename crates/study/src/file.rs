@@ -56,6 +56,8 @@ pub struct Stage {
     pub run: Option<Marked<String>>,
     /// Any program with its arguments; `${inputs.x}`, `${params.y}`, `${tuning.z}` and `${outputs.w}` are filled in.
     pub command: Option<Marked<Command>>,
+    /// A script for `bash -euo pipefail`, in which the same places are filled in, each as one word whatever is in it.
+    pub shell: Option<Marked<String>>,
     /// An input that is a folder: the stage runs once for each file or folder in it, and who reads its outputs reads
     /// a folder with one entry for each.
     pub each: Option<Marked<String>>,

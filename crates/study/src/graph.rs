@@ -59,6 +59,8 @@ pub struct Step {
     pub mark: Mark,
     /// What is run.
     pub call: Call,
+    /// The script of `shell:`, which `call` has as a command.
+    pub script: Option<String>,
     /// What it reads.
     pub inputs: Vec<Input>,
     /// Values that change the result, as the study gives them.

@@ -5,6 +5,7 @@ use crate::de::{Marked, Text};
 use crate::error::{Error, Result, hint};
 use crate::file::{Build, Stage, Study};
 use crate::graph::{BuildStep, Call, Graph, Input, Output, Source, Step, Stream};
+use crate::operators;
 use crate::sharded;
 use crate::template::{self, Group, Part};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -17,6 +18,8 @@ const RESERVED: &str = "pipeline";
 /// Resolves a study whose file lies in `folder`.
 pub fn resolve(study: &Study, folder: &Path) -> Result<Graph> {
     let root = folder.join(study.root.as_ref().map_or(".", |r| r.as_str()));
+    // Without `.` and `..`, which messages and the environment of stages would show.
+    let root = root.canonicalize().unwrap_or(root);
     check_name(&study.name, "the study's name")?;
     let index: HashMap<&str, usize> =
         study.stages.iter().enumerate().map(|(i, (name, _))| (name.as_str(), i)).collect();
@@ -51,6 +54,7 @@ pub fn resolve(study: &Study, folder: &Path) -> Result<Graph> {
 
 fn build_step(build: &Build, root: &Path) -> Result<BuildStep> {
     let mark = build.command.mark.clone();
+    operators::refuse(&build.command)?;
     let command = template::parse(&build.command).map_err(|e| Error::mistake(&mark, e))?;
     if command.iter().any(|word| word.0.iter().any(|part| matches!(part, Part::Slot(..)))) {
         return Err(Error::mistake(
@@ -87,25 +91,7 @@ fn step(
     root: &Path,
 ) -> Result<Step> {
     check_name(name, "the stage name")?;
-    let call = match (&stage.run, &stage.command) {
-        (Some(run), None) => Call::Run(run.clone()),
-        (None, Some(command)) => {
-            let words = template::parse(command).map_err(|e| Error::mistake(&command.mark, e))?;
-            Call::Command(command.mark.clone(), words)
-        }
-        (None, None) => {
-            return Err(Error::mistake(
-                &name.mark,
-                format!("stage {} has neither `run` nor `command`", **name),
-            ));
-        }
-        (Some(_), Some(command)) => {
-            return Err(Error::mistake(
-                &command.mark,
-                format!("stage {} has both `run` and `command`", **name),
-            ));
-        }
-    };
+    let call = call(name, stage)?;
     let mut names: HashMap<&str, &'static str> = HashMap::new();
     let outputs = stage.outputs.0.iter().map(|(name, _)| (name, "an output"));
     let inputs = stage.inputs.iter().map(|(name, _)| (name, "an input"));
@@ -114,7 +100,7 @@ fn step(
     for (key, role) in inputs.chain(outputs).chain(params).chain(tuning) {
         check_name(key, &format!("the name of {role},"))?;
         // The flags of a stage program share one space of names; the places of a command say which they mean.
-        if stage.command.is_some() && !matches!(role, "a parameter" | "a tuning value") {
+        if stage.run.is_none() && !matches!(role, "a parameter" | "a tuning value") {
             continue;
         }
         if let Some(other) = names.insert(key, role) {
@@ -185,6 +171,7 @@ fn step(
         shards,
         mark: name.mark.clone(),
         call,
+        script: stage.shell.as_ref().map(|script| script.value.clone()),
         inputs,
         params: own(&stage.params),
         tuning: own(&stage.tuning),
@@ -200,6 +187,35 @@ fn step(
     };
     check_slots(&step)?;
     Ok(step)
+}
+
+/// What a stage runs.
+fn call(name: &Marked<String>, stage: &Stage) -> Result<Call> {
+    let (run, command, shell) = (&stage.run, &stage.command, &stage.shell);
+    let given = [
+        run.as_ref().map(|r| ("run", &r.mark)),
+        command.as_ref().map(|c| ("command", &c.mark)),
+        shell.as_ref().map(|s| ("shell", &s.mark)),
+    ];
+    let given: Vec<_> = given.into_iter().flatten().collect();
+    if let [(first, _), (second, mark), ..] = given.as_slice() {
+        return Err(Error::mistake(mark, format!("stage {} has both `{first}` and `{second}`", **name)));
+    }
+    if let Some(run) = run {
+        return Ok(Call::Run(run.clone()));
+    }
+    let (mark, words) = match (command, shell) {
+        (Some(command), _) => {
+            operators::refuse(command)?;
+            (&command.mark, template::parse(command))
+        }
+        (None, Some(shell)) => (&shell.mark, crate::shell::parse(shell)),
+        (None, None) => {
+            let text = format!("stage {} has neither `run` nor `command` nor `shell`", **name);
+            return Err(Error::mistake(&name.mark, text));
+        }
+    };
+    Ok(Call::Command(mark.clone(), words.map_err(|e| Error::mistake(mark, e))?))
 }
 
 /// Every place of a command names something, and every input, parameter and output has its place.
