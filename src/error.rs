@@ -42,8 +42,6 @@ pub enum Error {
     /// The user stopped the run.
     #[error("stopped; `pipeline run` goes on from here")]
     Interrupted,
-    #[error("starting a thread: {0}")]
-    Thread(#[source] io::Error),
     #[error("a run is going on in this store; try again after it")]
     Busy,
     #[error("{0} damaged files were moved to .pipeline/damaged; the next run makes them again")]
@@ -126,7 +124,6 @@ impl Error {
             | Self::Cache(_)
             | Self::Failed(_)
             | Self::NotAtHand(_)
-            | Self::Thread(_)
             | Self::Busy
             | Self::Damaged(_)
             | Self::Gone { .. }

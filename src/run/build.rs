@@ -10,7 +10,6 @@ use crate::run::tail::Tail;
 use crate::session::Session;
 use crate::session::stale::{Built, names, sources, stale};
 use crate::text::shown;
-use rustix::process::Pid;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::process::CommandExt;
@@ -36,7 +35,7 @@ pub fn build(session: &Session, run: &str, stream: &mut Stream, stop: &Stop) -> 
     let now = sources(session, build)?;
     let words: Vec<String> =
         build.command.iter().map(|word| word.literal().unwrap_or_default().to_string()).collect();
-    let log = session.store.log(run, "build");
+    let log = session.store.log(run, BUILD);
     if let Some(parent) = log.parent() {
         std::fs::create_dir_all(parent).at("making", parent)?;
     }
@@ -58,10 +57,11 @@ pub fn build(session: &Session, run: &str, stream: &mut Stream, stop: &Stop) -> 
         .stdout(output.try_clone().at("opening", &log)?)
         .stderr(output)
         .process_group(0);
-    let mut child =
-        command.spawn().map_err(|source| engine::Error::Start { what: words[0].clone(), source })?;
-    let pid = Pid::from_child(&child);
-    stop.add(pid);
+    for (name, _) in std::env::vars_os().filter(|(name, _)| of_cargo(&name.to_string_lossy())) {
+        command.env_remove(name);
+    }
+    let failed = |source| engine::Error::Start { what: words[0].clone(), source };
+    let (mut child, pid) = stop.begin(|| command.spawn().map_err(failed))?;
     let mut tail = Tail::new(log.with_extension("events"), log.clone());
     let status = loop {
         if let Some(status) = child.try_wait().at("waiting for", &log)? {
@@ -98,4 +98,23 @@ pub fn build(session: &Session, run: &str, stream: &mut Stream, stop: &Stop) -> 
     record::write(&session.store.built(), &Built { from: now, programs }, true)?;
     ended(TaskEnd::Made { seconds: started.elapsed().as_secs_f64() });
     Ok(())
+}
+
+/// Whether `cargo run` sets a variable for the program that it runs: what it is, not what the user wants. A cargo that is
+/// started in turn would take other values for a change and build crates anew that look at them. What configures
+/// cargo (`CARGO_HOME`, `CARGO_TARGET_DIR`, `CARGO_BUILD_…`, `RUSTFLAGS`) is the user's and stays.
+fn of_cargo(name: &str) -> bool {
+    let names = [
+        "CARGO",
+        "CARGO_CRATE_NAME",
+        "CARGO_MANIFEST_DIR",
+        "CARGO_MANIFEST_LINKS",
+        "CARGO_MANIFEST_PATH",
+        "CARGO_PRIMARY_PACKAGE",
+        "CARGO_RUSTC_CURRENT_DIR",
+        "CARGO_TARGET_TMPDIR",
+        "OUT_DIR",
+    ];
+    let prefixes = ["CARGO_PKG_", "CARGO_BIN_", "CARGO_CFG_", "CARGO_FEATURE_"];
+    names.contains(&name) || prefixes.iter().any(|prefix| name.starts_with(prefix))
 }

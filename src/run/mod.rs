@@ -21,7 +21,7 @@ mod worker;
 use crate::cache::events::RunEvent;
 use crate::cache::failure::Failure;
 use crate::cache::results;
-use crate::cache::runs::{Fate, Report, Row};
+use crate::cache::runs::{Report, StageReport, Status};
 use crate::engine::stop::Stop;
 use crate::error::{Error, Result};
 use crate::session::Session;
@@ -60,7 +60,7 @@ pub fn end(session: &Session, mut stream: Stream, result: Result<()>) -> Result<
     stream.emit(RunEvent::RunEnded { finished: results::now(), error });
     result?;
     let report = stream.report();
-    if report.stages.iter().any(|r| !matches!(r.fate, Fate::Cached | Fate::Replaced)) {
+    if report.stages.iter().any(|r| !matches!(r.status, Status::Cached | Status::Replaced)) {
         record::write(&session.store.run(&report.run), &report, false)?;
     }
     Ok(report)
@@ -71,19 +71,20 @@ pub fn verdict(report: &Report, stop: &Stop) -> Result<()> {
     if stop.asked() {
         return Err(Error::Interrupted);
     }
-    let of = |fate: Fate| report.stages.iter().filter(move |row| row.fate == fate);
-    let names = |fate: Fate| -> Vec<String> { of(fate).map(|row| row.stage.clone()).collect() };
-    let later = |row: &Row| {
+    let failed = || report.stages.iter().filter(|r| r.status == Status::Failed);
+    let stages: Vec<String> = failed().map(|row| row.stage.clone()).collect();
+    let later = |row: &StageReport| {
         !row.failures.is_empty() && row.failures.iter().all(|f| f.how.failure == Failure::TryAgain)
     };
-    let (failed, left) = (names(Fate::Failed), names(Fate::Skipped));
-    match (failed.as_slice(), left.as_slice()) {
-        ([], []) => Ok(()),
-        // Without a failure before it, nothing may be left out.
-        ([], _) => Err(Error::NotAtHand(left)),
+    // Without a failure before it, nothing may be left out.
+    let left = report.stages.iter().filter(|r| stages.is_empty() && r.status == Status::Skipped);
+    let left: Vec<String> = left.map(|row| row.stage.clone()).collect();
+    match stages.is_empty() {
+        true if left.is_empty() => Ok(()),
+        true => Err(Error::NotAtHand(left)),
         // To try again later is worth it only where nothing failed for good.
-        _ if of(Fate::Failed).all(later) => Err(Error::TryAgain(failed)),
-        _ => Err(Error::Failed(failed)),
+        false if failed().all(later) => Err(Error::TryAgain(stages)),
+        false => Err(Error::Failed(stages)),
     }
 }
 

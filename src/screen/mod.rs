@@ -4,7 +4,7 @@ mod gauge;
 pub mod show;
 
 use crate::stderr;
-use crate::text::significant;
+use crate::text::{significant, visible};
 use gauge::Gauge;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Map, Value};
@@ -58,6 +58,7 @@ impl Screen {
 
     /// Says a line that also those want to read who want quiet.
     pub fn insist(&self, line: &str) {
+        let line = &*visible(line);
         if self.terminal {
             // Without a terminal to draw on there is nobody to tell.
             let _ = self.bars.println(line);
