@@ -109,15 +109,19 @@ fn records(store: &Store, key: &Key) -> impl Iterator<Item = (PathBuf, Outcome)>
     })
 }
 
+/// The number of the newest result of a key. It is another one after somebody wrote one.
+pub fn newest(store: &Store, key: &Key) -> Option<u64> {
+    let names = fs::read_dir(store.results(key)).ok()?.flatten();
+    let names = names.map(|e| e.file_name().to_string_lossy().into_owned());
+    names.filter_map(|n| n.strip_suffix(".json")?.parse::<u64>().ok()).max()
+}
+
 /// Writes a result; its outputs must have reached the disk.
 pub fn record(store: &Store, key: &Key, outcome: &Outcome) -> Result<()> {
-    let folder = store.results(key);
     // Numbered, because clocks can go back. The key's lock keeps others from taking the same number.
-    let number = fs::read_dir(&folder).map_or(0, |entries| {
-        let names = entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned());
-        names.filter_map(|n| n.strip_suffix(".json")?.parse::<u64>().ok()).max().map_or(0, |n| n + 1)
-    });
-    Ok(record::write(&folder.join(format!("{number:06}.json")), outcome, true)?)
+    let number = newest(store, key).map_or(0, |n| n + 1);
+    let path = store.results(key).join(format!("{number:06}.json"));
+    Ok(record::write(&path, outcome, true)?)
 }
 
 /// The newest success of a stage.

@@ -1,13 +1,14 @@
 //! What became of a run and of each of its stages.
 
 use crate::cache::error::{Error, Result};
+use crate::cache::failure::TaskFailure;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use store::{Area, Key, Store, record};
 use study::hint;
 
 /// What became of a stage.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fate {
     /// It was there already.
@@ -21,11 +22,12 @@ pub enum Fate {
     Replaced,
     Failed,
     /// It needs a stage that failed, or the run was stopped before.
+    #[default]
     Skipped,
 }
 
 /// One line of the summary.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     pub stage: String,
     pub fate: Fate,
@@ -36,10 +38,22 @@ pub struct Row {
     /// How long its program ran, in this run or when it was made.
     pub seconds: Option<f64>,
     pub outputs: BTreeMap<String, store::Produced>,
+    /// What went wrong with each of its tasks that failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<FailedTask>,
+}
+
+/// A task that failed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FailedTask {
+    /// The stage's name, with the entry where there are several.
+    pub task: String,
+    #[serde(flatten)]
+    pub how: TaskFailure,
 }
 
 /// A run and what came of it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Report {
     /// Name of the run; its logs lie in `.pipeline/logs/RUN`.
     pub run: String,

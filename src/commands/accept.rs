@@ -53,6 +53,7 @@ pub fn accept(global: &Global, stages: &[String]) -> Result<()> {
             accepted.push((unit.label.clone(), overlooked));
             done.push((unit, new));
         }
+        let done: Vec<_> = done.iter().map(|(unit, outcome)| (unit, outcome)).collect();
         known[i] = Some(session.gather(&session.graph.steps[i], &done)?);
     }
     if global.json {

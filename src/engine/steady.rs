@@ -3,6 +3,7 @@
 //! Contents are compared when the attempt starts and when its outputs are taken; between its start and its end, what
 //! `stat` says of each file. So a file that was changed and put back is noticed as well.
 
+use crate::cache::failure::{Change, PartKind};
 use crate::engine::error::{Error, Result};
 use crate::session::{Place, Session, Unit};
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,7 @@ use study::graph::Call;
 /// The program, a script, or an input that is a path of the study.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Part {
-    /// How it is called in messages: `` `script.sh` ``, `` its input `data` ``.
+    pub kind: PartKind,
     pub name: String,
     pub path: PathBuf,
     /// What the key says that it is.
@@ -27,6 +28,10 @@ impl Part {
     /// Whether it is not, or no longer, what the key says.
     pub fn changed(&self, stats: &StatCache) -> bool {
         !walk::hash(&self.path, stats, Links::Follow).is_ok_and(|now| now.digest == self.digest)
+    }
+
+    fn change(&self) -> Change {
+        Change { kind: self.kind, name: self.name.clone(), file: None, put_back: false }
     }
 
     fn stamps(&self) -> Vec<(PathBuf, Stamp)> {
@@ -44,26 +49,27 @@ pub fn parts(session: &Session, unit: &Unit) -> Result<Vec<Part>> {
         Call::Run(name) => name.value.clone(),
         Call::Command(_, words) => words[0].literal().unwrap_or_default().to_string(),
     };
-    let mut parts =
-        vec![Part { name: format!("`{name}`"), path: program.path.clone(), digest: unit.action.program }];
+    let (path, digest) = (program.path.clone(), unit.action.program);
+    let mut parts = vec![Part { kind: PartKind::Program, name, path, digest }];
     let file = |(name, digest): (&String, &Digest)| Part {
-        name: format!("`{name}`"),
+        kind: PartKind::File,
+        name: name.clone(),
         path: root.join(name),
         digest: *digest,
     };
     parts.extend(unit.action.files.iter().map(file));
     for input in &unit.inputs {
         if let Place::Study(path) = &input.place {
-            let name = format!("its input `{}`", input.name);
-            parts.push(Part { name, path: root.join(path), digest: input.digest });
+            let (name, path) = (input.name.clone(), root.join(path));
+            parts.push(Part { kind: PartKind::Input, name, path, digest: input.digest });
         }
     }
     Ok(parts)
 }
 
-/// The names of the parts that are not what the key says.
-pub fn changed(parts: &[Part], stats: &StatCache) -> Vec<String> {
-    parts.iter().filter(|part| part.changed(stats)).map(|part| part.name.clone()).collect()
+/// The parts that are not what the key says.
+pub fn changed(parts: &[Part], stats: &StatCache) -> Vec<Change> {
+    parts.iter().filter(|part| part.changed(stats)).map(Part::change).collect()
 }
 
 /// Parts that are being watched.
@@ -73,8 +79,8 @@ pub struct Steady<'a> {
 }
 
 impl<'a> Steady<'a> {
-    /// Begins to watch; the names of those that have changed already when there are any.
-    pub fn begin(parts: &'a [Part], stats: &'a StatCache) -> Result<Self, Vec<String>> {
+    /// Begins to watch; those that have changed already when there are any.
+    pub fn begin(parts: &'a [Part], stats: &'a StatCache) -> Result<Self, Vec<Change>> {
         // The stamps come first: what changes while contents are compared is noticed at the end.
         let stamps = |part: &Part| part.stamps().into_iter().map(|(_, stamp)| stamp).collect();
         let watched = parts.iter().map(|part| (part, stamps(part))).collect();
@@ -84,22 +90,20 @@ impl<'a> Steady<'a> {
         }
     }
 
-    /// What changed since then, for people: names of files, with what they are part of.
-    pub fn end(&self) -> Vec<String> {
+    /// What changed since then.
+    pub fn end(&self) -> Vec<Change> {
         self.parts.iter().filter_map(|(part, before)| self.moved(part, before)).collect()
     }
 
-    fn moved(&self, part: &Part, before: &[Stamp]) -> Option<String> {
+    fn moved(&self, part: &Part, before: &[Stamp]) -> Option<Change> {
         let now = part.stamps();
         let other =
             now.iter().enumerate().find(|(i, (_, stamp))| !before.get(*i).is_some_and(|b| b.same(stamp)));
         if other.is_none() && now.len() == before.len() {
             return None;
         }
-        let back = if part.changed(self.stats) { "" } else { " (and put back, or written again as it was)" };
         let file = other.map(|(_, (path, _))| path.display().to_string()).filter(|path| !path.is_empty());
-        let file = file.map(|path| format!(" ({path})")).unwrap_or_default();
-        Some(format!("{}{file}{back}", part.name))
+        Some(Change { file, put_back: !part.changed(self.stats), ..part.change() })
     }
 }
 
@@ -120,15 +124,15 @@ pub fn told(session: &Session, unit: &Unit, parts: &[Part]) -> Result<Vec<Told>>
 }
 
 /// Begins to watch on a node, where no digests are remembered: only what looks otherwise than it did is read.
-pub fn on_node<'a>(told: &'a [Told], stats: &'a StatCache) -> Result<Steady<'a>, Vec<String>> {
+pub fn on_node<'a>(told: &'a [Told], stats: &'a StatCache) -> Result<Steady<'a>, Vec<Change>> {
     let mut parts = Vec::new();
-    let mut names = Vec::new();
+    let mut changed = Vec::new();
     for told in told {
         let stamps = told.part.stamps();
         if Stamp::sum(&stamps) != told.stamps && told.part.changed(stats) {
-            names.push(told.part.name.clone());
+            changed.push(told.part.change());
         }
         parts.push((&told.part, stamps.into_iter().map(|(_, stamp)| stamp).collect()));
     }
-    if names.is_empty() { Ok(Steady { parts, stats }) } else { Err(names) }
+    if changed.is_empty() { Ok(Steady { parts, stats }) } else { Err(changed) }
 }

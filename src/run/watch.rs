@@ -3,7 +3,8 @@
 use crate::cache::runs::{Fate, Report};
 use crate::engine::stop::Stop;
 use crate::error::{Error, Result};
-use crate::run::{RunOptions, run_name, verdict};
+use crate::run::stream::Stream;
+use crate::run::{RunOptions, begin, end, run_name, verdict};
 use crate::screen::Screen;
 use crate::session::survey::survey;
 use crate::session::{Session, Unit};
@@ -18,7 +19,7 @@ use std::time::Duration;
 use store::IoContext;
 use store::lock::{self, Lock};
 use store::{Key, Store, link};
-use study::graph::{Output, Source, Stream};
+use study::graph::{self, Output, Source};
 
 /// How often a stage's folder is looked at.
 const LOOK: Duration = Duration::from_millis(300);
@@ -136,7 +137,10 @@ pub fn streams(session: &Session, stages: &[String]) -> Result<Vec<Place>> {
 /// One run over what is there.
 fn round(session: &Session, jobs: Option<usize>, stop: &Arc<Stop>) -> Result<Report> {
     let options = RunOptions { jobs, yes: true, keep_going: true, gpus_from_top: true };
-    let report = crate::run::run(session, &options, run_name(), stop, Screen::new(false))?;
+    let (run, mut stream) = (run_name(), Stream::new(Screen::new(false)));
+    begin(session, &run, &mut stream);
+    let result = super::run(session, &options, &run, stop, &mut stream);
+    let report = end(session, stream, result)?;
     session.store.stats.save();
     Ok(report)
 }
@@ -152,14 +156,19 @@ pub struct Follower {
 
 impl Follower {
     /// Follows an output of an action, whether it runs already or not. `None` when somebody else does.
-    pub fn start(session: &Session, unit: &Unit, output: &Output, stream: &Stream) -> Result<Option<Self>> {
+    pub fn start(
+        session: &Session,
+        unit: &Unit,
+        output: &Output,
+        stream: &graph::Stream,
+    ) -> Result<Option<Self>> {
         let (store, key) = (&session.store, &unit.key);
         let Some(lock) = lock::attempt(&store.lock_of_watch(key, &output.name), false)? else {
             return Ok(None);
         };
         let source = match stream {
-            Stream::Output => store.attempt(key).join("out").join(&output.file),
-            Stream::State(..) => store.state(key),
+            graph::Stream::Output => store.attempt(key).join("out").join(&output.file),
+            graph::Stream::State(..) => store.state(key),
         };
         let folder = store.watched(key, &output.name);
         store.fresh(&folder.join("seen"))?;
@@ -218,7 +227,7 @@ impl Drop for Follower {
 }
 
 /// Gives new entries their second names.
-fn keep(from: &Path, to: &Path, stream: &Stream) -> io::Result<()> {
+fn keep(from: &Path, to: &Path, stream: &graph::Stream) -> io::Result<()> {
     for entry in fs::read_dir(from)? {
         let name = entry?.file_name();
         let text = name.to_string_lossy();

@@ -73,7 +73,7 @@ impl Session {
     }
 
     /// The outputs of a step from those of its units: for a mapped step, folders with one entry for each.
-    pub fn gather(&self, step: &Step, done: &[(Unit, Outcome)]) -> Result<Known> {
+    pub fn gather(&self, step: &Step, done: &[(&Unit, &Outcome)]) -> Result<Known> {
         let actions: Vec<_> =
             done.iter().map(|(unit, _)| (unit.instance.clone(), unit.action.clone())).collect();
         if !step.mapped() {

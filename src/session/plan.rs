@@ -125,6 +125,7 @@ pub fn plan(session: &mut Session) -> Result<Vec<Planned>> {
                     State::ToFetch { bytes: away }
                 }
                 None => {
+                    let done: Vec<_> = done.iter().map(|(unit, outcome)| (unit, outcome)).collect();
                     known[i] = Some(session.gather(step, &done)?);
                     State::Cached
                 }

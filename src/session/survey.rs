@@ -34,7 +34,7 @@ pub fn survey<E: From<Error>>(
                 });
                 let units = units.collect::<Result<Vec<_>, E>>()?;
                 let done: Option<Vec<_>> =
-                    units.iter().map(|(unit, outcome)| Some((unit.clone(), outcome.clone()?))).collect();
+                    units.iter().map(|(unit, outcome)| Some((unit, outcome.as_ref()?))).collect();
                 known[i] = done.map(|done| session.gather(step, &done)).transpose()?;
                 found.units = Some(units);
             }

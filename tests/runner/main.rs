@@ -7,6 +7,7 @@ mod caching;
 mod consoles;
 mod disks;
 mod environment;
+mod events;
 mod everyday;
 mod faults;
 mod forged;

@@ -1,5 +1,6 @@
 //! The part of a job on its node: it runs the stage, hands signals on, ends whatever is left, and writes the exit code.
 
+use crate::cache::failure::Change;
 use crate::engine::contract::{End, GRACE};
 use crate::engine::error::{Error, Result};
 use crate::engine::steady::{self, Told};
@@ -65,10 +66,10 @@ pub struct Ended {
     pub timeout: bool,
     /// Parts that had changed before it was started, so that it was not.
     #[serde(default)]
-    pub stale: Vec<String>,
+    pub stale: Vec<Change>,
     /// What was written while it ran.
     #[serde(default)]
-    pub disturbed: Vec<String>,
+    pub disturbed: Vec<Change>,
 }
 
 impl Ended {

@@ -10,7 +10,6 @@ mod submission;
 mod submit;
 
 use crate::engine::attempt::Attempt;
-use crate::engine::contract::Note;
 use crate::engine::contract::{End, Engine, Work};
 use crate::engine::error::{Error, Result};
 use crate::engine::steady;
@@ -64,10 +63,7 @@ struct Watched {
 impl Engine for Slurm {
     fn execute(&self, work: &Work) -> Result<End> {
         let folder = &work.attempt.folder;
-        let say = |text: String| {
-            // Nobody listens any more when the runner is on its way out.
-            let _ = work.feed.send(Note::Say(text));
-        };
+        let say = work.say;
         loop {
             let id = match Submission::read(folder).and_then(|s| s.id) {
                 Some(id) => id,
@@ -81,7 +77,7 @@ impl Engine for Slurm {
                     id
                 }
             };
-            let over = self.wait(work, &id, &say);
+            let over = self.wait(work, &id, say);
             self.lock().jobs.remove(&id);
             match over? {
                 Over::End(end) => {
