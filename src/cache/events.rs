@@ -1,7 +1,7 @@
 //! What happens in a run, one value after another: all that shows a run or writes it down is made from this stream.
 
 use crate::cache::failure::{Change, TaskFailure};
-use crate::cache::runs::Row;
+use crate::cache::runs::StageReport;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::path::PathBuf;
@@ -61,7 +61,7 @@ pub enum RunEvent {
     /// It has arrived, with so many bytes in its outputs, or there was nothing to be moved.
     TransferEnded { task: String, direction: Direction, bytes: Option<u64> },
     /// All tasks of a stage have ended. What is told last of a stage counts.
-    StageEnded { row: Row },
+    StageEnded { row: StageReport },
     /// The last one.
     RunEnded {
         /// Seconds since 1970.

@@ -10,7 +10,7 @@ use study::hint;
 /// What became of a stage.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Fate {
+pub enum Status {
     /// It was there already.
     Cached,
     /// An older result was put back.
@@ -28,9 +28,10 @@ pub enum Fate {
 
 /// One line of the summary.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Row {
+pub struct StageReport {
     pub stage: String,
-    pub fate: Fate,
+    #[serde(rename = "fate", alias = "status")]
+    pub status: Status,
     /// Why it ran, or why it failed.
     pub reason: String,
     /// Action keys, when they became known: one, or one for each entry of a mapped stage.
@@ -61,7 +62,7 @@ pub struct Report {
     /// Seconds since 1970.
     pub started: u64,
     pub finished: u64,
-    pub stages: Vec<Row>,
+    pub stages: Vec<StageReport>,
 }
 
 /// The record of a past run, by its name or the beginning of it.

@@ -2,7 +2,7 @@
 
 use super::output::{print, print_json};
 use crate::cache::events::RunEvent;
-use crate::cache::runs::{Fate, Report};
+use crate::cache::runs::{Report, Status};
 use crate::cli::{Global, LogFormat, RunArguments};
 use crate::engine::stop::Stop;
 use crate::error::{Error, Result};
@@ -77,19 +77,19 @@ fn summary(report: &Report) -> String {
         .stages
         .iter()
         .map(|row| {
-            let fate = match row.fate {
-                Fate::Cached => "cached",
-                Fate::Restored => "restored",
-                Fate::Fetched => "fetched",
-                Fate::Ran => "ran",
-                Fate::Replaced => "replaced",
-                Fate::Failed => "FAILED",
-                Fate::Skipped => "skipped",
+            let status = match row.status {
+                Status::Cached => "cached",
+                Status::Restored => "restored",
+                Status::Fetched => "fetched",
+                Status::Ran => "ran",
+                Status::Replaced => "replaced",
+                Status::Failed => "FAILED",
+                Status::Skipped => "skipped",
             };
             let bytes = row.outputs.values().map(|o| o.bytes).sum();
             let seconds = row.seconds.map(duration).unwrap_or_default();
             let size = if row.outputs.is_empty() { String::new() } else { size(bytes) };
-            vec![row.stage.clone(), fate.into(), seconds, size, row.reason.clone()]
+            vec![row.stage.clone(), status.into(), seconds, size, row.reason.clone()]
         })
         .collect();
     table(&rows)

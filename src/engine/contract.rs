@@ -5,7 +5,7 @@ use crate::engine::attempt::Attempt;
 use crate::engine::error::Result;
 use crate::engine::steady::Part;
 use crate::engine::stop::Stop;
-use crate::session::{Session, Unit};
+use crate::session::{Session, Task};
 use std::time::Duration;
 use store::lock::Lock;
 use study::graph::Step;
@@ -16,7 +16,7 @@ pub const GRACE: Duration = Duration::from_secs(30);
 /// One attempt that is to be executed.
 pub struct Work<'a> {
     pub session: &'a Session,
-    pub unit: &'a Unit,
+    pub task: &'a Task,
     pub attempt: &'a Attempt,
     /// What it runs and reads of the study.
     pub parts: &'a [Part],
@@ -32,7 +32,7 @@ pub struct Work<'a> {
 impl Work<'_> {
     /// The step that the attempt is of.
     pub fn step(&self) -> &Step {
-        &self.session.graph.steps[self.unit.step]
+        &self.session.graph.steps[self.task.step]
     }
 }
 

@@ -17,7 +17,7 @@ pub struct Local;
 impl Engine for Local {
     fn execute(&self, work: &Work) -> Result<End> {
         let (step, session) = (work.step(), work.session);
-        let program = session.programs[work.unit.step].as_ref().map(|p| p.path.clone()).unwrap_or_default();
+        let program = session.programs[work.task.step].as_ref().map(|p| p.path.clone()).unwrap_or_default();
         let steady = match Steady::begin(work.parts, &session.store.stats) {
             Ok(steady) => steady,
             Err(names) => return Ok(End::Stale(names)),

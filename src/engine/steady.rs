@@ -5,11 +5,12 @@
 
 use crate::cache::failure::{Change, PartKind};
 use crate::engine::error::{Error, Result};
-use crate::session::{Place, Session, Unit};
+use crate::session::{Place, Session, Task};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use store::IoContext;
 use store::digest::Digest;
+use store::ignore::Ignore;
 use store::statcache::StatCache;
 use store::walk::{self, Links, Stamp};
 use study::graph::Call;
@@ -22,12 +23,14 @@ pub struct Part {
     pub path: PathBuf,
     /// What the key says that it is.
     pub digest: Digest,
+    /// What does not count where it is a folder.
+    pub ignore: Ignore,
 }
 
 impl Part {
     /// Whether it is not, or no longer, what the key says.
     pub fn changed(&self, stats: &StatCache) -> bool {
-        !walk::hash(&self.path, stats, Links::Follow).is_ok_and(|now| now.digest == self.digest)
+        !walk::hash(&self.path, stats, Links::Follow(&self.ignore)).is_ok_and(|now| now.digest == self.digest)
     }
 
     fn change(&self) -> Change {
@@ -36,32 +39,30 @@ impl Part {
 
     fn stamps(&self) -> Vec<(PathBuf, Stamp)> {
         // What cannot be read is noticed by its content, which cannot be read either.
-        walk::stamps(&self.path, Links::Follow).unwrap_or_default()
+        walk::stamps(&self.path, Links::Follow(&self.ignore)).unwrap_or_default()
     }
 }
 
-/// Everything of the study that a unit runs or reads. Outputs of other stages lie in the store, which watches itself.
-pub fn parts(session: &Session, unit: &Unit) -> Result<Vec<Part>> {
-    let (step, root) = (&session.graph.steps[unit.step], &session.graph.root);
-    let program = session.programs[unit.step].as_ref();
+/// Everything of the study that a task runs or reads. Outputs of other stages lie in the store, which watches itself.
+pub fn parts(session: &Session, task: &Task) -> Result<Vec<Part>> {
+    let (step, root) = (&session.graph.steps[task.step], &session.graph.root);
+    let program = session.programs[task.step].as_ref();
     let program = program.ok_or_else(|| Error::NoProgram(step.stage.clone()))?;
     let name = match &step.call {
         Call::Run(name) => name.value.clone(),
         Call::Command(_, words) => words[0].literal().unwrap_or_default().to_string(),
     };
-    let (path, digest) = (program.path.clone(), unit.action.program);
-    let mut parts = vec![Part { kind: PartKind::Program, name, path, digest }];
-    let file = |(name, digest): (&String, &Digest)| Part {
-        kind: PartKind::File,
-        name: name.clone(),
-        path: root.join(name),
-        digest: *digest,
-    };
-    parts.extend(unit.action.files.iter().map(file));
-    for input in &unit.inputs {
-        if let Place::Study(path) = &input.place {
-            let (name, path) = (input.name.clone(), root.join(path));
-            parts.push(Part { kind: PartKind::Input, name, path, digest: input.digest });
+    let (path, digest) = (program.path.clone(), task.action.program);
+    let mut parts = vec![Part { kind: PartKind::Program, name, path, digest, ignore: Ignore::nothing() }];
+    for (name, digest) in &task.action.files {
+        let ignore = session.ignore(Path::new(name), &session.graph.ignore)?;
+        let (kind, name, path) = (PartKind::File, name.clone(), root.join(name));
+        parts.push(Part { kind, name, path, digest: *digest, ignore });
+    }
+    for input in &task.inputs {
+        if let Place::Study(path, ignore) = &input.place {
+            let (name, path, ignore) = (input.name.clone(), root.join(path), ignore.clone());
+            parts.push(Part { kind: PartKind::Input, name, path, digest: input.digest, ignore });
         }
     }
     Ok(parts)
@@ -115,9 +116,9 @@ pub struct Told {
 }
 
 /// The parts that a node has to compare. The system's own programs differ from node to node.
-pub fn told(session: &Session, unit: &Unit, parts: &[Part]) -> Result<Vec<Told>> {
+pub fn told(session: &Session, task: &Task, parts: &[Part]) -> Result<Vec<Told>> {
     let root = session.graph.root.canonicalize().at("finding", &session.graph.root)?;
-    let built = matches!(session.graph.steps[unit.step].call, Call::Run(_));
+    let built = matches!(session.graph.steps[task.step].call, Call::Run(_));
     let ours = |part: &Part| part.path.canonicalize().is_ok_and(|path| path.starts_with(&root));
     let parts = parts.iter().enumerate().filter(|(i, part)| *i > 0 || built || ours(part));
     Ok(parts.map(|(_, part)| Told { stamps: Stamp::sum(&part.stamps()), part: part.clone() }).collect())

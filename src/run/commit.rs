@@ -1,7 +1,7 @@
 //! Taking in what an attempt made: the outputs first, then the result, which alone makes them exist.
 
 use crate::cache::failure::{Change, Failure, PartKind};
-use crate::cache::results::{self, Outcome};
+use crate::cache::results::{self, ActionResult};
 use crate::engine::attempt::Attempt;
 use crate::engine::steady::{self, Part};
 use crate::run::job::{Job, Unmade};
@@ -11,8 +11,8 @@ use store::walk::{self, Links};
 use store::{IoContext, Produced, link};
 
 /// Takes in the outputs of an attempt that ended well after so many seconds, if all is as it should be.
-pub fn commit(job: &Job, attempt: &Attempt, parts: &[Part], seconds: f64) -> Result<Outcome, Unmade> {
-    let (store, step) = (&job.session.store, &job.session.graph.steps[job.unit.step]);
+pub fn commit(job: &Job, attempt: &Attempt, parts: &[Part], seconds: f64) -> Result<ActionResult, Unmade> {
+    let (store, step) = (&job.session.store, &job.session.graph.steps[job.task.step]);
     for output in &step.outputs {
         if std::fs::symlink_metadata(attempt.out.join(&output.file)).is_err() {
             return Err(Failure::NoOutput { name: output.name.clone() }.into());
@@ -38,15 +38,15 @@ pub fn commit(job: &Job, attempt: &Attempt, parts: &[Part], seconds: f64) -> Res
         taken.push(hashed);
     }
     store.sync(&taken)?;
-    let outcome = Outcome {
-        action: job.unit.action.clone(),
+    let outcome = ActionResult {
+        action: job.task.action.clone(),
         outputs,
         finished: results::now(),
         seconds,
         run: job.run.into(),
         accepted: None,
     };
-    results::record(store, &job.unit.key, &outcome)?;
+    results::record(store, &job.task.key, &outcome)?;
     // From here on the result exists; what is left over can go.
     link::remove(&attempt.folder)?;
     link::remove(&attempt.state)?;
@@ -57,7 +57,7 @@ pub fn commit(job: &Job, attempt: &Attempt, parts: &[Part], seconds: f64) -> Res
 /// of the study are parts of the attempt.
 fn changed_inputs(job: &Job) -> Vec<Change> {
     let (store, mut changed) = (&job.session.store, Vec::new());
-    for input in job.unit.inputs.iter().filter(|input| matches!(input.place, Place::Store)) {
+    for input in job.task.inputs.iter().filter(|input| matches!(input.place, Place::Store)) {
         let now = walk::hash(&store.place(&input.digest), &store.stats, Links::Keep);
         if !now.is_ok_and(|now| now.digest == input.digest) {
             let (kind, name) = (PartKind::Input, input.name.clone());

@@ -3,7 +3,7 @@
 use crate::cache::events::{Direction, RunEvent, TaskEnd};
 use crate::cache::failure::{Failure, TaskFailure};
 use crate::cache::remote::Remote;
-use crate::cache::results::{self, Outcome};
+use crate::cache::results::{self, ActionResult};
 use crate::cache::runs::FailedTask;
 use crate::engine::{self, stop::Stop};
 use crate::error::{Error, Result};
@@ -19,7 +19,7 @@ use crate::run::threads::{Message, Threads};
 use crate::run::transfer::{self, SIDE_BY_SIDE, TransferProgress};
 use crate::run::worker::work;
 use crate::session::reasons::reasons;
-use crate::session::{Known, Session, Unit};
+use crate::session::{Session, StepOutputs, Task};
 use crate::text::duration;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
@@ -41,7 +41,7 @@ pub struct Driver<'a> {
     /// As `CUDA_VISIBLE_DEVICES` names them.
     gpus: Vec<String>,
     /// The outputs of steps that are done.
-    pub(super) known: Vec<Option<Known>>,
+    pub(super) known: Vec<Option<StepOutputs>>,
     pub(super) steps: Vec<StepState>,
     pub(super) tasks: Vec<TaskState>,
     /// What is to be done when its turn comes: what is there is looked at first, in the order of the graph; then tasks
@@ -75,8 +75,8 @@ pub(super) struct StepState {
 
 /// What the driver keeps of a task.
 pub(super) struct TaskState {
-    pub(super) unit: Arc<Unit>,
-    pub(super) outcome: Option<Outcome>,
+    pub(super) task: Arc<Task>,
+    pub(super) outcome: Option<ActionResult>,
     /// The newest result of its key when it was looked up.
     pub(super) seen: Option<u64>,
     /// How long it took last time, where a person is to be asked.
@@ -168,7 +168,7 @@ impl<'a> Driver<'a> {
             } else if let Some(effect) = self.begins.pop_front() {
                 self.begin(effect, threads);
             } else if let Some(task) = self.asks.pop_front() {
-                let refusal = if self.scheduler.is_halted() { None } else { self.ask(task) };
+                let refusal = if self.scheduler.is_halted() { None } else { self.confirm(task) };
                 self.tell(Event::Answered { task, refusal });
             } else if !self.finished
                 && let Some(message) = threads.wait(tick)
@@ -214,14 +214,14 @@ impl<'a> Driver<'a> {
                     shared.into_iter().for_each(|outcome| self.made(task, outcome));
                 }
                 Effect::Anew { task, parts } => {
-                    let i = self.tasks[task.0].unit.step;
+                    let i = self.tasks[task.0].task.step;
                     self.steps[i].anew = true;
                     let task = self.label(task);
                     self.stream.emit(RunEvent::TaskEnded { task, end: TaskEnd::Anew { parts } });
                 }
                 Effect::Failed { task, failure } => {
                     let state = &mut self.tasks[task.0];
-                    let (i, full, log) = (state.unit.step, state.full.take(), state.log.take());
+                    let (i, full, log) = (state.task.step, state.full.take(), state.log.take());
                     self.failed(i, self.label(task), TaskFailure { failure, full, log });
                 }
                 Effect::Gather { step } => {
@@ -239,7 +239,7 @@ impl<'a> Driver<'a> {
     }
 
     pub(super) fn label(&self, task: TaskId) -> String {
-        self.tasks[task.0].unit.label.clone()
+        self.tasks[task.0].task.label.clone()
     }
 
     /// Says and notes that a task has failed.
@@ -291,7 +291,7 @@ impl<'a> Driver<'a> {
 
     fn start<'s>(
         &mut self,
-        task: TaskId,
+        id: TaskId,
         gpus: Vec<String>,
         attempt: u32,
         after: Option<Failure>,
@@ -300,63 +300,63 @@ impl<'a> Driver<'a> {
         'a: 's,
     {
         let (session, run, stop) = (self.session, self.run, self.stop);
-        let (unit, seen) = (Arc::clone(&self.tasks[task.0].unit), self.tasks[task.0].seen);
-        let log = session.store.log(run, &unit.label);
-        let label = unit.label.clone();
+        let (task, seen) = (Arc::clone(&self.tasks[id.0].task), self.tasks[id.0].seen);
+        let log = session.store.log(run, &task.label);
+        let label = task.label.clone();
         if let Some(failure) = after {
-            let state = &mut self.tasks[task.0];
+            let state = &mut self.tasks[id.0];
             let after = TaskFailure { failure, full: state.full.take(), log: state.log.take() };
-            let attempts = session.graph.steps[unit.step].retries + 1;
+            let attempts = session.graph.steps[task.step].retries + 1;
             self.stream.emit(RunEvent::TaskRetried { task: label, attempt, attempts, after });
         } else {
-            let reasons = reasons(session, &unit);
-            self.steps[unit.step].reason = reasons.join(", ");
-            let (stage, key) = (session.graph.steps[unit.step].id.clone(), Some(unit.key));
+            let reasons = reasons(session, &task);
+            self.steps[task.step].reason = reasons.join(", ");
+            let (stage, key) = (session.graph.steps[task.step].id.clone(), Some(task.key));
             let (gpus, log) = (gpus.clone(), log.clone());
             self.stream.emit(RunEvent::TaskStarted { task: label, stage, key, reasons, gpus, log });
         }
         let spawned = threads.spawn(move |teller| {
-            let tell = |event| teller.tell(Message::Tells(task, None, event));
-            let job = Job { session, unit, run, log, gpus, seen, stop, tell: &tell };
-            teller.tell(Message::Ended(task, work(&job)));
+            let tell = |event| teller.tell(Message::Tells(id, None, event));
+            let job = Job { session, task, run, log, gpus, seen, stop, tell: &tell };
+            teller.tell(Message::Ended(id, work(&job)));
         });
         if let Err(e) = spawned {
             self.hear(Message::Ended(
-                task,
+                id,
                 Err(Failure::Error { text: format!("starting a thread: {e}") }.into()),
             ));
         }
     }
 
-    fn transfer<'s>(&mut self, task: TaskId, direction: Direction, threads: &Threads<'s, '_>)
+    fn transfer<'s>(&mut self, id: TaskId, direction: Direction, threads: &Threads<'s, '_>)
     where
         'a: 's,
     {
-        let (session, stop, state) = (self.session, self.stop, &self.tasks[task.0]);
-        let (unit, outcome) = (Arc::clone(&state.unit), state.outcome.clone());
+        let (session, stop, state) = (self.session, self.stop, &self.tasks[id.0]);
+        let (task, outcome) = (Arc::clone(&state.task), state.outcome.clone());
         let spawned = threads.spawn(move |teller| {
-            let tell = |event| teller.tell(Message::Tells(task, Some(direction), event));
+            let tell = |event| teller.tell(Message::Tells(id, Some(direction), event));
             let progress = TransferProgress::new(&tell, stop);
             let moved = match (direction, outcome) {
-                (Direction::Send, Some(outcome)) => transfer::send(session, &unit, &outcome, &progress),
-                _ => transfer::fetch(session, &unit, &progress),
+                (Direction::Send, Some(outcome)) => transfer::send(session, &task, &outcome, &progress),
+                _ => transfer::fetch(session, &task, &progress),
             };
-            teller.tell(Message::Moved(task, direction, moved));
+            teller.tell(Message::Moved(id, direction, moved));
         });
         if let Err(source) = spawned {
             let e = engine::Error::Start { what: "a thread".into(), source }.into();
-            self.hear(Message::Moved(task, direction, Err(e)));
+            self.hear(Message::Moved(id, direction, Err(e)));
         }
     }
 
     /// Asks whether a costly task is to run again. Where nobody can be asked, it is not run.
-    fn ask(&mut self, task: TaskId) -> Option<Failure> {
-        let (unit, seconds) = (Arc::clone(&self.tasks[task.0].unit), self.tasks[task.0].costly?);
-        let (label, took) = (&unit.label, duration(seconds));
+    fn confirm(&mut self, id: TaskId) -> Option<Failure> {
+        let (task, seconds) = (Arc::clone(&self.tasks[id.0].task), self.tasks[id.0].costly?);
+        let (label, took) = (&task.label, duration(seconds));
         let question = format!("{label} took {took}, and only its program changed. Run it again? [y/N] ");
         if self.stream.screen().ask(&question) {
             return None;
         }
-        Some(Failure::Refused { seconds, stage: self.session.graph.steps[unit.step].stage.clone() })
+        Some(Failure::Refused { seconds, stage: self.session.graph.steps[task.step].stage.clone() })
     }
 }

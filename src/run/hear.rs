@@ -2,7 +2,7 @@
 
 use crate::cache::events::{Direction, RunEvent, TaskEnd};
 use crate::cache::failure::Failure;
-use crate::cache::results::Outcome;
+use crate::cache::results::ActionResult;
 use crate::error::{Error, Result};
 use crate::run::driver::Driver;
 use crate::run::job::{Unmade, WorkerEvent};
@@ -35,7 +35,7 @@ impl Driver<'_> {
     }
 
     /// An attempt at a task has ended.
-    fn attempted(&mut self, task: TaskId, made: Result<Outcome, Unmade>) {
+    fn attempted(&mut self, task: TaskId, made: Result<ActionResult, Unmade>) {
         self.follow(task);
         self.running.remove(&task);
         let label = self.label(task);
@@ -68,7 +68,7 @@ impl Driver<'_> {
     }
 
     /// A transfer has ended.
-    fn moved(&mut self, task: TaskId, direction: Direction, moved: Result<Option<Outcome>>) {
+    fn moved(&mut self, task: TaskId, direction: Direction, moved: Result<Option<ActionResult>>) {
         let outcome = moved.unwrap_or_else(|e| {
             match (&e, &self.session.remote) {
                 (Error::Cache(e), Some(remote)) => {
@@ -87,7 +87,7 @@ impl Driver<'_> {
         }
         let hit = outcome.is_some();
         if let Some(outcome) = outcome {
-            let i = self.tasks[task.0].unit.step;
+            let i = self.tasks[task.0].task.step;
             self.steps[i].reason = "from the cache".into();
             self.made(task, outcome);
         }
@@ -106,7 +106,7 @@ impl Driver<'_> {
     /// Passes on what is new of a running task.
     fn follow(&mut self, task: TaskId) {
         let Some(tail) = self.running.get_mut(&task) else { return };
-        let events = tail.read(&self.tasks[task.0].unit.label);
+        let events = tail.read(&self.tasks[task.0].task.label);
         events.into_iter().for_each(|event| self.stream.emit(event));
     }
 }

@@ -3,7 +3,7 @@
 use crate::cache::failure::{Change, Failure, TaskFailure};
 use crate::engine::stop::Stop;
 use crate::error::Error;
-use crate::session::{Session, Unit};
+use crate::session::{Session, Task};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ where
 /// A task that is to be tried.
 pub struct Job<'a> {
     pub session: &'a Session,
-    pub unit: Arc<Unit>,
+    pub task: Arc<Task>,
     pub run: &'a str,
     pub log: PathBuf,
     /// GPUs that are ours.

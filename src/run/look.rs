@@ -2,13 +2,13 @@
 
 use crate::action::Action;
 use crate::cache::failure::{Failure, TaskFailure};
-use crate::cache::results::{self, Outcome};
+use crate::cache::results::{self, ActionResult};
 use crate::error::Result;
 use crate::run::driver::{Driver, TaskState};
 use crate::run::out::publish;
 use crate::run::scheduler::{Found, Sought, StepId, TaskId};
 use crate::screen::show::ANEW;
-use crate::session::Unit;
+use crate::session::Task;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ impl Driver<'_> {
             self.known[i] = Some(known);
             return Ok(Found::Replaced);
         }
-        let units = match self.session.units(i, &self.known) {
+        let tasks = match self.session.tasks(i, &self.known) {
             // What was there when the run began is not now; that is this step's failure, not everybody's.
             Err(e) if self.steps[i].anew => {
                 let failure = Failure::Error { text: e.to_string() };
@@ -29,73 +29,73 @@ impl Driver<'_> {
                 self.failed(i, id, failed);
                 return Ok(Found::Failed);
             }
-            units => units?,
+            tasks => tasks?,
         };
-        let Some(units) = units else { return Ok(Found::NotYet) };
-        self.tell_of_program(i, &units);
+        let Some(tasks) = tasks else { return Ok(Found::NotYet) };
+        self.tell_of_program(i, &tasks);
         let first = self.tasks.len();
-        self.steps[i].tasks = first..first + units.len();
+        self.steps[i].tasks = first..first + tasks.len();
         let mut dropped = BTreeSet::new();
-        let mut tasks = Vec::with_capacity(units.len());
-        for unit in units {
-            let seen = results::newest(&self.session.store, &unit.key);
-            let outcome = self.find(&unit, whole)?;
+        let mut sought = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            let seen = results::newest(&self.session.store, &task.key);
+            let outcome = self.find(&task, whole)?;
             if outcome.is_none() {
-                dropped.extend(self.session.dropped(&unit)?);
+                dropped.extend(self.session.dropped(&task)?);
             }
-            let costly = if outcome.is_none() { self.costly(&unit) } else { None };
-            tasks.push(Sought { key: unit.key, here: outcome.is_some(), ask: costly.is_some() });
-            let unit = Arc::new(unit);
-            self.tasks.push(TaskState { unit, outcome: None, seen, costly, full: None, log: None });
+            let costly = if outcome.is_none() { self.costly(&task) } else { None };
+            sought.push(Sought { key: task.key, here: outcome.is_some(), ask: costly.is_some() });
+            let task = Arc::new(task);
+            self.tasks.push(TaskState { task, outcome: None, seen, costly, full: None, log: None });
             if let Some(outcome) = outcome {
                 self.complete(TaskId(self.tasks.len() - 1), outcome)?;
             }
         }
-        Ok(Found::Tasks { tasks, dropped: dropped.into_iter().map(StepId).collect() })
+        Ok(Found::Tasks { tasks: sought, dropped: dropped.into_iter().map(StepId).collect() })
     }
 
-    /// The result of a unit that counts.
-    fn find(&self, unit: &Unit, whole: bool) -> Result<Option<Outcome>> {
-        if self.session.forced.contains(&unit.step) {
+    /// The result of a task that counts.
+    fn find(&self, task: &Task, whole: bool) -> Result<Option<ActionResult>> {
+        if self.session.forced.contains(&task.step) {
             return Ok(None);
         }
         match whole {
-            true => Ok(results::lookup(&self.session.store, &unit.key)?),
-            false => Ok(self.session.lookup(unit)?),
+            true => Ok(results::lookup(&self.session.store, &task.key)?),
+            false => Ok(self.session.lookup(task)?),
         }
     }
 
-    /// How long a unit took last time, when that was long and only its program is different now.
-    fn costly(&self, unit: &Unit) -> Option<f64> {
-        if self.options.yes || self.session.forced.contains(&unit.step) {
+    /// How long a task took last time, when that was long and only its program is different now.
+    fn costly(&self, task: &Task) -> Option<f64> {
+        if self.options.yes || self.session.forced.contains(&task.step) {
             return None;
         }
-        let last = results::last(&self.session.store, &unit.label)?;
-        let same = Action { program: last.action.program, ..unit.action.clone() } == last.action;
-        let only_program = same && unit.action.program != last.action.program;
+        let last = results::last(&self.session.store, &task.label)?;
+        let same = Action { program: last.action.program, ..task.action.clone() } == last.action;
+        let only_program = same && task.action.program != last.action.program;
         let long = last.seconds > self.session.graph.ask_above.as_secs_f64();
         (only_program && long).then_some(last.seconds)
     }
 
     /// Says when the program of a step is not the one that the run began with.
-    fn tell_of_program(&mut self, i: usize, units: &[Unit]) {
-        let (Some(unit), Some(found)) = (units.first(), &self.session.programs[i]) else { return };
-        if unit.action.program != found.digest && !self.steps[i].anew {
-            let name = unit.action.template.first().map_or("", String::as_str);
+    fn tell_of_program(&mut self, i: usize, tasks: &[Task]) {
+        let (Some(task), Some(found)) = (tasks.first(), &self.session.programs[i]) else { return };
+        if task.action.program != found.digest && !self.steps[i].anew {
+            let name = task.action.template.first().map_or("", String::as_str);
             let text = format!("`{name}` {}", ANEW);
             self.stream.say(&self.session.graph.steps[i].id, text);
         }
     }
 
     /// A task has got its result in this run.
-    pub(super) fn made(&mut self, task: TaskId, outcome: Outcome) {
-        let i = self.tasks[task.0].unit.step;
+    pub(super) fn made(&mut self, task: TaskId, outcome: ActionResult) {
+        let i = self.tasks[task.0].task.step;
         self.steps[i].begun = true;
         self.complete(task, outcome).unwrap_or_else(|e| self.fail(e));
     }
 
-    fn complete(&mut self, task: TaskId, outcome: Outcome) -> Result<()> {
-        self.session.note_last(&self.tasks[task.0].unit, &outcome)?;
+    fn complete(&mut self, task: TaskId, outcome: ActionResult) -> Result<()> {
+        self.session.note_last(&self.tasks[task.0].task, &outcome)?;
         self.tasks[task.0].outcome = Some(outcome);
         Ok(())
     }
@@ -109,10 +109,10 @@ impl Driver<'_> {
     }
 
     /// The tasks of a step that have results, by name.
-    pub(super) fn done(&self, i: usize) -> Vec<(&Unit, &Outcome)> {
+    pub(super) fn done(&self, i: usize) -> Vec<(&Task, &ActionResult)> {
         let tasks = &self.tasks[self.steps[i].tasks.clone()];
-        let mut done: Vec<(&Unit, &Outcome)> =
-            tasks.iter().filter_map(|task| Some((&*task.unit, task.outcome.as_ref()?))).collect();
+        let mut done: Vec<(&Task, &ActionResult)> =
+            tasks.iter().filter_map(|task| Some((&*task.task, task.outcome.as_ref()?))).collect();
         done.sort_by(|a, b| a.0.label.cmp(&b.0.label));
         done
     }

@@ -21,7 +21,7 @@ mod worker;
 use crate::cache::events::RunEvent;
 use crate::cache::failure::Failure;
 use crate::cache::results;
-use crate::cache::runs::{Fate, Report, Row};
+use crate::cache::runs::{Report, StageReport, Status};
 use crate::engine::stop::Stop;
 use crate::error::{Error, Result};
 use crate::session::Session;
@@ -60,7 +60,7 @@ pub fn end(session: &Session, mut stream: Stream, result: Result<()>) -> Result<
     stream.emit(RunEvent::RunEnded { finished: results::now(), error });
     result?;
     let report = stream.report();
-    if report.stages.iter().any(|r| !matches!(r.fate, Fate::Cached | Fate::Replaced)) {
+    if report.stages.iter().any(|r| !matches!(r.status, Status::Cached | Status::Replaced)) {
         record::write(&session.store.run(&report.run), &report, false)?;
     }
     Ok(report)
@@ -71,13 +71,13 @@ pub fn verdict(report: &Report, stop: &Stop) -> Result<()> {
     if stop.asked() {
         return Err(Error::Interrupted);
     }
-    let failed = || report.stages.iter().filter(|r| r.fate == Fate::Failed);
+    let failed = || report.stages.iter().filter(|r| r.status == Status::Failed);
     let stages: Vec<String> = failed().map(|row| row.stage.clone()).collect();
-    let later = |row: &Row| {
+    let later = |row: &StageReport| {
         !row.failures.is_empty() && row.failures.iter().all(|f| f.how.failure == Failure::TryAgain)
     };
     // Without a failure before it, nothing may be left out.
-    let left = report.stages.iter().filter(|r| stages.is_empty() && r.fate == Fate::Skipped);
+    let left = report.stages.iter().filter(|r| stages.is_empty() && r.status == Status::Skipped);
     let left: Vec<String> = left.map(|row| row.stage.clone()).collect();
     match stages.is_empty() {
         true if left.is_empty() => Ok(()),

@@ -1,7 +1,7 @@
 //! What is written down of a step that has ended.
 
 use crate::cache::events::RunEvent;
-use crate::cache::runs::{Fate, Row};
+use crate::cache::runs::{StageReport, Status};
 use crate::run::driver::Driver;
 use crate::run::scheduler::{StepEnd, StepId, Why};
 
@@ -12,7 +12,7 @@ impl Driver<'_> {
         self.stream.emit(RunEvent::StageEnded { row });
     }
 
-    fn row(&self, i: usize, end: StepEnd) -> Row {
+    fn row(&self, i: usize, end: StepEnd) -> StageReport {
         let state = &self.steps[i];
         // Of a step that was only looked at, nothing is told.
         let looked = matches!(end, StepEnd::Skipped(_)) && !state.begun;
@@ -39,11 +39,11 @@ impl Driver<'_> {
                 state.reason.clone()
             }
         };
-        Row {
+        StageReport {
             stage: self.session.graph.steps[i].id.clone(),
-            fate: fate(end),
+            status: status(end),
             reason,
-            keys: done.iter().map(|(unit, _)| unit.key).collect(),
+            keys: done.iter().map(|(task, _)| task.key).collect(),
             seconds: (!done.is_empty()).then(|| done.iter().map(|(_, outcome)| outcome.seconds).sum()),
             outputs: known.map(|known| known.outputs.clone()).unwrap_or_default(),
             failures: state.failures.clone(),
@@ -51,14 +51,14 @@ impl Driver<'_> {
     }
 }
 
-fn fate(end: StepEnd) -> Fate {
+fn status(end: StepEnd) -> Status {
     match end {
-        StepEnd::Replaced => Fate::Replaced,
-        StepEnd::Cached => Fate::Cached,
-        StepEnd::Restored => Fate::Restored,
-        StepEnd::Fetched => Fate::Fetched,
-        StepEnd::Ran { .. } => Fate::Ran,
-        StepEnd::Failed => Fate::Failed,
-        StepEnd::Skipped(_) => Fate::Skipped,
+        StepEnd::Replaced => Status::Replaced,
+        StepEnd::Cached => Status::Cached,
+        StepEnd::Restored => Status::Restored,
+        StepEnd::Fetched => Status::Fetched,
+        StepEnd::Ran { .. } => Status::Ran,
+        StepEnd::Failed => Status::Failed,
+        StepEnd::Skipped(_) => Status::Skipped,
     }
 }

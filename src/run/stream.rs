@@ -1,7 +1,7 @@
 //! The stream of a run's events: each is written down, then shown, by whoever wants to.
 
 use crate::cache::events::RunEvent;
-use crate::cache::runs::{Report, Row};
+use crate::cache::runs::{Report, StageReport};
 use crate::screen::Screen;
 use std::collections::HashMap;
 
@@ -55,7 +55,7 @@ struct Recorder {
     report: Option<Report>,
     /// The places of the stages, and what became of each so far.
     places: HashMap<String, usize>,
-    rows: Vec<Option<Row>>,
+    rows: Vec<Option<StageReport>>,
 }
 
 impl Recorder {
@@ -88,7 +88,7 @@ impl Recorder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::runs::Fate;
+    use crate::cache::runs::Status;
 
     #[test]
     fn a_record_is_what_the_events_say_in_the_order_of_the_stages() {
@@ -96,14 +96,14 @@ mod tests {
         let stages = vec!["a".to_string(), "b".into(), "c".into()];
         let (run, study) = ("r".to_string(), "s".to_string());
         recorder.take(RunEvent::RunStarted { run, study, started: 5, stages });
-        for (stage, fate) in [("b", Fate::Cached), ("a", Fate::Ran), ("b", Fate::Ran)] {
-            let row = Row { stage: stage.into(), fate, ..Row::default() };
+        for (stage, status) in [("b", Status::Cached), ("a", Status::Ran), ("b", Status::Ran)] {
+            let row = StageReport { stage: stage.into(), status, ..StageReport::default() };
             recorder.take(RunEvent::StageEnded { row });
         }
         recorder.take(RunEvent::RunEnded { finished: 9, error: None });
         let report = recorder.report();
         assert_eq!((report.started, report.finished, report.study.as_str()), (5, 9, "s"));
-        let rows: Vec<_> = report.stages.iter().map(|row| (row.stage.as_str(), row.fate.clone())).collect();
-        assert_eq!(rows, [("a", Fate::Ran), ("b", Fate::Ran)]);
+        let rows: Vec<_> = report.stages.iter().map(|row| (row.stage.as_str(), row.status.clone())).collect();
+        assert_eq!(rows, [("a", Status::Ran), ("b", Status::Ran)]);
     }
 }

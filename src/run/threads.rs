@@ -1,7 +1,7 @@
 //! The threads on which tasks are tried and results travel, and the one channel on which the driver hears of them.
 
 use crate::cache::events::Direction;
-use crate::cache::results::Outcome;
+use crate::cache::results::ActionResult;
 use crate::error::Result;
 use crate::run::job::{Unmade, WorkerEvent};
 use crate::run::scheduler::TaskId;
@@ -14,8 +14,8 @@ use std::time::Instant;
 pub enum Message {
     /// Of an attempt, or of a transfer.
     Tells(TaskId, Option<Direction>, WorkerEvent),
-    Ended(TaskId, Result<Outcome, Unmade>),
-    Moved(TaskId, Direction, Result<Option<Outcome>>),
+    Ended(TaskId, Result<ActionResult, Unmade>),
+    Moved(TaskId, Direction, Result<Option<ActionResult>>),
 }
 
 /// Threads that end before the run does.

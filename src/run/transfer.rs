@@ -1,11 +1,11 @@
 //! One result on its way between the store and the shared cache, on a thread beside the stages.
 
 use crate::cache::remote::Progress;
-use crate::cache::results::{self, Outcome};
+use crate::cache::results::{self, ActionResult};
 use crate::engine::stop::Stop;
 use crate::error::Result;
 use crate::run::job::WorkerEvent;
-use crate::session::{Session, Unit};
+use crate::session::{Session, Task};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,15 +15,15 @@ pub const SIDE_BY_SIDE: usize = 4;
 const TELL: Duration = Duration::from_millis(100);
 
 /// Brings a result from the cache, if it has it; the store may have it by now.
-pub fn fetch(session: &Session, unit: &Unit, progress: &dyn Progress) -> Result<Option<Outcome>> {
+pub fn fetch(session: &Session, task: &Task, progress: &dyn Progress) -> Result<Option<ActionResult>> {
     let (store, Some(remote)) = (&session.store, &session.remote) else { return Ok(None) };
     let busy = || progress.say("waiting for another runner that does the same");
-    let lock = store.lock(&unit.key, busy, || progress.stopped())?;
+    let lock = store.lock(&task.key, busy, || progress.stopped())?;
     if lock.is_none() || !remote.answers() {
         return Ok(None);
     }
-    match results::lookup(store, &unit.key)? {
-        None => Ok(remote.fetch(store, &unit.key, progress)?),
+    match results::lookup(store, &task.key)? {
+        None => Ok(remote.fetch(store, &task.key, progress)?),
         found => Ok(found),
     }
 }
@@ -31,12 +31,12 @@ pub fn fetch(session: &Session, unit: &Unit, progress: &dyn Progress) -> Result<
 /// Sends a result to the cache, if it takes any. Gives what was sent.
 pub fn send(
     session: &Session,
-    unit: &Unit,
-    outcome: &Outcome,
+    task: &Task,
+    outcome: &ActionResult,
     progress: &dyn Progress,
-) -> Result<Option<Outcome>> {
+) -> Result<Option<ActionResult>> {
     let Some(remote) = &session.remote else { return Ok(None) };
-    let sent = remote.takes() && remote.send(&session.store, &unit.key, outcome, progress)?;
+    let sent = remote.takes() && remote.send(&session.store, &task.key, outcome, progress)?;
     Ok(sent.then(|| outcome.clone()))
 }
 

@@ -1,13 +1,13 @@
 //! Following what a running stage publishes.
 
-use crate::cache::runs::{Fate, Report};
+use crate::cache::runs::{Report, Status};
 use crate::engine::stop::Stop;
 use crate::error::{Error, Result};
 use crate::run::stream::Stream;
 use crate::run::{RunOptions, begin, end, run_name, verdict};
 use crate::screen::Screen;
 use crate::session::survey::survey;
-use crate::session::{Session, Unit};
+use crate::session::{Session, Task};
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io;
@@ -46,7 +46,7 @@ pub fn watch(session: &mut Session, watched: &Watched, screen: &Screen, stop: &A
     let mut waits = false;
     let mut failed = Vec::new();
     while !stop.asked() {
-        let found = survey(session, |unit| session.lookup(unit))?;
+        let found = survey(session, |task| session.lookup(task))?;
         let open: Vec<Place> =
             watched.places.iter().copied().filter(|(step, _)| found[*step].known.is_none()).collect();
         if open.is_empty() {
@@ -55,20 +55,20 @@ pub fn watch(session: &mut Session, watched: &Watched, screen: &Screen, stop: &A
             return verdict(&report, stop);
         }
         for place in &open {
-            let Some([(unit, _)]) = found[place.0].units.as_deref() else {
+            let Some([(task, _)]) = found[place.0].tasks.as_deref() else {
                 if !std::mem::replace(&mut waits, true) {
                     screen.say(&format!("waiting until {} can start", session.graph.steps[place.0].id));
                 }
                 continue;
             };
-            if followers.get(place).is_none_or(|(key, _)| *key != unit.key) {
+            if followers.get(place).is_none_or(|(key, _)| *key != task.key) {
                 let output = &session.graph.steps[place.0].outputs[place.1];
                 let Some(stream) = &output.stream else { continue };
-                let name = format!("{}.{}", unit.label, output.name);
-                let follower = Follower::start(session, unit, output, stream)?
+                let name = format!("{}.{}", task.label, output.name);
+                let follower = Follower::start(session, task, output, stream)?
                     .ok_or_else(|| Error::Watched(name.clone()))?;
                 screen.say(&format!("watching {name}"));
-                followers.insert(*place, (unit.key, follower));
+                followers.insert(*place, (task.key, follower));
             }
         }
         let fresh = |(place, (_, follower)): (&Place, &(Key, Follower))| {
@@ -88,7 +88,7 @@ pub fn watch(session: &mut Session, watched: &Watched, screen: &Screen, stop: &A
             }
             session.want(watched.stages)?;
             let report = round(session, watched.jobs, stop)?;
-            failed.extend(report.stages.into_iter().filter(|r| r.fate == Fate::Failed).map(|r| r.stage));
+            failed.extend(report.stages.into_iter().filter(|r| r.status == Status::Failed).map(|r| r.stage));
             for (place, entries) in names {
                 followers[&place].1.forget(&entries)?;
                 session.replaced.remove(&place.0);
@@ -158,11 +158,11 @@ impl Follower {
     /// Follows an output of an action, whether it runs already or not. `None` when somebody else does.
     pub fn start(
         session: &Session,
-        unit: &Unit,
+        task: &Task,
         output: &Output,
         stream: &graph::Stream,
     ) -> Result<Option<Self>> {
-        let (store, key) = (&session.store, &unit.key);
+        let (store, key) = (&session.store, &task.key);
         let Some(lock) = lock::attempt(&store.lock_of_watch(key, &output.name), false)? else {
             return Ok(None);
         };

@@ -1,7 +1,7 @@
 //! One attempt at a task: from the lock of its action to its result.
 
 use crate::cache::failure::{Failure, TRY_AGAIN};
-use crate::cache::results::{self, Outcome};
+use crate::cache::results::{self, ActionResult};
 use crate::engine::attempt::Attempt;
 use crate::engine::contract::{End, Engine, Work};
 use crate::engine::slurm::{self, SLURM};
@@ -14,8 +14,8 @@ use std::cell::Cell;
 use store::link;
 
 /// Waits for the action's lock, takes the result if somebody else made it meanwhile, else makes it.
-pub fn work(job: &Job) -> Result<Outcome, Unmade> {
-    let (store, key) = (&job.session.store, &job.unit.key);
+pub fn work(job: &Job) -> Result<ActionResult, Unmade> {
+    let (store, key) = (&job.session.store, &job.task.key);
     let waited = Cell::new(false);
     let busy = || {
         waited.set(true);
@@ -23,19 +23,19 @@ pub fn work(job: &Job) -> Result<Outcome, Unmade> {
     };
     let lock = store.lock(key, busy, || job.stop.asked())?;
     let Some(lock) = lock.filter(|_| !job.stop.asked()) else { return Err(Failure::Stopped.into()) };
-    let forced = job.session.forced.contains(&job.unit.step);
+    let forced = job.session.forced.contains(&job.task.step);
     // It was looked up before; only what came since can make a difference.
     let changed = (waited.get() && !forced) || results::newest(store, key) != job.seen;
     if changed && let Some(outcome) = results::lookup(store, key)? {
         return Ok(outcome);
     }
-    let parts = steady::parts(job.session, &job.unit)?;
+    let parts = steady::parts(job.session, &job.task)?;
     let (engine, attempt) = prepare(job)?;
     (job.tell)(WorkerEvent::Follow(attempt.events.clone(), attempt.log.clone()));
     job.say(shown(&attempt.words));
     let end = engine.execute(&Work {
         session: job.session,
-        unit: &job.unit,
+        task: &job.task,
         attempt: &attempt,
         parts: &parts,
         lock: &lock,
@@ -56,7 +56,7 @@ pub fn work(job: &Job) -> Result<Outcome, Unmade> {
         End::Exit(code) => Failure::Exit { code }.into(),
         End::Signal(signal) => Failure::Signal { signal }.into(),
         End::Timeout => {
-            let limit = job.session.graph.steps[job.unit.step].timeout;
+            let limit = job.session.graph.steps[job.task.step].timeout;
             Failure::Timeout { seconds: limit.map(|limit| limit.as_secs_f64()) }.into()
         }
     };
@@ -66,13 +66,13 @@ pub fn work(job: &Job) -> Result<Outcome, Unmade> {
 /// The folders of an attempt, and who executes it. A job that a killed runner left on a cluster goes on, wherever the
 /// task would run now.
 fn prepare(job: &Job) -> Result<(&'static dyn Engine, Attempt), Unmade> {
-    if let Some(attempt) = slurm::left(job.session, &job.unit)? {
+    if let Some(attempt) = slurm::left(job.session, &job.task)? {
         attempt.show_as(&job.log)?;
         job.say("goes on with the job of an earlier run".into());
         return Ok((&*SLURM, attempt));
     }
-    let engine = engine::of(&job.session.graph.steps[job.unit.step]);
-    Ok((engine, Attempt::prepare(job.session, &job.unit, job.log.clone())?))
+    let engine = engine::of(&job.session.graph.steps[job.task.step]);
+    Ok((engine, Attempt::prepare(job.session, &job.task, job.log.clone())?))
 }
 
 /// Removes what an attempt left that gave no result, as far as nobody may want to look at it.

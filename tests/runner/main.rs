@@ -10,6 +10,7 @@ mod environment;
 mod events;
 mod everyday;
 mod faults;
+mod folders;
 mod forged;
 mod keys;
 mod locks;

@@ -29,6 +29,7 @@ pub fn resolve(study: &Study, folder: &Path) -> Result<Graph> {
             format!("`{RESERVED}` means the runner itself; call the stage otherwise"),
         ));
     }
+    check_lines(&study.ignore)?;
     let mut steps = Vec::with_capacity(study.stages.len());
     for (name, stage) in study.stages.iter() {
         steps.push(step(name, stage, study, &index, &root)?);
@@ -47,7 +48,8 @@ pub fn resolve(study: &Study, folder: &Path) -> Result<Graph> {
     let build = study.build.as_ref().map(|b| build_step(b, &root)).transpose()?;
     let ask_above = study.ask_above.map_or(Duration::from_secs(600), |t| t.0);
     let (name, cache) = (study.name.value.clone(), study.cache.clone());
-    Ok(Graph { name, root, out, build, cache, ask_above, steps: sorted })
+    let ignore = study.ignore.iter().map(|line| line.value.clone()).collect();
+    Ok(Graph { name, root, out, ignore, build, cache, ask_above, steps: sorted })
 }
 
 fn build_step(build: &Build, root: &Path) -> Result<BuildStep> {
@@ -146,8 +148,10 @@ fn step(
     let mut inputs = Vec::new();
     for (key, text) in stage.inputs.iter() {
         let source = source(text, study, index, root)?;
-        inputs.push(Input { name: key.value.clone(), mark: text.mark.clone(), source });
+        let lines = ignored(stage, key, &source, study);
+        inputs.push(Input { name: key.value.clone(), mark: text.mark.clone(), source, ignore: lines });
     }
+    check_ignored(stage, &inputs)?;
     let each = match &stage.each {
         None => None,
         Some(each) => Some(inputs.iter().position(|i| i.name == each.as_str()).ok_or_else(|| {
@@ -249,6 +253,42 @@ fn check_slots(step: &Step) -> Result<()> {
     if let Some(unused) = step.outputs.iter().find(|o| !used.contains(&("outputs", o.name.as_str()))) {
         let text = format!("the command never names ${{outputs.{}}}", unused.name);
         return Err(Error::mistake(&unused.mark, text));
+    }
+    Ok(())
+}
+
+/// What does not count of an input that is a folder of the study.
+fn ignored(stage: &Stage, name: &str, source: &Source, study: &Study) -> Vec<String> {
+    let Source::Path(_) = source else { return Vec::new() };
+    let own = stage.ignore.inputs.iter().filter(|(input, _)| input.as_str() == name);
+    let lines = study.ignore.iter().chain(&stage.ignore.all).chain(own.flat_map(|(_, lines)| lines));
+    lines.map(|line| line.value.clone()).collect()
+}
+
+/// Every line is one of a `.gitignore`, and changes something.
+fn check_ignored(stage: &Stage, inputs: &[Input]) -> Result<()> {
+    let named = stage.ignore.inputs.iter().flat_map(|(_, lines)| lines);
+    check_lines(stage.ignore.all.iter().chain(named))?;
+    let path = |input: &&Input| matches!(input.source, Source::Path(_));
+    if let (Some(line), None) = (stage.ignore.all.first(), inputs.iter().find(path)) {
+        let text = "`ignore` is about inputs that are paths, and the stage has none";
+        return Err(Error::mistake(&line.mark, text));
+    }
+    for (name, _) in &stage.ignore.inputs {
+        if !inputs.iter().filter(path).any(|input| input.name == name.as_str()) {
+            let near = hint(name, inputs.iter().filter(path).map(|i| i.name.as_str()));
+            return Err(Error::mistake(&name.mark, format!("`{}` is no input that is a path{near}", **name)));
+        }
+    }
+    Ok(())
+}
+
+fn check_lines<'a>(lines: impl IntoIterator<Item = &'a Marked<String>>) -> Result<()> {
+    let mut builder = ignore::gitignore::GitignoreBuilder::new("");
+    for line in lines {
+        builder.add_line(None, line.as_str()).map_err(|e| {
+            Error::mistake(&line.mark, format!("`{}` is no line of a .gitignore: {e}", **line))
+        })?;
     }
     Ok(())
 }

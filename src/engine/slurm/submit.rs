@@ -1,7 +1,7 @@
 //! Handing attempts to `sbatch`: one job, or an array where several instances of a stage come together.
 
 use super::ask::{self, failure};
-use super::job::{self, Task};
+use super::job::{self, JobSpec};
 use super::submission::Submission;
 use crate::engine::attempt::environment;
 use crate::engine::contract::Work;
@@ -36,12 +36,12 @@ impl Request {
     pub fn new(work: &Work) -> Result<Self> {
         let (attempt, step) = (work.attempt, work.step());
         let root = &work.session.graph.root;
-        let program = work.session.programs[work.unit.step].clone();
+        let program = work.session.programs[work.task.step].clone();
         let program = program.ok_or_else(|| Error::NoProgram(step.stage.clone()))?;
-        let task = Task {
+        let spec = JobSpec {
             words: attempt.words.clone(),
             program: program.path,
-            parts: steady::told(work.session, work.unit, work.parts)?,
+            parts: steady::told(work.session, work.task, work.parts)?,
             root: root.clone(),
             out: attempt.out.clone(),
             events: attempt.events.clone(),
@@ -49,7 +49,7 @@ impl Request {
             log: attempt.log.clone(),
             timeout: step.timeout.map(|t| t.as_secs_f64()),
         };
-        task.write(&attempt.folder)?;
+        spec.write(&attempt.folder)?;
         let lock = work.lock.0.try_clone().at("sharing", &attempt.folder)?;
         Ok(Self { folder: attempt.folder.clone(), lock })
     }
@@ -108,7 +108,7 @@ fn answer(text: &str) -> Option<(String, Option<String>)> {
 fn sbatch(work: &Work, batch: &[Request]) -> Result<(String, Option<String>)> {
     let step = work.step();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-    let token = blake3::hash(format!("{} {now}", work.unit.key).as_bytes()).to_hex();
+    let token = blake3::hash(format!("{} {now}", work.task.key).as_bytes()).to_hex();
     let name = format!("{}.{}.{}", work.session.graph.name, step.stage, &token[..12]);
     let array = batch.len() > 1;
     let cluster = cluster(step);

@@ -180,7 +180,7 @@ pub enum Why {
 pub struct Scheduler {
     settings: Settings,
     steps: Vec<Step>,
-    tasks: Vec<Task>,
+    tasks: Vec<Entry>,
     /// Of every action that is being sought or made: whose task does it, and who waits for the same.
     claims: HashMap<Key, Claim>,
     /// Tasks that go ahead in the place of one that came to nothing.
@@ -240,7 +240,7 @@ enum StepPhase {
 }
 
 #[derive(Debug)]
-struct Task {
+struct Entry {
     step: StepId,
     key: Key,
     ask: bool,
@@ -367,7 +367,7 @@ impl Scheduler {
         &mut self.steps[id.0]
     }
 
-    fn task(&mut self, id: TaskId) -> &mut Task {
+    fn task(&mut self, id: TaskId) -> &mut Entry {
         &mut self.tasks[id.0]
     }
 }

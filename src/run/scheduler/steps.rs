@@ -1,6 +1,6 @@
 //! The part of the scheduler that is about steps: when one is looked at, made again, done, or given up.
 
-use super::{Effect, End, Found, Phase, Scheduler, Sought, StepEnd, StepId, StepPhase, Task, TaskId, Why};
+use super::{Effect, End, Entry, Found, Phase, Scheduler, Sought, StepEnd, StepId, StepPhase, TaskId, Why};
 
 impl Scheduler {
     /// Asks what the store has of a step whose inputs are known.
@@ -16,7 +16,7 @@ impl Scheduler {
         if let Found::Tasks { tasks, .. } = &found {
             // They have their numbers whatever comes of them.
             let task =
-                |sought: &Sought| Task { step: id, key: sought.key, ask: sought.ask, phase: Phase::Ended };
+                |sought: &Sought| Entry { step: id, key: sought.key, ask: sought.ask, phase: Phase::Ended };
             self.tasks.extend(tasks.iter().map(task));
         }
         let StepPhase::Looking { stale } = self.step(id).phase else { return };
