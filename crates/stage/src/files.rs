@@ -110,16 +110,6 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     serde_json::from_str(&text).bad_input(context)
 }
 
-/// The BLAKE3 digest of a file, in hexadecimal.
-///
-/// # Errors
-/// When it cannot be read.
-pub fn digest(path: &Path) -> Result<String> {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update_mmap_rayon(path).with_context(|| format!("hashing {}", path.display()))?;
-    Ok(hasher.finalize().to_hex().to_string())
-}
-
 fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(p) if !p.as_os_str().is_empty() => p,

@@ -26,6 +26,7 @@ mod arguments;
 mod context;
 mod error;
 mod files;
+mod hash;
 mod program;
 pub mod sharding;
 mod spec;
@@ -33,7 +34,8 @@ mod spec;
 pub use arguments::{Arguments, Bounds, Choice, Value, Values};
 pub use context::{Context, Event};
 pub use error::{BadInput, BadInputExt, Stopped, TryAgain, exit_code};
-pub use files::{Staged, digest, read_json, write_atomically, write_json};
+pub use files::{Staged, read_json, write_atomically, write_json};
+pub use hash::{digest, sha256};
 pub use program::{Question, bench, main, main_with};
 pub use spec::{Arg, Kind, Role, Spec, nearest};
 

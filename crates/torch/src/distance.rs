@@ -1,11 +1,11 @@
-//! How far one result is from another.
+//! How far a tensor is from the one that it should be.
 
 use tch::{Kind, Tensor};
 
-/// How far `repeated` is from `usual`, as a part of its norm; NaN where one is no number.
-pub fn distance(repeated: &Tensor, usual: &Tensor) -> f64 {
-    let (repeated, usual) = (repeated.to_kind(Kind::Float), usual.to_kind(Kind::Float));
-    let (gap, norm) = ((repeated - &usual).norm().double_value(&[]), usual.norm().double_value(&[]));
+/// How far `found` is from `wanted`, as a part of its norm; NaN where one is no number.
+pub fn distance(found: &Tensor, wanted: &Tensor) -> f64 {
+    let (found, wanted) = (found.to_kind(Kind::Float), wanted.to_kind(Kind::Float));
+    let (gap, norm) = ((found - &wanted).norm().double_value(&[]), wanted.norm().double_value(&[]));
     if gap == 0.0 { 0.0 } else { gap / norm }
 }
 

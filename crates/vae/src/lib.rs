@@ -24,9 +24,6 @@ const LOGVAR_RANGE: (f64, f64) = (-30.0, 20.0);
 
 impl Config {
     /// Every tensor under diffusers' current name, with its shape.
-    ///
-    /// # Errors
-    /// When libtorch fails.
     pub fn shapes(&self) -> Result<BTreeMap<String, Vec<i64>>> {
         let mut shapes = BTreeMap::new();
         Vae::build(self.clone(), Device::Cpu, Kind::Float, &mut |name, shape| {
@@ -69,7 +66,7 @@ impl Config {
 
 /// The posterior of a latent, a normal distribution per position; none of it is scaled by [`LATENT_SCALE`].
 #[derive(Debug)]
-pub struct Moments {
+pub struct Posterior {
     /// Mean. `[B, C, H, W]`, f32.
     pub mean: Tensor,
     /// Standard deviation. `[B, C, H, W]`, f32.
@@ -78,7 +75,7 @@ pub struct Moments {
     pub logvar: Tensor,
 }
 
-impl Moments {
+impl Posterior {
     /// From the encoder's output, the means above the log-variances.
     ///
     /// # Shapes
@@ -108,9 +105,6 @@ impl Moments {
     }
 
     /// The divergence from the standard normal distribution, summed over each latent. `[B]`.
-    ///
-    /// # Errors
-    /// When libtorch fails.
     pub fn kl(&self) -> Result<Tensor> {
         let variance = self.logvar.f_exp()?;
         let terms = self.mean.f_square()?.f_add(&variance)?.f_sub_scalar(1.0)?.f_sub(&self.logvar)?;
@@ -183,8 +177,8 @@ impl Vae {
     ///
     /// # Errors
     /// When the shape is none the network can take, or libtorch fails.
-    pub fn encode_moments(&self, x: &Tensor) -> Result<Moments> {
-        Moments::new(&self.encode_traced(x, &mut |_, _| {})?)
+    pub fn encode_moments(&self, x: &Tensor) -> Result<Posterior> {
+        Posterior::new(&self.encode_traced(x, &mut |_, _| {})?)
     }
 
     /// The encoder's raw output, `trace` seeing every layer on the way.
@@ -239,9 +233,6 @@ impl Vae {
 /// Pictures as the network gives them, about in [-1, 1], as bytes: `clamp(127.5 x + 128, 0, 255)`, the fraction dropped.
 ///
 /// Reference behaviour: DiT's `sample_ddp.py` and its descendants; rounding would give other bytes.
-///
-/// # Errors
-/// When libtorch fails.
 pub fn to_bytes(x: &Tensor) -> Result<Tensor> {
     Ok(x.f_mul_scalar(127.5)?.f_add_scalar(128.0)?.f_clamp(0.0, 255.0)?.f_to_kind(Kind::Uint8)?)
 }
@@ -249,9 +240,6 @@ pub fn to_bytes(x: &Tensor) -> Result<Tensor> {
 /// Bytes as the network wants them: `(u/255 - 0.5) / 0.5`, f32 in [-1, 1].
 ///
 /// Reference behaviour: torchvision's `ToTensor` and `Normalize` with mean and deviation 0.5.
-///
-/// # Errors
-/// When libtorch fails.
 pub fn from_bytes(bytes: &Tensor) -> Result<Tensor> {
     let unit = bytes.f_to_kind(Kind::Float)?.f_div_scalar(255.0)?;
     Ok(unit.f_sub_scalar(0.5)?.f_div_scalar(0.5)?)

@@ -1,13 +1,13 @@
 //! One shard: batches through the network into row groups.
 
-use crate::feed::Feed;
+use crate::prefetcher::Prefetcher;
 use anyhow::Result;
 use half::f16;
-use shards::{About, Rows, Shard, ShardWriter};
+use shards::{LatentsMetadata, Rows, Shard, ShardWriter};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tch::{Kind, Tensor};
-use vae::{Moments, Vae, from_bytes};
+use vae::{Posterior, Vae, from_bytes};
 
 /// Rows of a row group, the least a reader verifies: 2 MiB of latents of 32×32 with their mirrored copies at 64 rows.
 const GROUP: usize = 64;
@@ -39,7 +39,7 @@ impl Timing {
 /// A shard being encoded.
 pub struct Encoder<'a> {
     vae: &'a Vae,
-    about: &'a About,
+    about: &'a LatentsMetadata,
     writer: ShardWriter,
     waiting: Rows,
     rows: usize,
@@ -47,7 +47,7 @@ pub struct Encoder<'a> {
 
 impl<'a> Encoder<'a> {
     /// Starts the file `path`; what a killed run left there goes first, as it may be linked elsewhere.
-    pub fn new(vae: &'a Vae, about: &'a About, path: &Path) -> Result<Self> {
+    pub fn new(vae: &'a Vae, about: &'a LatentsMetadata, path: &Path) -> Result<Self> {
         if path.exists() {
             std::fs::remove_file(path)?;
         }
@@ -60,8 +60,8 @@ impl<'a> Encoder<'a> {
     }
 
     /// Encodes the next batch and says how many pictures it had.
-    pub fn add(&mut self, feed: &mut Feed, timing: &mut Timing) -> Result<usize> {
-        let batch = clock(&mut timing.waiting, || feed.next())?;
+    pub fn add(&mut self, prefetcher: &mut Prefetcher, timing: &mut Timing) -> Result<usize> {
+        let batch = clock(&mut timing.waiting, || prefetcher.next())?;
         let count = batch.labels.len();
         let size = self.about.image_size as i64;
         clock(&mut timing.network, || -> Result<()> {
@@ -97,7 +97,7 @@ impl<'a> Encoder<'a> {
         })
     }
 
-    fn moments(&self, pictures: &Tensor) -> Result<Moments> {
+    fn moments(&self, pictures: &Tensor) -> Result<Posterior> {
         tch::no_grad(|| self.vae.encode_moments(pictures))
     }
 
@@ -116,7 +116,7 @@ impl<'a> Encoder<'a> {
     }
 }
 
-fn append(moments: &Moments, mean: &mut Vec<f16>, std: &mut Vec<f16>) -> Result<()> {
+fn append(moments: &Posterior, mean: &mut Vec<f16>, std: &mut Vec<f16>) -> Result<()> {
     for (tensor, numbers) in [(&moments.mean, mean), (&moments.std, std)] {
         let half = tensor.f_to_device(tch::Device::Cpu)?.f_to_kind(Kind::Half)?.f_contiguous()?;
         let start = numbers.len();

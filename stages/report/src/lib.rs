@@ -21,8 +21,8 @@ use document::{Block, Document, Figure, Kind, Section, Tile, grouped};
 use figure::render::render;
 use markdown::FIGURES;
 use models::analysis::Gating;
-use models::checkpoint::About;
-use models::diffusion::Curve;
+use models::checkpoint::CheckpointMetadata;
+use models::diffusion::NoiseSchedule;
 use models::interchange::{self, Hints};
 use provenance::{Here, Lineage};
 use stage::{Context, Staged, Value as _, bad_input};
@@ -69,7 +69,7 @@ stage::arguments! {
         /// Timesteps whose paths through the experts are drawn.
         param timesteps: Vec<f64> = vec![0.25, 0.5, 0.75, 1.0], in 0.0..=1.0, unit "share of all";
         /// Noise schedule that a foreign `.pt` was trained with; our checkpoints say it themselves.
-        param schedule: Option<Curve>;
+        param schedule: Option<NoiseSchedule>;
         /// Attention heads of a foreign `.pt` whose width and blocks are no preset's.
         param heads: Option<i64>, in 1..;
         /// Say on which day and machine, with which libtorch and at which commit of the working folder the report was written;
@@ -181,7 +181,7 @@ pub fn report(args: &Args, context: &Context) -> Result<()> {
 
 /// What a checkpoint says.
 struct Shown {
-    about: About,
+    about: CheckpointMetadata,
     sections: Vec<Section>,
     files: gating::Files,
 }
@@ -224,11 +224,11 @@ fn checkpoint(path: &Path, args: &Args) -> Result<Shown> {
 }
 
 /// What the checkpoint, or else the lineage, says of the training behind a log.
-fn known(about: Option<&About>, lineage: Option<&Lineage>) -> log::Known {
+fn known(about: Option<&CheckpointMetadata>, lineage: Option<&Lineage>) -> log::Known {
     let param = |name: &str| lineage?.param("train", name);
     let batch = about.and_then(|a| a.training.get("batch-size")?.as_f64());
     log::Known {
-        schedule: about.map(|a| a.schedule).or_else(|| Curve::parse(param("schedule")?).ok()),
+        schedule: about.map(|a| a.schedule).or_else(|| NoiseSchedule::parse(param("schedule")?).ok()),
         batch_size: batch.or_else(|| param("batch-size")?.parse().ok()),
     }
 }

@@ -4,7 +4,7 @@ use crate::document::{Block, Figure, Section, Table, grouped, number};
 use crate::figure::chart::{Across, Panel, Series, panels};
 use crate::provenance::duration;
 use anyhow::Result;
-use models::diffusion::Curve;
+use models::diffusion::NoiseSchedule;
 use serde_json::{Map, Value as Json};
 use stage::{BadInputExt, bad_input};
 use std::collections::BTreeMap;
@@ -78,7 +78,7 @@ pub fn smooth(points: &[(f64, f64)], window: usize) -> Vec<(f64, f64)> {
 #[derive(Debug, Default)]
 pub struct Known {
     /// The noise schedule.
-    pub schedule: Option<Curve>,
+    pub schedule: Option<NoiseSchedule>,
     /// Images of a step.
     pub batch_size: Option<f64>,
 }
@@ -125,13 +125,13 @@ pub fn section(log: &Log, share: f64, known: &Known) -> Section {
 const SPIKE: f64 = 10.0;
 
 /// A sentence on the spikes of the variance term, where it has some.
-fn spikes(vb: &[(f64, f64)], schedule: Option<Curve>) -> String {
+fn spikes(vb: &[(f64, f64)], schedule: Option<NoiseSchedule>) -> String {
     let mut values: Vec<f64> = vb.iter().map(|p| p.1).collect();
     values.sort_by(f64::total_cmp);
     let median = values[values.len() / 2];
     let count = values.iter().filter(|v| **v > SPIKE * median).count();
     let reason = match schedule {
-        Some(Curve::Cosine) => {
+        Some(NoiseSchedule::Cosine) => {
             ": where the noisiest timesteps of the cosine schedule were drawn, which is no fault of the training"
         }
         _ => "",

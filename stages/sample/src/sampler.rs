@@ -1,18 +1,18 @@
 //! The chain from noise to picture.
 
-use crate::chain::Chain;
 use crate::experts::Experts;
+use crate::graphed_step::GraphedStep;
 use crate::noise::{Draw, Noise};
-use crate::step::{Link, Step};
+use crate::reverse_step::{ReverseStep, Step};
 use crate::{Args, Labels};
 use anyhow::Result;
 use models::Network;
 use models::config::TIMESTEPS;
-use models::diffusion::{Curve, Diffusion, Respacing, Schedule};
+use models::diffusion::{Diffusion, NoiseSchedule, Respacing, Schedule};
+use rng::Stream;
 use tch::{Kind, Tensor, no_grad};
 use torch::Precision;
 use torch::graphs::CudaGraphs;
-use torch::random::Stream;
 use torch::transfer::{self, Readback};
 use vae::{Vae, to_bytes};
 
@@ -27,7 +27,7 @@ pub struct Sampler {
     labels: Labels,
     seed: u64,
     /// For steps that are recorded.
-    pub(crate) chain: Option<Chain>,
+    pub(crate) graphed: Option<GraphedStep>,
     /// Whether it is an error when they cannot be.
     insist: bool,
     notice: Option<String>,
@@ -48,7 +48,7 @@ impl Sampler {
     ///
     /// # Errors
     /// Bad input when the number of steps does not fit.
-    pub fn alone(args: &Args, network: Network, schedule: Curve) -> Result<Self> {
+    pub fn alone(args: &Args, network: Network, schedule: NoiseSchedule) -> Result<Self> {
         Self::of(args, vec![network], |_| 0, schedule)
     }
 
@@ -57,7 +57,7 @@ impl Sampler {
         args: &Args,
         networks: Vec<Network>,
         serves: impl Fn(i64) -> usize,
-        schedule: Curve,
+        schedule: NoiseSchedule,
     ) -> Result<Self> {
         let respacing = Respacing::Sections(vec![args.steps]);
         let schedule = Schedule::new(schedule, TIMESTEPS as usize, &respacing)?;
@@ -75,7 +75,7 @@ impl Sampler {
         let several = (networks.len() > 1).then_some("several networks are sampled as one");
         let side = args.cuda_graphs.side(networks[0].device(), several)?;
         Ok(Self {
-            chain: side.map(|side| Chain::new(Some(side))),
+            graphed: side.map(|side| GraphedStep::new(Some(side))),
             insist: args.cuda_graphs == CudaGraphs::On,
             notice: None,
             networks,
@@ -105,7 +105,7 @@ impl Sampler {
     /// `[count, C, S, S]`, scaled as the network has them.
     ///
     /// # Errors
-    /// What `check` returns, which is asked before every step; when libtorch fails.
+    /// What `check` returns, which is asked before every step.
     pub fn latents(&mut self, first: usize, count: usize, check: impl Fn() -> Result<()>) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
         let (config, device) = (self.networks[0].config(), self.networks[0].device());
@@ -114,8 +114,8 @@ impl Sampler {
         let draw = Draw { seed: self.seed, first, count, shape: [config.channels, config.side, config.side] };
         let noise = Noise::ahead(draw, self.steps.len(), device)?;
         let mut x = noise.take()?;
-        let Self { networks, diffusion, steps, guidance, precision, chain, insist, notice, .. } = self;
-        let link = |step: &Step| Link {
+        let Self { networks, diffusion, steps, guidance, precision, graphed, insist, notice, .. } = self;
+        let reverse = |step: &Step| ReverseStep {
             network: &networks[step.network],
             diffusion,
             guidance: *guidance,
@@ -127,9 +127,9 @@ impl Sampler {
             check()?;
             left.next().map(|step| Ok((step, noise.take()?))).transpose()
         };
-        if let Some(chain) = chain {
-            let end = chain.run(&link(last), &x, &labels, &mut next);
-            if let Some(fault) = chain.take_fault() {
+        if let Some(graphed) = graphed {
+            let end = graphed.run(&reverse(last), &x, &labels, &mut next);
+            if let Some(fault) = graphed.take_fault() {
                 if *insist {
                     return Err(fault.context("--cuda-graphs on"));
                 }
@@ -138,10 +138,10 @@ impl Sampler {
             x = end?.unwrap_or(x);
         }
         while let Some((step, noise)) = next()? {
-            x = link(step).step(&x, &labels, step, Some(&noise))?;
+            x = reverse(step).run(&x, &labels, step, Some(&noise))?;
         }
         // The last step takes no noise.
-        link(last).step(&x, &labels, last, None)
+        reverse(last).run(&x, &labels, last, None)
     }
 
     /// Something to tell people, once.
@@ -164,9 +164,6 @@ impl Decoder {
 
     /// # Shapes
     /// `latents` `[B, C, S, S]`, to `[B, H, W, 3]`, row by row.
-    ///
-    /// # Errors
-    /// When libtorch fails.
     pub fn bytes(&self, latents: &Tensor) -> Result<Vec<u8>> {
         let _guard = tch::no_grad_guard();
         let pictures = to_bytes(&self.vae.decode(&(latents / self.scale))?)?; // [B, 3, H, W]

@@ -1,7 +1,7 @@
-//! Where a training begins: at nothing, or at the newest checkpoint of the same recipe.
+//! Where a training begins: at nothing, or at the newest checkpoint of the same training.
 
 use crate::log::Earlier;
-use crate::{Args, Recipe};
+use crate::{Args, TrainingConfig};
 use anyhow::Result;
 use models::checkpoint;
 use stage::bad_input;
@@ -25,8 +25,8 @@ impl Start {
     /// outputs, and `--resume`.
     ///
     /// # Errors
-    /// Bad input when that checkpoint is unreadable or of another recipe.
-    pub fn find(args: &Args, recipe: &Recipe, state: &Path) -> Result<Self> {
+    /// Bad input when that checkpoint is unreadable or of another training.
+    pub fn find(args: &Args, config: &TrainingConfig, state: &Path) -> Result<Self> {
         let mut best: Option<(usize, PathBuf, bool)> = None;
         let finished = args.checkpoints.is_dir().then(|| (args.checkpoints.clone(), true));
         let places = [Some((state.to_path_buf(), false)), finished];
@@ -39,7 +39,7 @@ impl Start {
         }
         if let Some(given) = &args.resume {
             let path = resumed(given, args.iterations)?;
-            let step = recipe.continued(&path)?.about.step;
+            let step = config.continued(&path)?.about.step;
             if step > args.iterations {
                 bad_input!(
                     "--resume {}: it is at step {step}, past --iterations {}",
@@ -52,7 +52,7 @@ impl Start {
             }
         }
         let Some((_, checkpoint, is_finished)) = best else { return Ok(Self::Fresh) };
-        if let Some(difference) = recipe.difference(&recipe.continued(&checkpoint)?.about)? {
+        if let Some(difference) = config.difference(&config.continued(&checkpoint)?.about)? {
             bad_input!(
                 "{}: a checkpoint of another training: {difference}; remove it, or name other outputs",
                 checkpoint.display()

@@ -2,7 +2,7 @@
 
 use crate::inputs::{checkpoint_of, done, log, refused, run, scores};
 use models::config::Config;
-use models::diffusion::Curve;
+use models::diffusion::NoiseSchedule;
 use serde_json::{Value as Json, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -101,7 +101,12 @@ fn seeds(folder: &Path) -> [PathBuf; 2] {
             scores["fid"] = json!(base + f64::from(seed));
             fs::write(all.join(format!("{name}-seed-{seed}.json")), scores.to_string()).unwrap();
             let config = Config::preset(model, 8, 10).unwrap();
-            checkpoint_of(&networks.join(format!("{name}-seed-{seed}")), config, Curve::Linear, Json::Null);
+            checkpoint_of(
+                &networks.join(format!("{name}-seed-{seed}")),
+                config,
+                NoiseSchedule::Linear,
+                Json::Null,
+            );
         }
     }
     [all, networks]

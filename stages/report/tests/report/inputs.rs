@@ -1,9 +1,9 @@
 //! Inputs like those that the other stages write, and the program on them.
 
 use models::Network;
-use models::checkpoint::{About, Content, LatentSpace, file_name};
+use models::checkpoint::{CheckpointMetadata, Content, LatentSpace, file_name};
 use models::config::{Architecture, Config};
-use models::diffusion::Curve;
+use models::diffusion::NoiseSchedule;
 use serde_json::{Value as Json, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -68,11 +68,11 @@ pub fn log(path: &Path, steps: usize) -> PathBuf {
 /// A checkpoint of a network whose gates know the timestep.
 pub fn checkpoints(folder: &Path, architecture: Architecture) -> PathBuf {
     let config = Config { architecture, ..Config::preset("switch-dit-digits/2", 8, 10).unwrap() };
-    checkpoint_of(folder, config, Curve::Cosine, Json::Null)
+    checkpoint_of(folder, config, NoiseSchedule::Cosine, Json::Null)
 }
 
 /// A checkpoint of this network, trained so.
-pub fn checkpoint_of(folder: &Path, config: Config, schedule: Curve, training: Json) -> PathBuf {
+pub fn checkpoint_of(folder: &Path, config: Config, schedule: NoiseSchedule, training: Json) -> PathBuf {
     fs::create_dir_all(folder).unwrap();
     let network = Network::fresh(&config, 1, Device::Cpu).unwrap();
     let mut content = Content::default();
@@ -86,7 +86,7 @@ pub fn checkpoint_of(folder: &Path, config: Config, schedule: Curve, training: J
     content.add("model.", tensors());
     content.add("ema.0.9999.", tensors().chain(network.buffers()).collect::<Vec<(String, Tensor)>>());
     let latents = LatentSpace { scale: 0.18215, vae: "00".repeat(32) };
-    let mut about = About::new(2000, config, schedule, vec![0.9999], latents);
+    let mut about = CheckpointMetadata::new(2000, config, schedule, vec![0.9999], latents);
     about.training = training;
     content.write(&folder.join(file_name(2000)), &about).unwrap();
     folder.into()
