@@ -1,6 +1,7 @@
 //! What is written down of a step that has ended.
 
 use crate::cache::events::RunEvent;
+use crate::cache::failure::Failure;
 use crate::cache::runs::{StageReport, Status};
 use crate::run::driver::Driver;
 use crate::run::scheduler::{StepEnd, StepId, Why};
