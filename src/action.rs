@@ -2,11 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use store::Key;
 use store::digest::Digest;
 use store::manifest::{Item, Manifest};
 
-/// Version of [`Action`]. 1: as below.
-pub const VERSION: u32 = 1;
+/// Version of [`Action`].
+///
+/// 1: without the file names of inputs. Stages that read the same content as `table.csv` and as `table.tsv` had one key.
+/// 2: as below.
+pub const VERSION: u32 = 2;
 /// Separates keys from all other BLAKE3 hashes.
 const DOMAIN: &str = "pipeline 2026 action key";
 
@@ -27,6 +31,9 @@ pub struct Action {
     pub params: BTreeMap<String, String>,
     /// Content of every input.
     pub inputs: BTreeMap<String, Digest>,
+    /// The file name by which the stage sees an input, where it sees one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub names: BTreeMap<String, String>,
     /// Content of every file of the study that a command names as one of its words.
     pub files: BTreeMap<String, Digest>,
     /// Declared environment.
@@ -39,12 +46,12 @@ pub struct Action {
 }
 
 impl Action {
-    /// 64 hexadecimal digits.
-    pub fn key(&self) -> String {
+    /// Its name.
+    pub fn key(&self) -> Key {
         let mut hasher = blake3::Hasher::new_derive_key(DOMAIN);
         // Plain data in a fixed order always has the same JSON; there is nothing in it that could fail.
         hasher.update(&serde_json::to_vec(self).unwrap_or_default());
-        hasher.finalize().to_hex().to_string()
+        Key::new(hasher.finalize())
     }
 
     /// What is different from an older action, in words, the likeliest cause first.
@@ -75,6 +82,14 @@ impl Action {
                 });
             }
         }
+        let before = &old.inputs;
+        for (name, old, new) in changes(&old.names, &self.names) {
+            // What is new or gone has been told.
+            if self.inputs.contains_key(name) && before.contains_key(name) {
+                let show = |v: Option<&String>| v.map_or("none".to_string(), |v| format!("`{v}`"));
+                words.push(format!("the file name of input `{name}` {} → {}", show(old), show(new)));
+            }
+        }
         for (name, old, new) in changes(&old.env, &self.env) {
             let show = |v: Option<&String>| v.map_or("unset".to_string(), |v| format!("`{v}`"));
             words.push(format!("environment `{name}` {} → {}", show(old), show(new)));
@@ -103,14 +118,11 @@ impl Action {
     }
 }
 
-/// Whether a text can be the key of an action.
-pub fn is_key(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-}
-
+/// A name with what it stood for before and stands for now.
 type Change<'a, T> = (&'a String, Option<&'a T>, Option<&'a T>);
 
-fn changes<'a, T: PartialEq>(
+/// Every name that stands for something else in two maps, or in one only.
+pub fn changes<'a, T: PartialEq>(
     old: &'a BTreeMap<String, T>,
     new: &'a BTreeMap<String, T>,
 ) -> Vec<Change<'a, T>> {
@@ -149,6 +161,7 @@ mod tests {
             program: digest(1),
             params: pair("iterations", "2000"),
             inputs: BTreeMap::from([("latents".into(), digest(2))]),
+            names: pair("latents", "latents.bin"),
             files: BTreeMap::new(),
             env: pair("X", "1"),
             venv: None,
@@ -159,13 +172,16 @@ mod tests {
     #[test]
     fn the_key_is_pinned() {
         // When this fails, old caches are lost to everybody: raise VERSION and say why in its doc.
-        assert_eq!(action().key(), "afa602becba82aa5466bd18eba7a0a82852ef63331af648f63dad9a818d5c5da");
+        assert_eq!(
+            action().key().to_string(),
+            "d854dd082c57755fb42c669f5095178e2038c88dbd9b7cb13b2a4bea7146677a"
+        );
     }
 
     #[test]
     fn every_field_changes_the_key() {
         let other = Digest { kind: Kind::Program, hash: [1; 32] };
-        let edits: [&dyn Fn(&mut Action); 12] = [
+        let edits: [&dyn Fn(&mut Action); 14] = [
             &|a| a.version += 1,
             &|a| a.stage = "t".into(),
             &|a| a.template.swap(1, 2),
@@ -174,6 +190,8 @@ mod tests {
             &|a| a.params.clear(),
             &|a| a.params = BTreeMap::from([("iterations".into(), "4000".into())]),
             &|a| a.inputs = BTreeMap::from([("latents".into(), other)]),
+            &|a| a.names = BTreeMap::from([("latents".into(), "latents.txt".into())]),
+            &|a| a.names.clear(),
             &|a| a.files = BTreeMap::from([("x".into(), other)]),
             &|a| a.env.clear(),
             &|a| a.venv = Some("./venv".into()),

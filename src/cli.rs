@@ -158,7 +158,7 @@ pub enum Command {
     Check,
     /// Remove old results from the store, and what no result names
     Gc(GcLimits),
-    /// Read the whole store again and put aside what is damaged
+    /// Read the whole store again and put what is damaged into quarantine
     Verify,
     /// Write the digests of all outputs beside the study, for `run --locked`
     Lock,

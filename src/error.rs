@@ -1,6 +1,10 @@
-//! What can go wrong, and the exit code of each.
+//! What ends a command without success, and the exit code of each.
 
+use crate::cache;
+use crate::cache::remote::error::Unusable;
+use crate::{engine, session};
 use std::io;
+use std::path::PathBuf;
 use study::Mark;
 
 /// A result of the runner.
@@ -9,44 +13,92 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Everything that ends a command without success. The texts are one line.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The command line is wrong.
-    #[error("{0}")]
-    Usage(String),
-    /// The study cannot be read, or is wrong.
-    #[error(transparent)]
-    Study(#[from] study::Error),
-    /// The operating system refused something.
-    #[error("{what}: {source}")]
-    Io {
-        /// What was attempted on what.
-        what: String,
-        /// Why it failed.
-        source: io::Error,
-    },
-    /// The store.
     #[error(transparent)]
     Store(#[from] store::Error),
-    /// Something that a run needs is not what it should be.
-    #[error("{0}")]
-    Run(String),
+    #[error(transparent)]
+    Study(#[from] study::Error),
+    #[error(transparent)]
+    Session(#[from] session::Error),
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
+    /// Results, archives and records of runs.
+    #[error(transparent)]
+    Results(cache::Error),
     /// A shared cache cannot be used.
-    #[error("{0}")]
-    Cache(String),
+    #[error(transparent)]
+    Cache(Unusable),
     /// One or more stages failed; each has been told of already.
     #[error("{}", failed(.0))]
     Failed(Vec<String>),
+    /// Stages that were left out although none before them failed.
+    #[error(
+        "not run, as what they read is not at hand: {}; run them again with --force, or `pipeline verify`",
+        .0.join(", ")
+    )]
+    NotAtHand(Vec<String>),
     /// A stage asked to be run again later.
     #[error("stage {0} asks to be run again later")]
     TryAgain(String),
     /// The user stopped the run.
     #[error("stopped; `pipeline run` goes on from here")]
     Interrupted,
+    #[error("a run is going on in this store; try again after it")]
+    Busy,
+    #[error("{0} damaged files were moved to .pipeline/damaged; the next run makes them again")]
+    Damaged(usize),
+    #[error("the result of {stage} in run {run} is no longer in the store")]
+    Gone { stage: String, run: String },
+    #[error("writing to standard output: {0}")]
+    Output(#[source] io::Error),
+    #[error("encoding JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("rendering the manual page: {0}")]
+    Manual(#[source] io::Error),
+    #[error("no shared cache: give one with --cache URL, or as `cache:` in the study")]
+    NoCache,
+    #[error("{0} is not done; `pipeline run` first")]
+    NotDone(String),
+    #[error("stage {0} has not run, so nothing after it can be accepted")]
+    NotRun(String),
+    #[error("{0} has to run first (or be accepted as well)")]
+    HasToRun(String),
+    #[error("{0} has no outputs that could be accepted")]
+    NothingToAccept(String),
+    #[error("{0} now has other outputs; it has to run")]
+    OtherOutputs(String),
+    #[error("there is no run `{name}`, and the study is called `{study}`")]
+    NoRun { name: String, study: String },
+    #[error("there is neither a run nor a variant `{name}`{near}")]
+    NeitherRunNorVariant { name: String, near: String },
+    #[error("no such archive: {}", .0.display())]
+    NoArchive(PathBuf),
+    #[error("{} is there already", .0.display())]
+    Exists(PathBuf),
+    #[error("stage {0} has no log: it never ran here")]
+    NoLog(String),
+    #[error("{0} is watched already")]
+    Watched(String),
+    #[error(
+        "{} reads no output that is declared with `stream`; e.g. `outputs: {{checkpoints: {{stream: true}}}}`",
+        .0.join(", ")
+    )]
+    NothingToWatch(Vec<String>),
 }
 
 fn failed(stages: &[String]) -> String {
     match stages {
         [one] => format!("stage {one} failed"),
         many => format!("stages {} failed", many.join(", ")),
+    }
+}
+
+impl From<cache::Error> for Error {
+    fn from(e: cache::Error) -> Self {
+        match e {
+            cache::Error::Unusable(e) => Self::Cache(e),
+            cache::Error::Stopped => Self::Interrupted,
+            e => Self::Results(e),
+        }
     }
 }
 
@@ -58,12 +110,37 @@ impl Error {
 
     /// The exit code: 1 a stage or the runner failed, 2 wrong usage or study file, 75 try again, 130 stopped.
     pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Study(study::Error::Io { .. }) => 1,
-            Self::Usage(_) | Self::Study(_) => 2,
-            Self::Io { .. } | Self::Store(_) | Self::Run(_) | Self::Cache(_) | Self::Failed(_) => 1,
-            Self::TryAgain(_) => 75,
-            Self::Interrupted => 130,
-        }
+        let mistake = match self {
+            Self::TryAgain(_) => return 75,
+            Self::Interrupted => return 130,
+            Self::Store(_)
+            | Self::Cache(_)
+            | Self::Failed(_)
+            | Self::NotAtHand(_)
+            | Self::Busy
+            | Self::Damaged(_)
+            | Self::Gone { .. }
+            | Self::Output(_)
+            | Self::Json(_)
+            | Self::Manual(_) => false,
+            Self::Study(e) => !matches!(e, study::Error::Io { .. }),
+            Self::Session(e) => e.is_mistake(),
+            Self::Engine(e) => e.is_mistake(),
+            Self::Results(e) => e.is_mistake(),
+            Self::NoCache
+            | Self::NotDone(_)
+            | Self::NotRun(_)
+            | Self::HasToRun(_)
+            | Self::NothingToAccept(_)
+            | Self::OtherOutputs(_)
+            | Self::NoRun { .. }
+            | Self::NeitherRunNorVariant { .. }
+            | Self::NoArchive(_)
+            | Self::Exists(_)
+            | Self::NoLog(_)
+            | Self::Watched(_)
+            | Self::NothingToWatch(_) => true,
+        };
+        if mistake { 2 } else { 1 }
     }
 }

@@ -1,14 +1,15 @@
 //! What actions gave. A result exists when its record does; several may stand under one key.
 
 use crate::action::Action;
-use crate::error::Result;
+use crate::cache::error::Result;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use store::digest::Kind;
-use store::{Produced, Store, record};
+use store::digest::{Digest, Kind};
+use store::manifest::LARGEST;
+use store::{Key, Produced, Store, record};
 
 /// What one run of an action gave.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,7 +24,37 @@ pub struct Outcome {
     pub run: String,
     /// The key under which the outputs were made, where a person accepted them for this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub accepted: Option<String>,
+    pub accepted: Option<Key>,
+}
+
+impl Outcome {
+    /// Whether a record that comes from elsewhere can be the result of the action `key`. `sums` gives the bytes and the
+    /// number of files of a tree.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub fn check(&self, key: &Key, sums: impl Fn(&Digest) -> Option<(u64, u64)>) -> Result<(), String> {
+        if self.action.key() != *key {
+            return Err("its key is not that of its action".into());
+        }
+        if !self.outputs.keys().eq(self.action.outputs.keys()) {
+            return Err("its outputs are not those of its action".into());
+        }
+        if !self.seconds.is_finite() {
+            return Err("it says what no record says".into());
+        }
+        for (name, output) in &self.outputs {
+            let (digest, said) = (&output.digest, (output.bytes, output.files));
+            let right = match digest.kind {
+                Kind::Tree => sums(digest).ok_or_else(|| format!("it lacks {digest}"))? == said,
+                Kind::File | Kind::Program => output.files == 1 && output.bytes <= LARGEST,
+            };
+            if !right {
+                return Err(format!("the sums of its output {name:?} are wrong"));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The newest success of a stage.
@@ -40,17 +71,17 @@ pub fn now() -> u64 {
 }
 
 /// The newest result of a key whose outputs are all at hand.
-pub fn lookup(store: &Store, key: &str) -> Result<Option<Outcome>> {
+pub fn lookup(store: &Store, key: &Key) -> Result<Option<Outcome>> {
     lookup_except(store, key, |_| false)
 }
 
 /// The same, where some outputs need not be at hand. Of a folder its list of files must be.
-pub fn lookup_except(store: &Store, key: &str, spare: impl Fn(&str) -> bool) -> Result<Option<Outcome>> {
+pub fn lookup_except(store: &Store, key: &Key, optional: impl Fn(&str) -> bool) -> Result<Option<Outcome>> {
     for (path, outcome) in records(store, key) {
         let mut whole = true;
         for (name, output) in &outcome.outputs {
             let listed = || output.digest.kind != Kind::Tree || store.manifest(&output.digest).is_some();
-            whole &= (spare(name) && listed()) || store.ready(&output.digest)?;
+            whole &= (optional(name) && listed()) || store.materialize(&output.digest)?;
         }
         if whole {
             touch(&path);
@@ -61,22 +92,25 @@ pub fn lookup_except(store: &Store, key: &str, spare: impl Fn(&str) -> bool) -> 
 }
 
 /// All results of a key that can be read, newest first.
-pub fn outcomes(store: &Store, key: &str) -> Vec<Outcome> {
+pub fn outcomes(store: &Store, key: &Key) -> Vec<Outcome> {
     records(store, key).map(|(_, outcome)| outcome).collect()
 }
 
-fn records(store: &Store, key: &str) -> impl Iterator<Item = (PathBuf, Outcome)> {
+fn records(store: &Store, key: &Key) -> impl Iterator<Item = (PathBuf, Outcome)> {
     let folder = fs::read_dir(store.results(key));
     let mut paths: Vec<PathBuf> = folder.map(|f| f.flatten().map(|e| e.path()).collect()).unwrap_or_default();
     paths.retain(|p| p.extension().is_some_and(|e| e == "json"));
     paths.sort();
     let read = paths.into_iter().rev().filter_map(|path| record::read::<Outcome>(&path).map(|o| (path, o)));
-    let key = key.to_string();
-    read.filter(move |(_, outcome)| outcome.action.key() == key)
+    let key = *key;
+    read.filter(move |(_, outcome)| {
+        // One with other outputs could be believed and not used.
+        outcome.action.key() == key && outcome.outputs.keys().eq(outcome.action.outputs.keys())
+    })
 }
 
 /// Writes a result; its outputs must have reached the disk.
-pub fn record(store: &Store, key: &str, outcome: &Outcome) -> Result<()> {
+pub fn record(store: &Store, key: &Key, outcome: &Outcome) -> Result<()> {
     let folder = store.results(key);
     // Numbered, because clocks can go back. The key's lock keeps others from taking the same number.
     let number = fs::read_dir(&folder).map_or(0, |entries| {
@@ -87,14 +121,14 @@ pub fn record(store: &Store, key: &str, outcome: &Outcome) -> Result<()> {
 }
 
 /// The newest success of a stage.
-pub fn last(store: &Store, stage: &str) -> Option<Last> {
-    record::read(&store.last(stage))
+pub fn last(store: &Store, label: &str) -> Option<Last> {
+    record::read(&store.last(label))
 }
 
 /// Notes the newest success of a stage.
-pub fn set_last(store: &Store, stage: &str, new: &Last) -> Result<()> {
-    let path = store.last(stage);
-    if last(store, stage).is_some_and(|old| old.action == new.action && old.finished == new.finished) {
+pub fn set_last(store: &Store, label: &str, new: &Last) -> Result<()> {
+    let path = store.last(label);
+    if last(store, label).is_some_and(|old| old.action == new.action && old.finished == new.finished) {
         return Ok(());
     }
     Ok(record::write(&path, new, false)?)

@@ -1,9 +1,9 @@
 //! What became of a run and of each of its stages.
 
-use crate::error::{Error, Result};
+use crate::cache::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use store::{Store, record};
+use store::{Area, Key, Store, record};
 use study::hint;
 
 /// What became of a stage.
@@ -32,7 +32,7 @@ pub struct Row {
     /// Why it ran, or why it failed.
     pub reason: String,
     /// Action keys, when they became known: one, or one for each entry of a mapped stage.
-    pub keys: Vec<String>,
+    pub keys: Vec<Key>,
     /// How long its program ran, in this run or when it was made.
     pub seconds: Option<f64>,
     pub outputs: BTreeMap<String, store::Produced>,
@@ -52,21 +52,16 @@ pub struct Report {
 
 /// The record of a past run, by its name or the beginning of it.
 pub fn past(store: &Store, name: &str) -> Result<Option<Report>> {
-    let names = std::fs::read_dir(store.at("runs")).map(|d| {
-        let files = d.flatten().map(|e| e.file_name().to_string_lossy().into_owned());
-        files.filter_map(|f| f.strip_suffix(".json").map(str::to_string)).collect::<Vec<_>>()
+    let names = store.list(Area::Runs).into_iter().filter_map(|path| {
+        let file = path.file_name()?.to_str()?.to_string();
+        file.strip_suffix(".json").map(str::to_string)
     });
-    let mut found: Vec<String> =
-        names.unwrap_or_default().into_iter().filter(|n| n.starts_with(name)).collect();
+    let mut found: Vec<String> = names.filter(|n| n.starts_with(name)).collect();
     if found.len() > 1 {
         found.sort();
-        return Err(Error::Usage(format!(
-            "`{name}` begins several runs{}",
-            hint("", found.iter().map(String::as_str))
-        )));
+        let near = hint("", found.iter().map(String::as_str));
+        return Err(Error::SeveralRuns { name: name.into(), near });
     }
     let Some(found) = found.first() else { return Ok(None) };
-    record::read(&store.at("runs").join(format!("{found}.json")))
-        .map(Some)
-        .ok_or_else(|| Error::Run(format!("the record of run {found} is damaged")))
+    record::read(&store.run(found)).map(Some).ok_or_else(|| Error::DamagedRun(found.clone()))
 }

@@ -1,14 +1,13 @@
 //! What may go from a store: results that nobody needs, and everything that no result names.
 
+use crate::cache::error::Result;
 use crate::cache::results::{Last, Outcome};
-use crate::error::Result;
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use store::digest::{Digest, Kind};
-use store::manifest::Item;
-use store::{Store, lock, record};
+use store::{Area, Key, Store, lock, record};
 use study::graph::Step;
 
 /// What is kept beside the newest result of each stage.
@@ -38,11 +37,12 @@ pub fn plan(store: &Store, steps: &[&Step], limits: &Limits, busy: impl Fn(&Path
     let mut bytes = 0;
     let ids: HashSet<&str> = steps.iter().map(|s| s.id.as_str()).collect();
     // Of other studies that share the store, every stage counts; of this one, those that it still has.
-    let needed: HashSet<String> = files(&store.at("last"), 1)
+    let needed: HashSet<Key> = store
+        .list(Area::Last)
         .into_iter()
         .filter(|path| {
             let label = path.file_stem().unwrap_or_default().to_string_lossy();
-            let other = !path.starts_with(store.at("last").join(&store.study));
+            let other = !path.starts_with(store.own_last());
             other || ids.contains(label.split('[').next().unwrap_or_default())
         })
         .filter_map(|path| Some(record::read::<Last>(&path)?.action.key()))
@@ -54,8 +54,8 @@ pub fn plan(store: &Store, steps: &[&Step], limits: &Limits, busy: impl Fn(&Path
         .collect();
     let oldest = SystemTime::now().checked_sub(limits.grace).unwrap_or(SystemTime::UNIX_EPOCH);
     let mut doomed: Vec<PathBuf> = Vec::new();
-    let mut spare: Vec<Spare> = Vec::new();
-    for path in files(&store.at("results"), 2) {
+    let mut unreferenced: Vec<Unreferenced> = Vec::new();
+    for path in store.list(Area::Results) {
         let Some(outcome) = record::read::<Outcome>(&path) else {
             doomed.push(path);
             continue;
@@ -71,10 +71,10 @@ pub fn plan(store: &Store, steps: &[&Step], limits: &Limits, busy: impl Fn(&Path
             }
             continue;
         }
-        spare.push(Spare { path, outcome, used });
+        unreferenced.push(Unreferenced { path, outcome, used });
     }
-    spare.sort_by_key(|s| std::cmp::Reverse(s.used));
-    for Spare { path, outcome, used } in spare {
+    unreferenced.sort_by_key(|s| std::cmp::Reverse(s.used));
+    for Unreferenced { path, outcome, used } in unreferenced {
         let more: u64 = outcome.outputs.values().map(|o| o.bytes).sum();
         if used > oldest || bytes + more <= limits.max_size {
             outcome.outputs.values().for_each(|o| bytes += reach(store, &o.digest, &mut live));
@@ -82,21 +82,19 @@ pub fn plan(store: &Store, steps: &[&Step], limits: &Limits, busy: impl Fn(&Path
             doomed.push(path);
         }
     }
-    for (folder, depth) in [("blobs", 1), ("views", 0), ("trees", 1)] {
+    for area in [Area::Blobs, Area::Views, Area::Trees] {
         // `plan` tells the changes of a folder by its old manifest; a month of them costs nothing.
-        let young =
-            |p: &PathBuf| depth == 1 && folder == "trees" && age(p) < Duration::from_secs(30 * 86_400);
-        doomed.extend(files(&store.at(folder), depth).into_iter().filter(|p| !live.contains(p) && !young(p)));
+        let young = |p: &PathBuf| area == Area::Trees && age(p) < Duration::from_secs(30 * 86_400);
+        doomed.extend(store.list(area).into_iter().filter(|p| !live.contains(p) && !young(p)));
     }
-    // A job on a cluster outlives its runner, and writes there.
-    doomed.extend(files(&store.at("attempts"), 0).into_iter().filter(|p| !busy(p)));
-    doomed.extend(files(&store.at("damaged"), 0));
-    for folder in ["logs", "runs"] {
-        doomed.extend(files(&store.at(folder), 0).into_iter().filter(|p| age(p) >= limits.logs));
+    doomed.extend(store.list(Area::Attempts).into_iter().filter(|p| !busy(p)));
+    doomed.extend(store.list(Area::Damaged));
+    for area in [Area::Logs, Area::Runs] {
+        doomed.extend(store.list(area).into_iter().filter(|p| age(p) >= limits.logs));
     }
     // What an interrupted stage left is an hour of somebody's GPU: it goes only when it is older than the grace time.
-    doomed.extend(files(&store.at("state"), 0).into_iter().filter(|p| age(p) > limits.grace));
-    for path in files(&store.at("locks"), 0).into_iter().filter(|p| !p.ends_with("store")) {
+    doomed.extend(store.list(Area::State).into_iter().filter(|p| age(p) > limits.grace));
+    for path in store.list(Area::Locks).into_iter().filter(|p| *p != store.lock_of_store()) {
         // One that is held belongs to a stage that is just being stopped.
         if lock::attempt(&path, false)?.is_some() {
             doomed.push(path);
@@ -106,7 +104,7 @@ pub fn plan(store: &Store, steps: &[&Step], limits: &Limits, busy: impl Fn(&Path
 }
 
 /// A result that no stage needs now but that a parameter put back would find.
-struct Spare {
+struct Unreferenced {
     path: PathBuf,
     outcome: Outcome,
     used: SystemTime,
@@ -122,9 +120,7 @@ fn reach(store: &Store, digest: &Digest, live: &mut HashSet<PathBuf>) -> u64 {
     live.insert(place);
     live.insert(store.manifest_path(digest));
     let Some(manifest) = store.manifest(digest) else { return 0 };
-    let blobs =
-        manifest.0.iter().filter_map(|e| if let Item::File(blob, _) = &e.item { Some(blob) } else { None });
-    blobs.map(|blob| reach(store, blob, live)).sum()
+    manifest.blobs().map(|(blob, _)| reach(store, &blob, live)).sum()
 }
 
 fn age(path: &Path) -> Duration {
@@ -135,14 +131,4 @@ fn age(path: &Path) -> Duration {
 /// Bytes that go with a file or folder. The files of a view share their blocks with blobs and weigh nothing.
 pub fn weight(path: &Path) -> u64 {
     fs::symlink_metadata(path).map_or(0, |meta| if meta.is_file() { meta.len() } else { 0 })
-}
-
-/// What lies `depth` folders below `folder`.
-pub fn files(folder: &Path, depth: usize) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).map(|d| d.flatten().map(|e| e.path()).collect::<Vec<_>>());
-    let entries = entries.unwrap_or_default();
-    match depth {
-        0 => entries,
-        _ => entries.iter().flat_map(|e| files(e, depth - 1)).collect(),
-    }
 }

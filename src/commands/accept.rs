@@ -24,10 +24,7 @@ pub fn accept(global: &Global, stages: &[String]) -> Result<()> {
         }
         let step = &session.graph.steps[i];
         let Some(units) = session.units(i, &known)? else {
-            return Err(Error::Usage(format!(
-                "stage {} has not run, so nothing after it can be accepted",
-                step.id
-            )));
+            return Err(Error::NotRun(step.id.clone()));
         };
         let mut done = Vec::new();
         for unit in units {
@@ -36,19 +33,16 @@ pub fn accept(global: &Global, stages: &[String]) -> Result<()> {
                 continue;
             }
             if !asked.contains(&i) {
-                return Err(Error::Usage(format!(
-                    "{} has to run first (or be accepted as well)",
-                    unit.label
-                )));
+                return Err(Error::HasToRun(unit.label));
             }
             let old = results::last(&session.store, &unit.label).map(|last| last.action.key());
             let Some(outcome) =
                 old.as_ref().map(|key| results::lookup(&session.store, key)).transpose()?.flatten()
             else {
-                return Err(Error::Usage(format!("{} has no outputs that could be accepted", unit.label)));
+                return Err(Error::NothingToAccept(unit.label));
             };
             if unit.action.outputs != outcome.action.outputs {
-                return Err(Error::Usage(format!("{} now has other outputs; it has to run", unit.label)));
+                return Err(Error::OtherOutputs(unit.label));
             }
             let overlooked = reasons(&session, &unit);
             let new =
@@ -61,7 +55,6 @@ pub fn accept(global: &Global, stages: &[String]) -> Result<()> {
         }
         known[i] = Some(session.gather(&session.graph.steps[i], &done)?);
     }
-    session.store.stats.save();
     if global.json {
         let list: Vec<_> =
             accepted.iter().map(|(stage, why)| json!({"stage": stage, "overlooked": why})).collect();

@@ -1,7 +1,7 @@
 //! `pipeline diff A B`.
 
 use super::output::{print, print_json};
-use crate::action::Action;
+use crate::action::{Action, changes};
 use crate::cache::results;
 use crate::cache::runs::past;
 use crate::cli::Global;
@@ -69,16 +69,16 @@ fn side(global: &Global, store: &Store, name: &str) -> Result<BTreeMap<String, S
     let choice = Choice { variants: vec![name.to_string()], ..global.choice() };
     match study::load(&choice) {
         Ok(_) => variant(choice),
-        Err(study::Error::NoVariant { name, near }) => run(store, &name)?
-            .ok_or_else(|| Error::Usage(format!("there is neither a run nor a variant `{name}`{near}"))),
+        Err(study::Error::NoVariant { name, near }) => {
+            run(store, &name)?.ok_or_else(|| Error::NeitherRunNorVariant { name, near })
+        }
         Err(e) => Err(e.into()),
     }
 }
 
 fn variant(choice: Choice) -> Result<BTreeMap<String, Side>> {
     let mut session = Session::open(&Options { choice, ..Options::default() })?;
-    let stale = crate::session::stale::stale(&session)?.is_some();
-    session.find_programs(stale)?;
+    session.find_built_programs()?;
     let found = survey(&session, |unit| session.lookup(unit))?;
     let sides = session.graph.steps.iter().zip(found).filter_map(|(step, found)| {
         let action = found.units?.first().map(|(unit, _)| unit.action.clone());
@@ -88,7 +88,6 @@ fn variant(choice: Choice) -> Result<BTreeMap<String, Side>> {
         ))
     });
     let sides = sides.collect();
-    session.store.stats.save();
     Ok(sides)
 }
 
@@ -104,13 +103,14 @@ fn run(store: &Store, name: &str) -> Result<Option<BTreeMap<String, Side>>> {
 
 fn compare(store: &Store, stage: &str, a: &Side, b: &Side, found: &mut Vec<Difference>) {
     let mut add = |what, a: BTreeMap<String, String>, b: BTreeMap<String, String>| {
-        let names: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
-        for name in names {
-            let (a, b) = (a.get(name).cloned(), b.get(name).cloned());
-            if a != b {
-                found.push(Difference { stage: stage.into(), what, name: name.clone(), a, b });
-            }
-        }
+        let different = changes(&a, &b).into_iter().map(|(name, a, b)| Difference {
+            stage: stage.into(),
+            what,
+            name: name.clone(),
+            a: a.cloned(),
+            b: b.cloned(),
+        });
+        found.extend(different);
     };
     let of = |side: &Side, pick: &dyn Fn(&Action) -> BTreeMap<String, String>| {
         side.action.as_ref().map(pick).unwrap_or_default()

@@ -16,8 +16,8 @@ pub fn gc(global: &Global, limits: &GcLimits) -> Result<()> {
     let own = study::load(&global.choice())?;
     let variants = study::load(&everything).map(|g| g.steps).unwrap_or_default();
     let store = Store::open(&own.root, &own.name)?;
-    let Some(_held) = lock::attempt(&store.at("locks/store"), false)? else {
-        return Err(Error::Run("a run is going on in this store; try again after it".into()));
+    let Some(_held) = lock::attempt(&store.lock_of_store(), false)? else {
+        return Err(Error::Busy);
     };
     let keep = Limits { max_size: limits.max_size.0, grace: limits.grace.0, logs: limits.logs.0 };
     let steps: Vec<_> = own.steps.iter().chain(&variants).collect();

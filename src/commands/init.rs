@@ -34,7 +34,7 @@ stages:
 /// Writes a commented study, never over one that is there.
 pub fn init(global: &Global) -> Result<()> {
     if global.file.exists() {
-        return Err(Error::Usage(format!("{} is there already", global.file.display())));
+        return Err(Error::Exists(global.file.clone()));
     }
     record::write_bytes(&global.file, STUDY.as_bytes(), false)?;
     print(&format!("{}: `pipeline run` runs it\n", global.file.display()))

@@ -12,9 +12,8 @@ use store::record;
 pub fn lock(global: &Global) -> Result<()> {
     let mut session = Session::open(&global.options(&[]))?;
     let planned = plan::plan(&mut session)?;
-    session.store.stats.save();
     if let Some(open) = planned.iter().find(|p| !matches!(p.state, State::Cached)) {
-        return Err(Error::Usage(format!("{} is not done; `pipeline run` first", open.stage)));
+        return Err(Error::NotDone(open.stage.clone()));
     }
     let stages = planned.into_iter().map(|p| {
         let outputs = p.outputs.iter().map(|(name, o)| (name.clone(), o.digest)).collect();

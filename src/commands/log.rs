@@ -16,15 +16,11 @@ pub fn log(global: &Global, stage: &str) -> Result<()> {
     // Of a stage with several parts, each has its log: `score[0007]`.
     let whole = stage.split('[').next().unwrap_or_default();
     if !stages().chain(ids()).any(|s| s == whole) {
-        return Err(Error::Usage(format!("the study has no stage `{stage}`{}", hint(stage, stages()))));
+        return Err(study::Error::NoStage { name: stage.into(), near: hint(stage, stages()) }.into());
     }
     let store = Store::open(&graph.root, &graph.name)?;
-    let mut runs: Vec<_> =
-        std::fs::read_dir(store.at("logs")).map(|d| d.flatten().collect()).unwrap_or_default();
-    runs.sort_by_key(|run| std::cmp::Reverse(run.file_name()));
-    let path = runs.iter().map(|run| run.path().join(format!("{stage}.log"))).find(|p| p.is_file());
-    let Some(path) = path else {
-        return Err(Error::Usage(format!("stage {stage} has no log: it never ran here")));
+    let Some(path) = store.newest_log(stage) else {
+        return Err(Error::NoLog(stage.into()));
     };
     if global.json {
         return print_json(&json!({ "stage": stage, "log": path }));

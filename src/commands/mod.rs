@@ -54,7 +54,7 @@ pub fn call(cli: &Cli) -> Result<()> {
         Command::Man => {
             let mut text = Vec::new();
             let rendered = clap_mangen::Man::new(Cli::command()).render(&mut text);
-            rendered.map_err(|e| Error::Io { what: "rendering the manual page".into(), source: e })?;
+            rendered.map_err(Error::Manual)?;
             print(&String::from_utf8_lossy(&text))
         }
     }

@@ -11,7 +11,6 @@ use crate::text::{duration, size, table};
 pub fn plan(global: &Global, stages: &[String]) -> Result<()> {
     let mut session = Session::open(&global.options(stages))?;
     let planned = crate::session::plan::plan(&mut session)?;
-    session.store.stats.save();
     if global.json {
         return print_json(&planned);
     }

@@ -14,9 +14,8 @@ pub fn pull(global: &Global, stages: &[String]) -> Result<()> {
     let remote = remote(&mut session)?;
     let console = Console::new("fetching")?;
     let stopped = || console.asked_to_stop();
-    let _shared = lock::wait(&session.store.at("locks/store"), true, || {}, stopped)?;
-    let stale = crate::session::stale::stale(&session)?.is_some();
-    session.find_programs(stale)?;
+    let _shared = lock::wait(&session.store.lock_of_store(), true, || {}, stopped)?;
+    session.find_built_programs()?;
     let mut moved = Vec::new();
     let all = survey(&session, |unit| {
         let held = session.store.lock(&unit.key, || {}, stopped)?;
@@ -37,6 +36,5 @@ pub fn pull(global: &Global, stages: &[String]) -> Result<()> {
             _ => {}
         }
     }
-    session.store.stats.save();
     list(global, &moved)
 }

@@ -12,8 +12,7 @@ pub fn push(global: &Global, stages: &[String]) -> Result<()> {
     let mut session = Session::open(&global.options(stages))?;
     let remote = remote(&mut session)?;
     let console = Console::new("sending")?;
-    let stale = crate::session::stale::stale(&session)?.is_some();
-    session.find_programs(stale)?;
+    session.find_built_programs()?;
     let mut moved = Vec::new();
     let all = survey(&session, |unit| session.lookup(unit))?;
     for (i, found) in all.into_iter().enumerate().filter(|(i, _)| session.wanted[*i]) {
@@ -37,6 +36,5 @@ pub fn push(global: &Global, stages: &[String]) -> Result<()> {
             moved.push(Moved::new(&unit.label, if sent { "sent" } else { "there" }, bytes));
         }
     }
-    session.store.stats.save();
     list(global, &moved)
 }

@@ -19,18 +19,14 @@ pub fn run(global: &Global, stages: &[String], yes: bool, locked: bool) -> Resul
     let stop = Stop::on_signals()?;
     let mut screen = Screen::new(false);
     let busy = || screen.say("waiting for a gc of the store");
-    let shared = lock::wait(&session.store.at("locks/store"), true, busy, || stop.asked())?;
+    let shared = lock::wait(&session.store.lock_of_store(), true, busy, || stop.asked())?;
     let Some(_shared) = shared else { return Err(Error::Interrupted) };
     let name = crate::run::run_name();
-    let result = build::build(&session, &name, &mut screen, &stop)
-        .and_then(|()| session.find_programs(false))
-        .and_then(|()| {
-            let jobs = global.jobs.map(|n| n as usize);
-            let options = RunOptions { jobs, keep_going: global.keep_going, yes, gpus_from_top: false };
-            crate::run::run(&session, &options, name, &stop, screen)
-        });
-    session.store.stats.save();
-    let report = result?;
+    build::build(&session, &name, &mut screen, &stop)?;
+    session.find_programs(false)?;
+    let jobs = global.jobs.map(|n| n as usize);
+    let options = RunOptions { jobs, keep_going: global.keep_going, yes, gpus_from_top: false };
+    let report = crate::run::run(&session, &options, name, &stop, screen)?;
     let printed = match global.json {
         true => print_json(&report),
         false => print(&(summary(&report) + &scores(&session, &report))),

@@ -1,7 +1,7 @@
 //! What `pull` and `push` share.
 
 use super::output::{print, print_json};
-use crate::cache::remote::{Remote, Watch};
+use crate::cache::remote::{Progress, Remote};
 use crate::cli::Global;
 use crate::engine::stop::Stop;
 use crate::error::{Error, Result};
@@ -13,9 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// The cache of a session, which these commands cannot do without.
 pub fn remote(session: &mut Session) -> Result<Remote> {
-    session.remote.take().ok_or_else(|| {
-        Error::Usage("no shared cache: give one with --cache URL, or as `cache:` in the study".into())
-    })
+    session.remote.take().ok_or_else(|| Error::NoCache)
 }
 
 /// What became of one result.
@@ -69,7 +67,7 @@ impl Console {
     }
 
     /// The view of one result's transfer.
-    pub fn about<'a>(&'a self, label: &'a str) -> impl Watch + 'a {
+    pub fn about<'a>(&'a self, label: &'a str) -> impl Progress + 'a {
         About { console: self, label }
     }
 }
@@ -79,8 +77,8 @@ struct About<'a> {
     label: &'a str,
 }
 
-impl Watch for About<'_> {
-    fn progress(&self, done: u64, total: u64) {
+impl Progress for About<'_> {
+    fn moved(&self, done: u64, total: u64) {
         let mut screen = self.console.screen.lock().unwrap_or_else(PoisonError::into_inner);
         screen.track(self.label, self.console.what, done, total);
     }

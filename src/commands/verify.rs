@@ -2,7 +2,6 @@
 
 use super::output::{print, print_json};
 use crate::cache::results::Outcome;
-use crate::cache::sweep::files;
 use crate::cli::Global;
 use crate::error::{Error, Result};
 use crate::text::size;
@@ -10,14 +9,14 @@ use rayon::prelude::*;
 use serde_json::json;
 use std::fs;
 use std::path::PathBuf;
-use store::{Store, record, verify};
+use store::{Area, Store, record, verify};
 
-/// Reads the whole store again, believing no cache, and puts aside what is not what its name says.
+/// Reads the whole store again, believing no cache, and puts what is not what its name says into quarantine.
 pub fn verify(global: &Global) -> Result<()> {
     let graph = study::load(&global.choice())?;
     let store = Store::open(&graph.root, &graph.name)?;
-    let mut all: Vec<(PathBuf, bool)> = files(&store.at("blobs"), 1).into_iter().map(|p| (p, true)).collect();
-    all.extend(files(&store.at("trees"), 1).into_iter().map(|p| (p, false)));
+    let mut all: Vec<(PathBuf, bool)> = store.list(Area::Blobs).into_iter().map(|p| (p, true)).collect();
+    all.extend(store.list(Area::Trees).into_iter().map(|p| (p, false)));
     let checked = all.par_iter().map(|(path, blob)| {
         let bytes = fs::metadata(path).map_or(0, |m| m.len());
         let good = if *blob { verify::blob_is_whole(path)? } else { verify::tree_is_whole(path)? };
@@ -26,10 +25,10 @@ pub fn verify(global: &Global) -> Result<()> {
     let checked = checked.collect::<Result<Vec<_>>>()?;
     let mut bad: Vec<PathBuf> =
         checked.iter().filter(|(_, _, good)| !good).map(|(p, ..)| p.clone()).collect();
-    let results = files(&store.at("results"), 2);
+    let results = store.list(Area::Results);
     bad.extend(results.iter().filter(|p| record::read::<Outcome>(p).is_none()).cloned());
     for path in &bad {
-        store.put_aside(path)?;
+        store.quarantine(path)?;
     }
     let bytes: u64 = checked.iter().map(|(_, bytes, _)| bytes).sum();
     let count = checked.len() + results.len();
@@ -38,13 +37,11 @@ pub fn verify(global: &Global) -> Result<()> {
     } else {
         print(&format!("checked {count} files, {}: {} damaged\n", size(bytes), bad.len()))?;
         for path in &bad {
-            print(&format!("  {}\n", path.strip_prefix(&store.path).unwrap_or(path).display()))?;
+            print(&format!("  {}\n", store.shown(path).display()))?;
         }
     }
     match bad.len() {
         0 => Ok(()),
-        n => Err(Error::Run(format!(
-            "{n} damaged files were moved to .pipeline/damaged; the next run makes them again"
-        ))),
+        n => Err(Error::Damaged(n)),
     }
 }

@@ -17,7 +17,7 @@ pub fn watch(global: &Global, stages: &[String], once: bool) -> Result<()> {
     let stop = Stop::on_signals()?;
     let mut screen = Screen::new(false);
     let busy = || screen.say("waiting for a gc of the store");
-    let shared = lock::wait(&session.store.at("locks/store"), true, busy, || stop.asked())?;
+    let shared = lock::wait(&session.store.lock_of_store(), true, busy, || stop.asked())?;
     let Some(_shared) = shared else { return Err(Error::Interrupted) };
     build::build(&session, &run_name(), &mut screen, &stop)?;
     session.find_programs(false)?;

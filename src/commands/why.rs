@@ -10,7 +10,6 @@ use crate::session::plan::State;
 pub fn why(global: &Global, stage: &str) -> Result<()> {
     let mut session = Session::open(&global.options(&[stage.to_string()]))?;
     let planned = crate::session::plan::plan(&mut session)?;
-    session.store.stats.save();
     let planned: Vec<_> = planned.into_iter().filter(|p| p.step == stage || p.stage == stage).collect();
     if global.json {
         return print_json(&planned);

@@ -1,8 +1,8 @@
 //! One attempt at an action: its folders, its command line, its environment, its process.
 
+use crate::engine::error::{Error, Result};
 use crate::engine::supervise;
-use crate::error::{Error, Result};
-use crate::session::{Session, Unit};
+use crate::session::{Input, Place, Session, Unit};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use store::IoContext;
 use store::lock::Lock;
-use study::graph::{Call, Source, Step};
+use study::graph::{Call, Step};
 use study::sharded;
 use study::template::Group;
 
@@ -58,11 +58,11 @@ impl Attempt {
     pub fn prepare(session: &Session, unit: &Unit, log: PathBuf) -> Result<Self> {
         let key = &unit.key;
         let store = &session.store;
-        let folder = store.at("attempts").join(&key[..32]);
+        let folder = store.attempt(key);
         let out = folder.join("out");
         store.fresh(&folder)?;
         fs::create_dir(&out).at("making", &out)?;
-        let state = store.at("state").join(&key[..32]);
+        let state = store.state(key);
         fs::create_dir_all(&state).at("making", &state)?;
         if let Some(parent) = log.parent() {
             fs::create_dir_all(parent).at("making", parent)?;
@@ -78,25 +78,8 @@ impl Attempt {
         let short =
             |path: &Path| path.strip_prefix(&session.graph.root).unwrap_or(path).display().to_string();
         let mut values: Vec<((&str, &str), String)> = Vec::new();
-        for (index, input) in step.inputs.iter().enumerate() {
-            let mapped = unit.instance.as_ref().filter(|_| step.each == Some(index)).map(|i| i.file.as_str());
-            let file = match (&input.source, mapped) {
-                (_, Some(entry)) => entry,
-                (Source::Path(path), None) => {
-                    values.push((("inputs", &input.name), path.display().to_string()));
-                    continue;
-                }
-                (Source::Output(from, output), None) => &session.graph.steps[*from].outputs[*output].file,
-                (Source::Lineage, None) => "lineage.json",
-            };
-            let digest = &unit.action.inputs[&input.name];
-            if !session.store.ready(digest)? {
-                let text =
-                    format!("input `{}` of stage {} is no longer in the store", input.name, step.stage);
-                return Err(Error::Run(text));
-            }
-            let path = self.named(&input.name, file, &session.store.place(digest))?;
-            values.push((("inputs", &input.name), short(&path)));
+        for input in &unit.inputs {
+            values.push((("inputs", &input.name), self.seen(session, input, step, short)?));
         }
         for output in &step.outputs {
             values.push((("outputs", &output.name), short(&self.out.join(&output.file))));
@@ -127,15 +110,26 @@ impl Attempt {
         })
     }
 
-    /// The path by which a stage sees an input: its place in the store or, where its file name may mean something
-    /// (`scores.json`), a link with that name.
-    fn named(&self, name: &str, file: &str, place: &Path) -> Result<PathBuf> {
-        if !file.contains('.') {
-            return Ok(place.into());
+    /// The path by which a stage sees an input: that of the study, its place in the store or, where it has a name there,
+    /// a link with that name.
+    fn seen(
+        &self,
+        session: &Session,
+        input: &Input,
+        step: &Step,
+        short: impl Fn(&Path) -> String,
+    ) -> Result<String> {
+        if let Place::Study(path) = &input.place {
+            return Ok(path.display().to_string());
         }
-        let link = self.folder.join("in").join(name).join(file);
-        store::link::point(&link, place)?;
-        Ok(link)
+        if !session.store.materialize(&input.digest)? {
+            return Err(Error::Gone { input: input.name.clone(), stage: step.stage.clone() });
+        }
+        let place = session.store.place(&input.digest);
+        let Some(file) = &input.file else { return Ok(short(&place)) };
+        let named = self.folder.join("in").join(&input.name).join(file);
+        store::link::point(&named, &place)?;
+        Ok(short(&named))
     }
 
     /// Starts the program under a supervisor, which holds the lock as long as anything of it lives.
@@ -165,7 +159,8 @@ impl Attempt {
             .stdout(log.try_clone().at("opening", &self.log)?)
             .stderr(log)
             .process_group(0);
-        command.spawn().map_err(|e| Error::Io { what: format!("starting stage {}", step.stage), source: e })
+        let what = || format!("stage {}", step.stage);
+        command.spawn().map_err(|source| Error::Start { what: what(), source })
     }
 }
 

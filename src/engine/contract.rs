@@ -1,9 +1,9 @@
 //! Where an attempt is executed.
 
 use crate::engine::attempt::Attempt;
+use crate::engine::error::Result;
 use crate::engine::steady::Part;
 use crate::engine::stop::Stop;
-use crate::error::Result;
 use crate::session::{Session, Unit};
 use std::path::PathBuf;
 use std::sync::mpsc::Sender;

@@ -1,8 +1,8 @@
 //! Attempts as processes of this machine.
 
 use crate::engine::contract::{End, Engine, GRACE, Work};
+use crate::engine::error::Result;
 use crate::engine::steady::Steady;
-use crate::error::Result;
 use rustix::process::{Pid, Signal, kill_process};
 use std::process::Child;
 use std::time::{Duration, Instant};

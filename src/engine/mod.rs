@@ -2,6 +2,7 @@
 
 pub mod attempt;
 pub mod contract;
+mod error;
 mod local;
 pub mod slurm;
 pub mod steady;
@@ -13,6 +14,8 @@ use local::Local;
 use slurm::SLURM;
 use study::file::EngineName;
 use study::graph::Step;
+
+pub use error::Error;
 
 /// The engine of a step.
 pub fn of(step: &Step) -> &'static dyn Engine {

@@ -3,15 +3,15 @@
 //! Contents are compared when the attempt starts and when its outputs are taken; between its start and its end, what
 //! `stat` says of each file. So a file that was changed and put back is noticed as well.
 
-use crate::error::{Error, Result};
-use crate::session::{Session, Unit};
+use crate::engine::error::{Error, Result};
+use crate::session::{Place, Session, Unit};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use store::IoContext;
 use store::digest::Digest;
 use store::statcache::StatCache;
 use store::walk::{self, Links, Stamp};
-use study::graph::{Call, Source};
+use study::graph::Call;
 
 /// The program, a script, or an input that is a path of the study.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -39,7 +39,7 @@ impl Part {
 pub fn parts(session: &Session, unit: &Unit) -> Result<Vec<Part>> {
     let (step, root) = (&session.graph.steps[unit.step], &session.graph.root);
     let program = session.programs[unit.step].as_ref();
-    let program = program.ok_or_else(|| Error::Run(format!("stage {} has no program", step.stage)))?;
+    let program = program.ok_or_else(|| Error::NoProgram(step.stage.clone()))?;
     let name = match &step.call {
         Call::Run(name) => name.value.clone(),
         Call::Command(_, words) => words[0].literal().unwrap_or_default().to_string(),
@@ -52,12 +52,10 @@ pub fn parts(session: &Session, unit: &Unit) -> Result<Vec<Part>> {
         digest: *digest,
     };
     parts.extend(unit.action.files.iter().map(file));
-    for (index, input) in step.inputs.iter().enumerate() {
-        if let Source::Path(path) = &input.source
-            && step.each != Some(index)
-        {
-            let digest = unit.action.inputs[&input.name];
-            parts.push(Part { name: format!("its input `{}`", input.name), path: root.join(path), digest });
+    for input in &unit.inputs {
+        if let Place::Study(path) = &input.place {
+            let name = format!("its input `{}`", input.name);
+            parts.push(Part { name, path: root.join(path), digest: input.digest });
         }
     }
     Ok(parts)

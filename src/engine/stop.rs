@@ -1,6 +1,6 @@
 //! The wish to stop.
 
-use crate::error::{Error, Result};
+use crate::engine::error::{Error, Result};
 use crate::stderr;
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -23,8 +23,7 @@ impl Stop {
         if !ignored(SIGHUP) {
             heard.push(SIGHUP);
         }
-        let mut signals =
-            Signals::new(heard).map_err(|e| Error::Io { what: "listening to signals".into(), source: e })?;
+        let mut signals = Signals::new(heard).map_err(Error::Signals)?;
         let stop = Arc::new(Self::default());
         let asked = Arc::clone(&stop);
         std::thread::spawn(move || {

@@ -1,7 +1,7 @@
 //! Making the programs that `run:` names, once per state of their sources.
 
 use crate::engine::stop::Stop;
-use crate::engine::supervise;
+use crate::engine::{self, supervise};
 use crate::error::{Error, Result};
 use crate::screen::{Screen, show_log};
 use crate::session::Session;
@@ -11,6 +11,7 @@ use rustix::process::Pid;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use store::walk::{self, Links};
@@ -23,22 +24,21 @@ pub fn build(session: &Session, run: &str, screen: &mut Screen, stop: &Stop) -> 
         return Ok(());
     }
     let wait = || screen.say("build: waiting for another runner that builds");
-    let held = lock::wait(&session.store.at("locks/build"), false, wait, || stop.asked())?;
+    let held = lock::wait(&session.store.lock_of_build(), false, wait, || stop.asked())?;
     let Some(held) = held else { return Err(Error::Interrupted) };
     let Some(reasons) = stale(session)? else { return Ok(()) };
     screen.start("build", &reasons.join(", "));
     let now = sources(session, build)?;
     let words: Vec<String> =
         build.command.iter().map(|word| word.literal().unwrap_or_default().to_string()).collect();
-    let log = session.store.at("logs").join(run).join("build.log");
+    let log = session.store.log(run, "build");
     if let Some(parent) = log.parent() {
         std::fs::create_dir_all(parent).at("making", parent)?;
     }
     screen.message("build", &shown(&words), true);
     let started = Instant::now();
     let output = File::create(&log).at("making", &log)?;
-    let runner = std::env::current_exe()
-        .map_err(|e| Error::Io { what: "finding the runner itself".into(), source: e })?;
+    let runner = std::env::current_exe().at("finding", Path::new("the runner itself"))?;
     let mut command = Command::new(runner);
     // A program given with a `/` is one of the study's; the supervisor starts in the root as well.
     command
@@ -50,8 +50,8 @@ pub fn build(session: &Session, run: &str, screen: &mut Screen, stop: &Stop) -> 
         .stdout(output.try_clone().at("opening", &log)?)
         .stderr(output)
         .process_group(0);
-    let what = || format!("starting {}", words[0]);
-    let mut child = command.spawn().map_err(|e| Error::Io { what: what(), source: e })?;
+    let mut child =
+        command.spawn().map_err(|source| engine::Error::Start { what: words[0].clone(), source })?;
     let pid = Pid::from_child(&child);
     stop.add(pid);
     let status = loop {
@@ -74,7 +74,7 @@ pub fn build(session: &Session, run: &str, screen: &mut Screen, stop: &Stop) -> 
         return Err(Error::Failed(vec!["build".into()]));
     }
     // Other studies that share the store may name other programs of the same build.
-    let before = record::read::<Built>(&session.store.at("builds/last"));
+    let before = record::read::<Built>(&session.store.built());
     let others = before.map(|b| b.programs.into_keys().collect::<Vec<_>>()).unwrap_or_default();
     let mut programs = BTreeMap::new();
     for name in names(session).into_iter().chain(others) {
@@ -84,7 +84,7 @@ pub fn build(session: &Session, run: &str, screen: &mut Screen, stop: &Stop) -> 
             programs.insert(name, hashed.digest);
         }
     }
-    record::write(&session.store.at("builds/last"), &Built { from: now, programs }, true)?;
+    record::write(&session.store.built(), &Built { from: now, programs }, true)?;
     screen.finish("build", &format!("done in {}", duration(started.elapsed().as_secs_f64())));
     Ok(())
 }

@@ -18,6 +18,7 @@ use crate::engine::stop::Stop;
 use crate::error::{Error, Result};
 use crate::screen::Screen;
 use crate::session::Session;
+use jiff::Timestamp;
 use state::Runner;
 use std::sync::Arc;
 use store::record;
@@ -36,7 +37,7 @@ pub fn run(
     let stages = Runner::new(session, options, run.clone(), stop, screen)?.finish()?;
     let report = Report { run, study: session.graph.name.clone(), started, finished: results::now(), stages };
     if report.stages.iter().any(|r| !matches!(r.fate, Fate::Cached | Fate::Replaced)) {
-        record::write(&session.store.at("runs").join(format!("{}.json", report.run)), &report, false)?;
+        record::write(&session.store.run(&report.run), &report, false)?;
     }
     Ok(report)
 }
@@ -48,7 +49,11 @@ pub fn verdict(report: &Report, stop: &Stop) -> Result<()> {
     }
     let failed: Vec<&Row> = report.stages.iter().filter(|r| r.fate == Fate::Failed).collect();
     match failed.as_slice() {
-        [] => Ok(()),
+        // Without a failure before it, nothing may be left out.
+        [] => match report.stages.iter().filter(|r| r.fate == Fate::Skipped).collect::<Vec<_>>().as_slice() {
+            [] => Ok(()),
+            left => Err(Error::NotAtHand(left.iter().map(|r| r.stage.clone()).collect())),
+        },
         [one] if one.reason.starts_with(worker::TRY_AGAIN) => Err(Error::TryAgain(one.stage.clone())),
         many => Err(Error::Failed(many.iter().map(|r| r.stage.clone()).collect())),
     }
@@ -56,25 +61,11 @@ pub fn verdict(report: &Report, stop: &Stop) -> Result<()> {
 
 /// `20261122T201700.123-4567`: sorts by time, and no two runs share it.
 pub fn run_name() -> String {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let (days, seconds) = (now.as_secs() / 86_400, now.as_secs() % 86_400);
-    let (year, month, day) = date(days as i64);
-    let (h, m, s) = (seconds / 3600, seconds % 3600 / 60, seconds % 60);
-    let (millis, pid) = (now.subsec_millis(), std::process::id());
-    format!("{year:04}{month:02}{day:02}T{h:02}{m:02}{s:02}.{millis:03}-{pid}")
+    format!("{}-{}", stamp(Timestamp::now()), std::process::id())
 }
 
-/// Year, month and day of a day counted from 1970 in the Gregorian calendar.
-fn date(days: i64) -> (i64, i64, i64) {
-    // Years that begin in March put the leap day last; 146,097 days are 400 years.
-    let shifted = days + 719_468;
-    let (era, day) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let first = (153 * month + 2) / 5;
-    let calendar_month = if month < 10 { month + 3 } else { month - 9 };
-    (era * 400 + year + i64::from(calendar_month <= 2), calendar_month, day - first + 1)
+fn stamp(time: Timestamp) -> String {
+    time.strftime("%Y%m%dT%H%M%S%.3f").to_string()
 }
 
 #[cfg(test)]
@@ -83,9 +74,11 @@ mod tests {
 
     #[test]
     fn dates() {
+        let day = |day: i64| stamp(Timestamp::from_second(day * 86_400).unwrap());
         assert_eq!(
-            [0, 59, 11_016, 20_779].map(date),
-            [(1970, 1, 1), (1970, 3, 1), (2000, 2, 29), (2026, 11, 22)]
+            [0, 59, 11_016, 20_779].map(day),
+            ["19700101", "19700301", "20000229", "20261122"].map(|date| format!("{date}T000000.000"))
         );
+        assert_eq!(stamp(Timestamp::from_millisecond(1_795_378_620_007).unwrap()), "20261122T201700.007");
     }
 }

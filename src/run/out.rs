@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::session::{Known, Session};
-use std::path::PathBuf;
+use std::path::Path;
 use store::IoContext;
 use store::link;
 
@@ -17,18 +17,20 @@ pub fn publish(session: &Session, i: usize, known: &Known) -> Result<bool> {
         for output in &step.outputs {
             let Some(produced) = known.outputs.get(&output.name) else { continue };
             let path = folder.join(&output.file);
-            if output.temp && !session.store.ready(&produced.digest)? {
+            if output.temp && !session.store.materialize(&produced.digest)? {
                 // Its content was dropped; a link to nothing would only confuse.
                 if std::fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_symlink()) {
                     link::remove(&path)?;
                 }
                 continue;
             }
-            let target = |folder: &std::path::Path| relative(folder, &session.store.place(&produced.digest));
+            let place = session.store.place(&produced.digest);
+            // There is none only where one of the two is relative.
+            let target = |folder: &Path| pathdiff::diff_paths(&place, folder).unwrap_or(place.clone());
             if std::fs::read_link(&path).is_ok_and(|old| old == target(&folder)) {
                 continue;
             }
-            let lock = session.store.at("locks").join(format!("out-{variant}-{}", step.stage));
+            let lock = session.store.lock_of_out(variant, &step.stage);
             let _held = store::lock::wait(&lock, false, || {}, || false)?;
             std::fs::create_dir_all(&folder).at("making", &folder)?;
             // `out` may itself be a link to another disk; a relative link counts from where it really is.
@@ -41,12 +43,4 @@ pub fn publish(session: &Session, i: usize, known: &Known) -> Result<bool> {
         }
     }
     Ok(changed)
-}
-
-/// `to` as seen from the folder `from`; both absolute.
-fn relative(from: &std::path::Path, to: &std::path::Path) -> PathBuf {
-    let mut common = from.components().zip(to.components()).take_while(|(a, b)| a == b).count();
-    common = common.min(to.components().count());
-    let up = from.components().skip(common).map(|_| std::path::Component::ParentDir);
-    up.chain(to.components().skip(common)).collect()
 }

@@ -14,8 +14,8 @@ impl Runner<'_> {
             return Ok(None);
         }
         match self.remade.contains(&unit.step) {
-            true => results::lookup(&self.session.store, &unit.key),
-            false => self.session.lookup(unit),
+            true => Ok(results::lookup(&self.session.store, &unit.key)?),
+            false => Ok(self.session.lookup(unit)?),
         }
     }
 

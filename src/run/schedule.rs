@@ -12,7 +12,6 @@ use crate::screen::events::Events;
 use crate::session::reasons::reasons;
 use crate::session::{Session, Unit};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
@@ -219,8 +218,7 @@ impl<'a> Runner<'a> {
             self.screen.start(&unit.label, &reason);
             self.screen.uses(&unit.label, &held.gpus);
             self.progress[unit.step].reason = reason;
-            let log: PathBuf =
-                self.session.store.at("logs").join(&self.run).join(format!("{}.log", unit.label));
+            let log = self.session.store.log(&self.run, &unit.label);
             let (events, feed) = Events::new();
             self.running.insert(unit.label.clone(), (unit.clone(), events));
             let job = Job {

@@ -100,7 +100,7 @@ impl Runner<'_> {
         outputs: BTreeMap<String, store::Produced>,
     ) {
         let done = &self.progress[i].done;
-        let keys = done.iter().map(|(unit, _)| unit.key.clone()).collect();
+        let keys = done.iter().map(|(unit, _)| unit.key).collect();
         let seconds = (!done.is_empty()).then(|| done.iter().map(|(_, outcome)| outcome.seconds).sum());
         let stage = self.session.graph.steps[i].id.clone();
         self.rows[i] = Some(Row { stage, fate, reason, keys, seconds, outputs });

@@ -1,6 +1,6 @@
 //! What moves between the store and the shared cache while a study runs, on threads beside the stages.
 
-use crate::cache::remote::{Remote, Watch};
+use crate::cache::remote::{Progress, Remote};
 use crate::cache::results::{self, Outcome};
 use crate::cache::runs::Fate;
 use crate::engine::contract::Note;
@@ -35,22 +35,22 @@ impl Transfer {
         }
     }
 
-    fn work(&self, session: &Session, watch: &Courier) -> Result<Option<Outcome>> {
+    fn work(&self, session: &Session, progress: &TransferProgress) -> Result<Option<Outcome>> {
         let (store, Some(remote)) = (&session.store, &session.remote) else { return Ok(None) };
         match self {
             Self::Fetch(unit) => {
-                let busy = || watch.say("waiting for another runner that does the same");
-                let lock = store.lock(&unit.key, busy, || watch.stopped())?;
+                let busy = || progress.say("waiting for another runner that does the same");
+                let lock = store.lock(&unit.key, busy, || progress.stopped())?;
                 if lock.is_none() || !remote.answers() {
                     return Ok(None);
                 }
                 match results::lookup(store, &unit.key)? {
-                    None => remote.fetch(store, &unit.key, watch),
+                    None => Ok(remote.fetch(store, &unit.key, progress)?),
                     found => Ok(found),
                 }
             }
             Self::Send(unit, outcome) => {
-                let sent = remote.takes() && remote.send(store, &unit.key, outcome, watch)?;
+                let sent = remote.takes() && remote.send(store, &unit.key, outcome, progress)?;
                 Ok(sent.then(|| (**outcome).clone()))
             }
         }
@@ -58,15 +58,15 @@ impl Transfer {
 }
 
 /// Tells the screen how a transfer gets on.
-struct Courier {
+struct TransferProgress {
     feed: Sender<Note>,
     stop: Arc<Stop>,
     what: &'static str,
     told: Mutex<Option<Instant>>,
 }
 
-impl Watch for Courier {
-    fn progress(&self, done: u64, total: u64) {
+impl Progress for TransferProgress {
+    fn moved(&self, done: u64, total: u64) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.is_some_and(|at| at.elapsed() < TELL) {
             return;
@@ -122,7 +122,8 @@ impl Runner<'_> {
             let (events, feed) = Events::new();
             self.moving.insert(transfer.name(), (transfer.clone(), events));
             let what = if transfer.awaited().is_some() { "fetching" } else { "sending" };
-            let courier = Courier { feed, stop: Arc::clone(&self.stop), what, told: Mutex::default() };
+            let courier =
+                TransferProgress { feed, stop: Arc::clone(&self.stop), what, told: Mutex::default() };
             let (session, sender) = (self.session, sender.clone());
             scope.spawn(move || {
                 let moved = transfer.work(session, &courier);
@@ -139,7 +140,7 @@ impl Runner<'_> {
             events.show(&name, &mut self.screen);
         }
         let moved = match moved {
-            Err(e @ Error::Cache(_)) => {
+            Err(Error::Cache(e)) => {
                 let remote = self.session.remote.as_ref();
                 let warning = remote.and_then(|r| r.failed(&e, transfer.awaited().is_none()));
                 self.screen.finish_quietly(&name);

@@ -17,7 +17,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use store::IoContext;
 use store::lock::{self, Lock};
-use store::{Store, link};
+use store::{Key, Store, link};
 use study::graph::{Output, Source, Stream};
 
 /// How often a stage's folder is looked at.
@@ -40,7 +40,7 @@ pub struct Watched<'a> {
 
 /// Runs stages on what is published, until the stages that publish are done.
 pub fn watch(session: &mut Session, watched: &Watched, screen: &Screen, stop: &Arc<Stop>) -> Result<()> {
-    let mut followers: BTreeMap<Place, (String, Follower)> = BTreeMap::new();
+    let mut followers: BTreeMap<Place, (Key, Follower)> = BTreeMap::new();
     let mut tried: HashSet<(Place, String)> = HashSet::new();
     let mut waits = false;
     let mut failed = Vec::new();
@@ -65,12 +65,12 @@ pub fn watch(session: &mut Session, watched: &Watched, screen: &Screen, stop: &A
                 let Some(stream) = &output.stream else { continue };
                 let name = format!("{}.{}", unit.label, output.name);
                 let follower = Follower::start(session, unit, output, stream)?
-                    .ok_or_else(|| Error::Usage(format!("{name} is watched already")))?;
+                    .ok_or_else(|| Error::Watched(name.clone()))?;
                 screen.say(&format!("watching {name}"));
-                followers.insert(*place, (unit.key.clone(), follower));
+                followers.insert(*place, (unit.key, follower));
             }
         }
-        let fresh = |(place, (_, follower)): (&Place, &(String, Follower))| {
+        let fresh = |(place, (_, follower)): (&Place, &(Key, Follower))| {
             follower.entries().into_iter().any(|name| !tried.contains(&(*place, name)))
         };
         if followers.len() == open.len() && followers.iter().any(fresh) {
@@ -79,7 +79,7 @@ pub fn watch(session: &mut Session, watched: &Watched, screen: &Screen, stop: &A
             for (place, (_, follower)) in &followers {
                 let entries = follower.entries();
                 let folder = follower.snapshot(&session.store, &entries)?;
-                let produced = session.store.adopt(&folder)?;
+                let produced = session.store.import_copy(&folder)?;
                 let output = session.graph.steps[place.0].outputs[place.1].name.clone();
                 session.replaced.entry(place.0).or_default().insert(output, produced);
                 tried.extend(entries.iter().map(|name| (*place, name.clone())));
@@ -128,8 +128,7 @@ pub fn streams(session: &Session, stages: &[String]) -> Result<Vec<Place>> {
         return Err(Error::study(&steps[*step].mark, text));
     }
     if places.is_empty() {
-        let text = format!("{} reads no output that is declared with `stream`", stages.join(", "));
-        return Err(Error::Usage(text + "; e.g. `outputs: {checkpoints: {stream: true}}`"));
+        return Err(Error::NothingToWatch(stages.to_vec()));
     }
     Ok(places)
 }
@@ -154,17 +153,15 @@ pub struct Follower {
 impl Follower {
     /// Follows an output of an action, whether it runs already or not. `None` when somebody else does.
     pub fn start(session: &Session, unit: &Unit, output: &Output, stream: &Stream) -> Result<Option<Self>> {
-        let (store, key) = (&session.store, &unit.key[..32]);
-        let Some(lock) =
-            lock::attempt(&store.at("locks").join(format!("watch-{key}-{}", output.name)), false)?
-        else {
+        let (store, key) = (&session.store, &unit.key);
+        let Some(lock) = lock::attempt(&store.lock_of_watch(key, &output.name), false)? else {
             return Ok(None);
         };
         let source = match stream {
-            Stream::Output => store.at("attempts").join(key).join("out").join(&output.file),
-            Stream::State(..) => store.at("state").join(key),
+            Stream::Output => store.attempt(key).join("out").join(&output.file),
+            Stream::State(..) => store.state(key),
         };
-        let folder = store.at("attempts").join(format!("watch-{key}-{}", output.name));
+        let folder = store.watched(key, &output.name);
         store.fresh(&folder.join("seen"))?;
         let _ = keep(&source, &folder.join("seen"), stream);
         let stop = Arc::new(AtomicBool::new(false));

@@ -7,7 +7,7 @@ use crate::engine::steady::{self, Part};
 use crate::engine::stop::Stop;
 use crate::engine::{self, slurm};
 use crate::error::Error;
-use crate::session::{Session, Unit};
+use crate::session::{Place, Session, Unit};
 use crate::text::shown;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,7 +16,6 @@ use std::sync::mpsc::Sender;
 use store::IoContext;
 use store::Produced;
 use store::link;
-use study::graph::Source;
 
 /// How the text of a failure with exit code 75 begins.
 pub const TRY_AGAIN: &str = "asks to be run again later";
@@ -33,15 +32,13 @@ pub struct Failure {
     pub stale: Vec<String>,
 }
 
-impl From<Error> for Failure {
-    fn from(e: Error) -> Self {
+impl<E> From<E> for Failure
+where
+    Error: From<E>,
+{
+    fn from(e: E) -> Self {
+        let e = Error::from(e);
         Self { text: format!("failed: {e}"), log: None, stopped: false, stale: Vec::new() }
-    }
-}
-
-impl From<store::Error> for Failure {
-    fn from(e: store::Error) -> Self {
-        Error::from(e).into()
     }
 }
 
@@ -191,7 +188,7 @@ impl Job<'_> {
         let mut taken = Vec::new();
         let mut outputs = BTreeMap::new();
         for output in &step.outputs {
-            let hashed = store.take(&attempt.out.join(&output.file))?;
+            let hashed = store.ingest(&attempt.out.join(&output.file))?;
             let produced = Produced { digest: hashed.digest, bytes: hashed.bytes, files: hashed.files };
             outputs.insert(output.name.clone(), produced);
             taken.push(hashed);
@@ -218,20 +215,11 @@ impl Job<'_> {
         let wrong = |name: &str| {
             Err(format!("failed: its input `{name}` changed while it ran; its outputs are not kept"))
         };
-        let step = &session.graph.steps[self.unit.step];
-        for (index, input) in step.inputs.iter().enumerate() {
-            let before = &self.unit.action.inputs[&input.name];
-            let same = match &input.source {
-                // One of the parts.
-                Source::Path(_) if step.each != Some(index) => continue,
-                Source::Path(_) | Source::Output(..) | Source::Lineage => {
-                    let path = session.store.place(before);
-                    let links = store::walk::Links::Keep;
-                    store::walk::hash(&path, &session.store.stats, links)
-                        .is_ok_and(|now| now.digest == *before)
-                }
-            };
-            if !same {
+        // What lies at a path of the study is one of the parts.
+        for input in self.unit.inputs.iter().filter(|input| matches!(input.place, Place::Store)) {
+            let path = session.store.place(&input.digest);
+            let now = store::walk::hash(&path, &session.store.stats, store::walk::Links::Keep);
+            if !now.is_ok_and(|now| now.digest == input.digest) {
                 return wrong(&input.name);
             }
         }

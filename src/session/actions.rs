@@ -2,60 +2,28 @@
 
 use crate::action::{Action, VERSION};
 use crate::cache::results::{self, Last, Outcome};
-use crate::error::{Error, Result};
+use crate::session::error::{Error, Result};
 use crate::session::programs::venv;
-use crate::session::{Instance, Known, Session, Unit, lineage};
+use crate::session::{Known, Session, Unit};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use store::digest::{Digest, Kind};
-use store::walk::{self, Hashed, Links};
 use study::graph::{Call, Source, Step};
-use study::{Mark, sharded};
+use study::sharded;
 
 impl Session {
-    /// The content of every input of a step; `None` while one of them is not known. `known` holds the outputs of
-    /// the steps before.
-    pub fn inputs(&self, step: &Step, known: &[Option<Known>]) -> Result<Option<BTreeMap<String, Digest>>> {
-        let mut inputs = BTreeMap::new();
-        for input in &step.inputs {
-            let digest = match &input.source {
-                Source::Path(path) => self.hash_path(path, &input.mark)?.digest,
-                Source::Lineage => match lineage::of(self, step, known) {
-                    Some(json) => self.store.put(&json)?,
-                    None => return Ok(None),
-                },
-                Source::Output(from, output) => {
-                    let name = &self.graph.steps[*from].outputs[*output].name;
-                    match known[*from].as_ref().and_then(|k| k.outputs.get(name)) {
-                        Some(produced) => produced.digest,
-                        None => return Ok(None),
-                    }
-                }
-            };
-            inputs.insert(input.name.clone(), digest);
-        }
-        Ok(Some(inputs))
-    }
-
-    /// Hashes a path of the study.
-    pub fn hash_path(&self, path: &Path, mark: &Mark) -> Result<Hashed> {
-        let full = self.graph.root.join(path);
-        if !full.exists() {
-            return Err(Error::study(mark, format!("no such file or folder: {}", path.display())));
-        }
-        let hashed = walk::hash(&full, &self.store.stats, Links::Follow)?;
-        if let Some(manifest) = &hashed.manifest {
-            self.store.keep_manifest(&hashed.digest, manifest)?;
-        }
-        Ok(hashed)
-    }
-
     /// The actions of a step: one, or one for each entry of the folder it is mapped over. `None` while an input or
     /// the program is not known.
     pub fn units(&self, index: usize, known: &[Option<Known>]) -> Result<Option<Vec<Unit>>> {
         let Some(program) = self.program_now(index)? else { return Ok(None) };
         let step = &self.graph.steps[index];
         let Some(inputs) = self.inputs(step, known)? else { return Ok(None) };
+        let entries = match step.each {
+            Some(each) => match self.entries(step, each, known)? {
+                Some(entries) => Some(entries),
+                None => return Ok(None),
+            },
+            None => None,
+        };
         let mut files = BTreeMap::new();
         let template = match &step.call {
             Call::Run(name) => vec![name.value.clone()],
@@ -76,7 +44,8 @@ impl Session {
             template,
             program: program.digest,
             params: program.params.clone(),
-            inputs,
+            inputs: BTreeMap::new(),
+            names: BTreeMap::new(),
             files,
             env: step.env.clone(),
             venv: venv(&program.path, &self.graph.root),
@@ -91,40 +60,25 @@ impl Session {
                 );
                 let name = format!("{shard:0width$}");
                 let label = format!("{}[{name}]", step.id);
-                Unit::new(index, label, Some(Instance { file: name.clone(), name }), action)
+                Unit::new(index, label, Some(name), inputs.clone(), action)
             };
             return Ok(Some((0..shards).map(unit).collect()));
         }
-        let Some(each) = step.each else {
-            return Ok(Some(vec![Unit::new(index, step.id.clone(), None, action)]));
+        let Some(entries) = entries else {
+            return Ok(Some(vec![Unit::new(index, step.id.clone(), None, inputs, action)]));
         };
-        let name = &step.inputs[each].name;
-        let folder = action.inputs[name];
-        if folder.kind != Kind::Tree {
-            let text =
-                format!("stage {} runs over the entries of `{name}`, which is not a folder", step.stage);
-            return Err(Error::study(&step.inputs[each].mark, text));
-        }
-        let entries = self.store.entries(&folder)?;
-        let units = entries.into_iter().map(|(instance, file, digest)| {
-            let mut action = action.clone();
-            action.inputs.insert(name.clone(), digest);
-            Unit::new(
-                index,
-                format!("{}[{instance}]", step.id),
-                Some(Instance { name: instance, file }),
-                action,
-            )
+        let units = entries.into_iter().map(|(instance, entry)| {
+            let label = format!("{}[{instance}]", step.id);
+            let inputs = inputs.iter().cloned().chain([entry]).collect();
+            Unit::new(index, label, Some(instance), inputs, action.clone())
         });
         Ok(Some(units.collect()))
     }
 
     /// The outputs of a step from those of its units: for a mapped step, folders with one entry for each.
     pub fn gather(&self, step: &Step, done: &[(Unit, Outcome)]) -> Result<Known> {
-        let actions: Vec<_> = done
-            .iter()
-            .map(|(unit, _)| (unit.instance.as_ref().map(|i| i.name.clone()), unit.action.clone()))
-            .collect();
+        let actions: Vec<_> =
+            done.iter().map(|(unit, _)| (unit.instance.clone(), unit.action.clone())).collect();
         if !step.mapped() {
             let outputs = done.first().map(|(_, outcome)| outcome.outputs.clone()).unwrap_or_default();
             return Ok(Known { outputs, replaced: Vec::new(), actions });
@@ -135,7 +89,7 @@ impl Session {
             let ending = ending.unwrap_or_default();
             let parts = done.iter().filter_map(|(unit, outcome)| {
                 let instance = unit.instance.as_ref()?;
-                Some((format!("{}{ending}", instance.name), outcome.outputs.get(&output.name)?.clone()))
+                Some((format!("{instance}{ending}"), outcome.outputs.get(&output.name)?.clone()))
             });
             outputs.insert(output.name.clone(), self.store.gather(&parts.collect::<Vec<_>>(), output.temp)?);
         }
@@ -145,11 +99,8 @@ impl Session {
     /// Notes a result as the newest success of its stage.
     pub fn note_last(&self, unit: &Unit, outcome: &Outcome) -> Result<()> {
         let (seconds, finished) = (outcome.seconds, outcome.finished);
-        results::set_last(
-            &self.store,
-            &unit.label,
-            &Last { action: outcome.action.clone(), seconds, finished },
-        )
+        let last = Last { action: outcome.action.clone(), seconds, finished };
+        Ok(results::set_last(&self.store, &unit.label, &last)?)
     }
 
     /// What a replaced step gives: the contents put in its place, and its newest own result for the rest.
@@ -167,11 +118,11 @@ impl Session {
                 let Source::Output(from, output) = input.source else { continue };
                 let name = &of.outputs[output.min(of.outputs.len() - 1)].name;
                 if from == step && !outputs.contains_key(name) {
-                    let (stage, reader) = (&of.stage, &reader.stage);
-                    return Err(Error::Usage(format!(
-                        "--with replaces stage {stage}, but {reader} also reads {stage}.{name}, which was never made; \
-                         add --with {stage}.{name}=PATH"
-                    )));
+                    return Err(Error::WithTooLittle {
+                        stage: of.stage.clone(),
+                        reader: reader.stage.clone(),
+                        output: name.clone(),
+                    });
                 }
             }
         }
@@ -181,9 +132,8 @@ impl Session {
     /// The newest result of a unit whose outputs are at hand, except those that may be dropped.
     pub fn lookup(&self, unit: &Unit) -> Result<Option<Outcome>> {
         let outputs = &self.graph.steps[unit.step].outputs;
-        results::lookup_except(&self.store, &unit.key, |name| {
-            outputs.iter().any(|o| o.temp && o.name == name)
-        })
+        let optional = |name: &str| outputs.iter().any(|o| o.temp && o.name == name);
+        Ok(results::lookup_except(&self.store, &unit.key, optional)?)
     }
 
     /// The steps whose outputs a unit reads and whose contents were dropped.
@@ -192,7 +142,7 @@ impl Session {
         for input in &self.graph.steps[unit.step].inputs {
             if let Source::Output(from, output) = input.source
                 && self.graph.steps[from].outputs[output].temp
-                && !self.store.ready(&unit.action.inputs[&input.name])?
+                && !self.store.materialize(&unit.action.inputs[&input.name])?
             {
                 dropped.insert(from);
             }

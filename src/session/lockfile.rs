@@ -1,6 +1,6 @@
 //! The lock file beside a study: the digests of its outputs, and the comparison behind `run --locked`.
 
-use crate::error::{Error, Result};
+use crate::session::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -39,11 +39,14 @@ pub fn path(study: &Path) -> PathBuf {
 /// Compares outputs with the lock file; every difference is a line of the error.
 pub fn compare<'a>(study: &Path, outputs: impl Iterator<Item = (&'a str, &'a str, Digest)>) -> Result<()> {
     let path = path(study);
-    let bytes = std::fs::read(&path).map_err(|e| {
-        Error::Usage(format!("--locked: reading {}: {e}; `pipeline lock` makes it", path.display()))
-    })?;
-    let file: LockFile = serde_json::from_slice(&bytes)
-        .map_err(|e| Error::Usage(format!("--locked: {} is no lock file: {e}", path.display())))?;
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(source) => return Err(Error::NoLockFile { path, source }),
+    };
+    let file: LockFile = match serde_json::from_slice(&bytes) {
+        Ok(file) => file,
+        Err(source) => return Err(Error::NotALockFile { path, source }),
+    };
     let mut different = Vec::new();
     for (stage, output, digest) in outputs {
         match file.stages.get(stage).and_then(|s| s.get(output)) {
@@ -55,5 +58,5 @@ pub fn compare<'a>(study: &Path, outputs: impl Iterator<Item = (&'a str, &'a str
     if different.is_empty() {
         return Ok(());
     }
-    Err(Error::Run(format!("not what {} says: {}", path.display(), different.join(", "))))
+    Err(Error::NotAsLocked { path, outputs: different })
 }

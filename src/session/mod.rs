@@ -1,6 +1,8 @@
 //! A study with its store and programs at hand: what every command works on.
 
 mod actions;
+mod error;
+mod inputs;
 mod lineage;
 pub mod lockfile;
 pub mod plan;
@@ -12,7 +14,6 @@ pub mod survey;
 mod unit;
 
 use crate::cache::remote::Remote;
-use crate::error::{Error, Result};
 use selection::wanted;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -20,7 +21,8 @@ use store::{IoContext, Produced, Store};
 use study::Choice;
 use study::graph::Graph;
 
-pub use unit::{Instance, Known, Program, Unit};
+pub use error::{Error, Result};
+pub use unit::{Input, Known, Place, Program, Unit};
 
 /// What the command line says beside the study.
 #[derive(Clone, Debug, Default)]
@@ -61,15 +63,13 @@ impl Session {
         let store = Store::open(&graph.root, &graph.name)?;
         let mut replaced: HashMap<usize, BTreeMap<String, Produced>> = HashMap::new();
         for text in &options.with {
-            let (target, path) = text
-                .split_once('=')
-                .ok_or_else(|| Error::Usage(format!("--with {text}: expected stage.output=PATH")))?;
+            let (target, path) = text.split_once('=').ok_or_else(|| Error::With(text.clone()))?;
             let (steps, name) = graph.output(target)?;
             if !Path::new(path).exists() {
-                return Err(Error::Usage(format!("--with {text}: no such file or folder: {path}")));
+                return Err(Error::WithNothing { text: text.clone(), path: path.into() });
             }
             let path = Path::new(path).canonicalize().at("finding", Path::new(path))?;
-            let produced = store.adopt(&path)?;
+            let produced = store.import_copy(&path)?;
             for step in steps {
                 replaced.entry(step).or_default().insert(name.clone(), produced.clone());
             }
@@ -82,12 +82,9 @@ impl Session {
         let programs = vec![None; graph.steps.len()];
         let remote = match (&options.cache, &graph.cache) {
             _ if options.offline => None,
-            (Some(given), _) => {
-                let remote = Remote::new(given, Path::new(""));
-                Some(remote.map_err(|e| Error::Usage(format!("--cache {e}")))?)
-            }
+            (Some(given), _) => Some(Remote::new(given, Path::new(""))?),
             (None, Some(cache)) => {
-                Some(Remote::new(cache, &graph.root).map_err(|e| Error::study(&cache.mark, e))?)
+                Some(Remote::new(cache, &graph.root).map_err(|e| Error::study(&cache.mark, e.to_string()))?)
             }
             (None, None) => None,
         };

@@ -1,14 +1,15 @@
 //! What a run would do: every stage cached, to run, or waiting, each with its reason.
 
+use crate::cache;
 use crate::cache::remote::Quiet;
 use crate::cache::results::{self, Outcome};
-use crate::error::{Error, Result};
+use crate::session::error::Result;
 use crate::session::reasons::reasons;
 use crate::session::stale::{makes, stale};
 use crate::session::{Known, Session, Unit};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
-use store::Produced;
+use store::{Key, Produced};
 
 /// Where a stage stands.
 #[derive(Clone, Debug, Serialize)]
@@ -41,7 +42,7 @@ pub struct Planned {
     #[serde(flatten)]
     pub state: State,
     /// Action key, when it is known already.
-    pub key: Option<String>,
+    pub key: Option<Key>,
     /// How long it took last time.
     pub last_seconds: Option<f64>,
     /// Its outputs, where it is cached.
@@ -95,7 +96,7 @@ pub fn plan(session: &mut Session) -> Result<Vec<Planned>> {
             let mut missing: Vec<Unit> = Vec::new();
             let (mut elsewhere, mut away) = (Vec::new(), 0);
             if let [unit] = units.as_slice() {
-                key = Some(unit.key.clone());
+                key = Some(unit.key);
             }
             for unit in units {
                 let forced = session.forced.contains(&i);
@@ -141,24 +142,24 @@ pub fn plan(session: &mut Session) -> Result<Vec<Planned>> {
         let stage = session.graph.steps[i].id.clone();
         planned.push(Planned { stage, step, state, key, last_seconds, outputs });
     }
-    remake(session, &mut planned, &place, dropped, &known)?;
+    rerun_producers(session, &mut planned, &place, dropped, &known)?;
     Ok(planned)
 }
 
 /// What the shared cache has under a key. One that does not answer is told of once, and then not asked again.
-fn look(session: &Session, key: &str) -> Result<Option<Outcome>> {
+fn look(session: &Session, key: &Key) -> Result<Option<Outcome>> {
     let Some(remote) = session.remote.as_ref().filter(|remote| remote.answers()) else { return Ok(None) };
     match remote.look(&session.store, key, &Quiet) {
-        Err(e @ Error::Cache(_)) => {
+        Err(cache::Error::Unusable(e)) => {
             remote.failed(&e, false).iter().for_each(crate::stderr::line);
             Ok(None)
         }
-        found => found,
+        found => Ok(found?),
     }
 }
 
 /// A step whose dropped outputs are read by one that has to run will run as well, and so on upwards.
-fn remake(
+fn rerun_producers(
     session: &Session,
     planned: &mut [Planned],
     place: &[Option<usize>],

@@ -1,7 +1,7 @@
 //! The programs of the steps, and the parameters that these have by them.
 
-use crate::error::{Error, Result};
-use crate::session::stale::makes;
+use crate::session::error::{Error, Result};
+use crate::session::stale::{makes, stale};
 use crate::session::{Program, Session};
 use std::collections::HashMap;
 use std::os::unix::fs::PermissionsExt;
@@ -13,6 +13,12 @@ use study::graph::{Call, Step};
 use study::{Mark, describe, hint};
 
 impl Session {
+    /// Finds the programs that are as the build would leave them; what it has yet to make stays unknown.
+    pub fn find_built_programs(&mut self) -> Result<()> {
+        let stale = stale(self)?.is_some();
+        self.find_programs(stale)
+    }
+
     /// Finds the programs of all steps and checks the study against their descriptions.
     ///
     /// While the build is `stale`, what it makes stays unknown: old programs may describe what is no longer so.
@@ -125,7 +131,7 @@ fn undeclared(step: &Step) -> Result<()> {
 fn described(store: &Store, path: &Path, digest: &Digest, mark: &Mark) -> Result<stage::Spec> {
     // A program of many names describes itself under each.
     let called = path.file_name().unwrap_or_default().to_string_lossy();
-    let kept = store.at("describe").join(format!("{}-{called}", digest.hex()));
+    let kept = store.description(digest, &called);
     if let Some(spec) = record::read(&kept) {
         return Ok(spec);
     }

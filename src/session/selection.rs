@@ -1,6 +1,6 @@
 //! Which steps a command is about.
 
-use crate::error::Result;
+use crate::session::error::Result;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use store::Produced;
 use study::graph::{Graph, Step};

@@ -1,7 +1,7 @@
 //! Whether the programs that `run:` names have to be made.
 
-use crate::error::Result;
 use crate::session::Session;
+use crate::session::error::Result;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use store::digest::Digest;
@@ -31,7 +31,7 @@ pub fn stale(session: &Session) -> Result<Option<Vec<String>>> {
         return Ok(None);
     }
     let now = sources(session, build)?;
-    let Some(built) = record::read::<Built>(&session.store.at("builds/last")) else {
+    let Some(built) = record::read::<Built>(&session.store.built()) else {
         return Ok(Some(vec!["it never ran".into()]));
     };
     let mut reasons = Vec::new();

@@ -1,7 +1,7 @@
 //! What is there of each wanted step, without running anything.
 
 use crate::cache::results::Outcome;
-use crate::error::Result;
+use crate::session::error::{Error, Result};
 use crate::session::{Known, Session, Unit};
 
 /// What is there of a step.
@@ -14,10 +14,10 @@ pub struct Surveyed {
 }
 
 /// Looks at every wanted step in order. `find` gives the result of a unit, from wherever it may.
-pub fn survey(
+pub fn survey<E: From<Error>>(
     session: &Session,
-    mut find: impl FnMut(&Unit) -> Result<Option<Outcome>>,
-) -> Result<Vec<Surveyed>> {
+    mut find: impl FnMut(&Unit) -> Result<Option<Outcome>, E>,
+) -> Result<Vec<Surveyed>, E> {
     let steps = &session.graph.steps;
     let mut known: Vec<Option<Known>> = vec![None; steps.len()];
     let mut all: Vec<Surveyed> = Vec::with_capacity(steps.len());
@@ -32,7 +32,7 @@ pub fn survey(
                     let outcome = find(&unit)?;
                     Ok((unit, outcome))
                 });
-                let units = units.collect::<Result<Vec<_>>>()?;
+                let units = units.collect::<Result<Vec<_>, E>>()?;
                 let done: Option<Vec<_>> =
                     units.iter().map(|(unit, outcome)| Some((unit.clone(), outcome.clone()?))).collect();
                 known[i] = done.map(|done| session.gather(step, &done)).transpose()?;

@@ -3,8 +3,8 @@
 use crate::action::Action;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use store::Produced;
 use store::digest::Digest;
+use store::{Key, Produced};
 
 /// The outputs of a step that is done, and how they came about.
 #[derive(Clone, Debug)]
@@ -22,24 +22,46 @@ pub struct Unit {
     pub step: usize,
     /// The step's name, with the instance where there are several: `score[step-00002000]`.
     pub label: String,
-    pub instance: Option<Instance>,
+    /// The name of the entry that a mapped step runs over, without its ending.
+    pub instance: Option<String>,
+    pub inputs: Vec<Input>,
     pub action: Action,
-    pub key: String,
+    pub key: Key,
 }
 
-/// The entry that a mapped step runs over.
+/// One input of an action, as everybody who deals with it sees it.
 #[derive(Clone, Debug)]
-pub struct Instance {
-    /// Its name without an ending.
+pub struct Input {
     pub name: String,
-    /// Its whole name.
-    pub file: String,
+    pub digest: Digest,
+    pub place: Place,
+    /// The file name by which the stage sees it; `None` where it sees a name of the store's.
+    pub file: Option<String>,
+}
+
+/// Where an input lies.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// At a path of the study, from its root or absolute.
+    Study(PathBuf),
+    /// In the store.
+    Store,
 }
 
 impl Unit {
-    pub fn new(step: usize, label: String, instance: Option<Instance>, action: Action) -> Self {
+    /// The action of a step on these inputs.
+    pub fn new(
+        step: usize,
+        label: String,
+        instance: Option<String>,
+        inputs: Vec<Input>,
+        mut action: Action,
+    ) -> Self {
+        action.inputs = inputs.iter().map(|i| (i.name.clone(), i.digest)).collect();
+        let named = inputs.iter().filter_map(|i| Some((i.name.clone(), i.file.clone()?)));
+        action.names = named.collect();
         let key = action.key();
-        Self { step, label, instance, action, key }
+        Self { step, label, instance, inputs, action, key }
     }
 }
 

@@ -6,6 +6,7 @@ mod archive;
 mod caching;
 mod disks;
 mod faults;
+mod forged;
 mod keys;
 mod locks;
 mod mistakes;

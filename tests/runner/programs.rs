@@ -219,10 +219,10 @@ fn a_stage_program_built_anew_during_the_run_is_asked_anew() {
 
 #[test]
 fn a_mapped_stage_is_made_of_one_state_of_its_script() {
-    let study = Study::new(&format!(
-        "name: mapped\nstages:\n  a:\n    command: sh -c 'mkdir $1; for i in 1 2 3; do echo $i > $1/$i; done' -- ${{outputs.x}}\n    \
-         outputs: [x]\n  b:\n    command: sh script.sh ${{inputs.e}} ${{outputs.y}}\n    inputs: {{e: a.x}}\n    each: e\n    outputs: [y]\n    retries: 1\n"
-    ));
+    let study = Study::new(
+        "name: mapped\nstages:\n  a:\n    command: sh -c 'mkdir $1; for i in 1 2 3; do echo $i > $1/$i; done' -- ${outputs.x}\n    \
+         outputs: [x]\n  b:\n    command: sh script.sh ${inputs.e} ${outputs.y}\n    inputs: {e: a.x}\n    each: e\n    outputs: [y]\n    retries: 1\n",
+    );
     // The second entry edits the script and asks to be run again; the first is done by then.
     let edit = "echo 'echo new $(cat $1) > $2' > script.new; mv script.new script.sh; exit 75";
     study.write("script.sh", &format!("[ $(cat $1) = 2 ] && {{ {edit}; }}; echo old > $2"));

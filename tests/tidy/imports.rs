@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// The floors of `src/`, the lowest first: names of files and folders.
 const FLOORS: [&str; 14] = [
-    "text", "stderr", "error", "action", "cache", "session", "engine", "screen", "cli", "run", "commands",
+    "text", "stderr", "action", "cache", "session", "engine", "error", "screen", "cli", "run", "commands",
     "fuzz", "lib", "main",
 ];
 

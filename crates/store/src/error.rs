@@ -62,6 +62,14 @@ pub enum Error {
         /// What it says.
         target: PathBuf,
     },
+    /// A folder that cannot be made elsewhere.
+    #[error("{}: {why}", path.display())]
+    Unfit {
+        /// The folder.
+        path: PathBuf,
+        /// What of it cannot be.
+        why: String,
+    },
     /// A folder whose entries are to be taken one by one has a link among them.
     #[error("{} in {} is a link; a stage maps over files and folders", entry.display(), folder.display())]
     EntryIsLink {

@@ -15,6 +15,7 @@
 
 pub mod digest;
 mod error;
+mod key;
 mod layout;
 pub mod link;
 pub mod lock;
@@ -26,5 +27,6 @@ pub mod verify;
 pub mod walk;
 
 pub use error::{Error, IoContext, Result};
-pub use layout::Store;
-pub use objects::Produced;
+pub use key::{Key, NoKey};
+pub use layout::{Area, Store};
+pub use objects::{Produced, labels};

@@ -1,7 +1,8 @@
 //! Giving a content a second name without a second copy, where the file system can.
 
 use crate::error::{IoContext, Result};
-use std::fs::{self, File, Permissions};
+use reflink_copy::reflink;
+use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -36,17 +37,6 @@ pub fn link(from: &Path, to: &Path) -> Result<How> {
     }
     copy(from, to).at("copying", from)?;
     Ok(How::Copy)
-}
-
-fn reflink(from: &Path, to: &Path) -> std::io::Result<()> {
-    let source = File::open(from)?;
-    let target = File::options().write(true).create_new(true).open(to)?;
-    let cloned = rustix::fs::ioctl_ficlone(&target, &source);
-    if cloned.is_err() {
-        fs::remove_file(to)?;
-    }
-    cloned?;
-    target.set_permissions(source.metadata()?.permissions())
 }
 
 fn copy(from: &Path, to: &Path) -> std::io::Result<()> {

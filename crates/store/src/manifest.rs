@@ -1,9 +1,15 @@
 //! What a folder holds, in one canonical run of bytes.
 
 use crate::digest::{Digest, Kind};
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+
+/// No tree is larger: sums of sizes stay far from what a number can hold.
+pub const LARGEST: u64 = 1 << 53;
+/// So many steps are taken along a link; one that needs more leads nowhere that is of use.
+const STEPS: usize = 1000;
 
 /// Separates the hashes of manifests from those of files with the same bytes. Version 1: the encoding below.
 const DOMAIN: &str = "pipeline 2026 manifest of a tree, version 1";
@@ -38,6 +44,14 @@ impl Manifest {
         self.0.iter().map(|e| if let Item::File(_, size) = e.item { size } else { 0 }).sum()
     }
 
+    /// The contents of all files with their sizes; what stands twice comes twice.
+    pub fn blobs(&self) -> impl Iterator<Item = (Digest, u64)> {
+        self.0.iter().filter_map(|entry| match entry.item {
+            Item::File(digest, size) => Some((digest, size)),
+            Item::Folder | Item::Link(_) => None,
+        })
+    }
+
     /// Number of files.
     pub fn files(&self) -> u64 {
         self.0.iter().filter(|e| matches!(e.item, Item::File(..))).count() as u64
@@ -66,9 +80,92 @@ impl Manifest {
         out
     }
 
-    /// Reads what [`encode`](Self::encode) wrote; `None` for anything else.
+    /// Reads the manifest of a tree that comes from elsewhere, and believes nothing of it.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn parse(bytes: &[u8], digest: &Digest) -> Result<Self, String> {
+        if digest_of(bytes) != *digest {
+            return Err(format!("the list of files of {digest} is damaged"));
+        }
+        let manifest = Self::decode(bytes)
+            .ok_or_else(|| format!("the list of files of {digest} is no list of a folder"))?;
+        manifest.check().map_err(|why| format!("the list of files of {digest} is refused: {why}"))?;
+        Ok(manifest)
+    }
+
+    /// Whether a folder can be made of it, with nothing outside of the folder touched or shown.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub fn check(&self) -> Result<(), String> {
+        let mut total = 0_u64;
+        for Entry { path, item } in &self.0 {
+            match item {
+                Item::Folder => {}
+                Item::File(_, size) => {
+                    total = total.saturating_add(*size);
+                    if total > LARGEST {
+                        return Err(format!("{path:?} makes it larger than any disk"));
+                    }
+                }
+                Item::Link(target) => {
+                    let text = target.as_os_str().as_bytes();
+                    if text.is_empty() || text.len() >= LONGEST || text.contains(&0) {
+                        return Err(format!("{path:?} is a link to nothing that has a name"));
+                    }
+                    if self.leads_out(path, text) {
+                        return Err(format!(
+                            "{path:?} is a link that leads out of the folder, to {target:?}"
+                        ));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a link leads out, followed as the kernel would follow it, other links on its way included.
+    fn leads_out(&self, link: &Path, target: &[u8]) -> bool {
+        let mut place: Vec<&[u8]> = link.as_os_str().as_bytes().split(|b| *b == b'/').collect();
+        place.pop();
+        let mut open: Vec<&[u8]> = target.rsplit(|b| *b == b'/').collect();
+        if target.starts_with(b"/") {
+            return true;
+        }
+        for _ in 0..STEPS {
+            match open.pop() {
+                None => return false,
+                Some(b"" | b".") => {}
+                Some(b"..") if place.pop().is_none() => return true,
+                Some(b"..") => {}
+                Some(name) => {
+                    place.push(name);
+                    if let Some(Item::Link(next)) = self.item(&place.join(&b'/')) {
+                        let next = next.as_os_str().as_bytes();
+                        if next.starts_with(b"/") {
+                            return true;
+                        }
+                        place.pop();
+                        open.extend(next.rsplit(|b| *b == b'/'));
+                    }
+                }
+            }
+        }
+        // In a circle; whoever follows it is told so.
+        false
+    }
+
+    fn item(&self, path: &[u8]) -> Option<&Item> {
+        let found = self.0.binary_search_by(|entry| entry.path.as_os_str().as_bytes().cmp(path));
+        Some(&self.0[found.ok()?].item)
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote; `None` for anything else. Names are those that a folder can have, and
+    /// what lies in a folder stands behind it.
     pub fn decode(mut bytes: &[u8]) -> Option<Self> {
         let mut entries: Vec<Entry> = Vec::new();
+        let mut folders: HashSet<PathBuf> = HashSet::new();
         while let Some((kind, rest)) = bytes.split_first() {
             bytes = rest;
             let path = path(&mut bytes)?;
@@ -83,10 +180,13 @@ impl Manifest {
                 b'l' => Item::Link(self::path(&mut bytes)?),
                 _ => return None,
             };
-            let inside = path.components().all(|c| matches!(c, std::path::Component::Normal(_)));
             let sorted = entries.last().is_none_or(|last| last.path.as_os_str() < path.as_os_str());
-            if !inside || !sorted || path.as_os_str().is_empty() {
+            let parent = path.parent().is_none_or(|p| p.as_os_str().is_empty() || folders.contains(p));
+            if !proper(path.as_os_str().as_bytes()) || !sorted || !parent {
                 return None;
+            }
+            if item == Item::Folder {
+                folders.insert(path.clone());
             }
             entries.push(Entry { path, item });
         }
@@ -97,6 +197,17 @@ impl Manifest {
     pub fn digest(&self) -> Digest {
         digest_of(&self.encode())
     }
+}
+
+/// The longest path that the kernel takes, with the byte that ends it.
+const LONGEST: usize = 4096;
+/// The longest name of a file.
+const NAME: usize = 255;
+
+/// Whether a path is one below a folder, in the one way of writing it.
+fn proper(path: &[u8]) -> bool {
+    let good = |name: &[u8]| !matches!(name, b"" | b"." | b"..") && name.len() <= NAME && !name.contains(&0);
+    path.len() < LONGEST && path.split(|b| *b == b'/').all(good)
 }
 
 /// The digest of an encoded manifest.
@@ -141,8 +252,76 @@ mod tests {
             // A cut either falls between entries or is noticed.
             assert!(Manifest::decode(&bytes[..n]).is_none_or(|m| m.0.len() < 3));
         }
-        let up = Manifest(vec![Entry { path: "../x".into(), item: Item::Folder }]);
-        assert_eq!(Manifest::decode(&up.encode()), None);
+    }
+
+    fn of(entries: &[(&str, &str)]) -> Vec<u8> {
+        let file = Digest { kind: Kind::File, hash: [1; 32] };
+        let entry = |(path, what): &(&str, &str)| {
+            let item = match *what {
+                "folder" => Item::Folder,
+                "file" => Item::File(file, 1),
+                target => Item::Link(target.into()),
+            };
+            Entry { path: path.into(), item }
+        };
+        Manifest(entries.iter().map(entry).collect()).encode()
+    }
+
+    #[test]
+    fn names_that_no_folder_has_are_refused() {
+        let (long, path) = ("x".repeat(256), "x/".repeat(2100) + "x");
+        let names = [
+            "",
+            ".",
+            "..",
+            "../x",
+            "/x",
+            "a/",
+            "a//b",
+            "a/./b",
+            "a/../b",
+            "a\0",
+            long.as_str(),
+            path.as_str(),
+        ];
+        for name in names {
+            let list = of(&[("a", "folder"), (name, "file")]);
+            let alone = of(&[(name, "file")]);
+            assert!(Manifest::decode(&list).is_none() && Manifest::decode(&alone).is_none(), "{name:?}");
+        }
+        let longest = "x".repeat(255);
+        assert!(Manifest::decode(&of(&[(&longest, "file")])).is_some());
+        // What lies in no folder, in a file, or in a link; twice, or out of order.
+        let bad: [&[(&str, &str)]; 5] = [
+            &[("a/x", "file")],
+            &[("a", "file"), ("a/x", "file")],
+            &[("a", "/etc"), ("a/x", "file")],
+            &[("a", "file"), ("a", "file")],
+            &[("b", "file"), ("a", "file")],
+        ];
+        for list in bad {
+            assert!(Manifest::decode(&of(list)).is_none(), "{list:?}");
+        }
+    }
+
+    #[test]
+    fn links_that_lead_out_are_refused_however_they_do() {
+        let refused = |entries: &[(&str, &str)]| {
+            let list = of(entries);
+            Manifest::parse(&list, &digest_of(&list)).is_err()
+        };
+        for target in ["/etc/passwd", "..", "../x", "./../../x", "d/../../x", "d/up/d/up/..", "nothing/../.."]
+        {
+            assert!(refused(&[("d", "folder"), ("d/up", ".."), ("l", target)]), "{target}");
+        }
+        // Word by word each of these stays inside; followed, the second leads out by the first.
+        assert!(refused(&[("d", "folder"), ("d/e", "folder"), ("d/e/root", "../.."), ("l", "d/e/root/..")]));
+        for target in ["d", "d/x", "./d/../d", "d/e/root/d", "nothing", "l"] {
+            let list = [("d", "folder"), ("d/e", "folder"), ("d/e/root", "../.."), ("l", target)];
+            assert!(!refused(&list), "{target}");
+        }
+        let wrong = of(&[("a", "file")]);
+        assert!(Manifest::parse(&wrong, &digest_of(b"other")).is_err());
     }
 
     #[test]

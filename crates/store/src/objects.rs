@@ -31,16 +31,15 @@ impl Store {
     pub fn place(&self, digest: &Digest) -> PathBuf {
         let hex = digest.hex();
         match digest.kind {
-            Kind::File => self.path.join("blobs").join(&hex[..2]).join(&hex[2..]),
-            Kind::Program => self.path.join("blobs").join(&hex[..2]).join(format!("{}.x", &hex[2..])),
-            Kind::Tree => self.path.join("views").join(&hex[..32]),
+            Kind::File => self.blob(&hex, ""),
+            Kind::Program => self.blob(&hex, ".x"),
+            Kind::Tree => self.view(&hex),
         }
     }
 
     /// Where the list of files of a tree is kept.
     pub fn manifest_path(&self, digest: &Digest) -> PathBuf {
-        let hex = digest.hex();
-        self.path.join("trees").join(&hex[..2]).join(&hex[2..])
+        self.tree(&digest.hex())
     }
 
     /// The manifest of a tree, if it is there and whole.
@@ -54,18 +53,22 @@ impl Store {
 
     /// Whether a content is there, whole and unchanged, and ready at its [`place`](Self::place).
     ///
-    /// A view that was changed or lost is made again from its blobs. A blob that changed is put aside.
-    pub fn ready(&self, digest: &Digest) -> Result<bool> {
+    /// A view that was changed or lost is made again from its blobs. A blob that changed is put into quarantine.
+    pub fn materialize(&self, digest: &Digest) -> Result<bool> {
         if digest.kind != Kind::Tree {
-            return self.blob_ready(digest);
+            return self.has(digest);
         }
         let view = self.place(digest);
         if walk::hash(&view, &self.stats, Links::Keep).is_ok_and(|found| found.digest == *digest) {
             return Ok(true);
         }
-        let Some(manifest) = self.manifest(digest) else { return Ok(false) };
+        // Outputs have no links that lead out; a list that has some came from elsewhere, and gives no folder.
+        let Some(manifest) = self.manifest(digest).filter(|m| m.check().is_ok()) else { return Ok(false) };
         let whole = manifest.0.par_iter().with_min_len(256).map(|entry| match &entry.item {
-            Item::File(blob, _) => self.blob_ready(blob),
+            Item::File(blob, size) => {
+                let sized = || fs::metadata(self.place(blob)).is_ok_and(|meta| meta.len() == *size);
+                Ok(self.has(blob)? && sized())
+            }
             _ => Ok(true),
         });
         if !whole.try_reduce(|| true, |a, b| Ok(a && b))? {
@@ -75,16 +78,11 @@ impl Store {
         Ok(true)
     }
 
-    /// Whether a blob is there, whole and unchanged.
-    pub fn has(&self, blob: &Digest) -> Result<bool> {
-        self.blob_ready(blob)
-    }
-
     /// Takes in a file that came from elsewhere, if its content is what the digest says.
-    pub fn take_blob(&self, path: &Path, digest: &Digest) -> Result<bool> {
+    pub fn ingest_blob(&self, path: &Path, digest: &Digest) -> Result<bool> {
         let whole = self.is_blob(path, digest)?;
         if whole {
-            self.take_file(path, digest)?;
+            self.ingest_file(path, digest)?;
         }
         Ok(whole)
     }
@@ -95,24 +93,25 @@ impl Store {
         Ok(*walk::read(path, length).at("hashing", path)?.as_bytes() == digest.hash)
     }
 
-    fn blob_ready(&self, digest: &Digest) -> Result<bool> {
+    /// Whether a blob is there, whole and unchanged. One that changed is put into quarantine.
+    pub fn has(&self, digest: &Digest) -> Result<bool> {
         let path = self.place(digest);
         let Ok(meta) = fs::symlink_metadata(&path) else { return Ok(false) };
         if meta.is_file() && walk::content(&path, &meta, &self.stats)? == *digest {
             return Ok(true);
         }
-        self.put_aside(&path)?;
+        self.quarantine(&path)?;
         Ok(false)
     }
 
     /// Moves something that is not what its name says out of the way, for a person to look at.
-    pub fn put_aside(&self, path: &Path) -> Result<()> {
-        let folder = self.at("damaged");
+    pub fn quarantine(&self, path: &Path) -> Result<()> {
+        let folder = self.damaged();
         fs::create_dir_all(&folder).at("making", &folder)?;
-        let name = path.strip_prefix(&self.path).unwrap_or(path).to_string_lossy().replace('/', "-");
+        let name = self.shown(path).to_string_lossy().replace('/', "-");
         let aside = folder.join(name);
         link::remove(&aside)?;
-        fs::rename(path, &aside).at("putting aside", path)
+        fs::rename(path, &aside).at("putting into quarantine", path)
     }
 
     fn make_view(&self, view: &Path, manifest: &Manifest) -> Result<()> {
@@ -154,22 +153,24 @@ impl Store {
     }
 
     /// Takes in what a stage wrote at `path`. It is moved away from there.
-    pub fn take(&self, path: &Path) -> Result<Hashed> {
+    pub fn ingest(&self, path: &Path) -> Result<Hashed> {
         let meta = fs::symlink_metadata(path).at("reading", path)?;
         if meta.is_symlink() {
             return Err(Error::OutputIsLink(path.into()));
         }
         let hashed = walk::hash(path, &self.stats, Links::Refuse)?;
         let Some(manifest) = &hashed.manifest else {
-            self.take_file(path, &hashed.digest)?;
+            self.ingest_file(path, &hashed.digest)?;
             return Ok(hashed);
         };
+        // A link to nothing can lead out as well, and would when something is there.
+        manifest.check().map_err(|why| Error::Unfit { path: path.into(), why })?;
         let files = manifest.0.par_iter().with_min_len(64).filter_map(|e| match &e.item {
             Item::File(digest, _) => Some((path.join(&e.path), digest)),
             _ => None,
         });
         files.try_for_each(|(file, digest)| {
-            self.take_file(&file, digest)?;
+            self.ingest_file(&file, digest)?;
             self.link_blob(digest, &file)
         })?;
         record::write_bytes(&self.manifest_path(&hashed.digest), &manifest.encode(), false)?;
@@ -182,9 +183,9 @@ impl Store {
     }
 
     /// Moves a file into the blobs, unless its content is there already.
-    pub fn take_file(&self, path: &Path, digest: &Digest) -> Result<()> {
+    pub fn ingest_file(&self, path: &Path, digest: &Digest) -> Result<()> {
         let blob = self.place(digest);
-        if self.blob_ready(digest)? {
+        if self.has(digest)? {
             return link::remove(path);
         }
         if let Some(parent) = blob.parent() {
@@ -200,7 +201,7 @@ impl Store {
     /// Stores a file that the runner itself made.
     pub fn put(&self, bytes: &[u8]) -> Result<Digest> {
         let digest = Digest::file(blake3::hash(bytes), false);
-        if !self.blob_ready(&digest)? {
+        if !self.has(&digest)? {
             let path = self.place(&digest);
             record::write_bytes(&path, bytes, true)?;
             link::protect(&path, false)?;
@@ -232,14 +233,11 @@ impl Store {
                 (false, item) => below.push(Entry { path: rest, item }),
             }
         }
-        let stem =
-            |name: &str| Path::new(name).file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let mut stems: HashMap<String, usize> = HashMap::new();
-        for name in entries.keys() {
-            *stems.entry(stem(name)).or_default() += 1;
-        }
+        let names: Vec<(&str, bool)> =
+            entries.iter().map(|(name, (file, _))| (name.as_str(), file.is_some())).collect();
+        let labels = labels(&names);
         let mut found = Vec::with_capacity(entries.len());
-        for (name, (file, below)) in entries {
+        for (label, (name, (file, below))) in labels.into_iter().zip(entries) {
             let digest = match file {
                 Some(digest) => digest,
                 None => {
@@ -249,14 +247,13 @@ impl Store {
                     digest
                 }
             };
-            let short = if file.is_some() && stems[&stem(&name)] == 1 { stem(&name) } else { name.clone() };
-            found.push((short, name, digest));
+            found.push((label, name, digest));
         }
         Ok(found)
     }
 
-    /// A folder made of contents that are in the store, by name. With `spare` they need not be at hand.
-    pub fn gather(&self, parts: &[(String, Produced)], spare: bool) -> Result<Produced> {
+    /// A folder made of contents that are in the store, by name. With `optional` they need not be at hand.
+    pub fn gather(&self, parts: &[(String, Produced)], optional: bool) -> Result<Produced> {
         let mut entries = Vec::new();
         for (name, part) in parts {
             if part.digest.kind != Kind::Tree {
@@ -273,21 +270,20 @@ impl Store {
         let manifest = Manifest(entries);
         let digest = manifest.digest();
         self.keep_manifest(&digest, &manifest)?;
-        if !self.ready(&digest)? && !spare {
+        if !self.materialize(&digest)? && !optional {
             return Err(Error::NoPart(digest));
         }
         Ok(Produced { digest, bytes: manifest.bytes(), files: manifest.files() })
     }
 
     /// Takes in a copy (or a link, where blocks can be shared) of a file or folder that belongs to somebody else.
-    pub fn adopt(&self, path: &Path) -> Result<Produced> {
+    pub fn import_copy(&self, path: &Path) -> Result<Produced> {
         let hashed = walk::hash(path, &self.stats, Links::Follow)?;
-        if !self.ready(&hashed.digest)? {
-            let thread = rustix::thread::gettid().as_raw_nonzero();
-            let copy = self.at(format!("attempts/adopt.{thread}"));
+        if !self.materialize(&hashed.digest)? {
+            let copy = self.copied();
             link::remove(&copy)?;
             link::copy_all(path, &copy)?;
-            let taken = self.take(&copy)?;
+            let taken = self.ingest(&copy)?;
             if taken.digest != hashed.digest {
                 return Err(Error::Changed(path.into()));
             }
@@ -329,6 +325,20 @@ impl Store {
     }
 }
 
+/// What the entries of a folder are called where a stage runs over them: the name of a file without its ending, unless
+/// two would be alike; the name of a folder. Each name comes with whether it is a file's.
+pub fn labels(names: &[(&str, bool)]) -> Vec<String> {
+    let stem = |name: &str| Path::new(name).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let mut stems: HashMap<String, usize> = HashMap::new();
+    for (name, _) in names {
+        *stems.entry(stem(name)).or_default() += 1;
+    }
+    let label = |(name, file): &(&str, bool)| {
+        if *file && stems[&stem(name)] == 1 { stem(name) } else { name.to_string() }
+    };
+    names.iter().map(label).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -347,30 +357,30 @@ mod tests {
         for (name, text) in [("a", "1"), ("b", "1"), ("sub/c", "2")] {
             fs::write(out.join(name), text).unwrap();
         }
-        let taken = store.take(&out).unwrap();
+        let taken = store.ingest(&out).unwrap();
         store.sync(std::slice::from_ref(&taken)).unwrap();
-        assert!(!out.exists() && store.ready(&taken.digest).unwrap());
+        assert!(!out.exists() && store.materialize(&taken.digest).unwrap());
         let view = store.place(&taken.digest);
         link::remove(&view).unwrap();
-        assert!(store.ready(&taken.digest).unwrap());
+        assert!(store.materialize(&taken.digest).unwrap());
         assert_eq!(fs::read_to_string(view.join("sub/c")).unwrap(), "2");
         assert!(view.join("sub/empty").is_dir());
         fs::write(view.join("more"), "x").unwrap();
-        assert!(store.ready(&taken.digest).unwrap());
+        assert!(store.materialize(&taken.digest).unwrap());
         assert!(!view.join("more").exists());
     }
 
     #[test]
-    fn a_changed_blob_is_noticed_and_put_aside() {
+    fn a_changed_blob_is_noticed_and_put_into_quarantine() {
         let (dir, store) = store();
         let out = dir.path().join("out");
         fs::write(&out, "content").unwrap();
-        let digest = store.take(&out).unwrap().digest;
+        let digest = store.ingest(&out).unwrap().digest;
         let blob = store.place(&digest);
         link::remove(&blob).unwrap();
         fs::write(&blob, "c0ntent").unwrap();
-        assert!(!store.ready(&digest).unwrap());
+        assert!(!store.materialize(&digest).unwrap());
         assert!(!blob.exists());
-        assert_eq!(fs::read_dir(store.at("damaged")).unwrap().count(), 1);
+        assert_eq!(store.list(crate::Area::Damaged).len(), 1);
     }
 }

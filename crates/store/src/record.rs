@@ -53,12 +53,14 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
 
 /// The value in the bytes of a record.
 pub fn parse<T: DeserializeOwned>(text: &[u8]) -> Option<T> {
+    serde_json::from_slice(whole(text)?).ok()
+}
+
+/// The JSON in the bytes of a record whose checksum is right.
+pub fn whole(text: &[u8]) -> Option<&[u8]> {
     let (json, check) = text.strip_suffix(b"\n")?.split_last_chunk::<64>()?;
     let json = json.strip_suffix(b"\n")?;
-    if blake3::hash(json).to_hex().as_bytes() != check {
-        return None;
-    }
-    serde_json::from_slice(json).ok()
+    (blake3::hash(json).to_hex().as_bytes() == check).then_some(json)
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ struct Entry {
 
 /// The cache, and the file it is kept in.
 pub struct StatCache {
-    file: PathBuf,
+    file: Option<PathBuf>,
     entries: Mutex<State>,
 }
 
@@ -44,12 +44,12 @@ impl StatCache {
     /// Reads the cache; a missing or damaged file is an empty cache.
     pub fn open(file: PathBuf) -> Self {
         let map = std::fs::read(&file).ok().and_then(|bytes| decode(&bytes)).unwrap_or_default();
-        Self { file, entries: Mutex::new(State { map, dirty: false }) }
+        Self { file: Some(file), entries: Mutex::new(State { map, dirty: false }) }
     }
 
     /// A cache that knows nothing and is kept nowhere.
     pub fn empty() -> Self {
-        Self { file: PathBuf::new(), entries: Mutex::default() }
+        Self { file: None, entries: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -83,8 +83,9 @@ impl StatCache {
         state.dirty |= state.map.insert((meta.dev(), meta.ino()), entry) != Some(entry);
     }
 
-    /// Writes the cache if it changed. A failure only costs time later.
+    /// Writes the cache if it changed; it is also written when this is dropped. A failure only costs time later.
     pub fn save(&self) {
+        let Some(file) = &self.file else { return };
         let mut state = self.lock();
         if !std::mem::take(&mut state.dirty) {
             return;
@@ -93,10 +94,16 @@ impl StatCache {
             state.map.retain(|_, entry| entry.used);
         }
         let bytes = encode(&state.map);
-        let partial = self.file.with_extension(format!("{}.partial", std::process::id()));
-        if std::fs::write(&partial, bytes).and_then(|()| std::fs::rename(&partial, &self.file)).is_err() {
+        let partial = file.with_extension(format!("{}.partial", std::process::id()));
+        if std::fs::write(&partial, bytes).and_then(|()| std::fs::rename(&partial, file)).is_err() {
             let _ = std::fs::remove_file(&partial);
         }
+    }
+}
+
+impl Drop for StatCache {
+    fn drop(&mut self) {
+        self.save();
     }
 }
 
@@ -230,9 +237,9 @@ mod tests {
         cache.put(&meta, &digest(3), None);
         cache.save();
         assert_eq!(StatCache::open(dir.path().join("cache")).get(&meta), Some(digest(3)));
-        let mut bytes = fs::read(&cache.file).unwrap();
+        let mut bytes = fs::read(dir.path().join("cache")).unwrap();
         bytes[60] ^= 1;
-        fs::write(&cache.file, bytes).unwrap();
+        fs::write(dir.path().join("cache"), bytes).unwrap();
         assert_eq!(StatCache::open(dir.path().join("cache")).get(&meta), None);
     }
 }

@@ -24,7 +24,7 @@ pub fn read(path: &Path, profile: Option<&str>, vars: &[(String, String)]) -> Re
             let near = hint(name, profiles.iter().flat_map(keys));
             return Err(Error::NoProfile { name: name.into(), near });
         };
-        lay(&mut base, overlay);
+        apply_overlay(&mut base, overlay);
     }
     let variants = take(&mut base, "variants");
     let matrix = take(&mut base, "matrix");
@@ -80,13 +80,13 @@ fn extended(path: &Path, shown: &Path, above: &mut Vec<PathBuf>) -> Result<Node>
         return Err(Error::mistake(&extends.mark, format!("no such study: {name}")));
     }
     let mut base = extended(&base_path, &base_shown, above)?;
-    lay(&mut base, node);
+    apply_overlay(&mut base, node);
     above.pop();
     Ok(base)
 }
 
 /// Puts a file or a profile over a study that still has its profiles and variants.
-fn lay(base: &mut Node, mut over: Node) {
+fn apply_overlay(base: &mut Node, mut over: Node) {
     for section in ["profiles", "variants"] {
         let Some(new) = take(&mut over, section) else { continue };
         let old = take(base, section);

@@ -1,8 +1,9 @@
 //! Moving objects between files and an object store, several at a time, with little memory.
 
-use crate::cache::remote::location::{Location, told};
-use crate::cache::remote::progress::Watch;
-use crate::error::{Error, Result};
+use crate::cache::error::{Error, Result};
+use crate::cache::remote::error::Unusable;
+use crate::cache::remote::location::Location;
+use crate::cache::remote::progress::Progress;
 use object_store::path::Path as Place;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use std::collections::VecDeque;
@@ -50,7 +51,7 @@ impl Client {
             // Each thread that reads a folder keeps the memory of a part.
             .max_blocking_threads(PARTS)
             .build();
-        let runtime = runtime.map_err(|e| Error::Cache(format!("starting its client: {e}")))?;
+        let runtime = runtime.map_err(Unusable::Start)?;
         Ok(Self { store, base, runtime })
     }
 
@@ -64,44 +65,51 @@ impl Client {
         self.runtime.block_on(async move {
             let found = match store.get(&place).await {
                 Err(object_store::Error::NotFound { .. }) => return Ok(None),
-                found => found.map_err(|e| told(&e))?,
+                found => found?,
             };
             if found.meta.size > limit {
                 return Ok(Some(Vec::new()));
             }
-            Ok(Some(found.bytes().await.map_err(|e| told(&e))?.to_vec()))
+            Ok(Some(found.bytes().await?.to_vec()))
         })
     }
 
     /// Writes an object from memory, in one step.
     pub fn write(&self, object: &str, bytes: Vec<u8>) -> Result<()> {
         let place = self.place(object);
-        self.runtime.block_on(self.store.put(&place, bytes.into())).map_err(|e| told(&e)).map(drop)
+        self.runtime.block_on(self.store.put(&place, bytes.into()))?;
+        Ok(())
     }
 
     /// Fetches objects into files. Objects that are missing or of another size are left out of the files.
-    pub fn download(&self, moves: Vec<Move>, watch: &dyn Watch) -> Result<()> {
-        self.all(moves, watch, |store, place, one| async move {
+    pub fn download(&self, moves: Vec<Move>, progress: &dyn Progress) -> Result<()> {
+        self.all(moves, progress, |store, place, one| async move {
             match fetch(store, place, &one).await {
                 Err(object_store::Error::NotFound { .. }) => Ok(()),
-                fetched => Ok(fetched.map_err(|e| told(&e))??),
+                fetched => Ok(fetched??),
             }
         })
     }
 
     /// Sends files, leaving out those whose objects are there with their size, unless `again` says so.
-    pub fn upload(&self, moves: Vec<Move>, again: impl Fn(&str) -> bool, watch: &dyn Watch) -> Result<()> {
-        self.all(moves, watch, |store, place, one| {
+    pub fn upload(
+        &self,
+        moves: Vec<Move>,
+        again: impl Fn(&str) -> bool,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        self.all(moves, progress, |store, place, one| {
             let again = again(&one.object);
             async move {
                 match store.head(&place).await {
                     Ok(there) if there.size == one.bytes && !again => return Ok(()),
                     Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
-                    Err(e) => return Err(told(&e)),
+                    Err(e) => return Err(e.into()),
                 }
                 if one.bytes <= PART {
                     let bytes = std::fs::read(&one.file).at("reading", &one.file)?;
-                    return store.put(&place, bytes.into()).await.map_err(|e| told(&e)).map(drop);
+                    store.put(&place, bytes.into()).await?;
+                    return Ok(());
                 }
                 send_parts(store, place, &one).await
             }
@@ -109,7 +117,7 @@ impl Client {
     }
 
     /// Does the same with every object: small ones side by side, large ones one after another.
-    fn all<F, R>(&self, moves: Vec<Move>, watch: &dyn Watch, act: F) -> Result<()>
+    fn all<F, R>(&self, moves: Vec<Move>, progress: &dyn Progress, act: F) -> Result<()>
     where
         F: Fn(Arc<dyn ObjectStore>, Place, Move) -> R,
         R: Future<Output = Result<()>> + Send + 'static,
@@ -125,16 +133,16 @@ impl Client {
                     while running.len() < width
                         && let Some(next) = open.pop_front()
                     {
-                        if watch.stopped() {
-                            return Err(Error::Interrupted);
+                        if progress.stopped() {
+                            return Err(Error::Stopped);
                         }
                         let (place, bytes) = (self.place(&next.object), next.bytes);
                         let moved = act(Arc::clone(&self.store), place, next);
                         running.spawn(async move { moved.await.map(|()| bytes) });
                     }
                     let Some(ended) = running.join_next().await else { break };
-                    done += ended.map_err(|e| Error::Cache(format!("its client failed: {e}")))??;
-                    watch.progress(done, total);
+                    done += ended??;
+                    progress.moved(done, total);
                 }
             }
             Ok(())
@@ -182,7 +190,7 @@ async fn fetch(store: Arc<dyn ObjectStore>, place: Place, one: &Move) -> Fetched
 async fn send_parts(store: Arc<dyn ObjectStore>, place: Place, one: &Move) -> Result<()> {
     let part = PART.max((one.bytes / MOST_PARTS).next_multiple_of(1 << 20));
     let file = File::open(&one.file).at("opening", &one.file)?;
-    let mut upload = store.put_multipart(&place).await.map_err(|e| told(&e))?;
+    let mut upload = store.put_multipart(&place).await?;
     let sent = async {
         let mut running = JoinSet::new();
         let mut at = 0;
@@ -194,12 +202,15 @@ async fn send_parts(store: Arc<dyn ObjectStore>, place: Place, one: &Move) -> Re
                 running.spawn(upload.put_part(PutPayload::from(bytes)));
             }
             let Some(ended) = running.join_next().await else { return Ok(()) };
-            ended.map_err(|e| Error::Cache(format!("its client failed: {e}")))?.map_err(|e| told(&e))?;
+            ended??;
         }
     };
     let sent: Result<()> = sent.await;
     match sent {
-        Ok(()) => upload.complete().await.map_err(|e| told(&e)).map(drop),
+        Ok(()) => {
+            upload.complete().await?;
+            Ok(())
+        }
         Err(e) => {
             // What arrived of it is of no use; where it cannot be taken away either, the store's own rules do it.
             let _ = upload.abort().await;

@@ -1,6 +1,6 @@
 //! Where a shared cache is, and the client that speaks to it.
 
-use crate::error::{Error, Result};
+use crate::cache::remote::error::{NoPlace, Unusable};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey as S3Key};
 use object_store::azure::{AzureConfigKey as AzureKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey as GoogleKey};
@@ -29,35 +29,32 @@ pub enum Location {
 
 impl Location {
     /// Reads a path (taken from `base`) or a URL. Nothing is contacted.
-    pub fn parse(text: &str, base: &Path) -> Result<Self, String> {
+    pub fn parse(text: &str, base: &Path) -> Result<Self, NoPlace> {
         if !text.contains("://") {
             return Ok(Self::Folder(base.join(text)));
         }
-        let url = Url::parse(text).map_err(|e| format!("`{text}` is no URL: {e}"))?;
+        let url = Url::parse(text).map_err(|e| NoPlace::Url(text.into(), e.to_string()))?;
         match ObjectStoreScheme::parse(&url) {
             Ok((ObjectStoreScheme::Local, _)) => {
-                url.to_file_path().map(Self::Folder).map_err(|()| format!("`{text}` names no folder"))
+                url.to_file_path().map(Self::Folder).map_err(|()| NoPlace::Folder(text.into()))
             }
-            Ok((ObjectStoreScheme::Memory, _)) | Err(_) => Err(format!(
-                "`{text}` is no place for a cache; there is a folder, s3://, gs://, az://, http:// and https://"
-            )),
+            Ok((ObjectStoreScheme::Memory, _)) | Err(_) => Err(NoPlace::Scheme(text.into())),
             Ok(_) => Ok(Self::Address(url)),
         }
     }
 
     /// The store behind it, and where in it the cache begins. Credentials come from the environment.
-    pub fn open(&self) -> Result<(Arc<dyn ObjectStore>, Place)> {
+    pub fn open(&self) -> Result<(Arc<dyn ObjectStore>, Place), Unusable> {
         match self {
             Self::Folder(folder) => {
                 if !folder.is_dir() {
                     // Making it would fill the local disk whenever a shared one is not mounted.
-                    let text = format!("there is no folder {}; make it once", folder.display());
-                    return Err(Error::Cache(text));
+                    return Err(Unusable::NoFolder(folder.clone()));
                 }
-                let store = LocalFileSystem::new_with_prefix(folder).map_err(|e| told(&e))?;
+                let store = LocalFileSystem::new_with_prefix(folder)?;
                 Ok((Arc::new(store), Place::default()))
             }
-            Self::Address(url) => remote(url).map_err(|e| told(&e)),
+            Self::Address(url) => Ok(remote(url)?),
         }
     }
 }
@@ -94,23 +91,6 @@ fn remote(url: &Url) -> object_store::Result<(Arc<dyn ObjectStore>, Place)> {
     Ok((store, place))
 }
 
-/// An error of the store on one line: the innermost cause says most.
-pub fn told(error: &object_store::Error) -> Error {
-    let mut inner: &dyn std::error::Error = error;
-    while let Some(source) = inner.source() {
-        inner = source;
-    }
-    let (outer, inner) = (error.to_string(), inner.to_string());
-    let first = outer.split(['\n', '{', '<']).next().unwrap_or_default().trim();
-    let words = if outer.contains(&inner) && first.len() >= inner.len() {
-        first.to_string()
-    } else {
-        format!("{}: {inner}", first.split(": ").take(2).collect::<Vec<_>>().join(": "))
-    };
-    let line = words.split_whitespace().collect::<Vec<_>>().join(" ");
-    Error::Cache(line.chars().take(300).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,7 +102,7 @@ mod tests {
         assert_eq!(parse("../cache"), Ok(Location::Folder("/study/../cache".into())));
         assert_eq!(parse("file:///mnt/cache"), Ok(Location::Folder("/mnt/cache".into())));
         assert!(matches!(parse("s3://bucket/cache"), Ok(Location::Address(_))));
-        assert!(parse("ftp://x/y").unwrap_err().contains("no place for a cache"));
+        assert!(parse("ftp://x/y").unwrap_err().to_string().contains("no place for a cache"));
         assert!(parse("memory:///").is_err() && parse("s3://").is_err());
     }
 }

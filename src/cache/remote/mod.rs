@@ -10,15 +10,17 @@
 //! Nothing that comes from there is believed before it was hashed.
 
 mod client;
+pub mod error;
 mod location;
 mod progress;
 
-pub use progress::{Quiet, Watch};
+pub use progress::{Progress, Quiet};
 
+use crate::cache::error::Result;
 use crate::cache::remote::client::{Client, Move};
+use crate::cache::remote::error::{NoPlace, Unusable};
 use crate::cache::remote::location::Location;
 use crate::cache::results::{self, Outcome};
-use crate::error::{Error, Result};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -26,9 +28,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use store::IoContext;
 use store::digest::{Digest, Kind};
-use store::manifest::{self, Item, Manifest};
+use store::manifest::Manifest;
 use store::walk::Hashed;
-use store::{Store, link, record};
+use store::{Key, Store, link, record};
 
 /// Version of the layout above.
 const VERSION: &str = "v1";
@@ -44,22 +46,22 @@ pub struct Remote {
     location: Location,
     client: OnceLock<Client>,
     /// It failed once; a run does not wait for it again.
-    deaf: AtomicBool,
+    unreachable: AtomicBool,
     /// It refused to take something.
-    closed: AtomicBool,
+    read_only: AtomicBool,
     /// Objects that were not what their names say; they are written over.
     damaged: Mutex<HashSet<String>>,
 }
 
 impl Remote {
     /// Reads where the cache is; contacts nobody.
-    pub fn new(name: &str, base: &Path) -> Result<Self, String> {
+    pub fn new(name: &str, base: &Path) -> Result<Self, NoPlace> {
         Ok(Self {
             name: name.into(),
             location: Location::parse(name, base)?,
             client: OnceLock::new(),
-            deaf: AtomicBool::new(false),
-            closed: AtomicBool::new(false),
+            unreachable: AtomicBool::new(false),
+            read_only: AtomicBool::new(false),
             damaged: Mutex::default(),
         })
     }
@@ -74,32 +76,42 @@ impl Remote {
 
     /// What an action gave elsewhere, if the cache has it: its record and the lists of files of its outputs, which
     /// are kept in the store.
-    pub fn look(&self, store: &Store, key: &str, watch: &dyn Watch) -> Result<Option<Outcome>> {
+    pub fn look(&self, store: &Store, key: &Key, progress: &dyn Progress) -> Result<Option<Outcome>> {
         let client = self.client()?;
         let object = record_object(key);
         let Some(bytes) = client.read(&object, RECORD)? else { return Ok(None) };
-        let outcome = record::parse::<Outcome>(&bytes)
-            .filter(|o| o.action.key() == key && o.outputs.keys().eq(o.action.outputs.keys()));
-        let Some(outcome) = outcome else { return self.refuse(key, &object, watch) };
-        for output in outcome.outputs.values().filter(|o| o.digest.kind == Kind::Tree) {
-            if store.manifest(&output.digest).is_some() {
-                continue;
-            }
-            let object = tree_object(&output.digest);
-            let Some(bytes) = client.read(&object, LIST)? else { return Ok(None) };
-            let good = manifest::digest_of(&bytes) == output.digest;
-            let Some(manifest) = Manifest::decode(&bytes).filter(|_| good) else {
-                return self.refuse(key, &object, watch);
+        let Some(outcome) = record::parse::<Outcome>(&bytes) else {
+            return self.refuse(key, &object, progress);
+        };
+        let mut lists = BTreeMap::new();
+        for tree in outcome.outputs.values().map(|o| o.digest).filter(|digest| digest.kind == Kind::Tree) {
+            let known = store.manifest(&tree).filter(|manifest| manifest.check().is_ok());
+            let manifest = match known {
+                Some(manifest) => manifest,
+                None => {
+                    let object = tree_object(&tree);
+                    let Some(bytes) = client.read(&object, LIST)? else { return Ok(None) };
+                    let Ok(manifest) = Manifest::parse(&bytes, &tree) else {
+                        return self.refuse(key, &object, progress);
+                    };
+                    manifest
+                }
             };
-            store.keep_manifest(&output.digest, &manifest)?;
+            lists.insert(tree, manifest);
+        }
+        if outcome.check(key, |tree| lists.get(tree).map(|m| (m.bytes(), m.files()))).is_err() {
+            return self.refuse(key, &object, progress);
+        }
+        for (tree, manifest) in &lists {
+            store.keep_manifest(tree, manifest)?;
         }
         Ok(Some(outcome))
     }
 
     /// Brings what an action gave elsewhere into the store. Needs the action's lock.
-    pub fn fetch(&self, store: &Store, key: &str, watch: &dyn Watch) -> Result<Option<Outcome>> {
-        let Some(outcome) = self.look(store, key, watch)? else { return Ok(None) };
-        let landing = store.at("attempts").join(format!("fetch-{}", &key[..32]));
+    pub fn fetch(&self, store: &Store, key: &Key, progress: &dyn Progress) -> Result<Option<Outcome>> {
+        let Some(outcome) = self.look(store, key, progress)? else { return Ok(None) };
+        let landing = store.fetched(key);
         store.fresh(&landing)?;
         let mut missing = Vec::new();
         for (digest, bytes) in contents(store, &outcome)? {
@@ -108,27 +120,28 @@ impl Remote {
                 missing.push((digest, Move { object: blob_object(&digest), file, bytes }));
             }
         }
-        let downloaded = self.client()?.download(missing.iter().map(|(_, one)| one.clone()).collect(), watch);
+        let downloaded =
+            self.client()?.download(missing.iter().map(|(_, one)| one.clone()).collect(), progress);
         if downloaded.is_err() {
             link::remove(&landing)?;
         }
         downloaded?;
         let taken = missing.par_iter().with_min_len(64).map(|(digest, one)| {
-            let whole = one.file.exists() && store.take_blob(&one.file, digest)?;
+            let whole = one.file.exists() && store.ingest_blob(&one.file, digest)?;
             Ok((!whole).then_some(&one.object))
         });
         let bad: Vec<&String> = taken.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
         link::remove(&landing)?;
         if let Some(object) = bad.first() {
             self.lock().extend(bad.iter().map(|object| object.to_string()));
-            return self.refuse(key, object, watch);
+            return self.refuse(key, object, progress);
         }
         let taken =
             missing.iter().map(|(digest, _)| Hashed { digest: *digest, bytes: 0, files: 1, manifest: None });
         let taken: Vec<_> = taken.collect();
         for output in outcome.outputs.values() {
-            if !store.ready(&output.digest)? {
-                return Ok(None);
+            if !store.materialize(&output.digest)? {
+                return self.refuse(key, &record_object(key), progress);
             }
         }
         store.sync(&taken)?;
@@ -137,12 +150,12 @@ impl Remote {
     }
 
     /// Sends what an action gave, unless the cache has it. Returns whether it has it now from here.
-    pub fn send(&self, store: &Store, key: &str, outcome: &Outcome, watch: &dyn Watch) -> Result<bool> {
+    pub fn send(&self, store: &Store, key: &Key, outcome: &Outcome, progress: &dyn Progress) -> Result<bool> {
         let client = self.client()?;
         let object = record_object(key);
         let there = client.read(&object, RECORD)?.and_then(|bytes| record::parse::<Outcome>(&bytes));
         // The first result of an action is everybody's; a broken one is written over.
-        if there.is_some_and(|there| there.action.key() == key) && !self.lock().contains(&object) {
+        if there.is_some_and(|there| there.action.key() == *key) && !self.lock().contains(&object) {
             return Ok(false);
         }
         let moves = contents(store, outcome)?.into_iter().map(|(digest, bytes)| Move {
@@ -151,7 +164,7 @@ impl Remote {
             bytes,
         });
         let again = |object: &str| self.lock().contains(object);
-        client.upload(moves.collect(), again, watch)?;
+        client.upload(moves.collect(), again, progress)?;
         for output in outcome.outputs.values().filter(|o| o.digest.kind == Kind::Tree) {
             let path = store.manifest_path(&output.digest);
             client.write(&tree_object(&output.digest), std::fs::read(&path).at("reading", &path)?)?;
@@ -163,8 +176,8 @@ impl Remote {
     }
 
     /// Says that an object is not what it should be, and treats the result as absent.
-    fn refuse(&self, key: &str, object: &str, watch: &dyn Watch) -> Result<Option<Outcome>> {
-        watch.say(&format!("the cache {} has a damaged or missing {object}; not used", self.name));
+    fn refuse(&self, key: &Key, object: &str, progress: &dyn Progress) -> Result<Option<Outcome>> {
+        progress.say(&format!("the cache {} has a damaged or missing {object}; not used", self.name));
         self.lock().extend([object.to_string(), record_object(key)]);
         Ok(None)
     }
@@ -175,17 +188,17 @@ impl Remote {
 
     /// Whether it is worth asking.
     pub fn answers(&self) -> bool {
-        !self.deaf.load(Ordering::Relaxed)
+        !self.unreachable.load(Ordering::Relaxed)
     }
 
     /// Whether it is worth sending.
     pub fn takes(&self) -> bool {
-        self.answers() && !self.closed.load(Ordering::Relaxed)
+        self.answers() && !self.read_only.load(Ordering::Relaxed)
     }
 
     /// Notes that it failed. Returns the warning, the first time.
-    pub fn failed(&self, error: &Error, sending: bool) -> Option<String> {
-        let flag = if sending { &self.closed } else { &self.deaf };
+    pub fn failed(&self, error: &Unusable, sending: bool) -> Option<String> {
+        let flag = if sending { &self.read_only } else { &self.unreachable };
         let what = if sending { "takes nothing" } else { "does not answer" };
         (!flag.swap(true, Ordering::Relaxed))
             .then(|| format!("warning: the cache {} {what} ({error}); going on without it", self.name))
@@ -200,13 +213,8 @@ fn contents(store: &Store, outcome: &Outcome) -> Result<BTreeMap<Digest, u64>> {
             all.insert(output.digest, output.bytes);
             continue;
         }
-        let manifest = store.manifest(&output.digest);
-        let manifest = manifest
-            .ok_or_else(|| Error::Run(format!("the list of files of {} is not there", output.digest)))?;
-        all.extend(manifest.0.iter().filter_map(|entry| match entry.item {
-            Item::File(digest, bytes) => Some((digest, bytes)),
-            Item::Folder | Item::Link(_) => None,
-        }));
+        let manifest = store.manifest(&output.digest).ok_or(store::Error::NoManifest(output.digest))?;
+        all.extend(manifest.blobs());
     }
     Ok(all)
 }
@@ -221,6 +229,7 @@ fn tree_object(digest: &Digest) -> String {
     format!("{VERSION}/trees/{}/{}", &hex[..2], &hex[2..])
 }
 
-fn record_object(key: &str) -> String {
+fn record_object(key: &Key) -> String {
+    let key = key.to_string();
     format!("{VERSION}/results/{}/{key}", &key[..2])
 }

@@ -1,9 +1,9 @@
 //! Who is told how a transfer gets on.
 
 /// Who is told how a transfer gets on.
-pub trait Watch: Sync {
+pub trait Progress: Sync {
     /// Bytes that have been moved, of all.
-    fn progress(&self, done: u64, total: u64);
+    fn moved(&self, done: u64, total: u64);
     /// A line for people.
     fn say(&self, text: &str);
     /// Whether it is to end.
@@ -13,10 +13,10 @@ pub trait Watch: Sync {
 /// Tells warnings only.
 pub struct Quiet;
 
-impl Watch for Quiet {
-    fn progress(&self, _: u64, _: u64) {}
+impl Progress for Quiet {
+    fn moved(&self, _: u64, _: u64) {}
     fn say(&self, text: &str) {
-        eprintln!("{text}");
+        crate::stderr::line(text);
     }
     fn stopped(&self) -> bool {
         false

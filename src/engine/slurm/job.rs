@@ -1,10 +1,10 @@
 //! The part of a job on its node: it runs the stage, hands signals on, ends whatever is left, and writes the exit code.
 
 use crate::engine::contract::{End, GRACE};
+use crate::engine::error::{Error, Result};
 use crate::engine::steady::{self, Told};
 use crate::engine::stop::ignored;
 use crate::engine::supervise::{NOT_STARTED, clear};
-use crate::error::{Error, Result};
 use rustix::process::{
     Pid, Signal, WaitOptions, getpid, kill_process_group, set_child_subreaper,
     set_parent_process_death_signal, wait,
@@ -103,22 +103,20 @@ impl Ended {
 pub fn main(arguments: &[OsString]) -> u8 {
     let [folder] = arguments else { return 2 };
     let folder = Path::new(folder);
-    let done = Task::read(folder)
-        .ok_or_else(|| Error::Run(format!("no work in {}: was it given up?", folder.display())))
-        .and_then(|task| {
-            // The job may have been started before and taken off its node; it begins anew, with the stage's state.
-            link::remove(&Ended::path(folder))?;
-            link::remove(&task.out)?;
-            fs::create_dir_all(&task.out).at("making", &task.out)?;
-            let log = File::options().create(true).append(true).open(&task.log).at("opening", &task.log)?;
-            let ended = run(&task, &log).unwrap_or_else(|e| {
-                // The log is where a person looks.
-                let _ = writeln!(&log, "error: {e}");
-                Ended { code: NOT_STARTED, ..Ended::default() }
-            });
-            record::write(&Ended::path(folder), &ended, true)?;
-            Ok(ended.code)
+    let done = Task::read(folder).ok_or_else(|| Error::NoWork(folder.into())).and_then(|task| {
+        // The job may have been started before and taken off its node; it begins anew, with the stage's state.
+        link::remove(&Ended::path(folder))?;
+        link::remove(&task.out)?;
+        fs::create_dir_all(&task.out).at("making", &task.out)?;
+        let log = File::options().create(true).append(true).open(&task.log).at("opening", &task.log)?;
+        let ended = run(&task, &log).unwrap_or_else(|e| {
+            // The log is where a person looks.
+            let _ = writeln!(&log, "error: {e}");
+            Ended { code: NOT_STARTED, ..Ended::default() }
         });
+        record::write(&Ended::path(folder), &ended, true)?;
+        Ok(ended.code)
+    });
     done.unwrap_or_else(|e| {
         crate::stderr::line(format_args!("error: {e}"));
         NOT_STARTED
@@ -132,7 +130,7 @@ fn run(task: &Task, log: &File) -> Result<Ended> {
         Err(stale) => return Ok(Ended { code: NOT_STARTED, stale, ..Ended::default() }),
     };
     tell(task);
-    let what = |e| Error::Io { what: format!("starting {}", task.program.display()), source: e };
+    let what = |source| Error::Start { what: task.program.display().to_string(), source };
     let mut heard = vec![SIGCHLD, SIGINT, SIGTERM];
     if !ignored(SIGHUP) {
         heard.push(SIGHUP);

@@ -12,8 +12,8 @@ mod submit;
 use crate::engine::attempt::Attempt;
 use crate::engine::contract::Note;
 use crate::engine::contract::{End, Engine, Work};
+use crate::engine::error::{Error, Result};
 use crate::engine::steady;
-use crate::error::{Error, Result};
 use crate::session::{Session, Unit};
 use ask::{Seen, Verdict};
 use job::{Ended, Task};
@@ -135,7 +135,7 @@ impl Slurm {
         }
         loop {
             if let Some(answer) = state.answers.remove(folder) {
-                return answer.map_err(Error::Run);
+                return answer.map_err(Error::Slurm);
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -189,9 +189,7 @@ impl Slurm {
                         work.attempt.append_slurm_output();
                         return match seen {
                             Seen::Known(known) => over(id, known, known.verdict()),
-                            _ => Err(Error::Run(format!(
-                                "job {id} is no longer known to Slurm and left no exit code"
-                            ))),
+                            _ => Err(Error::JobForgotten(id.into())),
                         };
                     }
                 }
@@ -239,26 +237,21 @@ fn over(id: &str, known: &ask::Known, verdict: Verdict) -> Result<Over> {
         Verdict::Ended if known.code & 127 != 0 => Over::End(End::Signal((known.code & 127) as u8)),
         Verdict::Ended if known.code >> 8 != 0 => Over::End(End::Exit((known.code >> 8) as u8)),
         Verdict::Cancelled => {
-            return Err(Error::Run(format!("job {id} was cancelled, but not by this runner")));
+            return Err(Error::JobCancelled(id.into()));
         }
         Verdict::Ended | Verdict::Open => {
-            return Err(Error::Run(format!("job {id} ended as {} and left no exit code", known.state)));
+            return Err(Error::NoExitCode { id: id.into(), state: known.state.clone() });
         }
     })
 }
 
 /// The attempt that an earlier runner left with Slurm, if its job is still to be expected or has ended of itself.
 pub fn left(session: &Session, unit: &Unit) -> Result<Option<Attempt>> {
-    let folder = session.store.at("attempts").join(&unit.key[..32]);
+    let folder = session.store.attempt(&unit.key);
     let Some(mut submission) = Submission::read(&folder) else { return Ok(None) };
     let Some(task) = Task::read(&folder) else { return Ok(None) };
-    let cannot = |why: String| {
-        let (name, folder) = (&submission.name, folder.display());
-        Error::Run(format!(
-            "job {name} of an earlier run may still be there, and Slurm cannot be asked: {why}; ask again where it can, \
-             or cancel the job and remove {folder}"
-        ))
-    };
+    let name = submission.name.clone();
+    let cannot = |why: String| Error::JobLeft { name: name.clone(), folder: folder.clone(), why };
     if submission.id.is_none() {
         // The runner was killed while it submitted.
         submission.id = ask::named(&submission.name, submission.index).map_err(cannot)?;

@@ -1,6 +1,6 @@
 //! A submission as its attempt folder has it.
 
-use crate::error::Result;
+use crate::engine::error::Result;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use store::record;

@@ -5,8 +5,8 @@ use super::job::{self, Task};
 use super::submission::Submission;
 use crate::engine::attempt::environment;
 use crate::engine::contract::Work;
+use crate::engine::error::{Error, Result};
 use crate::engine::steady;
-use crate::error::{Error, Result};
 use crate::text::shown;
 use std::fs::File;
 use std::io::Write;
@@ -36,7 +36,7 @@ impl Request {
         let (attempt, step) = (work.attempt, work.step());
         let root = &work.session.graph.root;
         let program = work.session.programs[work.unit.step].clone();
-        let program = program.ok_or_else(|| Error::Run(format!("stage {} has no program", step.stage)))?;
+        let program = program.ok_or_else(|| Error::NoProgram(step.stage.clone()))?;
         let task = Task {
             words: attempt.words.clone(),
             program: program.path,
@@ -102,20 +102,20 @@ fn sbatch(work: &Work, batch: &[Request]) -> Result<String> {
             Ok(())
         });
     }
-    let failed = |e| Error::Io { what: format!("submitting stage {} with sbatch", step.stage), source: e };
+    let failed = |source| Error::Submit { stage: step.stage.clone(), source };
     let mut child = command.spawn().map_err(failed)?;
     if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(script(batch)?.as_bytes()).map_err(failed)?;
     }
     let output = child.wait_with_output().map_err(failed)?;
     if let Some(text) = failure("sbatch", &output) {
-        return Err(Error::Run(text));
+        return Err(Error::Slurm(text));
     }
     // `12`, or `12;cluster`.
     let text = String::from_utf8_lossy(&output.stdout);
     let id = text.trim().split(';').next().unwrap_or_default().to_string();
     if id.is_empty() || !id.chars().all(|c| c.is_ascii_digit()) {
-        return Err(Error::Run(format!("sbatch gave no job id but `{}`", text.trim())));
+        return Err(Error::NoJobId(text.trim().into()));
     }
     for (index, request) in batch.iter().enumerate() {
         let task = if array { format!("{id}_{index}") } else { id.clone() };
