@@ -73,7 +73,7 @@ fn checkpoints(folder: &Path, architecture: Architecture) -> PathBuf {
     };
     content.add("model.", tensors());
     content.add("ema.0.9999.", tensors().chain(network.buffers()).collect::<Vec<(String, Tensor)>>());
-    let latents = LatentSpace { scale: 0.18215, vae: "00".repeat(32) };
+    let latents = LatentSpace::scaled(0.18215, "00".repeat(32));
     let about = CheckpointMetadata::new(2000, config, NoiseSchedule::Cosine, vec![0.9999], latents);
     content.write(&folder.join(file_name(2000)), &about).unwrap();
     folder.into()
