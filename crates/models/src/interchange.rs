@@ -173,8 +173,15 @@ fn read_pickle(path: &Path, hints: &Hints, whole: bool) -> Result<Checkpoint> {
         None => None,
     };
     let told = if about.is_some() { Told::default() } else { Told::read(&source, &settings)? };
+    // Bare tensors have no prefix to know them by; these are not among them.
+    let aside = ["opt.", "uw."].map(|prefix| (prefix, found.tensors.split_off(prefix)));
     let Taken { mut about, model, average, notices } =
         take(&mut found.tensors, &chosen, about, &told.with(hints, &source)?)?;
+    for (prefix, weights) in aside {
+        for (name, tensor) in weights.into_tensors() {
+            found.tensors.insert(format!("{prefix}{name}"), tensor);
+        }
+    }
     let optimiser = match whole && model.names().next().is_some() {
         true => Optimiser::take_torch(&mut found, &trained(&about, model.shallow_clone())?)?,
         false => None,

@@ -83,7 +83,8 @@ impl Chosen {
     pub fn of(source: &str, candidates: &[Candidate], wanted: &WeightSet) -> Result<Self> {
         let shown = |list: &[&Candidate]| list.iter().map(|c| c.shown()).collect::<Vec<_>>().join(", ");
         let all: Vec<&Candidate> = candidates.iter().collect();
-        let (averages, models): (Vec<&Candidate>, Vec<&Candidate>) = all.iter().partition(|c| c.averages());
+        let (averages, models): (Vec<&Candidate>, Vec<&Candidate>) =
+            all.iter().copied().partition(|c| c.averages());
         if let WeightSet::Key(key) = wanted {
             return match all.iter().find(|c| c.key == *key || c.prefix == *key) {
                 Some(&found) => Ok(Self { model: Some(found.clone()), average: None }),
@@ -233,7 +234,7 @@ mod tests {
             assert_eq!(found, [Candidate { key: String::new(), prefix: prefix.into() }]);
         }
         assert_eq!(candidates(["ema.module.pos_embed"])[0].key, "ema");
-        assert_eq!(candidates(["my_pos_embed"]), []);
+        assert!(candidates(["my_pos_embed"]).is_empty());
     }
 
     #[test]

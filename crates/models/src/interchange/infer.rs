@@ -41,16 +41,8 @@ pub fn network(state: &Weights, hints: &Hints) -> Result<Config> {
     }
     let side = grid * patch;
     let (classes, null_row) = classes(source, rows, hints)?;
-    let sizes_of_its_own = Config {
-        width,
-        blocks,
-        heads,
-        patch,
-        channels,
-        null_row,
-        ..Config::preset("dit-tiny/1", side, classes)?
-    };
-    let mut config = sizes_of_its_own;
+    let preset = Config::preset("dit-tiny/1", side, classes)?;
+    let mut config = Config { width, blocks, heads, patch, channels, null_row, ..preset };
     // Ones in each row of a map of timesteps, as its mean: maps are equally full in all rows.
     let ones = |name: &str| -> Result<f64> {
         let rows = sizes(name, 2)?[0];

@@ -144,12 +144,12 @@ impl Machine {
             0x80 => drop(input.byte()?),
             0x95 => drop(input.take(8)?),
             b'0' => drop(self.pop()?),
-            b'X' | b'T' => self.text(input, Input::length)?,
-            0x8c | b'U' => self.text(input, Input::short)?,
-            0x8d => self.text(input, Input::long_length)?,
-            b'B' => self.bytes(input, Input::length)?,
-            b'C' => self.bytes(input, Input::short)?,
-            0x8e | 0x96 => self.bytes(input, Input::long_length)?,
+            b'X' | b'T' => self.text(input, |i| i.length())?,
+            0x8c | b'U' => self.text(input, |i| i.short())?,
+            0x8d => self.text(input, |i| i.long_length())?,
+            b'B' => self.bytes(input, |i| i.length())?,
+            b'C' => self.bytes(input, |i| i.short())?,
+            0x8e | 0x96 => self.bytes(input, |i| i.long_length())?,
             // A view of the bytes before, which nobody writes to.
             0x98 => {}
             b'c' => {
