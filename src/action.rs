@@ -34,8 +34,11 @@ pub struct Action {
     /// The file name by which the stage sees an input, where it sees one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub names: BTreeMap<String, String>,
-    /// Content of every file of the study that a command names as one of its words.
+    /// Content of every file and folder of the study that a command names in its words, by path from the root.
     pub files: BTreeMap<String, Digest>,
+    /// What does not count of inputs that are folders of the study, beyond what never does.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ignore: BTreeMap<String, Vec<String>>,
     /// Declared environment.
     pub env: BTreeMap<String, String>,
     /// The virtual environment that the program belongs to: one Python with other packages.
@@ -81,6 +84,9 @@ impl Action {
                     (_, None) => format!("{what} `{name}` is gone"),
                 });
             }
+        }
+        for (name, ..) in changes(&old.ignore, &self.ignore) {
+            words.push(format!("what is ignored of input `{name}` changed"));
         }
         let before = &old.inputs;
         for (name, old, new) in changes(&old.names, &self.names) {
@@ -163,6 +169,7 @@ mod tests {
             inputs: BTreeMap::from([("latents".into(), digest(2))]),
             names: pair("latents", "latents.bin"),
             files: BTreeMap::new(),
+            ignore: BTreeMap::new(),
             env: pair("X", "1"),
             venv: None,
             outputs: pair("model", "model"),
@@ -181,7 +188,7 @@ mod tests {
     #[test]
     fn every_field_changes_the_key() {
         let other = Digest { kind: Kind::Program, hash: [1; 32] };
-        let edits: [&dyn Fn(&mut Action); 14] = [
+        let edits: [&dyn Fn(&mut Action); 15] = [
             &|a| a.version += 1,
             &|a| a.stage = "t".into(),
             &|a| a.template.swap(1, 2),
@@ -193,6 +200,7 @@ mod tests {
             &|a| a.names = BTreeMap::from([("latents".into(), "latents.txt".into())]),
             &|a| a.names.clear(),
             &|a| a.files = BTreeMap::from([("x".into(), other)]),
+            &|a| a.ignore = BTreeMap::from([("latents".into(), vec!["*.log".into()])]),
             &|a| a.env.clear(),
             &|a| a.venv = Some("./venv".into()),
             &|a| a.outputs = BTreeMap::from([("model".into(), "m".into())]),

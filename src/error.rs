@@ -36,9 +36,9 @@ pub enum Error {
         .0.join(", ")
     )]
     NotAtHand(Vec<String>),
-    /// A stage asked to be run again later.
-    #[error("stage {0} asks to be run again later")]
-    TryAgain(String),
+    /// One or more stages asked to be run again later, and nothing failed for good.
+    #[error("{}", later(.0))]
+    TryAgain(Vec<String>),
     /// The user stopped the run.
     #[error("stopped; `pipeline run` goes on from here")]
     Interrupted,
@@ -89,6 +89,13 @@ fn failed(stages: &[String]) -> String {
     match stages {
         [one] => format!("stage {one} failed"),
         many => format!("stages {} failed", many.join(", ")),
+    }
+}
+
+fn later(stages: &[String]) -> String {
+    match stages {
+        [one] => format!("stage {one} asks to be run again later"),
+        many => format!("stages {} ask to be run again later", many.join(", ")),
     }
 }
 

@@ -3,7 +3,7 @@
 //! A reader may refuse; it must not panic, hang, or accept what it would not write.
 
 use crate::cache::archive;
-use crate::cache::results::{Last, Outcome};
+use crate::cache::results::{ActionResult, Last};
 use crate::cache::runs::Report;
 use std::collections::BTreeSet;
 use std::path::{Component, Path};
@@ -76,12 +76,12 @@ pub fn records(bytes: &[u8]) {
     let mut sealed = bytes.to_vec();
     sealed.extend(blake3::hash(bytes).as_bytes());
     for bytes in [bytes, &sealed] {
-        assert!(statcache::count(bytes).is_none_or(|files| files * 73 < bytes.len()));
+        assert!(statcache::count(bytes).is_none_or(|files| files * 81 < bytes.len()));
     }
     let mut text = bytes.to_vec();
     text.extend(format!("\n{}\n", blake3::hash(bytes).to_hex()).into_bytes());
     for text in [bytes, &text] {
-        if let Some(outcome) = record::parse::<Outcome>(text) {
+        if let Some(outcome) = record::parse::<ActionResult>(text) {
             assert_eq!(outcome.action.key().to_string().len(), 64);
         }
         let _ = (record::parse::<Last>(text), record::parse::<Report>(text));
@@ -135,8 +135,9 @@ fn entry(bytes: &[u8]) -> (String, Vec<u8>) {
     match kind {
         "trees/" => (kind.to_string() + &manifest::digest_of(bytes).hex(), bytes.into()),
         "results/" => {
-            let key =
-                record::parse::<Outcome>(&sealed).map(|o| o.action.key().to_string()).unwrap_or_default();
+            let key = record::parse::<ActionResult>(&sealed)
+                .map(|o| o.action.key().to_string())
+                .unwrap_or_default();
             (kind.to_string() + &key, sealed)
         }
         "run" => (kind.into(), sealed),

@@ -1,5 +1,6 @@
 //! Words and numbers for people.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
@@ -45,12 +46,25 @@ pub fn table(rows: &[Vec<String>]) -> String {
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
     for row in rows {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        // Not by the width of a format, which ends at 65,535.
+        let cells = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell}{}", " ".repeat(width - cell.chars().count())));
         let line = cells.collect::<Vec<_>>().join("  ");
         text.push_str(line.trim_end());
         text.push('\n');
     }
     text
+}
+
+/// A text in which control characters are shown and not obeyed, but for line ends and tabs.
+pub fn visible(text: &str) -> Cow<'_, str> {
+    let obeyed = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if !text.contains(obeyed) {
+        return text.into();
+    }
+    text.chars().map(|c| if obeyed(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
 /// A command line as a person would type it.
@@ -71,8 +85,24 @@ pub fn last_line(log: &PathBuf) -> Option<String> {
     let mut bytes = Vec::new();
     file.take(2000).read_to_end(&mut bytes).ok()?;
     let text = String::from_utf8_lossy(&bytes);
-    let line = text.lines().rev().find(|l| !l.trim().is_empty())?;
-    Some(line.chars().filter(|c| !c.is_control()).take(200).collect())
+    // A bar is written over and over in one line, each time from its beginning.
+    let line = text.split(['\n', '\r']).rev().map(uncoloured).find(|l| !l.trim().is_empty())?;
+    Some(line.chars().take(200).collect())
+}
+
+/// A line without its control characters and the escape sequences of colours and cursors.
+fn uncoloured(line: &str) -> String {
+    let mut plain = String::with_capacity(line.len());
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        if c == '\u{1b}' && chars.next() == Some('[') {
+            // Up to the letter that ends it.
+            let _ = chars.by_ref().find(|c| ('@'..='~').contains(c));
+        } else if !c.is_control() {
+            plain.push(c);
+        }
+    }
+    plain
 }
 
 #[cfg(test)]
@@ -86,6 +116,31 @@ mod tests {
             [0.001, 1.234, 59.4, 200.0, 7500.0].map(duration),
             ["0 s", "1.23 s", "59 s", "3 min 20 s", "2 h 5 min"]
         );
+    }
+
+    #[test]
+    fn the_last_line_is_what_a_bar_says_now() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let told = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            last_line(&path)
+        };
+        assert_eq!(told("start\n\r  1/60\r  2/60\r\u{1b}[32m  3/60\u{1b}[0m").as_deref(), Some("  3/60"));
+        assert_eq!(told("1/60\r2/60\r\n\r").as_deref(), Some("2/60"));
+        assert_eq!(told(""), None);
+    }
+
+    #[test]
+    fn a_table_takes_cells_of_any_width() {
+        let wide = "x".repeat(70_000);
+        let rows = [vec![wide.clone(), "a".into()], vec!["y".into(), "b".into()]];
+        assert_eq!(table(&rows).lines().map(str::len).collect::<Vec<_>>(), [70_003, 70_003]);
+    }
+
+    #[test]
+    fn escape_sequences_are_shown() {
+        assert_eq!(visible("a\u{1b}[2Jb\tc\n"), "a\\u{1b}[2Jb\tc\n");
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 pub mod archive;
 mod error;
+pub mod events;
+pub mod failure;
 pub mod remote;
 pub mod results;
 pub mod runs;

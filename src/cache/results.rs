@@ -13,7 +13,7 @@ use store::{Key, Produced, Store, record};
 
 /// What one run of an action gave.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Outcome {
+pub struct ActionResult {
     pub action: Action,
     pub outputs: BTreeMap<String, Produced>,
     /// Seconds since 1970 when it was done.
@@ -27,7 +27,7 @@ pub struct Outcome {
     pub accepted: Option<Key>,
 }
 
-impl Outcome {
+impl ActionResult {
     /// Whether a record that comes from elsewhere can be the result of the action `key`. `sums` gives the bytes and the
     /// number of files of a tree.
     ///
@@ -71,12 +71,16 @@ pub fn now() -> u64 {
 }
 
 /// The newest result of a key whose outputs are all at hand.
-pub fn lookup(store: &Store, key: &Key) -> Result<Option<Outcome>> {
+pub fn lookup(store: &Store, key: &Key) -> Result<Option<ActionResult>> {
     lookup_except(store, key, |_| false)
 }
 
 /// The same, where some outputs need not be at hand. Of a folder its list of files must be.
-pub fn lookup_except(store: &Store, key: &Key, optional: impl Fn(&str) -> bool) -> Result<Option<Outcome>> {
+pub fn lookup_except(
+    store: &Store,
+    key: &Key,
+    optional: impl Fn(&str) -> bool,
+) -> Result<Option<ActionResult>> {
     for (path, outcome) in records(store, key) {
         let mut whole = true;
         for (name, output) in &outcome.outputs {
@@ -92,16 +96,17 @@ pub fn lookup_except(store: &Store, key: &Key, optional: impl Fn(&str) -> bool) 
 }
 
 /// All results of a key that can be read, newest first.
-pub fn outcomes(store: &Store, key: &Key) -> Vec<Outcome> {
+pub fn all(store: &Store, key: &Key) -> Vec<ActionResult> {
     records(store, key).map(|(_, outcome)| outcome).collect()
 }
 
-fn records(store: &Store, key: &Key) -> impl Iterator<Item = (PathBuf, Outcome)> {
+fn records(store: &Store, key: &Key) -> impl Iterator<Item = (PathBuf, ActionResult)> {
     let folder = fs::read_dir(store.results(key));
     let mut paths: Vec<PathBuf> = folder.map(|f| f.flatten().map(|e| e.path()).collect()).unwrap_or_default();
     paths.retain(|p| p.extension().is_some_and(|e| e == "json"));
     paths.sort();
-    let read = paths.into_iter().rev().filter_map(|path| record::read::<Outcome>(&path).map(|o| (path, o)));
+    let read =
+        paths.into_iter().rev().filter_map(|path| record::read::<ActionResult>(&path).map(|o| (path, o)));
     let key = *key;
     read.filter(move |(_, outcome)| {
         // One with other outputs could be believed and not used.
@@ -109,15 +114,19 @@ fn records(store: &Store, key: &Key) -> impl Iterator<Item = (PathBuf, Outcome)>
     })
 }
 
+/// The number of the newest result of a key. It is another one after somebody wrote one.
+pub fn newest(store: &Store, key: &Key) -> Option<u64> {
+    let names = fs::read_dir(store.results(key)).ok()?.flatten();
+    let names = names.map(|e| e.file_name().to_string_lossy().into_owned());
+    names.filter_map(|n| n.strip_suffix(".json")?.parse::<u64>().ok()).max()
+}
+
 /// Writes a result; its outputs must have reached the disk.
-pub fn record(store: &Store, key: &Key, outcome: &Outcome) -> Result<()> {
-    let folder = store.results(key);
+pub fn record(store: &Store, key: &Key, outcome: &ActionResult) -> Result<()> {
     // Numbered, because clocks can go back. The key's lock keeps others from taking the same number.
-    let number = fs::read_dir(&folder).map_or(0, |entries| {
-        let names = entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned());
-        names.filter_map(|n| n.strip_suffix(".json")?.parse::<u64>().ok()).max().map_or(0, |n| n + 1)
-    });
-    Ok(record::write(&folder.join(format!("{number:06}.json")), outcome, true)?)
+    let number = newest(store, key).map_or(0, |n| n + 1);
+    let path = store.results(key).join(format!("{number:06}.json"));
+    Ok(record::write(&path, outcome, true)?)
 }
 
 /// The newest success of a stage.

@@ -1,15 +1,16 @@
 //! What became of a run and of each of its stages.
 
 use crate::cache::error::{Error, Result};
+use crate::cache::failure::TaskFailure;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use store::{Area, Key, Store, record};
 use study::hint;
 
 /// What became of a stage.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Fate {
+pub enum Status {
     /// It was there already.
     Cached,
     /// An older result was put back.
@@ -21,14 +22,16 @@ pub enum Fate {
     Replaced,
     Failed,
     /// It needs a stage that failed, or the run was stopped before.
+    #[default]
     Skipped,
 }
 
 /// One line of the summary.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Row {
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StageReport {
     pub stage: String,
-    pub fate: Fate,
+    #[serde(rename = "fate", alias = "status")]
+    pub status: Status,
     /// Why it ran, or why it failed.
     pub reason: String,
     /// Action keys, when they became known: one, or one for each entry of a mapped stage.
@@ -36,10 +39,22 @@ pub struct Row {
     /// How long its program ran, in this run or when it was made.
     pub seconds: Option<f64>,
     pub outputs: BTreeMap<String, store::Produced>,
+    /// What went wrong with each of its tasks that failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<FailedTask>,
+}
+
+/// A task that failed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FailedTask {
+    /// The stage's name, with the entry where there are several.
+    pub task: String,
+    #[serde(flatten)]
+    pub how: TaskFailure,
 }
 
 /// A run and what came of it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Report {
     /// Name of the run; its logs lie in `.pipeline/logs/RUN`.
     pub run: String,
@@ -47,7 +62,7 @@ pub struct Report {
     /// Seconds since 1970.
     pub started: u64,
     pub finished: u64,
-    pub stages: Vec<Row>,
+    pub stages: Vec<StageReport>,
 }
 
 /// The record of a past run, by its name or the beginning of it.

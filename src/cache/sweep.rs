@@ -1,7 +1,7 @@
 //! What may go from a store: results that nobody needs, and everything that no result names.
 
 use crate::cache::error::Result;
-use crate::cache::results::{Last, Outcome};
+use crate::cache::results::{ActionResult, Last};
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -56,7 +56,7 @@ pub fn plan(store: &Store, steps: &[&Step], limits: &Limits, busy: impl Fn(&Path
     let mut doomed: Vec<PathBuf> = Vec::new();
     let mut unreferenced: Vec<Unreferenced> = Vec::new();
     for path in store.list(Area::Results) {
-        let Some(outcome) = record::read::<Outcome>(&path) else {
+        let Some(outcome) = record::read::<ActionResult>(&path) else {
             doomed.push(path);
             continue;
         };
@@ -106,7 +106,7 @@ pub fn plan(store: &Store, steps: &[&Step], limits: &Limits, busy: impl Fn(&Path
 /// A result that no stage needs now but that a parameter put back would find.
 struct Unreferenced {
     path: PathBuf,
-    outcome: Outcome,
+    outcome: ActionResult,
     used: SystemTime,
 }
 

@@ -79,9 +79,9 @@ fn side(global: &Global, store: &Store, name: &str) -> Result<BTreeMap<String, S
 fn variant(choice: Choice) -> Result<BTreeMap<String, Side>> {
     let mut session = Session::open(&Options { choice, ..Options::default() })?;
     session.find_built_programs()?;
-    let found = survey(&session, |unit| session.lookup(unit))?;
+    let found = survey(&session, |task| session.lookup(task))?;
     let sides = session.graph.steps.iter().zip(found).filter_map(|(step, found)| {
-        let action = found.units?.first().map(|(unit, _)| unit.action.clone());
+        let action = found.tasks?.first().map(|(task, _)| task.action.clone());
         Some((
             step.stage.clone(),
             Side { action, outputs: found.known.map(|k| k.outputs).unwrap_or_default() },
@@ -94,7 +94,7 @@ fn variant(choice: Choice) -> Result<BTreeMap<String, Side>> {
 fn run(store: &Store, name: &str) -> Result<Option<BTreeMap<String, Side>>> {
     let Some(report) = past(store, name)? else { return Ok(None) };
     let sides = report.stages.into_iter().map(|row| {
-        let outcome = row.keys.first().and_then(|key| results::outcomes(store, key).into_iter().next());
+        let outcome = row.keys.first().and_then(|key| results::all(store, key).into_iter().next());
         let side = Side { action: outcome.map(|o| o.action), outputs: row.outputs };
         (row.stage.split('@').next().unwrap_or_default().to_string(), side)
     });

@@ -33,15 +33,15 @@ pub fn export(global: &Global, what: &str, path: &Path) -> Result<()> {
 
 fn of_study(session: &mut Session) -> Result<Contents> {
     session.find_built_programs()?;
-    let found = survey(session, |unit| session.lookup(unit))?;
+    let found = survey(session, |task| session.lookup(task))?;
     let mut results = BTreeMap::new();
     let mut outputs: BTreeMap<String, BTreeMap<String, Digest>> = BTreeMap::new();
     for (step, found) in session.graph.steps.iter().zip(found) {
-        let (Some(known), Some(units)) = (found.known, found.units) else {
+        let (Some(known), Some(tasks)) = (found.known, found.tasks) else {
             return Err(Error::NotDone(step.id.clone()));
         };
         outputs.insert(step.id.clone(), known.outputs.iter().map(|(n, o)| (n.clone(), o.digest)).collect());
-        results.extend(units.into_iter().filter_map(|(unit, outcome)| Some((unit.label, outcome?))));
+        results.extend(tasks.into_iter().filter_map(|(task, outcome)| Some((task.label, outcome?))));
     }
     let about = About { version: VERSION, study: session.graph.name.clone(), run: None };
     Ok(Contents {
@@ -62,12 +62,12 @@ fn of_run(session: &Session, name: &str) -> Result<Contents> {
     let mut outputs: BTreeMap<String, BTreeMap<String, Digest>> = BTreeMap::new();
     for row in &report.stages {
         for key in &row.keys {
-            let mut all = results::outcomes(store, key).into_iter();
+            let mut all = results::all(store, key).into_iter();
             // Several results may stand under a key; of a mapped stage the row has the folder of all.
             let outcome = match row.keys.len() {
                 1 => all
                     .find(|o| o.outputs == row.outputs)
-                    .or_else(|| results::outcomes(store, key).into_iter().next()),
+                    .or_else(|| results::all(store, key).into_iter().next()),
                 _ => all.next(),
             };
             let outcome =

@@ -10,7 +10,12 @@ use study::hint;
 
 /// Prints the newest log of a stage.
 pub fn log(global: &Global, stage: &str) -> Result<()> {
-    let graph = study::load(&global.choice())?;
+    let mut choice = global.choice();
+    if stage.contains('@') && choice.variants.is_empty() {
+        // The name that a run of the variant prints.
+        choice.variants.push("*".into());
+    }
+    let graph = study::load(&choice)?;
     let ids = || graph.steps.iter().map(|s| s.id.as_str());
     let stages = || graph.steps.iter().map(|s| s.stage.as_str()).chain(["build"]);
     // Of a stage with several parts, each has its log: `score[0007]`.
@@ -19,7 +24,18 @@ pub fn log(global: &Global, stage: &str) -> Result<()> {
         return Err(study::Error::NoStage { name: stage.into(), near: hint(stage, stages()) }.into());
     }
     let store = Store::open(&graph.root, &graph.name)?;
-    let Some(path) = store.newest_log(stage) else {
+    // A stage of a variant that differs is called otherwise: `train@switch-s`.
+    let part = &stage[whole.len()..];
+    let exact = graph.steps.iter().filter(|s| s.id == whole && stage.contains('@'));
+    let labels: Vec<String> = match exact.map(|s| s.id.clone()).next() {
+        Some(id) => vec![id],
+        None => {
+            graph.steps.iter().filter(|s| s.id == whole || s.stage == whole).map(|s| s.id.clone()).collect()
+        }
+    };
+    let labels = if labels.is_empty() { vec![whole.to_string()] } else { labels };
+    let newest = labels.iter().filter_map(|label| store.newest_log(&format!("{label}{part}"))).max();
+    let Some(path) = newest else {
         return Err(Error::NoLog(stage.into()));
     };
     if global.json {

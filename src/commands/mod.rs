@@ -28,7 +28,7 @@ use output::{print, print_json};
 pub fn call(cli: &Cli) -> Result<()> {
     let global = &cli.global;
     match &cli.command {
-        Command::Run { stages, yes, locked } => run::run(global, stages, *yes, *locked),
+        Command::Run(arguments) => run::run(global, arguments),
         Command::Accept { stages } => accept::accept(global, stages),
         Command::Plan { stages } => plan::plan(global, stages),
         Command::Push { stages } => push::push(global, stages),

@@ -17,20 +17,20 @@ pub fn pull(global: &Global, stages: &[String]) -> Result<()> {
     let _shared = lock::wait(&session.store.lock_of_store(), true, || {}, stopped)?;
     session.find_built_programs()?;
     let mut moved = Vec::new();
-    let all = survey(&session, |unit| {
-        let held = session.store.lock(&unit.key, || {}, stopped)?;
+    let all = survey(&session, |task| {
+        let held = session.store.lock(&task.key, || {}, stopped)?;
         let Some(_held) = held else { return Err(Error::Interrupted) };
-        let (outcome, state) = match session.lookup(unit)? {
-            None => (remote.fetch(&session.store, &unit.key, &console.about(&unit.label))?, "fetched"),
+        let (outcome, state) = match session.lookup(task)? {
+            None => (remote.fetch(&session.store, &task.key, &console.about(&task.label))?, "fetched"),
             here => (here, "here"),
         };
         let bytes = outcome.iter().flat_map(|o| o.outputs.values()).map(|o| o.bytes).sum();
-        moved.push(Moved::new(&unit.label, if outcome.is_some() { state } else { "not-there" }, bytes));
-        outcome.iter().try_for_each(|outcome| session.note_last(unit, outcome))?;
+        moved.push(Moved::new(&task.label, if outcome.is_some() { state } else { "not-there" }, bytes));
+        outcome.iter().try_for_each(|outcome| session.note_last(task, outcome))?;
         Ok(outcome)
     })?;
     for (i, found) in all.iter().enumerate().filter(|(i, _)| session.wanted[*i]) {
-        match (&found.known, &found.units) {
+        match (&found.known, &found.tasks) {
             (Some(known), Some(_)) => drop(publish(&session, i, known)?),
             (None, None) => moved.push(Moved::new(&session.graph.steps[i].id, "unknown", 0)),
             _ => {}

@@ -14,26 +14,26 @@ pub fn push(global: &Global, stages: &[String]) -> Result<()> {
     let console = Console::new("sending")?;
     session.find_built_programs()?;
     let mut moved = Vec::new();
-    let all = survey(&session, |unit| session.lookup(unit))?;
+    let all = survey(&session, |task| session.lookup(task))?;
     for (i, found) in all.into_iter().enumerate().filter(|(i, _)| session.wanted[*i]) {
-        let Some(units) = found.units else {
+        let Some(tasks) = found.tasks else {
             if found.known.is_none() {
                 moved.push(Moved::new(&session.graph.steps[i].id, "not-done", 0));
             }
             continue;
         };
-        for (unit, outcome) in units {
+        for (task, outcome) in tasks {
             let Some(outcome) = outcome else {
-                moved.push(Moved::new(&unit.label, "not-done", 0));
+                moved.push(Moved::new(&task.label, "not-done", 0));
                 continue;
             };
-            if results::lookup(&session.store, &unit.key)?.is_none() {
-                moved.push(Moved::new(&unit.label, "dropped", 0));
+            if results::lookup(&session.store, &task.key)?.is_none() {
+                moved.push(Moved::new(&task.label, "dropped", 0));
                 continue;
             }
-            let sent = remote.send(&session.store, &unit.key, &outcome, &console.about(&unit.label))?;
+            let sent = remote.send(&session.store, &task.key, &outcome, &console.about(&task.label))?;
             let bytes = outcome.outputs.values().map(|o| o.bytes).sum();
-            moved.push(Moved::new(&unit.label, if sent { "sent" } else { "there" }, bytes));
+            moved.push(Moved::new(&task.label, if sent { "sent" } else { "there" }, bytes));
         }
     }
     list(global, &moved)

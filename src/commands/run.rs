@@ -1,39 +1,54 @@
 //! `pipeline run`.
 
 use super::output::{print, print_json};
-use crate::cache::runs::{Fate, Report};
-use crate::cli::Global;
+use crate::cache::events::RunEvent;
+use crate::cache::runs::{Report, Status};
+use crate::cli::{Global, LogFormat, RunArguments};
 use crate::engine::stop::Stop;
 use crate::error::{Error, Result};
-use crate::run::{RunOptions, build};
+use crate::run::stream::Stream;
+use crate::run::{RunOptions, build, run_name};
 use crate::screen::Screen;
 use crate::session::{Session, lockfile};
 use crate::text::{duration, significant};
 use crate::text::{size, table};
+use serde::Serialize;
 use serde_json::{Map, Value};
+use std::time::{SystemTime, UNIX_EPOCH};
 use store::lock;
 
 /// Runs what is not cached, then prints what became of each stage, and the scores.
-pub fn run(global: &Global, stages: &[String], yes: bool, locked: bool) -> Result<()> {
-    let mut session = Session::open(&global.options(stages))?;
+pub fn run(global: &Global, arguments: &RunArguments) -> Result<()> {
+    let mut session = Session::open(&global.options(&arguments.stages))?;
     let stop = Stop::on_signals()?;
-    let mut screen = Screen::new(false);
+    let screen = Screen::new(arguments.quiet);
     let busy = || screen.say("waiting for a gc of the store");
     let shared = lock::wait(&session.store.lock_of_store(), true, busy, || stop.asked())?;
     let Some(_shared) = shared else { return Err(Error::Interrupted) };
-    let name = crate::run::run_name();
-    build::build(&session, &name, &mut screen, &stop)?;
-    session.find_programs(false)?;
-    let jobs = global.jobs.map(|n| n as usize);
-    let options = RunOptions { jobs, keep_going: global.keep_going, yes, gpus_from_top: false };
-    let report = crate::run::run(&session, &options, name, &stop, screen)?;
+    let (name, mut stream) = (run_name(), Stream::new(screen));
+    let lines = arguments.log_format == LogFormat::Json;
+    if lines {
+        stream.listen(Box::new(print_line));
+    }
+    crate::run::begin(&session, &name, &mut stream);
+    let result = build::build(&session, &name, &mut stream, &stop)
+        .and_then(|()| Ok(session.find_programs(false)?))
+        .and_then(|()| {
+            let jobs = global.jobs.map(|n| n as usize);
+            let (keep_going, yes) = (global.keep_going, arguments.yes);
+            let options = RunOptions { jobs, keep_going, yes, gpus_from_top: false };
+            crate::run::run(&session, &options, &name, &stop, &mut stream)
+        });
+    let result = crate::run::end(&session, stream, result);
+    let report = result?;
     let printed = match global.json {
+        _ if lines => Ok(()),
         true => print_json(&report),
         false => print(&(summary(&report) + &scores(&session, &report))),
     };
     // What became of the run counts for more than whether anybody could be told.
     crate::run::verdict(&report, &stop)?;
-    if locked {
+    if arguments.locked {
         let outputs = report.stages.iter().flat_map(|row| {
             row.outputs.iter().map(|(name, output)| (row.stage.as_str(), name.as_str(), output.digest))
         });
@@ -42,24 +57,39 @@ pub fn run(global: &Global, stages: &[String], yes: bool, locked: bool) -> Resul
     printed
 }
 
+/// Prints an event, with the time. A reader that has gone away is no reason to stop.
+fn print_line(event: &RunEvent) {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        /// Seconds since 1970.
+        time: f64,
+        #[serde(flatten)]
+        event: &'a RunEvent,
+    }
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
+    if let Ok(line) = serde_json::to_string(&Line { time, event }) {
+        let _ = print(&(line + "\n"));
+    }
+}
+
 fn summary(report: &Report) -> String {
     let rows: Vec<Vec<String>> = report
         .stages
         .iter()
         .map(|row| {
-            let fate = match row.fate {
-                Fate::Cached => "cached",
-                Fate::Restored => "restored",
-                Fate::Fetched => "fetched",
-                Fate::Ran => "ran",
-                Fate::Replaced => "replaced",
-                Fate::Failed => "FAILED",
-                Fate::Skipped => "skipped",
+            let status = match row.status {
+                Status::Cached => "cached",
+                Status::Restored => "restored",
+                Status::Fetched => "fetched",
+                Status::Ran => "ran",
+                Status::Replaced => "replaced",
+                Status::Failed => "FAILED",
+                Status::Skipped => "skipped",
             };
             let bytes = row.outputs.values().map(|o| o.bytes).sum();
             let seconds = row.seconds.map(duration).unwrap_or_default();
             let size = if row.outputs.is_empty() { String::new() } else { size(bytes) };
-            vec![row.stage.clone(), fate.into(), seconds, size, row.reason.clone()]
+            vec![row.stage.clone(), status.into(), seconds, size, row.reason.clone()]
         })
         .collect();
     table(&rows)

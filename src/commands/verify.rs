@@ -1,7 +1,7 @@
 //! `pipeline verify`.
 
 use super::output::{print, print_json};
-use crate::cache::results::Outcome;
+use crate::cache::results::ActionResult;
 use crate::cli::Global;
 use crate::error::{Error, Result};
 use crate::text::size;
@@ -26,7 +26,7 @@ pub fn verify(global: &Global) -> Result<()> {
     let mut bad: Vec<PathBuf> =
         checked.iter().filter(|(_, _, good)| !good).map(|(p, ..)| p.clone()).collect();
     let results = store.list(Area::Results);
-    bad.extend(results.iter().filter(|p| record::read::<Outcome>(p).is_none()).cloned());
+    bad.extend(results.iter().filter(|p| record::read::<ActionResult>(p).is_none()).cloned());
     for path in &bad {
         store.quarantine(path)?;
     }

@@ -2,7 +2,7 @@
 
 use crate::engine::error::{Error, Result};
 use crate::engine::supervise;
-use crate::session::{Input, Place, Session, Unit};
+use crate::session::{Input, Place, Session, Task};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use store::IoContext;
 use store::lock::Lock;
+use store::name;
 use study::graph::{Call, Step};
 use study::sharded;
 use study::template::Group;
@@ -55,8 +56,8 @@ pub struct Attempt {
 
 impl Attempt {
     /// Makes the folders, which needs the action's lock: what a killed attempt left is removed.
-    pub fn prepare(session: &Session, unit: &Unit, log: PathBuf) -> Result<Self> {
-        let key = &unit.key;
+    pub fn prepare(session: &Session, task: &Task, log: PathBuf) -> Result<Self> {
+        let key = &task.key;
         let store = &session.store;
         let folder = store.attempt(key);
         let out = folder.join("out");
@@ -69,16 +70,16 @@ impl Attempt {
         }
         let mut attempt =
             Self { events: log.with_extension("events"), folder, out, state, log, words: Vec::new() };
-        attempt.words = attempt.command_line(session, unit)?;
+        attempt.words = attempt.command_line(session, task)?;
         Ok(attempt)
     }
 
-    fn command_line(&self, session: &Session, unit: &Unit) -> Result<Vec<String>> {
-        let step = &session.graph.steps[unit.step];
+    fn command_line(&self, session: &Session, task: &Task) -> Result<Vec<String>> {
+        let step = &session.graph.steps[task.step];
         let short =
             |path: &Path| path.strip_prefix(&session.graph.root).unwrap_or(path).display().to_string();
         let mut values: Vec<((&str, &str), String)> = Vec::new();
-        for input in &unit.inputs {
+        for input in &task.inputs {
             values.push((("inputs", &input.name), self.seen(session, input, step, short)?));
         }
         for output in &step.outputs {
@@ -88,12 +89,12 @@ impl Attempt {
             values.extend(pairs.iter().map(|(name, value)| ((group, name.as_str()), value.0.clone())));
         }
         let shard: &[&str] = if step.shards.is_some() { &sharded::PARAMS } else { &[] };
-        values.extend(shard.iter().map(|name| (("params", *name), unit.action.params[*name].clone())));
+        values.extend(shard.iter().map(|name| (("params", *name), task.action.params[*name].clone())));
         let value = |group: Group, name: &str| {
             let found = values.iter().find(|((g, n), _)| *g == group.name() && *n == name);
             found.map_or("", |(_, text)| text.as_str())
         };
-        let program = session.programs[unit.step].as_ref().map(|p| p.path.clone()).unwrap_or_default();
+        let program = session.programs[task.step].as_ref().map(|p| p.path.clone()).unwrap_or_default();
         Ok(match &step.call {
             Call::Command(_, words) => words.iter().map(|word| word.fill(value)).collect(),
             Call::Run(_) => {
@@ -119,15 +120,19 @@ impl Attempt {
         step: &Step,
         short: impl Fn(&Path) -> String,
     ) -> Result<String> {
-        if let Place::Study(path) = &input.place {
-            return Ok(path.display().to_string());
-        }
-        if !session.store.materialize(&input.digest)? {
+        let place = match &input.place {
+            // A command line is text; a name that is none gets one.
+            Place::Study(path, _) => match path.to_str() {
+                Some(path) => return Ok(path.into()),
+                None => session.graph.root.join(path),
+            },
+            Place::Store => session.store.place(&input.digest),
+        };
+        if matches!(input.place, Place::Store) && !session.store.materialize(&input.digest)? {
             return Err(Error::Gone { input: input.name.clone(), stage: step.stage.clone() });
         }
-        let place = session.store.place(&input.digest);
         let Some(file) = &input.file else { return Ok(short(&place)) };
-        let named = self.folder.join("in").join(&input.name).join(file);
+        let named = self.folder.join("in").join(&input.name).join(name::fit(file.as_ref(), name::LONGEST));
         store::link::point(&named, &place)?;
         Ok(short(&named))
     }

@@ -1,12 +1,11 @@
 //! Where an attempt is executed.
 
+use crate::cache::failure::Change;
 use crate::engine::attempt::Attempt;
 use crate::engine::error::Result;
 use crate::engine::steady::Part;
 use crate::engine::stop::Stop;
-use crate::session::{Session, Unit};
-use std::path::PathBuf;
-use std::sync::mpsc::Sender;
+use crate::session::{Session, Task};
 use std::time::Duration;
 use store::lock::Lock;
 use study::graph::Step;
@@ -17,7 +16,7 @@ pub const GRACE: Duration = Duration::from_secs(30);
 /// One attempt that is to be executed.
 pub struct Work<'a> {
     pub session: &'a Session,
-    pub unit: &'a Unit,
+    pub task: &'a Task,
     pub attempt: &'a Attempt,
     /// What it runs and reads of the study.
     pub parts: &'a [Part],
@@ -27,13 +26,13 @@ pub struct Work<'a> {
     pub gpus: &'a [String],
     pub stop: &'a Stop,
     /// Where a line for people goes.
-    pub feed: &'a Sender<Note>,
+    pub say: &'a dyn Fn(String),
 }
 
 impl Work<'_> {
     /// The step that the attempt is of.
     pub fn step(&self) -> &Step {
-        &self.session.graph.steps[self.unit.step]
+        &self.session.graph.steps[self.task.step]
     }
 }
 
@@ -41,9 +40,9 @@ impl Work<'_> {
 #[derive(Clone, Debug, PartialEq)]
 pub enum End {
     /// It was not started, as these parts are no longer what its key says.
-    Stale(Vec<String>),
+    Stale(Vec<Change>),
     /// Exit 0, but these files were written while it ran.
-    Disturbed(Vec<String>),
+    Disturbed(Vec<Change>),
     /// Exit 0 after so many seconds.
     Success(f64),
     Exit(u8),
@@ -56,16 +55,4 @@ pub enum End {
 pub trait Engine: Sync {
     /// Executes an attempt to its end, or until it was asked to stop and has stopped.
     fn execute(&self, work: &Work) -> Result<End>;
-}
-
-/// What a worker tells about its stage.
-pub enum Note {
-    /// The attempt's events file and its log; the log's last line is shown while there are no events.
-    Follow(PathBuf, PathBuf),
-    /// A line for people.
-    Say(String),
-    /// Work begins that has no process of its own.
-    Begin(String),
-    /// Bytes of such work that are done, of all.
-    Progress(u64, u64),
 }

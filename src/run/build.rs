@@ -1,13 +1,15 @@
 //! Making the programs that `run:` names, once per state of their sources.
 
+use crate::cache::events::{RunEvent, TaskEnd};
+use crate::cache::failure::{Failure, TaskFailure};
 use crate::engine::stop::Stop;
 use crate::engine::{self, supervise};
 use crate::error::{Error, Result};
-use crate::screen::{Screen, show_log};
+use crate::run::stream::Stream;
+use crate::run::tail::Tail;
 use crate::session::Session;
 use crate::session::stale::{Built, names, sources, stale};
-use crate::text::{duration, last_line, shown};
-use rustix::process::Pid;
+use crate::text::shown;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::process::CommandExt;
@@ -17,25 +19,30 @@ use std::time::{Duration, Instant};
 use store::walk::{self, Links};
 use store::{IoContext, lock, record};
 
+/// How the build is called among the tasks of a run.
+const BUILD: &str = "build";
+
 /// Makes the programs if they are stale.
-pub fn build(session: &Session, run: &str, screen: &mut Screen, stop: &Stop) -> Result<()> {
+pub fn build(session: &Session, run: &str, stream: &mut Stream, stop: &Stop) -> Result<()> {
     let Some(build) = &session.graph.build else { return Ok(()) };
     if stale(session)?.is_none() {
         return Ok(());
     }
-    let wait = || screen.say("build: waiting for another runner that builds");
+    let wait = || stream.say(BUILD, "waiting for another runner that builds");
     let held = lock::wait(&session.store.lock_of_build(), false, wait, || stop.asked())?;
     let Some(held) = held else { return Err(Error::Interrupted) };
     let Some(reasons) = stale(session)? else { return Ok(()) };
-    screen.start("build", &reasons.join(", "));
     let now = sources(session, build)?;
     let words: Vec<String> =
         build.command.iter().map(|word| word.literal().unwrap_or_default().to_string()).collect();
-    let log = session.store.log(run, "build");
+    let log = session.store.log(run, BUILD);
     if let Some(parent) = log.parent() {
         std::fs::create_dir_all(parent).at("making", parent)?;
     }
-    screen.message("build", &shown(&words), true);
+    let (task, stage) = (BUILD.to_string(), BUILD.to_string());
+    let (key, gpus) = (None, Vec::new());
+    stream.emit(RunEvent::TaskStarted { task, stage, key, reasons, gpus, log: log.clone() });
+    stream.say(BUILD, shown(&words));
     let started = Instant::now();
     let output = File::create(&log).at("making", &log)?;
     let runner = std::env::current_exe().at("finding", Path::new("the runner itself"))?;
@@ -50,28 +57,32 @@ pub fn build(session: &Session, run: &str, screen: &mut Screen, stop: &Stop) -> 
         .stdout(output.try_clone().at("opening", &log)?)
         .stderr(output)
         .process_group(0);
-    let mut child =
-        command.spawn().map_err(|source| engine::Error::Start { what: words[0].clone(), source })?;
-    let pid = Pid::from_child(&child);
-    stop.add(pid);
+    for (name, _) in std::env::vars_os().filter(|(name, _)| of_cargo(&name.to_string_lossy())) {
+        command.env_remove(name);
+    }
+    let failed = |source| engine::Error::Start { what: words[0].clone(), source };
+    let (mut child, pid) = stop.begin(|| command.spawn().map_err(failed))?;
+    let mut tail = Tail::new(log.with_extension("events"), log.clone());
     let status = loop {
         if let Some(status) = child.try_wait().at("waiting for", &log)? {
             break status;
         }
-        if let Some(line) = last_line(&log) {
-            screen.message("build", &line, false);
-        }
+        tail.read(BUILD).into_iter().for_each(|event| stream.emit(event));
+        stream.screen().tick();
         std::thread::sleep(Duration::from_millis(100));
     };
     stop.remove(pid);
+    let mut ended = |end| stream.emit(RunEvent::TaskEnded { task: BUILD.into(), end });
     if !status.success() {
+        let failed = |failure, log| TaskEnd::Failed(TaskFailure { failure, full: None, log });
         if stop.asked() {
-            screen.finish("build", "stopped");
+            ended(failed(Failure::Stopped, None));
             return Err(Error::Interrupted);
         }
-        screen.finish("build", &format!("failed with exit code {}", status.code().unwrap_or(-1)));
-        show_log(screen, &log);
-        return Err(Error::Failed(vec!["build".into()]));
+        let killed = Failure::Signal { signal: 9 };
+        let code = status.code().and_then(|code| u8::try_from(code).ok());
+        ended(failed(code.map_or(killed, |code| Failure::Exit { code }), Some(log)));
+        return Err(Error::Failed(vec![BUILD.into()]));
     }
     // Other studies that share the store may name other programs of the same build.
     let before = record::read::<Built>(&session.store.built());
@@ -85,6 +96,25 @@ pub fn build(session: &Session, run: &str, screen: &mut Screen, stop: &Stop) -> 
         }
     }
     record::write(&session.store.built(), &Built { from: now, programs }, true)?;
-    screen.finish("build", &format!("done in {}", duration(started.elapsed().as_secs_f64())));
+    ended(TaskEnd::Made { seconds: started.elapsed().as_secs_f64() });
     Ok(())
+}
+
+/// Whether `cargo run` sets a variable for the program that it runs: what it is, not what the user wants. A cargo that is
+/// started in turn would take other values for a change and build crates anew that look at them. What configures
+/// cargo (`CARGO_HOME`, `CARGO_TARGET_DIR`, `CARGO_BUILD_…`, `RUSTFLAGS`) is the user's and stays.
+fn of_cargo(name: &str) -> bool {
+    let names = [
+        "CARGO",
+        "CARGO_CRATE_NAME",
+        "CARGO_MANIFEST_DIR",
+        "CARGO_MANIFEST_LINKS",
+        "CARGO_MANIFEST_PATH",
+        "CARGO_PRIMARY_PACKAGE",
+        "CARGO_RUSTC_CURRENT_DIR",
+        "CARGO_TARGET_TMPDIR",
+        "OUT_DIR",
+    ];
+    let prefixes = ["CARGO_PKG_", "CARGO_BIN_", "CARGO_CFG_", "CARGO_FEATURE_"];
+    names.contains(&name) || prefixes.iter().any(|prefix| name.starts_with(prefix))
 }

@@ -1,42 +1,66 @@
 //! Running a study: what is cached is restored, the rest runs as its inputs become known.
 
 pub mod build;
-mod consent;
+mod commit;
+mod driver;
+mod hear;
+mod job;
+mod look;
+mod machine;
+mod options;
 pub mod out;
-mod remake;
-mod schedule;
-mod settle;
-mod slots;
-mod state;
+mod rows;
+mod scheduler;
+pub mod stream;
+mod tail;
+mod threads;
 mod transfer;
 pub mod watch;
 mod worker;
 
+use crate::cache::events::RunEvent;
+use crate::cache::failure::Failure;
 use crate::cache::results;
-use crate::cache::runs::{Fate, Report, Row};
+use crate::cache::runs::{Report, StageReport, Status};
 use crate::engine::stop::Stop;
 use crate::error::{Error, Result};
-use crate::screen::Screen;
 use crate::session::Session;
+use driver::Driver;
 use jiff::Timestamp;
-use state::Runner;
-use std::sync::Arc;
 use store::record;
+use stream::Stream;
 
-pub use state::RunOptions;
+pub use options::RunOptions;
+
+/// Tells that a run begins.
+pub fn begin(session: &Session, run: &str, stream: &mut Stream) {
+    let wanted = session.graph.steps.iter().zip(&session.wanted).filter(|(_, wanted)| **wanted);
+    stream.emit(RunEvent::RunStarted {
+        run: run.into(),
+        study: session.graph.name.clone(),
+        started: results::now(),
+        stages: wanted.map(|(step, _)| step.id.clone()).collect(),
+    });
+}
 
 /// Runs all wanted steps of a session.
 pub fn run(
     session: &Session,
     options: &RunOptions,
-    run: String,
-    stop: &Arc<Stop>,
-    screen: Screen,
-) -> Result<Report> {
-    let started = results::now();
-    let stages = Runner::new(session, options, run.clone(), stop, screen)?.finish()?;
-    let report = Report { run, study: session.graph.name.clone(), started, finished: results::now(), stages };
-    if report.stages.iter().any(|r| !matches!(r.fate, Fate::Cached | Fate::Replaced)) {
+    run: &str,
+    stop: &Stop,
+    stream: &mut Stream,
+) -> Result<()> {
+    Driver::new(session, options, run, stop, stream)?.finish()
+}
+
+/// Tells that a run has ended, and keeps its record where more happened than looking.
+pub fn end(session: &Session, mut stream: Stream, result: Result<()>) -> Result<Report> {
+    let error = result.as_ref().err().map(ToString::to_string);
+    stream.emit(RunEvent::RunEnded { finished: results::now(), error });
+    result?;
+    let report = stream.report();
+    if report.stages.iter().any(|r| !matches!(r.status, Status::Cached | Status::Replaced)) {
         record::write(&session.store.run(&report.run), &report, false)?;
     }
     Ok(report)
@@ -47,15 +71,20 @@ pub fn verdict(report: &Report, stop: &Stop) -> Result<()> {
     if stop.asked() {
         return Err(Error::Interrupted);
     }
-    let failed: Vec<&Row> = report.stages.iter().filter(|r| r.fate == Fate::Failed).collect();
-    match failed.as_slice() {
-        // Without a failure before it, nothing may be left out.
-        [] => match report.stages.iter().filter(|r| r.fate == Fate::Skipped).collect::<Vec<_>>().as_slice() {
-            [] => Ok(()),
-            left => Err(Error::NotAtHand(left.iter().map(|r| r.stage.clone()).collect())),
-        },
-        [one] if one.reason.starts_with(worker::TRY_AGAIN) => Err(Error::TryAgain(one.stage.clone())),
-        many => Err(Error::Failed(many.iter().map(|r| r.stage.clone()).collect())),
+    let failed = || report.stages.iter().filter(|r| r.status == Status::Failed);
+    let stages: Vec<String> = failed().map(|row| row.stage.clone()).collect();
+    let later = |row: &StageReport| {
+        !row.failures.is_empty() && row.failures.iter().all(|f| f.how.failure == Failure::TryAgain)
+    };
+    // Without a failure before it, nothing may be left out.
+    let left = report.stages.iter().filter(|r| stages.is_empty() && r.status == Status::Skipped);
+    let left: Vec<String> = left.map(|row| row.stage.clone()).collect();
+    match stages.is_empty() {
+        true if left.is_empty() => Ok(()),
+        true => Err(Error::NotAtHand(left)),
+        // To try again later is worth it only where nothing failed for good.
+        false if failed().all(later) => Err(Error::TryAgain(stages)),
+        false => Err(Error::Failed(stages)),
     }
 }
 

@@ -1,14 +1,14 @@
 //! Making `out/` show the newest outputs.
 
 use crate::error::Result;
-use crate::session::{Known, Session};
+use crate::session::{Session, StepOutputs};
 use std::path::Path;
 use store::IoContext;
 use store::link;
 
 /// Makes `out/` show the outputs of a step, under `out/VARIANT/` for variants. Returns whether something else stood
 /// there.
-pub fn publish(session: &Session, i: usize, known: &Known) -> Result<bool> {
+pub fn publish(session: &Session, i: usize, known: &StepOutputs) -> Result<bool> {
     let step = &session.graph.steps[i];
     let mut changed = false;
     for variant in &step.variants {

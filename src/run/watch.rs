@@ -1,12 +1,13 @@
 //! Following what a running stage publishes.
 
-use crate::cache::runs::{Fate, Report};
+use crate::cache::runs::{Report, Status};
 use crate::engine::stop::Stop;
 use crate::error::{Error, Result};
-use crate::run::{RunOptions, run_name, verdict};
+use crate::run::stream::Stream;
+use crate::run::{RunOptions, begin, end, run_name, verdict};
 use crate::screen::Screen;
 use crate::session::survey::survey;
-use crate::session::{Session, Unit};
+use crate::session::{Session, Task};
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use store::IoContext;
 use store::lock::{self, Lock};
 use store::{Key, Store, link};
-use study::graph::{Output, Source, Stream};
+use study::graph::{self, Output, Source};
 
 /// How often a stage's folder is looked at.
 const LOOK: Duration = Duration::from_millis(300);
@@ -45,7 +46,7 @@ pub fn watch(session: &mut Session, watched: &Watched, screen: &Screen, stop: &A
     let mut waits = false;
     let mut failed = Vec::new();
     while !stop.asked() {
-        let found = survey(session, |unit| session.lookup(unit))?;
+        let found = survey(session, |task| session.lookup(task))?;
         let open: Vec<Place> =
             watched.places.iter().copied().filter(|(step, _)| found[*step].known.is_none()).collect();
         if open.is_empty() {
@@ -54,20 +55,20 @@ pub fn watch(session: &mut Session, watched: &Watched, screen: &Screen, stop: &A
             return verdict(&report, stop);
         }
         for place in &open {
-            let Some([(unit, _)]) = found[place.0].units.as_deref() else {
+            let Some([(task, _)]) = found[place.0].tasks.as_deref() else {
                 if !std::mem::replace(&mut waits, true) {
                     screen.say(&format!("waiting until {} can start", session.graph.steps[place.0].id));
                 }
                 continue;
             };
-            if followers.get(place).is_none_or(|(key, _)| *key != unit.key) {
+            if followers.get(place).is_none_or(|(key, _)| *key != task.key) {
                 let output = &session.graph.steps[place.0].outputs[place.1];
                 let Some(stream) = &output.stream else { continue };
-                let name = format!("{}.{}", unit.label, output.name);
-                let follower = Follower::start(session, unit, output, stream)?
+                let name = format!("{}.{}", task.label, output.name);
+                let follower = Follower::start(session, task, output, stream)?
                     .ok_or_else(|| Error::Watched(name.clone()))?;
                 screen.say(&format!("watching {name}"));
-                followers.insert(*place, (unit.key, follower));
+                followers.insert(*place, (task.key, follower));
             }
         }
         let fresh = |(place, (_, follower)): (&Place, &(Key, Follower))| {
@@ -87,7 +88,7 @@ pub fn watch(session: &mut Session, watched: &Watched, screen: &Screen, stop: &A
             }
             session.want(watched.stages)?;
             let report = round(session, watched.jobs, stop)?;
-            failed.extend(report.stages.into_iter().filter(|r| r.fate == Fate::Failed).map(|r| r.stage));
+            failed.extend(report.stages.into_iter().filter(|r| r.status == Status::Failed).map(|r| r.stage));
             for (place, entries) in names {
                 followers[&place].1.forget(&entries)?;
                 session.replaced.remove(&place.0);
@@ -136,7 +137,10 @@ pub fn streams(session: &Session, stages: &[String]) -> Result<Vec<Place>> {
 /// One run over what is there.
 fn round(session: &Session, jobs: Option<usize>, stop: &Arc<Stop>) -> Result<Report> {
     let options = RunOptions { jobs, yes: true, keep_going: true, gpus_from_top: true };
-    let report = crate::run::run(session, &options, run_name(), stop, Screen::new(false))?;
+    let (run, mut stream) = (run_name(), Stream::new(Screen::new(false)));
+    begin(session, &run, &mut stream);
+    let result = super::run(session, &options, &run, stop, &mut stream);
+    let report = end(session, stream, result)?;
     session.store.stats.save();
     Ok(report)
 }
@@ -152,14 +156,19 @@ pub struct Follower {
 
 impl Follower {
     /// Follows an output of an action, whether it runs already or not. `None` when somebody else does.
-    pub fn start(session: &Session, unit: &Unit, output: &Output, stream: &Stream) -> Result<Option<Self>> {
-        let (store, key) = (&session.store, &unit.key);
+    pub fn start(
+        session: &Session,
+        task: &Task,
+        output: &Output,
+        stream: &graph::Stream,
+    ) -> Result<Option<Self>> {
+        let (store, key) = (&session.store, &task.key);
         let Some(lock) = lock::attempt(&store.lock_of_watch(key, &output.name), false)? else {
             return Ok(None);
         };
         let source = match stream {
-            Stream::Output => store.attempt(key).join("out").join(&output.file),
-            Stream::State(..) => store.state(key),
+            graph::Stream::Output => store.attempt(key).join("out").join(&output.file),
+            graph::Stream::State(..) => store.state(key),
         };
         let folder = store.watched(key, &output.name);
         store.fresh(&folder.join("seen"))?;
@@ -218,7 +227,7 @@ impl Drop for Follower {
 }
 
 /// Gives new entries their second names.
-fn keep(from: &Path, to: &Path, stream: &Stream) -> io::Result<()> {
+fn keep(from: &Path, to: &Path, stream: &graph::Stream) -> io::Result<()> {
     for entry in fs::read_dir(from)? {
         let name = entry?.file_name();
         let text = name.to_string_lossy();

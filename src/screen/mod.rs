@@ -1,10 +1,10 @@
 //! What a person sees while stages run: one bar per running stage on a terminal, plain lines elsewhere.
 
-pub mod events;
 mod gauge;
+pub mod show;
 
 use crate::stderr;
-use crate::text::significant;
+use crate::text::{significant, visible};
 use gauge::Gauge;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Map, Value};
@@ -14,9 +14,6 @@ use std::time::{Duration, Instant};
 
 /// How often a plain line tells of progress.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(15);
-
-/// This many last lines of the log of a failed stage are shown.
-const LOG_LINES: usize = 20;
 
 /// The screen, or its absence.
 pub struct Screen {
@@ -33,11 +30,13 @@ struct Row {
     started: Instant,
     told: Instant,
     metrics: String,
+    /// The last line of its log, while it says nothing else.
+    text: Option<String>,
     gpus: Vec<String>,
 }
 
 impl Screen {
-    /// `quiet` shows nothing but errors.
+    /// `quiet` shows nothing but what goes wrong.
     pub fn new(quiet: bool) -> Self {
         let terminal = std::io::stderr().is_terminal() && !quiet;
         let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
@@ -52,17 +51,25 @@ impl Screen {
 
     /// Says a line above the bars.
     pub fn say(&self, line: &str) {
+        if !self.quiet {
+            self.insist(line);
+        }
+    }
+
+    /// Says a line that also those want to read who want quiet.
+    pub fn insist(&self, line: &str) {
+        let line = &*visible(line);
         if self.terminal {
             // Without a terminal to draw on there is nobody to tell.
             let _ = self.bars.println(line);
-        } else if !self.quiet {
+        } else {
             stderr::line(line);
         }
     }
 
     /// Asks a person; where there is none, the answer is no.
     pub fn ask(&self, question: &str) -> bool {
-        if !self.terminal || !std::io::stdin().is_terminal() {
+        if !std::io::stderr().is_terminal() || !std::io::stdin().is_terminal() {
             return false;
         }
         // Not `suspend`, which panics when the terminal has gone away.
@@ -71,7 +78,9 @@ impl Screen {
         stderr::write(question);
         let mut answer = String::new();
         let read = std::io::stdin().read_line(&mut answer);
-        self.bars.set_draw_target(ProgressDrawTarget::stderr());
+        if self.terminal {
+            self.bars.set_draw_target(ProgressDrawTarget::stderr());
+        }
         read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
     }
 
@@ -84,7 +93,7 @@ impl Screen {
         bar.set_prefix(stage.to_string());
         bar.enable_steady_tick(Duration::from_millis(250));
         let now = Instant::now();
-        let row = Row { bar, started: now, told: now, metrics: String::new(), gpus: Vec::new() };
+        let row = Row { bar, started: now, told: now, metrics: String::new(), text: None, gpus: Vec::new() };
         self.running.insert(stage.into(), row);
     }
 
@@ -99,6 +108,7 @@ impl Screen {
     /// A stage is so far.
     pub fn progress(&mut self, stage: &str, done: u64, total: u64, unit: &str) {
         let Some(row) = self.running.get_mut(stage) else { return };
+        row.text = None;
         if total > 0 && row.bar.length() != Some(total) {
             let template = "{prefix:12} {wide_bar} {human_pos}/{human_len} {msg} {per_sec} {eta} left";
             let style = ProgressStyle::with_template(template);
@@ -140,17 +150,30 @@ impl Screen {
         row.metrics = words.take(4).collect::<Vec<_>>().join(" ");
     }
 
-    /// A stage says something, or the last line of its log is shown.
-    pub fn message(&mut self, stage: &str, text: &str, important: bool) {
-        if important {
-            self.say(&format!("{stage}: {text}"));
-        } else if let Some(row) = self.running.get_mut(stage) {
+    /// The last line of the log of a stage that says nothing else.
+    fn log_line(&mut self, stage: &str, text: &str) {
+        if let Some(row) = self.running.get_mut(stage) {
             row.bar.set_message(text.to_string());
-            if !self.terminal && row.told.elapsed() >= PLAIN_INTERVAL {
+            row.text = Some(text.to_string());
+        }
+    }
+
+    /// Time has passed: where there are no bars, what runs is told of now and then.
+    pub fn tick(&mut self) {
+        if self.terminal || self.quiet {
+            return;
+        }
+        for (stage, row) in &mut self.running {
+            if let Some(text) = row.text.as_ref().filter(|_| row.told.elapsed() >= PLAIN_INTERVAL) {
                 row.told = Instant::now();
-                self.say(&format!("{stage}: {text}"));
+                stderr::line(format!("{stage}: {text}"));
             }
         }
+    }
+
+    /// Whether this is being shown.
+    fn has(&self, name: &str) -> bool {
+        self.running.contains_key(name)
     }
 
     /// Work is over of which there is nothing to say.
@@ -165,15 +188,4 @@ impl Screen {
         self.finish_quietly(stage);
         self.say(&format!("{stage}: {line}"));
     }
-}
-
-/// Shows the end of a log and where the whole of it is.
-pub fn show_log(screen: &Screen, log: &std::path::Path) {
-    let text = std::fs::read(log).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text[text.len().saturating_sub(16_384)..]).into_owned();
-    let lines: Vec<_> = text.lines().collect();
-    for line in &lines[lines.len().saturating_sub(LOG_LINES)..] {
-        screen.say(&format!("  | {line}"));
-    }
-    screen.say(&format!("  the whole log: {}", log.display()));
 }

@@ -18,6 +18,9 @@ pub enum Error {
     Study(#[from] study::Error),
     #[error(transparent)]
     Cache(#[from] cache::Error),
+    /// Lines that are good one by one.
+    #[error("what is ignored: {0}")]
+    Ignored(String),
     /// A `--with` of another form.
     #[error("--with {0}: expected stage.output=PATH")]
     With(String),
@@ -52,7 +55,8 @@ impl Error {
             Self::Store(_) | Self::NotAsLocked { .. } => false,
             Self::Study(e) => !matches!(e, study::Error::Io { .. }),
             Self::Cache(e) => e.is_mistake(),
-            Self::With(_)
+            Self::Ignored(_)
+            | Self::With(_)
             | Self::WithNothing { .. }
             | Self::WithTooLittle { .. }
             | Self::NoPlace(_)

@@ -1,6 +1,6 @@
 //! `pipeline.lineage`: everything upstream of a stage, as a JSON file without times.
 
-use crate::session::{Known, Session};
+use crate::session::{Session, StepOutputs};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use store::digest::Digest;
@@ -33,7 +33,7 @@ struct Origin {
 }
 
 /// The lineage of a step; `None` while a step before it is not done.
-pub fn of(session: &Session, step: &Step, known: &[Option<Known>]) -> Option<Vec<u8>> {
+pub fn of(session: &Session, step: &Step, known: &[Option<StepOutputs>]) -> Option<Vec<u8>> {
     let graph = &session.graph;
     let mut above: BTreeSet<usize> = BTreeSet::new();
     let mut open: Vec<usize> = step.needs().collect();

@@ -2,6 +2,8 @@
 
 mod actions;
 mod error;
+mod followed;
+mod ignored;
 mod inputs;
 mod lineage;
 pub mod lockfile;
@@ -11,18 +13,20 @@ pub mod reasons;
 mod selection;
 pub mod stale;
 pub mod survey;
-mod unit;
+mod task;
 
 use crate::cache::remote::Remote;
 use selection::wanted;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
+use std::sync::Mutex;
+use store::ignore::Ignore;
 use store::{IoContext, Produced, Store};
 use study::Choice;
 use study::graph::Graph;
 
 pub use error::{Error, Result};
-pub use unit::{Input, Known, Place, Program, Unit};
+pub use task::{Input, Instance, Place, Program, StepOutputs, Task};
 
 /// What the command line says beside the study.
 #[derive(Clone, Debug, Default)]
@@ -54,6 +58,8 @@ pub struct Session {
     pub programs: Vec<Option<Program>>,
     /// The cache that is shared with others.
     pub remote: Option<Remote>,
+    /// What does not count in folders, by its lines.
+    ignored: Mutex<HashMap<Vec<String>, Ignore>>,
 }
 
 impl Session {
@@ -88,7 +94,8 @@ impl Session {
             }
             (None, None) => None,
         };
-        Ok(Self { graph, store, wanted, forced, replaced, programs, remote })
+        let ignored = Mutex::default();
+        Ok(Self { graph, store, wanted, forced, replaced, programs, remote, ignored })
     }
 
     /// Sets which steps are wanted: these, with all that they need.

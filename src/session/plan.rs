@@ -2,11 +2,11 @@
 
 use crate::cache;
 use crate::cache::remote::Quiet;
-use crate::cache::results::{self, Outcome};
+use crate::cache::results::{self, ActionResult};
 use crate::session::error::Result;
 use crate::session::reasons::reasons;
 use crate::session::stale::{makes, stale};
-use crate::session::{Known, Session, Unit};
+use crate::session::{Session, StepOutputs, Task};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use store::{Key, Produced};
@@ -43,6 +43,8 @@ pub struct Planned {
     pub state: State,
     /// Action key, when it is known already.
     pub key: Option<Key>,
+    /// Files and folders of the study that its command names, which are inputs as well.
+    pub files: Vec<String>,
     /// How long it took last time.
     pub last_seconds: Option<f64>,
     /// Its outputs, where it is cached.
@@ -61,12 +63,13 @@ pub fn plan(session: &mut Session) -> Result<Vec<Planned>> {
             step: "build".into(),
             state,
             key: None,
+            files: Vec::new(),
             last_seconds: None,
             outputs: BTreeMap::new(),
         });
     }
     session.find_programs(stale.is_some())?;
-    let mut known: Vec<Option<Known>> = vec![None; session.graph.steps.len()];
+    let mut known: Vec<Option<StepOutputs>> = vec![None; session.graph.steps.len()];
     let mut dropped: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); known.len()];
     let mut place = vec![None; known.len()];
     for i in 0..known.len() {
@@ -90,38 +93,39 @@ pub fn plan(session: &mut Session) -> Result<Vec<Planned>> {
             State::Waiting { on }
         } else if stale.is_some() && makes(session, step) {
             State::Waiting { on: vec!["build".into()] }
-        } else if let Some(units) = session.units(i, &known)? {
-            let all = units.len();
+        } else if let Some(tasks) = session.tasks(i, &known)? {
+            let all = tasks.len();
             let mut done = Vec::new();
-            let mut missing: Vec<Unit> = Vec::new();
+            let mut missing: Vec<Task> = Vec::new();
             let (mut elsewhere, mut away) = (Vec::new(), 0);
-            if let [unit] = units.as_slice() {
-                key = Some(unit.key);
+            if let [task] = tasks.as_slice() {
+                key = Some(task.key);
             }
-            for unit in units {
+            for task in tasks {
                 let forced = session.forced.contains(&i);
-                if let Some(outcome) = if forced { None } else { session.lookup(&unit)? } {
-                    done.push((unit, outcome));
-                } else if let Some(outcome) = if forced { None } else { look(session, &unit.key)? } {
+                if let Some(outcome) = if forced { None } else { session.lookup(&task)? } {
+                    done.push((task, outcome));
+                } else if let Some(outcome) = if forced { None } else { look(session, &task.key)? } {
                     away += outcome.outputs.values().map(|o| o.bytes).sum::<u64>();
-                    elsewhere.push((unit, outcome));
+                    elsewhere.push((task, outcome));
                 } else {
-                    dropped[i].extend(session.dropped(&unit)?);
-                    missing.push(unit);
+                    dropped[i].extend(session.dropped(&task)?);
+                    missing.push(task);
                 }
             }
             match missing.first() {
                 None if !elsewhere.is_empty() => {
-                    if let [(unit, outcome)] = elsewhere.as_slice()
+                    if let [(task, outcome)] = elsewhere.as_slice()
                         && !step.mapped()
                     {
                         // What comes after it can be planned as well; of several, the folder of all is not known.
-                        let (outputs, actions) = (outcome.outputs.clone(), vec![(None, unit.action.clone())]);
-                        known[i] = Some(Known { outputs, replaced: Vec::new(), actions });
+                        let (outputs, actions) = (outcome.outputs.clone(), vec![(None, task.action.clone())]);
+                        known[i] = Some(StepOutputs { outputs, replaced: Vec::new(), actions });
                     }
                     State::ToFetch { bytes: away }
                 }
                 None => {
+                    let done: Vec<_> = done.iter().map(|(task, outcome)| (task, outcome)).collect();
                     known[i] = Some(session.gather(step, &done)?);
                     State::Cached
                 }
@@ -140,14 +144,15 @@ pub fn plan(session: &mut Session) -> Result<Vec<Planned>> {
         let step = session.graph.steps[i].stage.clone();
         let outputs = known[i].as_ref().map(|k| k.outputs.clone()).unwrap_or_default();
         let stage = session.graph.steps[i].id.clone();
-        planned.push(Planned { stage, step, state, key, last_seconds, outputs });
+        let files = session.followed(&session.graph.steps[i]).into_keys().collect();
+        planned.push(Planned { stage, step, state, key, files, last_seconds, outputs });
     }
     rerun_producers(session, &mut planned, &place, dropped, &known)?;
     Ok(planned)
 }
 
 /// What the shared cache has under a key. One that does not answer is told of once, and then not asked again.
-fn look(session: &Session, key: &Key) -> Result<Option<Outcome>> {
+fn look(session: &Session, key: &Key) -> Result<Option<ActionResult>> {
     let Some(remote) = session.remote.as_ref().filter(|remote| remote.answers()) else { return Ok(None) };
     match remote.look(&session.store, key, &Quiet) {
         Err(cache::Error::Unusable(e)) => {
@@ -164,7 +169,7 @@ fn rerun_producers(
     planned: &mut [Planned],
     place: &[Option<usize>],
     mut dropped: Vec<BTreeSet<usize>>,
-    known: &[Option<Known>],
+    known: &[Option<StepOutputs>],
 ) -> Result<()> {
     for reader in (0..dropped.len()).rev() {
         for from in std::mem::take(&mut dropped[reader]) {
@@ -174,8 +179,8 @@ fn rerun_producers(
             let reasons =
                 vec![format!("its dropped outputs are needed by {}", session.graph.steps[reader].id)];
             planned[at].state = State::ToRun { reasons };
-            for unit in session.units(from, known)?.unwrap_or_default() {
-                dropped[from].extend(session.dropped(&unit)?);
+            for task in session.tasks(from, known)?.unwrap_or_default() {
+                dropped[from].extend(session.dropped(&task)?);
             }
         }
     }

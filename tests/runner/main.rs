@@ -4,8 +4,13 @@
 
 mod archive;
 mod caching;
+mod consoles;
 mod disks;
+mod environment;
+mod events;
+mod everyday;
 mod faults;
+mod folders;
 mod forged;
 mod keys;
 mod locks;
@@ -19,3 +24,4 @@ mod temp;
 mod terminals;
 mod variants;
 mod watch;
+mod words;

@@ -46,8 +46,13 @@ pub enum Error {
         known: &'static str,
     },
     /// Something that is neither a file nor a folder, such as a socket.
-    #[error("{} is neither a file nor a folder", .0.display())]
-    Special(PathBuf),
+    #[error("{} is {what}, neither a file nor a folder", path.display())]
+    Special {
+        /// Where it is.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
     /// Folders in folders without an end.
     #[error("{} is nested too deeply; does a link lead in a circle?", .0.display())]
     Depth(PathBuf),

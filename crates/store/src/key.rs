@@ -19,6 +19,11 @@ impl Key {
         Self(*hash.as_bytes())
     }
 
+    /// The hash itself.
+    pub fn bytes(&self) -> [u8; 32] {
+        self.0
+    }
+
     /// As much of it as people need to tell actions apart: 12 digits.
     pub fn short(&self) -> String {
         self.digits(12)

@@ -4,7 +4,7 @@ use crate::digest::Digest;
 use crate::error::{Error, IoContext, Result};
 use crate::key::Key;
 use crate::lock::{self, Lock};
-use crate::{link, record, statcache};
+use crate::{link, name, record, statcache};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -111,121 +111,123 @@ impl Store {
         path.strip_prefix(&self.path).unwrap_or(path)
     }
 
-    fn at(&self, area: Area) -> PathBuf {
+    /// A folder of the store.
+    pub(crate) fn folder(&self, area: Area) -> PathBuf {
         self.path.join(area.place().0)
     }
 
     pub(crate) fn blob(&self, hex: &str, ending: &str) -> PathBuf {
-        self.at(Area::Blobs).join(&hex[..2]).join(format!("{}{ending}", &hex[2..]))
+        self.folder(Area::Blobs).join(&hex[..2]).join(format!("{}{ending}", &hex[2..]))
     }
 
     pub(crate) fn tree(&self, hex: &str) -> PathBuf {
-        self.at(Area::Trees).join(&hex[..2]).join(&hex[2..])
+        self.folder(Area::Trees).join(&hex[..2]).join(&hex[2..])
     }
 
     pub(crate) fn view(&self, hex: &str) -> PathBuf {
-        self.at(Area::Views).join(&hex[..32])
+        self.folder(Area::Views).join(&hex[..32])
     }
 
     pub(crate) fn damaged(&self) -> PathBuf {
-        self.at(Area::Damaged)
+        self.folder(Area::Damaged)
     }
 
     /// The folder of the results of an action.
     pub fn results(&self, key: &Key) -> PathBuf {
-        self.at(Area::Results).join(key.digits(2)).join(key.to_string())
+        self.folder(Area::Results).join(key.digits(2)).join(key.to_string())
     }
 
     /// Where the newest success of a stage is noted.
     pub fn last(&self, label: &str) -> PathBuf {
-        self.own_last().join(format!("{label}.json"))
+        self.own_last().join(format!("{}.json", name::label(label)))
     }
 
     /// Where those of the study that is worked on are.
     pub fn own_last(&self) -> PathBuf {
-        self.at(Area::Last).join(&self.study)
+        self.folder(Area::Last).join(&self.study)
     }
 
     /// The working folder of an action that runs.
     pub fn attempt(&self, key: &Key) -> PathBuf {
-        self.at(Area::Attempts).join(key.digits(32))
+        self.folder(Area::Attempts).join(key.digits(32))
     }
 
     /// What an interrupted action can go on from.
     pub fn state(&self, key: &Key) -> PathBuf {
-        self.at(Area::State).join(key.digits(32))
+        self.folder(Area::State).join(key.digits(32))
     }
 
     /// What of an action's output is followed while it runs.
     pub fn watched(&self, key: &Key, output: &str) -> PathBuf {
-        self.at(Area::Attempts).join(format!("watch-{}-{output}", key.digits(32)))
+        self.folder(Area::Attempts).join(format!("watch-{}-{output}", key.digits(32)))
     }
 
     /// Where what a shared cache has of an action arrives.
     pub fn fetched(&self, key: &Key) -> PathBuf {
-        self.at(Area::Attempts).join(format!("fetch-{}", key.digits(32)))
+        self.folder(Area::Attempts).join(format!("fetch-{}", key.digits(32)))
     }
 
     /// Where the files of an archive arrive in this process.
     pub fn imported(&self) -> PathBuf {
-        self.at(Area::Attempts).join(format!("import.{}", std::process::id()))
+        self.folder(Area::Attempts).join(format!("import.{}", std::process::id()))
     }
 
     pub(crate) fn copied(&self) -> PathBuf {
         let thread = rustix::thread::gettid().as_raw_nonzero();
-        self.at(Area::Attempts).join(format!("copy.{thread}"))
+        self.folder(Area::Attempts).join(format!("copy.{thread}"))
     }
 
     /// The log of a stage, or of `build`, in a run.
     pub fn log(&self, run: &str, label: &str) -> PathBuf {
-        self.at(Area::Logs).join(run).join(format!("{label}.log"))
+        self.folder(Area::Logs).join(run).join(format!("{}.log", name::label(label)))
     }
 
     /// Its log in the newest run that has one.
     pub fn newest_log(&self, label: &str) -> Option<PathBuf> {
         let mut runs = self.list(Area::Logs);
         runs.sort();
-        runs.iter().rev().map(|run| run.join(format!("{label}.log"))).find(|log| log.is_file())
+        let log = format!("{}.log", name::label(label));
+        runs.iter().rev().map(|run| run.join(&log)).find(|log| log.is_file())
     }
 
     /// The record of a run.
     pub fn run(&self, run: &str) -> PathBuf {
-        self.at(Area::Runs).join(format!("{run}.json"))
+        self.folder(Area::Runs).join(format!("{run}.json"))
     }
 
     /// What a program says of itself when it is called by a name.
     pub fn description(&self, program: &Digest, name: &str) -> PathBuf {
-        self.at(Area::Descriptions).join(format!("{}-{name}", program.hex()))
+        self.folder(Area::Descriptions).join(format!("{}-{name}", program.hex()))
     }
 
     /// What the programs were built from, the last time.
     pub fn built(&self) -> PathBuf {
-        self.at(Area::Builds).join("last")
+        self.folder(Area::Builds).join("last")
     }
 
     /// The lock of the whole store: shared by runs, held alone by `gc`.
     pub fn lock_of_store(&self) -> PathBuf {
-        self.at(Area::Locks).join("store")
+        self.folder(Area::Locks).join("store")
     }
 
     /// The lock of whoever makes the programs.
     pub fn lock_of_build(&self) -> PathBuf {
-        self.at(Area::Locks).join("build")
+        self.folder(Area::Locks).join("build")
     }
 
     /// The lock of a stage's folder in `out/`.
     pub fn lock_of_out(&self, variant: &str, stage: &str) -> PathBuf {
-        self.at(Area::Locks).join(format!("out-{variant}-{stage}"))
+        self.folder(Area::Locks).join(name::label(&format!("out-{variant}-{stage}")))
     }
 
     /// The lock of whoever follows an output.
     pub fn lock_of_watch(&self, key: &Key, output: &str) -> PathBuf {
-        self.at(Area::Locks).join(format!("watch-{}-{output}", key.digits(32)))
+        self.folder(Area::Locks).join(format!("watch-{}-{output}", key.digits(32)))
     }
 
     /// Waits for the right to run an action. `None` when asked to stop while waiting.
     pub fn lock(&self, key: &Key, waiting: impl FnOnce(), stop: impl Fn() -> bool) -> Result<Option<Lock>> {
-        lock::wait(&self.at(Area::Locks).join(key.to_string()), false, waiting, stop)
+        lock::wait(&self.folder(Area::Locks).join(key.to_string()), false, waiting, stop)
     }
 
     /// Makes an empty folder, whatever stood there.

@@ -13,13 +13,18 @@
 //!   locks/ logs/ runs/ describe/ builds/ statcache
 //! ```
 
+pub mod contents;
 pub mod digest;
 mod error;
+pub mod ignore;
+mod ingest;
 mod key;
 mod layout;
 pub mod link;
+mod links;
 pub mod lock;
 pub mod manifest;
+pub mod name;
 mod objects;
 pub mod record;
 pub mod statcache;
@@ -29,4 +34,4 @@ pub mod walk;
 pub use error::{Error, IoContext, Result};
 pub use key::{Key, NoKey};
 pub use layout::{Area, Store};
-pub use objects::{Produced, labels};
+pub use objects::{Member, Produced, labels};

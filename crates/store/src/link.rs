@@ -1,10 +1,11 @@
 //! Giving a content a second name without a second copy, where the file system can.
 
 use crate::error::{IoContext, Result};
-use reflink_copy::reflink;
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use crate::name;
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 
 /// How files got their second names.
@@ -35,51 +36,53 @@ pub fn link(from: &Path, to: &Path) -> Result<How> {
     if fs::hard_link(from, to).is_ok() {
         return Ok(How::HardLink);
     }
-    copy(from, to).at("copying", from)?;
+    copy(from, to, None).at("copying", from)?;
     Ok(How::Copy)
 }
 
-fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
-    if to.exists() {
-        return Err(std::io::ErrorKind::AlreadyExists.into());
-    }
-    fs::copy(from, to).map(|_| ())
+/// A file of its own with the same blocks.
+fn reflink(from: &Path, to: &Path) -> io::Result<()> {
+    fill(from, to, None, |source, target| reflink_copy::reflink_file(source, target))
 }
 
-/// Copies a file or folder, sharing blocks where the file system can. Links that lead out are followed.
-pub fn copy_all(from: &Path, to: &Path) -> Result<()> {
-    let meta = fs::metadata(from).at("reading", from)?;
-    if !meta.is_dir() {
-        if let Some(parent) = to.parent() {
-            fs::create_dir_all(parent).at("making", parent)?;
-        }
-        return reflink(from, to).or_else(|_| copy(from, to)).at("copying", from);
-    }
-    copy_folder(from, from, to)
+/// A file of its own with the same content and, unless another is given, the same mode.
+pub fn copy(from: &Path, to: &Path, mode: Option<u32>) -> io::Result<()> {
+    let mode = mode.map(Permissions::from_mode);
+    fill(from, to, mode, |mut source, mut target| match reflink_copy::reflink_file(source, target) {
+        Ok(()) => Ok(()),
+        Err(_) => io::copy(&mut source, &mut target).map(drop),
+    })
 }
 
-fn copy_folder(root: &Path, from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to).at("making", to)?;
-    for entry in fs::read_dir(from).at("reading", from)? {
-        let entry = entry.at("reading", from)?;
-        let (path, target) = (entry.path(), to.join(entry.file_name()));
-        let kind = entry.file_type().at("reading", &path)?;
-        if kind.is_symlink() && !crate::walk::leads_out(root, &path) {
-            let inside = fs::read_link(&path).at("reading", &path)?;
-            std::os::unix::fs::symlink(inside, &target).at("linking", &target)?;
-        } else if path.is_dir() {
-            copy_folder(root, &path, &target)?;
-        } else {
-            copy_all(&path, &target)?;
-        }
+/// Makes a file that nobody else can read before it is whole and has its mode.
+fn fill(
+    from: &Path,
+    to: &Path,
+    mode: Option<Permissions>,
+    act: impl FnOnce(&File, &File) -> io::Result<()>,
+) -> io::Result<()> {
+    let source = File::open(from)?;
+    let target = File::options().write(true).create_new(true).mode(0o600).open(to)?;
+    let filled = act(&source, &target).and_then(|()| match mode {
+        Some(mode) => target.set_permissions(mode),
+        None => target.set_permissions(source.metadata()?.permissions()),
+    });
+    if filled.is_err() {
+        fs::remove_file(to)?;
     }
-    Ok(())
+    filled
 }
 
-/// Makes a file read only, keeping whether it may be executed.
-pub fn protect(path: &Path, executable: bool) -> Result<()> {
-    let mode = if executable { 0o555 } else { 0o444 };
-    fs::set_permissions(path, Permissions::from_mode(mode)).at("protecting", path)
+/// The mode of a file in the store: it is not changed, and nobody may read it who might not read it where it was.
+/// `mode` is the one that it had, `most` what the folders above it let through.
+pub fn kept_mode(mode: u32, most: u32, executable: bool) -> u32 {
+    (mode & most & if executable { 0o555 } else { 0o444 }) | if executable { 0o500 } else { 0o400 }
+}
+
+/// What a folder lets others do with the files in it, as a mask of modes.
+pub fn let_through(mode: u32) -> u32 {
+    let closed = |bit: u32, group: u32| if mode & bit == 0 { group } else { 0 };
+    0o777 & !closed(0o010, 0o070) & !closed(0o001, 0o007)
 }
 
 /// Removes a file, link or folder, also where folders are read only. What is not there is no error.
@@ -109,6 +112,13 @@ fn open_up(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The name of something beside `path` that this thread has not finished.
+pub fn partial(path: &Path) -> PathBuf {
+    let thread = rustix::thread::gettid().as_raw_nonzero();
+    let name = name::label(&name::text(path.file_name().unwrap_or_default()));
+    path.with_file_name(format!(".{name}.{thread}.partial"))
+}
+
 /// Puts a symbolic link to `target` at `path`, over what stood there, in one step.
 pub fn point(path: &Path, target: &Path) -> Result<()> {
     if fs::read_link(path).is_ok_and(|old| old == target) {
@@ -116,7 +126,7 @@ pub fn point(path: &Path, target: &Path) -> Result<()> {
     }
     let parent = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(parent).at("making", parent)?;
-    let partial = parent.join(format!(".{}.partial", path.file_name().unwrap_or_default().to_string_lossy()));
+    let partial = partial(path);
     remove(&partial)?;
     std::os::unix::fs::symlink(target, &partial).at("linking", &partial)?;
     if fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir()) {

@@ -1,6 +1,7 @@
 //! Small JSON records with a checksum: written whole or not at all, and a damaged one reads as absent.
 
 use crate::error::{IoContext, Result};
+use crate::link;
 use serde::{Serialize, de::DeserializeOwned};
 use std::fs::{self, File};
 use std::io::Write;
@@ -24,9 +25,7 @@ pub fn encode(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
 /// Writes a file whole or not at all.
 pub fn write_bytes(path: &Path, bytes: &[u8], durable: bool) -> Result<()> {
     let parent = path.parent().unwrap_or(Path::new("."));
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let thread = rustix::thread::gettid().as_raw_nonzero();
-    let partial = parent.join(format!(".{name}.{thread}.partial"));
+    let partial = link::partial(path);
     let written = (|| {
         fs::create_dir_all(parent)?;
         let mut file = File::create(&partial)?;

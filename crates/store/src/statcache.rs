@@ -3,35 +3,80 @@
 use crate::digest::{Digest, Kind};
 use std::collections::HashMap;
 use std::fs::Metadata;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A file whose content changed this shortly before it was hashed might change again within the same tick of its
-/// clock; such an entry is written down but not trusted (git's rule).
-const RACY: i64 = 2_000_000_000;
+/// A file that changed this shortly before it was read might change again within the same tick of its clock; such an
+/// entry is written down but not trusted (git's rule).
+const RACY: i64 = 2 * SECOND;
+/// The same where times have no fractions of a second. They may be even seconds only, and are those of a clock that a
+/// kernel moves on a little late.
+const RACY_COARSE: i64 = 4 * SECOND;
+const SECOND: i64 = 1_000_000_000;
 /// First bytes of the file; the last digit is its version.
-const MAGIC: &[u8; 8] = b"PLSTAT\x00\x01";
+const MAGIC: &[u8; 8] = b"PLSTAT\x00\x02";
+/// Bytes of an entry in the file.
+const RECORD: usize = 81;
 /// Entries that the present run did not use are dropped above this number.
 const ROOM: usize = 400_000;
 
-/// Times are nanoseconds since 1970.
+/// What `stat` says of a file's state. Times are nanoseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Entry {
+struct Seen {
     size: u64,
     mtime: i64,
     ctime: i64,
+    /// Of the path, where `stat` alone is too weak; else 0.
+    path: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Entry {
+    seen: Seen,
     hash: [u8; 32],
     /// Whether the entry was made long enough after the file's last change.
     trusted: bool,
     used: bool,
 }
 
+impl Seen {
+    fn of(meta: &Metadata) -> Self {
+        Self { size: meta.size(), mtime: mtime(meta), ctime: ctime(meta), path: 0 }
+    }
+
+    /// With the path, where times are coarse: file systems with such clocks often number their files anew with every
+    /// mount, and many files have one size and were written within one second.
+    fn named(self, path: &Path) -> Self {
+        if !self.coarse() {
+            return self;
+        }
+        let hash = blake3::hash(path.as_os_str().as_bytes());
+        Self { path: u64::from_le_bytes(*hash.as_bytes().first_chunk().unwrap_or(&[0; 8])), ..self }
+    }
+
+    /// Whether the file system seems to have no fractions of a second. The ctime tells, which nobody can set.
+    fn coarse(&self) -> bool {
+        self.ctime % SECOND == 0
+    }
+
+    /// Whether a change after `now`, by the file system's clock, would be seen. The mtime alone does not
+    /// tell: a writer may put it back.
+    fn settled(&self, now: i64) -> bool {
+        let racy = if self.coarse() { RACY_COARSE } else { RACY };
+        // A file from the future is never old enough: its clock, or ours, is wrong.
+        now.saturating_sub(self.mtime.max(self.ctime)) > racy
+    }
+}
+
 /// The cache, and the file it is kept in.
 pub struct StatCache {
     file: Option<PathBuf>,
     entries: Mutex<State>,
+    /// How far the clock of the store's file system is behind ours, once it was looked at.
+    behind: OnceLock<i64>,
 }
 
 #[derive(Default)]
@@ -44,24 +89,24 @@ impl StatCache {
     /// Reads the cache; a missing or damaged file is an empty cache.
     pub fn open(file: PathBuf) -> Self {
         let map = std::fs::read(&file).ok().and_then(|bytes| decode(&bytes)).unwrap_or_default();
-        Self { file: Some(file), entries: Mutex::new(State { map, dirty: false }) }
+        Self { file: Some(file), entries: Mutex::new(State { map, dirty: false }), behind: OnceLock::new() }
     }
 
     /// A cache that knows nothing and is kept nowhere.
     pub fn empty() -> Self {
-        Self { file: None, entries: Mutex::default() }
+        Self { file: None, entries: Mutex::default(), behind: OnceLock::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The digest of the file that `meta` describes, if it is known and nothing about the file changed.
-    pub fn get(&self, meta: &Metadata) -> Option<Digest> {
+    /// The digest of the file at `path`, which `meta` describes, if it is known and nothing about the file changed.
+    pub fn get(&self, path: &Path, meta: &Metadata) -> Option<Digest> {
+        let seen = self.seen(path, meta);
         let mut state = self.lock();
         let entry = state.map.get_mut(&(meta.dev(), meta.ino()))?;
-        let same = entry.size == meta.size() && entry.mtime == mtime(meta) && entry.ctime == ctime(meta);
-        if !(same && entry.trusted) {
+        if !(entry.seen == seen && entry.trusted) {
             return None;
         }
         entry.used = true;
@@ -70,17 +115,33 @@ impl StatCache {
 
     /// Remembers a digest of content that was read from `read_at` on (see [`now`]). `None` says that nobody else
     /// can have the file open for writing, so that its age does not matter.
-    pub fn put(&self, meta: &Metadata, digest: &Digest, read_at: Option<i64>) {
-        let entry = Entry {
-            size: meta.size(),
-            mtime: mtime(meta),
-            ctime: ctime(meta),
-            hash: digest.hash,
-            trusted: read_at.is_none_or(|at| trusted(at, mtime(meta))),
-            used: true,
-        };
+    pub fn put(&self, path: &Path, meta: &Metadata, digest: &Digest, read_at: Option<i64>) {
+        let seen = self.seen(path, meta);
+        let trusted = read_at.is_none_or(|at| seen.settled(at.saturating_sub(self.behind())));
+        let entry = Entry { seen, hash: digest.hash, trusted, used: true };
         let mut state = self.lock();
         state.dirty |= state.map.insert((meta.dev(), meta.ino()), entry) != Some(entry);
+    }
+
+    /// What is compared. The store's own files go by several names and are moved; they are checked against the digest that
+    /// their names say.
+    fn seen(&self, path: &Path, meta: &Metadata) -> Seen {
+        let store = self.file.as_deref().and_then(Path::parent);
+        let ours = store.is_some_and(|store| path.starts_with(store));
+        if ours { Seen::of(meta) } else { Seen::of(meta).named(path) }
+    }
+
+    /// How far the file system's clock is behind ours: a server's is its own, and times of files are taken from it.
+    fn behind(&self) -> i64 {
+        let Some(file) = &self.file else { return 0 };
+        *self.behind.get_or_init(|| {
+            let probe = file.with_extension(format!("{}.clock", std::process::id()));
+            let before = now();
+            let made = std::fs::write(&probe, b"").and_then(|()| std::fs::metadata(&probe));
+            let _ = std::fs::remove_file(&probe);
+            // Nothing can be written there: then nothing is kept there either.
+            made.map_or(0, |meta| before.saturating_sub(ctime(&meta)).max(0))
+        })
     }
 
     /// Writes the cache if it changed; it is also written when this is dropped. A failure only costs time later.
@@ -107,11 +168,6 @@ impl Drop for StatCache {
     }
 }
 
-fn trusted(now: i64, mtime: i64) -> bool {
-    // A file from the future is never old enough: its clock, or ours, is wrong.
-    now.saturating_sub(mtime) > RACY
-}
-
 /// Nanoseconds since 1970.
 pub fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64)
@@ -119,12 +175,12 @@ pub fn now() -> i64 {
 
 /// When a file's content changed, as it says itself.
 pub fn mtime(meta: &Metadata) -> i64 {
-    meta.mtime().wrapping_mul(1_000_000_000).wrapping_add(meta.mtime_nsec())
+    meta.mtime().wrapping_mul(SECOND).wrapping_add(meta.mtime_nsec())
 }
 
 /// When anything about a file changed.
 pub fn ctime(meta: &Metadata) -> i64 {
-    meta.ctime().wrapping_mul(1_000_000_000).wrapping_add(meta.ctime_nsec())
+    meta.ctime().wrapping_mul(SECOND).wrapping_add(meta.ctime_nsec())
 }
 
 /// Whether a file is a program.
@@ -132,16 +188,17 @@ pub fn kind(meta: &Metadata) -> Kind {
     if meta.mode() & 0o100 != 0 { Kind::Program } else { Kind::File }
 }
 
-/// 73 bytes an entry, and a BLAKE3 hash over everything at the end.
+/// 81 bytes an entry, and a BLAKE3 hash over everything at the end.
 fn encode(map: &HashMap<(u64, u64), Entry>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(map.len() * 73 + 40);
+    let mut out = Vec::with_capacity(map.len() * RECORD + 40);
     out.extend(MAGIC);
     for ((dev, ino), e) in map {
         out.extend(dev.to_le_bytes());
         out.extend(ino.to_le_bytes());
-        out.extend(e.size.to_le_bytes());
-        out.extend(e.mtime.to_le_bytes());
-        out.extend(e.ctime.to_le_bytes());
+        out.extend(e.seen.size.to_le_bytes());
+        out.extend(e.seen.mtime.to_le_bytes());
+        out.extend(e.seen.ctime.to_le_bytes());
+        out.extend(e.seen.path.to_le_bytes());
         out.extend(e.hash);
         out.push(u8::from(e.trusted));
     }
@@ -155,7 +212,7 @@ fn decode(bytes: &[u8]) -> Option<HashMap<(u64, u64), Entry>> {
     if blake3::hash(body).as_bytes() != check {
         return None;
     }
-    let (records, rest) = body.strip_prefix(MAGIC)?.as_chunks::<73>();
+    let (records, rest) = body.strip_prefix(MAGIC)?.as_chunks::<RECORD>();
     if !rest.is_empty() {
         return None;
     }
@@ -163,11 +220,14 @@ fn decode(bytes: &[u8]) -> Option<HashMap<(u64, u64), Entry>> {
     for record in records {
         let number = |at: usize| record[at..at + 8].try_into().map(u64::from_le_bytes).ok();
         let entry = Entry {
-            size: number(16)?,
-            mtime: number(24)? as i64,
-            ctime: number(32)? as i64,
-            hash: record[40..72].try_into().ok()?,
-            trusted: record[72] == 1,
+            seen: Seen {
+                size: number(16)?,
+                mtime: number(24)? as i64,
+                ctime: number(32)? as i64,
+                path: number(40)?,
+            },
+            hash: record[48..80].try_into().ok()?,
+            trusted: record[80] == 1,
             used: false,
         };
         map.insert((number(0)?, number(8)?), entry);
@@ -190,6 +250,11 @@ mod tests {
         Digest { kind: Kind::File, hash: [byte; 32] }
     }
 
+    /// A file of a state, without a file.
+    fn seen(mtime: i64, ctime: i64) -> Seen {
+        Seen { size: 4, mtime, ctime, path: 0 }
+    }
+
     #[test]
     fn an_edit_with_its_mtime_put_back_is_seen() {
         let dir = tempfile::tempdir().unwrap();
@@ -203,14 +268,15 @@ mod tests {
         backdate();
         let cache = StatCache::open(dir.path().join("cache"));
         let before = fs::metadata(&path).unwrap();
-        cache.put(&before, &digest(1), Some(now()));
-        assert_eq!(cache.get(&before), Some(digest(1)));
+        // Long after the change, as the clock of a test has it.
+        cache.put(&path, &before, &digest(1), Some(now() + 100 * SECOND));
+        assert_eq!(cache.get(&path, &before), Some(digest(1)));
         std::thread::sleep(Duration::from_millis(20));
         fs::write(&path, "bbbb").unwrap();
         backdate();
         let after = fs::metadata(&path).unwrap();
         assert_eq!((after.len(), after.modified().unwrap()), (before.len(), before.modified().unwrap()));
-        assert_eq!(cache.get(&after), None);
+        assert_eq!(cache.get(&path, &after), None);
     }
 
     #[test]
@@ -220,11 +286,76 @@ mod tests {
         fs::write(&path, "a").unwrap();
         let cache = StatCache::open(dir.path().join("cache"));
         let meta = fs::metadata(&path).unwrap();
-        cache.put(&meta, &digest(1), Some(now()));
-        assert_eq!(cache.get(&meta), None);
-        cache.put(&meta, &digest(1), None);
-        assert_eq!(cache.get(&meta), Some(digest(1)));
-        assert!(!trusted(10, 10) && !trusted(0, i64::MAX) && trusted(RACY + 11, 10));
+        cache.put(&path, &meta, &digest(1), Some(now()));
+        assert_eq!(cache.get(&path, &meta), None);
+        cache.put(&path, &meta, &digest(1), None);
+        assert_eq!(cache.get(&path, &meta), Some(digest(1)));
+    }
+
+    #[test]
+    fn an_old_mtime_does_not_make_a_new_content_old() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        fs::write(&path, "a").unwrap();
+        let file = File::options().write(true).open(&path).unwrap();
+        file.set_times(FileTimes::new().set_modified(UNIX_EPOCH)).unwrap();
+        let cache = StatCache::open(dir.path().join("cache"));
+        let meta = fs::metadata(&path).unwrap();
+        cache.put(&path, &meta, &digest(1), Some(now()));
+        assert_eq!(
+            cache.get(&path, &meta),
+            None,
+            "another writer could put the mtime back within the same tick"
+        );
+    }
+
+    #[test]
+    fn a_stamp_is_settled_when_no_later_change_can_have_it() {
+        let day = 86_400 * SECOND;
+        // For each granularity, every change that comes after a settled reading has another ctime.
+        for tick in [1, 4_000_000, SECOND, 2 * SECOND] {
+            for offset in (0..8).map(|i| i * SECOND / 2 + 1) {
+                let written = day + offset;
+                let ctime = written / tick * tick;
+                for read_at in (0..120).map(|i| written + i * SECOND / 20) {
+                    for mtime in [ctime, 0] {
+                        let settled = seen(mtime, ctime).settled(read_at);
+                        let next = read_at / tick * tick;
+                        assert!(!settled || next != ctime, "tick {tick}, read {} after", read_at - written);
+                    }
+                }
+                assert!(seen(ctime, ctime).settled(written + 6 * SECOND));
+            }
+        }
+        assert!(!seen(i64::MAX, 0).settled(day) && !seen(0, i64::MAX).settled(day));
+        // Whole seconds may be even ones of a clock that is moved on late.
+        let (whole, fine) = (seen(day, day), seen(day, day + 1));
+        assert!(!whole.settled(day + 3 * SECOND) && fine.settled(day + 3 * SECOND));
+    }
+
+    #[test]
+    fn a_server_whose_clock_is_behind_is_not_believed_too_early() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        fs::write(&path, "a").unwrap();
+        let meta = fs::metadata(&path).unwrap();
+        let mut cache = StatCache::open(dir.path().join("cache"));
+        cache.put(&path, &meta, &digest(1), Some(now() + 10 * SECOND));
+        assert_eq!(cache.get(&path, &meta), Some(digest(1)));
+        // The file seems ten seconds old, to us.
+        cache.behind = OnceLock::from(10 * SECOND);
+        cache.put(&path, &meta, &digest(1), Some(now() + 10 * SECOND));
+        assert_eq!(cache.get(&path, &meta), None);
+    }
+
+    #[test]
+    fn without_fractions_a_number_is_believed_for_one_path_only() {
+        let (whole, fine) = (seen(1, SECOND), seen(1, SECOND + 1));
+        let [x, y] = ["x", "y"].map(Path::new);
+        assert_eq!(whole.named(x), whole.named(x));
+        assert_ne!(whole.named(x), whole.named(y));
+        // A file that is moved is known where its times are good enough.
+        assert_eq!(fine.named(x), fine.named(y));
     }
 
     #[test]
@@ -234,12 +365,12 @@ mod tests {
         fs::write(&path, "a").unwrap();
         let meta = fs::metadata(&path).unwrap();
         let cache = StatCache::open(dir.path().join("cache"));
-        cache.put(&meta, &digest(3), None);
+        cache.put(&path, &meta, &digest(3), None);
         cache.save();
-        assert_eq!(StatCache::open(dir.path().join("cache")).get(&meta), Some(digest(3)));
+        assert_eq!(StatCache::open(dir.path().join("cache")).get(&path, &meta), Some(digest(3)));
         let mut bytes = fs::read(dir.path().join("cache")).unwrap();
         bytes[60] ^= 1;
         fs::write(dir.path().join("cache"), bytes).unwrap();
-        assert_eq!(StatCache::open(dir.path().join("cache")).get(&meta), None);
+        assert_eq!(StatCache::open(dir.path().join("cache")).get(&path, &meta), None);
     }
 }

@@ -1,5 +1,6 @@
 //! Whether what lies in the store is what its name says, believing no cache.
 
+use crate::contents;
 use crate::digest::{Digest, Kind};
 use crate::error::{IoContext, Result};
 use crate::manifest;
@@ -8,9 +9,9 @@ use std::path::Path;
 
 /// Whether a file among the blobs is what its name says.
 pub fn blob_is_whole(path: &Path) -> Result<bool> {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update_mmap(path).at("hashing", path)?;
-    Ok(claimed(path, Kind::File).is_some_and(|d| d.hash == *hasher.finalize().as_bytes()))
+    let meta = fs::metadata(path).at("reading", path)?;
+    let hash = contents::hash(path, &meta)?;
+    Ok(claimed(path, Kind::File).is_some_and(|d| d.hash == *hash.as_bytes()))
 }
 
 /// Whether a manifest is what its name says.

@@ -1,21 +1,22 @@
 //! Hashing files and folders, reading only what the stat cache does not know.
 
+use crate::contents;
 use crate::digest::{Digest, Kind};
 use crate::error::{Error, IoContext, Result};
+use crate::ignore::Ignore;
+use crate::links::{Folder, Lead};
 use crate::manifest::{Entry, Item, Manifest};
 use crate::statcache::{self, StatCache};
-use memmap2::MmapOptions;
 use rayon::prelude::*;
-use std::fs::{self, File, Metadata};
+use rustix::io::Errno;
+use std::fs::{self, Metadata, Permissions};
+use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// Files larger than this are hashed by several threads.
-const LARGE: u64 = 1 << 20;
-/// As much of a large file is mapped at a time. A power of two keeps BLAKE3's tree whole; mapping all of it would
-/// make the memory of the process look as large as the file.
-const WINDOW: u64 = 32 << 20;
+/// Folders lie in each other at most so deep.
+const DEEPEST: usize = 128;
 
 /// A file or folder with its digest.
 #[derive(Clone, Debug)]
@@ -30,14 +31,16 @@ pub struct Hashed {
     pub manifest: Option<Manifest>,
 }
 
-/// What is done with links inside a folder.
-#[derive(Clone, Copy, PartialEq)]
-pub enum Links {
-    /// A link that leads out of the folder counts as what it leads to (inputs).
-    Follow,
-    /// A link is a link (the store's own folders, which have been checked).
+/// As what a folder is read.
+#[derive(Clone, Copy)]
+pub enum Links<'a> {
+    /// As an input: a link that leads out counts as what it leads to, one to nothing as a link, and what is ignored does
+    /// not count.
+    Follow(&'a Ignore),
+    /// As a folder of the store, which has been checked: a link is a link.
     Keep,
-    /// A link that leads out of the folder is refused (outputs).
+    /// As an output, which is made fit for the store: its folders can be read and changed, a link into the output is a
+    /// relative one, and a link that leads out is refused.
     Refuse,
 }
 
@@ -45,10 +48,7 @@ pub enum Links {
 pub fn hash(path: &Path, cache: &StatCache, links: Links) -> Result<Hashed> {
     let meta = fs::metadata(path).at("reading", path)?;
     if meta.is_dir() {
-        let mut found = Vec::new();
-        list(path, Path::new(""), links, &mut found, 0)?;
-        found.sort_by(|a, b| a.0.as_os_str().cmp(b.0.as_os_str()));
-        let entries = found
+        let entries = list(path, links)?
             .into_par_iter()
             .with_min_len(256)
             .map(|(relative, item)| {
@@ -71,46 +71,25 @@ pub fn hash(path: &Path, cache: &StatCache, links: Links) -> Result<Hashed> {
         });
     }
     if !meta.is_file() {
-        return Err(Error::Special(path.into()));
+        return Err(special(path, &meta));
+    }
+    if let Links::Refuse = links {
+        open_file(path, &meta)?;
     }
     Ok(Hashed { digest: content(path, &meta, cache)?, bytes: meta.len(), files: 1, manifest: None })
 }
 
 /// The digest of one file.
 pub fn content(path: &Path, meta: &Metadata, cache: &StatCache) -> Result<Digest> {
-    if let Some(digest) = cache.get(meta) {
+    if let Some(digest) = cache.get(path, meta) {
         return Ok(digest);
     }
     let read_at = statcache::now();
-    let hash = read(path, meta.len()).at("hashing", path)?;
+    let hash = contents::hash(path, meta)?;
     let digest = Digest::file(hash, statcache::kind(meta) == Kind::Program);
     // `meta` was taken before reading: a file that changed meanwhile will not match it.
-    cache.put(meta, &digest, Some(read_at));
+    cache.put(path, meta, &digest, Some(read_at));
     Ok(digest)
-}
-
-/// The BLAKE3 hash of a file of `length` bytes, which is read.
-pub fn read(path: &Path, length: u64) -> std::io::Result<blake3::Hash> {
-    let mut hasher = blake3::Hasher::new();
-    match length {
-        0..=LARGE => hasher.update_mmap(path).map(drop),
-        length => hash_large(path, length, &mut hasher),
-    }?;
-    Ok(hasher.finalize())
-}
-
-fn hash_large(path: &Path, length: u64, hasher: &mut blake3::Hasher) -> std::io::Result<()> {
-    let file = File::open(path)?;
-    let mut at = 0;
-    while at < length {
-        let size = WINDOW.min(length - at);
-        // SAFETY: the bytes are only read. A writer that changes them meanwhile changes a digest that the stat cache
-        // will not believe; one that truncates the file kills us, as it would any reader by mmap.
-        let window = unsafe { MmapOptions::new().offset(at).len(size as usize).map(&file)? };
-        hasher.update_rayon(&window);
-        at += size;
-    }
-    Ok(())
 }
 
 /// What `stat` says of a file that changes with its content, and what else can have changed its ctime.
@@ -163,10 +142,7 @@ pub fn stamps(path: &Path, links: Links) -> Result<Vec<(PathBuf, Stamp)>> {
     if !meta.is_dir() {
         return Ok(vec![(PathBuf::new(), Stamp::new(Path::new(""), &meta))]);
     }
-    let mut found = Vec::new();
-    list(path, Path::new(""), links, &mut found, 0)?;
-    found.sort_by(|a, b| a.0.as_os_str().cmp(b.0.as_os_str()));
-    let files = found.into_iter().filter_map(|(path, found)| match found {
+    let files = list(path, links)?.into_iter().filter_map(|(path, found)| match found {
         Found::File(meta) => Some((path.clone(), Stamp::new(&path, &meta))),
         Found::Folder | Found::Link(_) => None,
     });
@@ -179,55 +155,167 @@ enum Found {
     Link(PathBuf),
 }
 
-fn list(
-    root: &Path,
-    relative: &Path,
-    links: Links,
-    found: &mut Vec<(PathBuf, Found)>,
+/// Everything in a folder, sorted by path.
+fn list(path: &Path, links: Links) -> Result<Vec<(PathBuf, Found)>> {
+    let mut walk = Walk { links, found: Vec::new(), depth: 0 };
+    let folder = match links {
+        Links::Keep => None,
+        Links::Follow(_) | Links::Refuse => Some(Folder::new(path).at("finding", path)?),
+    };
+    let mut above: Vec<PathBuf> = folder.iter().map(|f| f.real().to_path_buf()).collect();
+    walk.read(
+        path,
+        &Place { folder: folder.as_ref(), path: PathBuf::new(), below: PathBuf::new() },
+        &mut above,
+    )?;
+    walk.found.sort_by(|a, b| a.0.as_os_str().cmp(b.0.as_os_str()));
+    Ok(walk.found)
+}
+
+/// A folder on the way.
+struct Place<'a> {
+    /// The folder that links are judged by: the one that is read, or one that a link of it leads to.
+    folder: Option<&'a Folder>,
+    /// From there.
+    below: PathBuf,
+    /// From the folder that is read.
+    path: PathBuf,
+}
+
+struct Walk<'a> {
+    links: Links<'a>,
+    found: Vec<(PathBuf, Found)>,
     depth: usize,
-) -> Result<()> {
-    let folder = root.join(relative);
-    if depth > 128 {
-        return Err(Error::Depth(root.into()));
-    }
-    for entry in fs::read_dir(&folder).at("reading", &folder)? {
-        let entry = entry.at("reading", &folder)?;
-        let relative = relative.join(entry.file_name());
-        let path = entry.path();
-        let mut meta = entry.metadata().at("reading", &path)?;
-        if meta.is_symlink() {
-            let target = fs::read_link(&path).at("reading", &path)?;
-            match links {
-                Links::Follow if leads_out(root, &path) => {
-                    meta = fs::metadata(&path).at("following", &path)?
+}
+
+impl Walk<'_> {
+    /// Reads a folder. `above` are the folders that links led to on the way here, without links.
+    fn read(&mut self, root: &Path, place: &Place, above: &mut Vec<PathBuf>) -> Result<()> {
+        let folder = root.join(&place.path);
+        if self.depth > DEEPEST {
+            return Err(Error::Depth(root.into()));
+        }
+        self.depth += 1;
+        if let Links::Refuse = self.links {
+            open_folder(&folder)?;
+        }
+        for entry in fs::read_dir(&folder).at("reading", &folder)? {
+            let entry = entry.at("reading", &folder)?;
+            let name = entry.file_name();
+            let here =
+                Place { folder: place.folder, below: place.below.join(&name), path: place.path.join(&name) };
+            let full = entry.path();
+            let kind = entry.file_type().at("reading", &full)?;
+            if let Links::Follow(ignore) = self.links
+                && ignore.matches(&here.path, kind.is_dir())
+            {
+                continue;
+            }
+            if kind.is_symlink() {
+                self.link(root, &full, here, above)?;
+                continue;
+            }
+            let meta = entry.metadata().at("reading", &full)?;
+            if meta.is_dir() {
+                self.found.push((here.path.clone(), Found::Folder));
+                self.read(root, &here, above)?;
+            } else if meta.is_file() {
+                if let Links::Refuse = self.links {
+                    open_file(&full, &meta)?;
                 }
-                Links::Refuse if leads_out(root, &path) => {
-                    return Err(Error::LeadsOut { path, target });
-                }
-                _ => {
-                    found.push((relative, Found::Link(target)));
-                    continue;
-                }
+                self.found.push((here.path, Found::File(meta)));
+            } else {
+                return Err(special(&full, &meta));
             }
         }
-        if meta.is_dir() {
-            found.push((relative.clone(), Found::Folder));
-            list(root, &relative, links, found, depth + 1)?;
-        } else if meta.is_file() {
-            found.push((relative, Found::File(meta)));
-        } else {
-            return Err(Error::Special(path));
+        self.depth -= 1;
+        Ok(())
+    }
+
+    fn link(&mut self, root: &Path, full: &Path, here: Place, above: &mut Vec<PathBuf>) -> Result<()> {
+        let target = fs::read_link(full).at("reading", full)?;
+        let Some(folder) = here.folder else {
+            self.found.push((here.path, Found::Link(target)));
+            return Ok(());
+        };
+        match folder.lead(&here.below, &target) {
+            Lead::Inside(text) => {
+                if let (Links::Refuse, true) = (self.links, text != target) {
+                    fs::remove_file(full).at("replacing", full)?;
+                    std::os::unix::fs::symlink(&text, full).at("linking", full)?;
+                }
+                self.found.push((here.path, Found::Link(text)));
+                Ok(())
+            }
+            Lead::Out if matches!(self.links, Links::Refuse) => {
+                Err(Error::LeadsOut { path: full.into(), target })
+            }
+            Lead::Out => match fs::metadata(full) {
+                Ok(meta) if meta.is_dir() => {
+                    let outside = Folder::new(full).at("following", full)?;
+                    if above.iter().any(|folder| folder.starts_with(outside.real())) {
+                        // It leads round in a circle.
+                        self.found.push((here.path, Found::Link(target)));
+                        return Ok(());
+                    }
+                    self.found.push((here.path.clone(), Found::Folder));
+                    above.push(outside.real().to_path_buf());
+                    let place = Place { folder: Some(&outside), below: PathBuf::new(), path: here.path };
+                    self.read(root, &place, above)?;
+                    above.pop();
+                    Ok(())
+                }
+                Ok(meta) if meta.is_file() => {
+                    self.found.push((here.path, Found::File(meta)));
+                    Ok(())
+                }
+                Ok(meta) => Err(special(full, &meta)),
+                Err(e) if leads_nowhere(&e) => {
+                    self.found.push((here.path, Found::Link(target)));
+                    Ok(())
+                }
+                Err(e) => Err(e).at("following", full),
+            },
         }
+    }
+}
+
+/// Whether a link could not be followed because there is nothing, rather than because it may not be looked at.
+fn leads_nowhere(error: &io::Error) -> bool {
+    let circle = Some(Errno::LOOP.raw_os_error());
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename)
+        || error.raw_os_error() == circle
+}
+
+/// Neither a file nor a folder.
+fn special(path: &Path, meta: &Metadata) -> Error {
+    let kind = meta.file_type();
+    let what = match () {
+        () if kind.is_fifo() => "a named pipe",
+        () if kind.is_socket() => "a socket",
+        () if kind.is_block_device() || kind.is_char_device() => "a device",
+        () => "something",
+    };
+    Error::Special { path: path.into(), what }
+}
+
+/// Lets us read and change a folder of an output.
+fn open_folder(path: &Path) -> Result<()> {
+    let meta = fs::symlink_metadata(path).at("reading", path)?;
+    if meta.mode() & 0o700 != 0o700 {
+        let mode = Permissions::from_mode(meta.mode() & 0o7777 | 0o700);
+        fs::set_permissions(path, mode).at("opening", path)?;
     }
     Ok(())
 }
 
-/// Whether a link leads to something that exists outside of `root`. A link to nothing stays a link.
-pub fn leads_out(root: &Path, link: &Path) -> bool {
-    match (link.canonicalize(), root.canonicalize()) {
-        (Ok(target), Ok(root)) => !target.starts_with(root),
-        _ => fs::read_link(link).is_ok_and(|target| target.is_absolute()),
+/// Lets us read a file of an output, unless it is somebody else's as well.
+fn open_file(path: &Path, meta: &Metadata) -> Result<()> {
+    if meta.mode() & 0o400 == 0 && meta.nlink() == 1 {
+        let mode = Permissions::from_mode(meta.mode() & 0o777 | 0o400);
+        fs::set_permissions(path, mode).at("opening", path)?;
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -275,31 +363,119 @@ mod tests {
         assert_ne!(hash(&file, &cache, Links::Keep).unwrap().digest.hash, tree.digest.hash);
     }
 
-    #[test]
-    fn windows_do_not_change_the_digest() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("x");
-        let bytes: Vec<u8> = (0..WINDOW + 12_345).map(|i| (i % 251) as u8).collect();
-        fs::write(&path, &bytes).unwrap();
-        let cache = StatCache::open(dir.path().join("cache"));
-        assert_eq!(
-            hash(&path, &cache, Links::Keep).unwrap().digest,
-            Digest::file(blake3::hash(&bytes), false)
-        );
+    fn file(path: impl AsRef<Path>, text: &str) {
+        fs::create_dir_all(path.as_ref().parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// The items of a folder that is read, by path.
+    fn items(path: &Path, links: Links) -> std::collections::BTreeMap<String, Item> {
+        let manifest = hash(path, &StatCache::empty(), links).unwrap().manifest.unwrap();
+        manifest.0.into_iter().map(|e| (e.path.to_str().unwrap().to_string(), e.item)).collect()
     }
 
     #[test]
-    fn links_that_lead_out() {
+    fn links_of_an_input() {
         let dir = tempfile::tempdir().unwrap();
-        let cache = StatCache::open(dir.path().join("cache"));
-        fs::write(dir.path().join("outside"), "x").unwrap();
-        let folder = dir.path().join("f");
-        fs::create_dir(&folder).unwrap();
-        symlink("../outside", folder.join("l")).unwrap();
-        let followed = hash(&folder, &cache, Links::Follow).unwrap();
-        assert_eq!(followed.files, 1);
-        let e = hash(&folder, &cache, Links::Refuse).unwrap_err().to_string();
-        assert!(e.contains("leads out of the output"), "{e}");
+        let base = dir.path().canonicalize().unwrap();
+        let root = base.join("f");
+        file(base.join("outside/deep/x"), "x");
+        file(base.join("outside/y"), "y");
+        file(root.join("d/own"), "own");
+        let link = |target: &str, path: &str| symlink(target, root.join(path)).unwrap();
+        let absolute = |path: &str| base.join(path).display().to_string();
+        link("../outside/y", "file");
+        link("../outside", "folder");
+        link("d/own", "inside");
+        link(&absolute("f/d/own"), "d/inside-absolute");
+        link("nowhere", "broken");
+        link("/nowhere/at/all", "broken-absolute");
+        link("d/own/below", "below-a-file");
+        link("round", "round");
+        link(&absolute("f/turn"), "turn");
+        link("..", "above");
+        // What a link leads to may have links: into itself, back to us, and elsewhere.
+        symlink("../y", base.join("outside/deep/in")).unwrap();
+        symlink(absolute("f"), base.join("outside/back")).unwrap();
+        symlink(absolute("outside"), base.join("outside/self")).unwrap();
+        let items = items(&root, Links::Follow(&Ignore::nothing()));
+        let leads = |path: &str, target: &str| assert_eq!(items[path], Item::Link(target.into()), "{path}");
+        let holds = |path: &str| assert!(matches!(items[path], Item::File(..)), "{path}: {:?}", items[path]);
+        ["file", "folder/y", "folder/deep/x", "d/own"].into_iter().for_each(holds);
+        assert_eq!((&items["folder"], &items["folder/deep"]), (&Item::Folder, &Item::Folder));
+        leads("inside", "d/own");
+        leads("d/inside-absolute", "own");
+        leads("broken", "nowhere");
+        leads("broken-absolute", "/nowhere/at/all");
+        leads("below-a-file", "d/own/below");
+        leads("round", "round");
+        leads("turn", "turn");
+        leads("above", "..");
+        leads("folder/deep/in", "../y");
+        leads("folder/back", &absolute("f"));
+        leads("folder/self", ".");
+        assert_eq!(items.len(), 18);
+    }
+
+    #[test]
+    fn links_of_an_output_are_made_to_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("o");
+        file(root.join("v1/model"), "w");
+        symlink(root.join("v1"), root.join("latest")).unwrap();
+        symlink("../o/v1/model", root.join("by-name")).unwrap();
+        symlink("nothing", root.join("broken")).unwrap();
+        let read = items(&root, Links::Refuse);
+        assert_eq!(read["latest"], Item::Link("v1".into()));
+        assert_eq!(read["by-name"], Item::Link("v1/model".into()));
+        assert_eq!(read["broken"], Item::Link("nothing".into()));
+        // The folder is what was read, wherever it is moved.
+        let moved = dir.path().join("elsewhere/deeper");
+        fs::create_dir_all(moved.parent().unwrap()).unwrap();
+        fs::rename(&root, &moved).unwrap();
+        assert_eq!(items(&moved, Links::Keep), read);
+        assert_eq!(fs::read_to_string(moved.join("latest/model")).unwrap(), "w");
+        assert_eq!(fs::read_to_string(moved.join("by-name")).unwrap(), "w");
+        for target in ["/etc/hostname", "/nowhere", "../nowhere", "../../x"] {
+            symlink(target, moved.join("out")).unwrap();
+            let error = hash(&moved, &StatCache::empty(), Links::Refuse).unwrap_err().to_string();
+            assert!(
+                error.ends_with(&format!("out is a link that leads out of the output, to {target}")),
+                "{error}"
+            );
+            fs::remove_file(moved.join("out")).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_neither_file_nor_folder_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = std::process::Command::new("mkfifo").arg(dir.path().join("pipe")).status().unwrap();
+        assert!(made.success());
+        let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("socket")).unwrap();
+        symlink("/dev/null", dir.path().join("device")).unwrap();
+        for (name, what) in [("pipe", "a named pipe"), ("socket", "a socket"), ("device", "a device")] {
+            let folder = tempfile::tempdir().unwrap();
+            fs::rename(dir.path().join(name), folder.path().join(name)).unwrap();
+            let full = folder.path().join(name);
+            let expected = format!("{} is {what}, neither a file nor a folder", full.display());
+            let ignore = Ignore::nothing();
+            for path in [folder.path(), &full] {
+                let error = hash(path, &StatCache::empty(), Links::Follow(&ignore)).unwrap_err();
+                assert_eq!(error.to_string(), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_ignored_is_not_looked_at() {
+        let dir = tempfile::tempdir().unwrap();
+        file(dir.path().join("a/x"), "x");
+        let ignore = Ignore::new(["secret", "*.pyc"]).unwrap();
+        let before = items(dir.path(), Links::Follow(&ignore));
+        file(dir.path().join("a/x.pyc"), "");
+        symlink("/dev/null", dir.path().join("secret")).unwrap();
+        assert_eq!(items(dir.path(), Links::Follow(&ignore)), before);
     }
 
     /// A small tree as a list: path, and what is there.

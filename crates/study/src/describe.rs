@@ -7,8 +7,18 @@ use crate::mark::Mark;
 use crate::sharded;
 use stage::{Kind, Role, Spec};
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
+
+/// A program that has not described itself after this time is taken for one that cannot.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
+/// The largest description.
+const ANSWER_SIZE: u64 = 1 << 20;
+/// How often the end is looked for.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// Asks a program for its description.
 pub fn ask(program: &Path, mark: &Mark) -> Result<Spec> {
@@ -19,16 +29,51 @@ pub fn ask(program: &Path, mark: &Mark) -> Result<Spec> {
         );
         Error::mistake(mark, text)
     };
-    let output = Command::new(program)
-        .arg("--describe")
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|e| wrong(e.to_string()))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
+    let mut command = Command::new(program);
+    command.arg("--describe").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(|e| wrong(e.to_string()))?;
+    let said = (reader(child.stdout.take()), reader(child.stderr.take()));
+    let started = Instant::now();
+    let status = loop {
+        let ended = child.try_wait().map_err(|e| wrong(e.to_string()))?;
+        if let Some(status) = ended {
+            break status;
+        }
+        if started.elapsed() > ANSWER_TIME {
+            // At worst it ends by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(wrong(format!("it does not answer within {} s", ANSWER_TIME.as_secs())));
+        }
+        std::thread::sleep(PAUSE);
+    };
+    let left = || ANSWER_TIME.saturating_sub(started.elapsed()).max(PAUSE);
+    // A child that it left behind may hold its output open.
+    let text = said.0.recv_timeout(left()).map_err(|_| wrong("its output does not end".into()))?;
+    if text.len() as u64 > ANSWER_SIZE {
+        return Err(wrong("it says more than 1 MiB".into()));
+    }
+    if !status.success() {
+        let said = said.1.recv_timeout(left()).unwrap_or_default();
+        let said = String::from_utf8_lossy(&said);
         return Err(wrong(said.lines().next().unwrap_or("it failed and said nothing").to_string()));
     }
-    serde_json::from_slice(&output.stdout).map_err(|e| wrong(e.to_string()))
+    serde_json::from_slice(&text).map_err(|e| wrong(e.to_string()))
+}
+
+/// What comes out of a pipe, up to one byte more than a description may have.
+fn reader(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(pipe) = pipe {
+            // What came so far is what there is to judge.
+            let _ = pipe.take(ANSWER_SIZE + 1).read_to_end(&mut bytes);
+        }
+        // Nobody listens any more when it took too long.
+        let _ = sender.send(bytes);
+    });
+    receiver
 }
 
 /// Checks a step that keeps the stage contract, brings its values to one way of writing, and returns all the

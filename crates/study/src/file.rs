@@ -19,6 +19,9 @@ pub struct Study {
     pub out: Option<Marked<String>>,
     /// A cache shared with others: a folder (relative to `root`) or a URL (`s3://`, `gs://`, `az://`, `http://`, `https://`).
     pub cache: Option<Marked<String>>,
+    /// Lines as in a `.gitignore`: what does not count in a folder that is an input, beside what tools and editors leave.
+    #[serde(default)]
+    pub ignore: Vec<Marked<String>>,
     /// How the programs that `run:` names are made.
     pub build: Option<Build>,
     /// When a stage that took longer than this would run again only because its program changed, `run` asks first.
@@ -53,6 +56,8 @@ pub struct Stage {
     pub run: Option<Marked<String>>,
     /// Any program with its arguments; `${inputs.x}`, `${params.y}`, `${tuning.z}` and `${outputs.w}` are filled in.
     pub command: Option<Marked<Command>>,
+    /// A script for `bash -euo pipefail`, in which the same places are filled in, each as one word whatever is in it.
+    pub shell: Option<Marked<String>>,
     /// An input that is a folder: the stage runs once for each file or folder in it, and who reads its outputs reads
     /// a folder with one entry for each.
     pub each: Option<Marked<String>>,
@@ -62,6 +67,10 @@ pub struct Stage {
     /// Name to `stage.output`, a path, or `pipeline.lineage`.
     #[serde(default)]
     pub inputs: Ordered<Marked<String>>,
+    /// Lines as in a `.gitignore`, more of what does not count in inputs that are folders; or names of inputs with such
+    /// lines.
+    #[serde(default)]
+    pub ignore: Ignored,
     /// Values that change the result; hashed.
     #[serde(default)]
     pub params: Ordered<Marked<Text>>,
@@ -139,6 +148,15 @@ pub struct SlurmKeys {
     pub interval: Option<Time>,
 }
 
+/// Lines for all inputs of a stage, or for some.
+#[derive(Clone, Debug, Default)]
+pub struct Ignored {
+    /// For all.
+    pub all: Vec<Marked<String>>,
+    /// For single ones.
+    pub inputs: Vec<(Marked<String>, Vec<Marked<String>>)>,
+}
+
 /// One line that is split into words, or a list of words.
 #[derive(Clone, Debug)]
 pub enum Command {
@@ -182,6 +200,33 @@ impl<'de> Deserialize<'de> for Command {
                     words.push(word);
                 }
                 Ok(Command::Words(words))
+            }
+        }
+        deserializer.deserialize_any(V)
+    }
+}
+
+impl<'de> Deserialize<'de> for Ignored {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct V;
+        impl<'de> Visitor<'de> for V {
+            type Value = Ignored;
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a list of lines, or inputs with such lists")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Ignored, A::Error> {
+                let mut ignored = Ignored::default();
+                while let Some(line) = seq.next_element()? {
+                    ignored.all.push(line);
+                }
+                Ok(ignored)
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Ignored, A::Error> {
+                let mut ignored = Ignored::default();
+                while let Some(entry) = map.next_entry()? {
+                    ignored.inputs.push(entry);
+                }
+                Ok(ignored)
             }
         }
         deserializer.deserialize_any(V)

@@ -19,6 +19,8 @@ pub struct Graph {
     pub root: PathBuf,
     /// The folder of the newest outputs, relative to `root`.
     pub out: PathBuf,
+    /// What does not count in folders of the study that are read, in lines as in a `.gitignore`.
+    pub ignore: Vec<String>,
     /// How the programs are made, where the study says so.
     pub build: Option<BuildStep>,
     /// See [`Study::cache`].
@@ -57,6 +59,8 @@ pub struct Step {
     pub mark: Mark,
     /// What is run.
     pub call: Call,
+    /// The script of `shell:`, which `call` has as a command.
+    pub script: Option<String>,
     /// What it reads.
     pub inputs: Vec<Input>,
     /// Values that change the result, as the study gives them.
@@ -101,6 +105,8 @@ pub struct Input {
     pub mark: Mark,
     /// Where it comes from.
     pub source: Source,
+    /// Of a path: what of a folder does not count, in lines as in a `.gitignore`.
+    pub ignore: Vec<String>,
 }
 
 /// Where an input comes from.

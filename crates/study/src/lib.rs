@@ -7,11 +7,14 @@ mod error;
 pub mod file;
 pub mod graph;
 mod mark;
+mod operators;
 mod overlay;
+mod pasted;
 mod quantity;
 mod resolve;
 pub mod schema;
 pub mod sharded;
+pub mod shell;
 pub mod template;
 mod tree;
 mod union;
@@ -66,6 +69,7 @@ pub fn load(choice: &Choice) -> Result<Graph> {
     if let Some(engine) = choice.engine {
         graph.steps.iter_mut().for_each(|step| step.engine = engine);
     }
+    pasted::refuse(&graph)?;
     sharded::expand(&mut graph);
     Ok(graph)
 }

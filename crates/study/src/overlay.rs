@@ -39,6 +39,7 @@ pub fn read(path: &Path, profile: Option<&str>, vars: &[(String, String)]) -> Re
     }
     let mut seen = HashSet::new();
     let mut all = Vec::new();
+    let mut declared: HashSet<String> = HashSet::new();
     for (name, overlay) in overlays {
         if !seen.insert(name.clone()) {
             return Err(Error::mistake(&base.mark, format!("two variants are called `{name}`")));
@@ -47,12 +48,18 @@ pub fn read(path: &Path, profile: Option<&str>, vars: &[(String, String)]) -> Re
         if let Some(overlay) = overlay {
             merge(&mut tree, &overlay);
         }
+        declared.extend(get(&tree, "vars").into_iter().flat_map(keys).map(str::to_string));
         for (name, value) in vars {
             let mark = Mark { file: Arc::from(format!("--set vars.{name}={value}")), line: 0 };
             put(&mut tree, &["vars", name], Node::text(&mark, value));
         }
         fill(&mut tree)?;
         all.push(Variant { name, tree });
+    }
+    if let Some((name, value)) = vars.iter().find(|(name, _)| !declared.contains(name)) {
+        let mark = Mark { file: Arc::from(format!("--set vars.{name}={value}")), line: 0 };
+        let near = hint(name, declared.iter().map(String::as_str));
+        return Err(Error::mistake(&mark, format!("the study has no variable `{name}`{near}")));
     }
     Ok(all)
 }

@@ -5,6 +5,7 @@ use crate::de::{Marked, Text};
 use crate::error::{Error, Result, hint};
 use crate::file::{Build, Stage, Study};
 use crate::graph::{BuildStep, Call, Graph, Input, Output, Source, Step, Stream};
+use crate::operators;
 use crate::sharded;
 use crate::template::{self, Group, Part};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -17,6 +18,8 @@ const RESERVED: &str = "pipeline";
 /// Resolves a study whose file lies in `folder`.
 pub fn resolve(study: &Study, folder: &Path) -> Result<Graph> {
     let root = folder.join(study.root.as_ref().map_or(".", |r| r.as_str()));
+    // Without `.` and `..`, which messages and the environment of stages would show.
+    let root = root.canonicalize().unwrap_or(root);
     check_name(&study.name, "the study's name")?;
     let index: HashMap<&str, usize> =
         study.stages.iter().enumerate().map(|(i, (name, _))| (name.as_str(), i)).collect();
@@ -26,6 +29,7 @@ pub fn resolve(study: &Study, folder: &Path) -> Result<Graph> {
             format!("`{RESERVED}` means the runner itself; call the stage otherwise"),
         ));
     }
+    check_lines(&study.ignore)?;
     let mut steps = Vec::with_capacity(study.stages.len());
     for (name, stage) in study.stages.iter() {
         steps.push(step(name, stage, study, &index, &root)?);
@@ -44,11 +48,13 @@ pub fn resolve(study: &Study, folder: &Path) -> Result<Graph> {
     let build = study.build.as_ref().map(|b| build_step(b, &root)).transpose()?;
     let ask_above = study.ask_above.map_or(Duration::from_secs(600), |t| t.0);
     let (name, cache) = (study.name.value.clone(), study.cache.clone());
-    Ok(Graph { name, root, out, build, cache, ask_above, steps: sorted })
+    let ignore = study.ignore.iter().map(|line| line.value.clone()).collect();
+    Ok(Graph { name, root, out, ignore, build, cache, ask_above, steps: sorted })
 }
 
 fn build_step(build: &Build, root: &Path) -> Result<BuildStep> {
     let mark = build.command.mark.clone();
+    operators::refuse(&build.command)?;
     let command = template::parse(&build.command).map_err(|e| Error::mistake(&mark, e))?;
     if command.iter().any(|word| word.0.iter().any(|part| matches!(part, Part::Slot(..)))) {
         return Err(Error::mistake(
@@ -85,25 +91,7 @@ fn step(
     root: &Path,
 ) -> Result<Step> {
     check_name(name, "the stage name")?;
-    let call = match (&stage.run, &stage.command) {
-        (Some(run), None) => Call::Run(run.clone()),
-        (None, Some(command)) => {
-            let words = template::parse(command).map_err(|e| Error::mistake(&command.mark, e))?;
-            Call::Command(command.mark.clone(), words)
-        }
-        (None, None) => {
-            return Err(Error::mistake(
-                &name.mark,
-                format!("stage {} has neither `run` nor `command`", **name),
-            ));
-        }
-        (Some(_), Some(command)) => {
-            return Err(Error::mistake(
-                &command.mark,
-                format!("stage {} has both `run` and `command`", **name),
-            ));
-        }
-    };
+    let call = call(name, stage)?;
     let mut names: HashMap<&str, &'static str> = HashMap::new();
     let outputs = stage.outputs.0.iter().map(|(name, _)| (name, "an output"));
     let inputs = stage.inputs.iter().map(|(name, _)| (name, "an input"));
@@ -112,7 +100,7 @@ fn step(
     for (key, role) in inputs.chain(outputs).chain(params).chain(tuning) {
         check_name(key, &format!("the name of {role},"))?;
         // The flags of a stage program share one space of names; the places of a command say which they mean.
-        if stage.command.is_some() && !matches!(role, "a parameter" | "a tuning value") {
+        if stage.run.is_none() && !matches!(role, "a parameter" | "a tuning value") {
             continue;
         }
         if let Some(other) = names.insert(key, role) {
@@ -160,8 +148,10 @@ fn step(
     let mut inputs = Vec::new();
     for (key, text) in stage.inputs.iter() {
         let source = source(text, study, index, root)?;
-        inputs.push(Input { name: key.value.clone(), mark: text.mark.clone(), source });
+        let lines = ignored(stage, key, &source, study);
+        inputs.push(Input { name: key.value.clone(), mark: text.mark.clone(), source, ignore: lines });
     }
+    check_ignored(stage, &inputs)?;
     let each = match &stage.each {
         None => None,
         Some(each) => Some(inputs.iter().position(|i| i.name == each.as_str()).ok_or_else(|| {
@@ -181,6 +171,7 @@ fn step(
         shards,
         mark: name.mark.clone(),
         call,
+        script: stage.shell.as_ref().map(|script| script.value.clone()),
         inputs,
         params: own(&stage.params),
         tuning: own(&stage.tuning),
@@ -196,6 +187,35 @@ fn step(
     };
     check_slots(&step)?;
     Ok(step)
+}
+
+/// What a stage runs.
+fn call(name: &Marked<String>, stage: &Stage) -> Result<Call> {
+    let (run, command, shell) = (&stage.run, &stage.command, &stage.shell);
+    let given = [
+        run.as_ref().map(|r| ("run", &r.mark)),
+        command.as_ref().map(|c| ("command", &c.mark)),
+        shell.as_ref().map(|s| ("shell", &s.mark)),
+    ];
+    let given: Vec<_> = given.into_iter().flatten().collect();
+    if let [(first, _), (second, mark), ..] = given.as_slice() {
+        return Err(Error::mistake(mark, format!("stage {} has both `{first}` and `{second}`", **name)));
+    }
+    if let Some(run) = run {
+        return Ok(Call::Run(run.clone()));
+    }
+    let (mark, words) = match (command, shell) {
+        (Some(command), _) => {
+            operators::refuse(command)?;
+            (&command.mark, template::parse(command))
+        }
+        (None, Some(shell)) => (&shell.mark, crate::shell::parse(shell)),
+        (None, None) => {
+            let text = format!("stage {} has neither `run` nor `command` nor `shell`", **name);
+            return Err(Error::mistake(&name.mark, text));
+        }
+    };
+    Ok(Call::Command(mark.clone(), words.map_err(|e| Error::mistake(mark, e))?))
 }
 
 /// Every place of a command names something, and every input, parameter and output has its place.
@@ -233,6 +253,42 @@ fn check_slots(step: &Step) -> Result<()> {
     if let Some(unused) = step.outputs.iter().find(|o| !used.contains(&("outputs", o.name.as_str()))) {
         let text = format!("the command never names ${{outputs.{}}}", unused.name);
         return Err(Error::mistake(&unused.mark, text));
+    }
+    Ok(())
+}
+
+/// What does not count of an input that is a folder of the study.
+fn ignored(stage: &Stage, name: &str, source: &Source, study: &Study) -> Vec<String> {
+    let Source::Path(_) = source else { return Vec::new() };
+    let own = stage.ignore.inputs.iter().filter(|(input, _)| input.as_str() == name);
+    let lines = study.ignore.iter().chain(&stage.ignore.all).chain(own.flat_map(|(_, lines)| lines));
+    lines.map(|line| line.value.clone()).collect()
+}
+
+/// Every line is one of a `.gitignore`, and changes something.
+fn check_ignored(stage: &Stage, inputs: &[Input]) -> Result<()> {
+    let named = stage.ignore.inputs.iter().flat_map(|(_, lines)| lines);
+    check_lines(stage.ignore.all.iter().chain(named))?;
+    let path = |input: &&Input| matches!(input.source, Source::Path(_));
+    if let (Some(line), None) = (stage.ignore.all.first(), inputs.iter().find(path)) {
+        let text = "`ignore` is about inputs that are paths, and the stage has none";
+        return Err(Error::mistake(&line.mark, text));
+    }
+    for (name, _) in &stage.ignore.inputs {
+        if !inputs.iter().filter(path).any(|input| input.name == name.as_str()) {
+            let near = hint(name, inputs.iter().filter(path).map(|i| i.name.as_str()));
+            return Err(Error::mistake(&name.mark, format!("`{}` is no input that is a path{near}", **name)));
+        }
+    }
+    Ok(())
+}
+
+fn check_lines<'a>(lines: impl IntoIterator<Item = &'a Marked<String>>) -> Result<()> {
+    let mut builder = ignore::gitignore::GitignoreBuilder::new("");
+    for line in lines {
+        builder.add_line(None, line.as_str()).map_err(|e| {
+            Error::mistake(&line.mark, format!("`{}` is no line of a .gitignore: {e}", **line))
+        })?;
     }
     Ok(())
 }

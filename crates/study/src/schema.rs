@@ -1,7 +1,7 @@
 //! The JSON Schema of a study file, made from the types that read it.
 
 use crate::de::{Marked, Ordered, Text};
-use crate::file::{Command, Outputs, Study};
+use crate::file::{Command, Ignored, Outputs, Study};
 use crate::quantity::{Bytes, Time};
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -84,6 +84,12 @@ macro_rules! inline {
 inline! {
     Text: { "type": ["string", "number", "boolean", "array"] },
     Command: { "type": ["string", "array"], "items": { "type": ["string", "number", "boolean"] } },
+    Ignored: {
+        "anyOf": [
+            { "type": "array", "items": { "type": "string" } },
+            { "type": "object", "additionalProperties": { "type": "array", "items": { "type": "string" } } }
+        ]
+    },
     Outputs: {
         "anyOf": [
             { "type": "array", "items": { "type": "string" } },

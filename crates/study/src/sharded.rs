@@ -32,6 +32,7 @@ pub fn expand(graph: &mut Graph) {
                 name: format!("{}-parts", output.name),
                 mark: output.mark.clone(),
                 source: Source::Output(at, i),
+                ignore: Vec::new(),
             });
             step.inputs.extend(parts);
             step.shards = None;

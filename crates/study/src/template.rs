@@ -134,6 +134,14 @@ fn split(line: &str) -> Result<Vec<Word>, String> {
             (Some('\''), c) => current.push(c),
             (q, '\\') => {
                 let next = rest.chars().next().ok_or("the command ends with a backslash")?;
+                if next == '\n' {
+                    // The command goes on in the next line.
+                    rest = &rest[1..];
+                    if current.0.is_empty() && q.is_none() {
+                        word = None;
+                    }
+                    continue;
+                }
                 // Inside double quotes a backslash is special only before these, as in a shell.
                 if q.is_some() && !matches!(next, '"' | '\\' | '$' | '`') {
                     current.push('\\');
@@ -160,6 +168,18 @@ fn dollar<'a>(rest: &'a str, word: &mut Word) -> Result<Option<&'a str>, String>
         "${".chars().for_each(|c| word.push(c));
         return Ok(Some(after));
     }
+    let Some((group, name, after)) = slot(rest)? else { return Ok(None) };
+    if let [Part::Text(text)] = word.0.as_slice()
+        && text.is_empty()
+    {
+        word.0.clear();
+    }
+    word.0.push(Part::Slot(group, name.to_string()));
+    Ok(Some(after))
+}
+
+/// At `${group.name}`, the place and what comes after it.
+pub(crate) fn slot(rest: &str) -> Result<Option<(Group, &str, &str)>, String> {
     let Some((inside, after)) = rest.strip_prefix("${").and_then(|r| r.split_once('}')) else {
         return Ok(None);
     };
@@ -172,13 +192,7 @@ fn dollar<'a>(rest: &'a str, word: &mut Word) -> Result<Option<&'a str>, String>
         let near = crate::error::hint(group, Group::ALL.iter().map(|(g, _)| *g));
         return Err(format!("`${{{inside}}}` names nothing{near}"));
     };
-    if let [Part::Text(text)] = word.0.as_slice()
-        && text.is_empty()
-    {
-        word.0.clear();
-    }
-    word.0.push(Part::Slot(*group, name.to_string()));
-    Ok(Some(after))
+    Ok(Some((*group, name, after)))
 }
 
 #[cfg(test)]

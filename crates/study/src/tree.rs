@@ -6,9 +6,10 @@ use granit_parser::{Event, Parser, ScalarStyle};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Deepest nesting and largest number of nodes, aliases expanded, that a study may have.
+/// Deepest nesting that a study may have, and the largest number of nodes that its anchors and aliases may copy. What is
+/// written out is as much as the file is long.
 const MAX_DEPTH: usize = 64;
-const MAX_NODES: usize = 200_000;
+const MAX_COPIES: usize = 200_000;
 
 /// A value with its place.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,17 +64,13 @@ pub fn parse(file: &Arc<str>, text: &str) -> Result<Node> {
     let mut anchors: HashMap<usize, Node> = HashMap::new();
     let mut root = None;
     let mut documents = 0;
-    let mut nodes = 0;
+    let mut copies = 0;
     for next in Parser::new_from_str(text) {
         let (event, span) = next.map_err(|e| {
             let mark = Mark { file: Arc::clone(file), line: e.marker().line() as u32 };
             Error::mistake(&mark, format!("not YAML: {}", e.info()))
         })?;
         let mark = Mark { file: Arc::clone(file), line: span.start.line() as u32 };
-        nodes += 1;
-        if nodes > MAX_NODES {
-            return Err(Error::mistake(&mark, "too many values"));
-        }
         let refused = |what: &str| Error::mistake(&mark, what);
         let (node, anchor) = match event {
             Event::DocumentStart(..) => {
@@ -109,8 +106,8 @@ pub fn parse(file: &Arc<str>, text: &str) -> Result<Node> {
             }
             Event::Alias(id) => match anchors.get(&id) {
                 Some(node) => {
-                    nodes += node.count();
-                    if nodes > MAX_NODES {
+                    copies += node.count();
+                    if copies > MAX_COPIES {
                         return Err(refused("too many values"));
                     }
                     (node.clone(), 0)
@@ -120,8 +117,8 @@ pub fn parse(file: &Arc<str>, text: &str) -> Result<Node> {
             _ => continue,
         };
         if anchor != 0 {
-            nodes += node.count();
-            if nodes > MAX_NODES {
+            copies += node.count();
+            if copies > MAX_COPIES {
                 return Err(Error::mistake(&node.mark, "too many values"));
             }
             anchors.insert(anchor, node.clone());
@@ -134,7 +131,8 @@ pub fn parse(file: &Arc<str>, text: &str) -> Result<Node> {
     root.ok_or_else(|| Error::mistake(&Mark { file: Arc::clone(file), line: 1 }, "the file is empty"))
 }
 
-/// Makes a list or mapping of what stood in it; a key that stands there twice is a mistake.
+/// Makes a list or mapping of what stood in it; a key that stands there twice is a mistake. The mappings under a key `<<`
+/// give the keys that do not stand there themselves.
 fn close(open: Open) -> Result<Node> {
     let Open { map, mark, children, .. } = open;
     if !map {
@@ -143,6 +141,7 @@ fn close(open: Open) -> Result<Node> {
     let mut pairs = Vec::with_capacity(children.len() / 2);
     let mut seen: HashMap<String, u32> = HashMap::new();
     let mut children = children.into_iter();
+    let mut merged = Vec::new();
     while let (Some(key), Some(value)) = (children.next(), children.next()) {
         let Some(name) = key.as_text() else {
             return Err(Error::mistake(&key.mark, "a key must be a word"));
@@ -153,7 +152,26 @@ fn close(open: Open) -> Result<Node> {
                 format!("`{name}` stands here twice; first on line {line}"),
             ));
         }
+        if key.value == Value::Scalar("<<".into(), true) {
+            merged.extend(match value.value {
+                Value::List(items) => items,
+                _ => vec![value],
+            });
+            continue;
+        }
         pairs.push((key, value));
+    }
+    for node in merged {
+        let Value::Map(more) = node.value else {
+            return Err(Error::mistake(&node.mark, "`<<` takes a mapping, or a list of them"));
+        };
+        for (key, value) in more {
+            let name = key.as_text().unwrap_or_default().to_string();
+            if let std::collections::hash_map::Entry::Vacant(free) = seen.entry(name) {
+                free.insert(key.mark.line);
+                pairs.push((key, value));
+            }
+        }
     }
     Ok(Node { value: Value::Map(pairs), mark })
 }
@@ -186,6 +204,28 @@ mod tests {
             assert_eq!(read(text).unwrap_err().to_string(), error);
         }
         assert!(read("a: [1\n").unwrap_err().to_string().starts_with("f.yaml:"));
+    }
+
+    #[test]
+    fn merge_keys_give_what_is_not_there() {
+        let read = |text: &str| read(text).map(|node| format!("{:?}", strip(&node)));
+        fn strip(node: &Node) -> Vec<(String, String)> {
+            let Value::Map(pairs) = &node.value else { return Vec::new() };
+            let text = |n: &Node| n.as_text().unwrap_or("-").to_string();
+            pairs.iter().map(|(k, v)| (text(k), text(v))).collect()
+        }
+        assert_eq!(read("{<<: {a: 1, b: 2}, b: 3}").unwrap(), read("{b: 3, a: 1}").unwrap());
+        assert_eq!(read("{b: 3, <<: [{a: 1}, {a: 2, c: 4}]}").unwrap(), read("{b: 3, a: 1, c: 4}").unwrap());
+        assert_eq!(
+            read("a: 1\n<<: x\n").unwrap_err().to_string(),
+            "f.yaml:2: `<<` takes a mapping, or a list of them"
+        );
+    }
+
+    #[test]
+    fn as_many_values_are_read_as_are_written() {
+        let text: String = (0..250_000).map(|i| format!("k{i}: v\n")).collect();
+        assert!(read(&text).is_ok());
     }
 
     #[test]

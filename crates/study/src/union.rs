@@ -61,7 +61,7 @@ fn identity(step: &Step) -> String {
         crate::graph::Call::Command(_, words) => write!(text, "command {words:?}\0"),
     };
     for input in &step.inputs {
-        let _ = write!(text, "{} {:?}\0", input.name, input.source);
+        let _ = write!(text, "{} {:?} {:?}\0", input.name, input.source, input.ignore);
     }
     for (name, value) in &step.params {
         let _ = write!(text, "{name}={}\0", value.0);

@@ -1,6 +1,6 @@
 //! What an archive says and holds.
 
-use crate::cache::results::Outcome;
+use crate::cache::results::ActionResult;
 use crate::cache::runs::Report;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -21,7 +21,7 @@ pub struct About {
 pub struct Contents {
     pub about: About,
     /// Results by stage, or by entry of a mapped stage.
-    pub results: BTreeMap<String, Outcome>,
+    pub results: BTreeMap<String, ActionResult>,
     /// The text of a lock file.
     pub lock: Vec<u8>,
     pub report: Option<Report>,

@@ -4,7 +4,7 @@
 use crate::cache::archive::layout::{About, Sums, VERSION};
 use crate::cache::archive::refusal::{Entry, Refusal};
 use crate::cache::error::{Error, Result};
-use crate::cache::results::{self, Outcome};
+use crate::cache::results::{self, ActionResult};
 use crate::cache::runs::Report;
 use rayon::prelude::*;
 use serde::de::DeserializeOwned;
@@ -27,7 +27,7 @@ const RECORD: u64 = 16 << 20;
 struct Unpacked {
     about: Option<About>,
     report: Option<Report>,
-    results: BTreeMap<Key, Outcome>,
+    results: BTreeMap<Key, ActionResult>,
     trees: BTreeMap<Digest, Manifest>,
     /// Every content that the results name, with its size, once all lists were read.
     listed: Option<BTreeMap<Digest, u64>>,
@@ -111,7 +111,7 @@ fn unpack(path: &Path, landing: &Path) -> Result<Unpacked> {
             "run" => unpacked.report.replace(parsed(&bytes).map_err(refused)?).is_none(),
             "results/" => {
                 let key = rest.parse().map_err(|_| damaged())?;
-                let outcome: Outcome = parsed(&bytes).map_err(refused)?;
+                let outcome: ActionResult = parsed(&bytes).map_err(refused)?;
                 if outcome.action.key() != key {
                     return Err(damaged());
                 }
@@ -234,7 +234,7 @@ fn ingest(store: &Store, path: &Path, unpacked: Unpacked) -> Result<(About, Sums
     store.sync(&taken.collect::<Vec<_>>())?;
     for (key, outcome) in &results {
         let Some(_held) = store.lock(key, || {}, || false)? else { continue };
-        if !results::outcomes(store, key).contains(outcome) {
+        if !results::all(store, key).contains(outcome) {
             results::record(store, key, outcome)?;
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::cache::archive::layout::{Contents, Sums};
 use crate::cache::error::{Error, Result};
-use crate::cache::results::Outcome;
+use crate::cache::results::ActionResult;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{BufWriter, Read, Write};
@@ -72,7 +72,8 @@ fn pack(
     if let Some(report) = &contents.report {
         add("run".into(), &record::encode(report).at("encoding", path)?)?;
     }
-    let by_key: BTreeMap<Key, &Outcome> = contents.results.values().map(|o| (o.action.key(), o)).collect();
+    let by_key: BTreeMap<Key, &ActionResult> =
+        contents.results.values().map(|o| (o.action.key(), o)).collect();
     for (key, outcome) in by_key {
         add(format!("results/{key}"), &record::encode(outcome).at("encoding", path)?)?;
     }

@@ -20,7 +20,7 @@ use crate::cache::error::Result;
 use crate::cache::remote::client::{Client, Move};
 use crate::cache::remote::error::{NoPlace, Unusable};
 use crate::cache::remote::location::Location;
-use crate::cache::results::{self, Outcome};
+use crate::cache::results::{self, ActionResult};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -76,11 +76,11 @@ impl Remote {
 
     /// What an action gave elsewhere, if the cache has it: its record and the lists of files of its outputs, which
     /// are kept in the store.
-    pub fn look(&self, store: &Store, key: &Key, progress: &dyn Progress) -> Result<Option<Outcome>> {
+    pub fn look(&self, store: &Store, key: &Key, progress: &dyn Progress) -> Result<Option<ActionResult>> {
         let client = self.client()?;
         let object = record_object(key);
         let Some(bytes) = client.read(&object, RECORD)? else { return Ok(None) };
-        let Some(outcome) = record::parse::<Outcome>(&bytes) else {
+        let Some(outcome) = record::parse::<ActionResult>(&bytes) else {
             return self.refuse(key, &object, progress);
         };
         let mut lists = BTreeMap::new();
@@ -109,7 +109,7 @@ impl Remote {
     }
 
     /// Brings what an action gave elsewhere into the store. Needs the action's lock.
-    pub fn fetch(&self, store: &Store, key: &Key, progress: &dyn Progress) -> Result<Option<Outcome>> {
+    pub fn fetch(&self, store: &Store, key: &Key, progress: &dyn Progress) -> Result<Option<ActionResult>> {
         let Some(outcome) = self.look(store, key, progress)? else { return Ok(None) };
         let landing = store.fetched(key);
         store.fresh(&landing)?;
@@ -150,10 +150,16 @@ impl Remote {
     }
 
     /// Sends what an action gave, unless the cache has it. Returns whether it has it now from here.
-    pub fn send(&self, store: &Store, key: &Key, outcome: &Outcome, progress: &dyn Progress) -> Result<bool> {
+    pub fn send(
+        &self,
+        store: &Store,
+        key: &Key,
+        outcome: &ActionResult,
+        progress: &dyn Progress,
+    ) -> Result<bool> {
         let client = self.client()?;
         let object = record_object(key);
-        let there = client.read(&object, RECORD)?.and_then(|bytes| record::parse::<Outcome>(&bytes));
+        let there = client.read(&object, RECORD)?.and_then(|bytes| record::parse::<ActionResult>(&bytes));
         // The first result of an action is everybody's; a broken one is written over.
         if there.is_some_and(|there| there.action.key() == *key) && !self.lock().contains(&object) {
             return Ok(false);
@@ -176,7 +182,7 @@ impl Remote {
     }
 
     /// Says that an object is not what it should be, and treats the result as absent.
-    fn refuse(&self, key: &Key, object: &str, progress: &dyn Progress) -> Result<Option<Outcome>> {
+    fn refuse(&self, key: &Key, object: &str, progress: &dyn Progress) -> Result<Option<ActionResult>> {
         progress.say(&format!("the cache {} has a damaged or missing {object}; not used", self.name));
         self.lock().extend([object.to_string(), record_object(key)]);
         Ok(None)
@@ -206,7 +212,7 @@ impl Remote {
 }
 
 /// Every blob of a result, with its size.
-fn contents(store: &Store, outcome: &Outcome) -> Result<BTreeMap<Digest, u64>> {
+fn contents(store: &Store, outcome: &ActionResult) -> Result<BTreeMap<Digest, u64>> {
     let mut all = BTreeMap::new();
     for output in outcome.outputs.values() {
         if output.digest.kind != Kind::Tree {

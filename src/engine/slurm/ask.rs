@@ -63,17 +63,46 @@ impl Known {
 
 /// The states of jobs, in one call. A job that Slurm has forgotten is not in the answer.
 pub fn states(ids: &[String]) -> Result<BTreeMap<String, Known>, String> {
-    // The tasks of an array are asked about by the array.
-    let arrays: BTreeSet<&str> = ids.iter().map(|id| id.split('_').next().unwrap_or(id)).collect();
-    let list = arrays.into_iter().collect::<Vec<_>>().join(",");
-    let output =
-        run("squeue", &["--noheader", "--array", "--states=all", "--jobs", &list, "--Format", FORMAT])?;
-    match failure("squeue", &output) {
-        // Said when all that is asked about is forgotten.
-        Some(text) if text.contains("Invalid job id") => Ok(BTreeMap::new()),
-        Some(text) => Err(text),
-        None => Ok(parse(&String::from_utf8_lossy(&output.stdout))),
+    let mut known = BTreeMap::new();
+    for (cluster, numbers) in clusters(ids) {
+        // The tasks of an array are asked about by the array.
+        let arrays: BTreeSet<&str> = numbers.iter().map(|id| id.split('_').next().unwrap_or(id)).collect();
+        let list = arrays.into_iter().collect::<Vec<_>>().join(",");
+        let at = at(cluster);
+        let mut words = vec!["--noheader", "--array", "--states=all", "--jobs", &list, "--Format", FORMAT];
+        words.extend(at.as_deref());
+        let output = run("squeue", &words)?;
+        match failure("squeue", &output) {
+            // Said when all that is asked about is forgotten.
+            Some(text) if text.contains("Invalid job id") => {}
+            Some(text) => return Err(text),
+            None => {
+                let found = parse(&String::from_utf8_lossy(&output.stdout)).into_iter();
+                known.extend(found.map(|(id, job)| (whole(&id, cluster), job)));
+            }
+        }
     }
+    Ok(known)
+}
+
+/// The id of a job, with its cluster where that is not the usual one: `12`, `12;other`, `12_3;other`.
+pub fn whole(id: &str, cluster: Option<&str>) -> String {
+    cluster.map_or_else(|| id.to_string(), |cluster| format!("{id};{cluster}"))
+}
+
+/// The ids by their clusters, without these.
+fn clusters(ids: &[String]) -> BTreeMap<Option<&str>, Vec<&str>> {
+    let mut all: BTreeMap<Option<&str>, Vec<&str>> = BTreeMap::new();
+    for id in ids {
+        let (id, cluster) = id.split_once(';').map_or((id.as_str(), None), |(id, at)| (id, Some(at)));
+        all.entry(cluster).or_default().push(id);
+    }
+    all
+}
+
+/// The option that has one of Slurm's programs ask another cluster.
+fn at(cluster: Option<&str>) -> Option<String> {
+    cluster.map(|cluster| format!("--clusters={cluster}"))
 }
 
 fn parse(text: &str) -> BTreeMap<String, Known> {
@@ -87,10 +116,12 @@ fn parse(text: &str) -> BTreeMap<String, Known> {
 }
 
 /// The id of the job with a name that only one submission has, and of its task in an array.
-pub fn named(name: &str, index: Option<usize>) -> Result<Option<String>, String> {
+pub fn named(name: &str, index: Option<usize>, cluster: Option<&str>) -> Result<Option<String>, String> {
     let format = "JobArrayID:64";
-    let output =
-        run("squeue", &["--noheader", "--array", "--states=all", "--name", name, "--Format", format])?;
+    let at = at(cluster);
+    let mut words = vec!["--noheader", "--array", "--states=all", "--name", name, "--Format", format];
+    words.extend(at.as_deref());
+    let output = run("squeue", &words)?;
     if let Some(text) = failure("squeue", &output) {
         return Err(text);
     }
@@ -99,7 +130,9 @@ pub fn named(name: &str, index: Option<usize>) -> Result<Option<String>, String>
         (Some(index), Some((_, task))) => task == index.to_string(),
         (index, task) => index.is_none() && task.is_none(),
     };
-    Ok(text.split_whitespace().find(of).map(str::to_string))
+    // Of another cluster, its name stands above.
+    let mut ids = text.split_whitespace().filter(|id| id.starts_with(|c: char| c.is_ascii_digit()));
+    Ok(ids.find(of).map(|id| whole(id, cluster)))
 }
 
 /// Asks jobs to save and stop (level 1: those that wait are cancelled), or ends them (level 2).
@@ -110,9 +143,12 @@ pub fn cancel(ids: &[String], level: u8) {
         ways = vec![vec!["--quiet", "--state=PENDING"], vec!["--quiet", "--batch", "--signal=TERM"]];
     }
     for way in ways {
-        let words: Vec<&str> = way.into_iter().chain(ids.iter().map(String::as_str)).collect();
-        // A job that is over already cannot be cancelled, and need not be; whoever waits sees what became of it.
-        let _ = run("scancel", &words);
+        for (cluster, numbers) in clusters(ids) {
+            let at = at(cluster);
+            let words: Vec<&str> = way.iter().copied().chain(at.as_deref()).chain(numbers).collect();
+            // A job that is over already cannot be cancelled, and need not be; whoever waits sees what became of it.
+            let _ = run("scancel", &words);
+        }
     }
 }
 

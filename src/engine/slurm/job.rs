@@ -1,21 +1,18 @@
 //! The part of a job on its node: it runs the stage, hands signals on, ends whatever is left, and writes the exit code.
 
+use crate::cache::failure::Change;
 use crate::engine::contract::{End, GRACE};
 use crate::engine::error::{Error, Result};
 use crate::engine::steady::{self, Told};
 use crate::engine::stop::ignored;
-use crate::engine::supervise::{NOT_STARTED, clear};
-use rustix::process::{
-    Pid, Signal, WaitOptions, getpid, kill_process_group, set_child_subreaper,
-    set_parent_process_death_signal, wait,
-};
+use crate::engine::supervise::{NOT_STARTED, apart, clear};
+use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process_group, set_child_subreaper, wait};
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -31,7 +28,7 @@ const TICK: Duration = Duration::from_millis(20);
 /// `job.json` of an attempt: what the node needs to know. Variables come with the job: they may be secrets, which are
 /// not to be stored.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Task {
+pub struct JobSpec {
     pub words: Vec<String>,
     pub program: PathBuf,
     /// What must be as it was when the job was submitted.
@@ -45,7 +42,7 @@ pub struct Task {
     pub timeout: Option<f64>,
 }
 
-impl Task {
+impl JobSpec {
     /// What stands in an attempt folder.
     pub fn read(folder: &Path) -> Option<Self> {
         record::read(&folder.join("job.json"))
@@ -69,10 +66,10 @@ pub struct Ended {
     pub timeout: bool,
     /// Parts that had changed before it was started, so that it was not.
     #[serde(default)]
-    pub stale: Vec<String>,
+    pub stale: Vec<Change>,
     /// What was written while it ran.
     #[serde(default)]
-    pub disturbed: Vec<String>,
+    pub disturbed: Vec<Change>,
 }
 
 impl Ended {
@@ -103,13 +100,13 @@ impl Ended {
 pub fn main(arguments: &[OsString]) -> u8 {
     let [folder] = arguments else { return 2 };
     let folder = Path::new(folder);
-    let done = Task::read(folder).ok_or_else(|| Error::NoWork(folder.into())).and_then(|task| {
+    let done = JobSpec::read(folder).ok_or_else(|| Error::NoWork(folder.into())).and_then(|spec| {
         // The job may have been started before and taken off its node; it begins anew, with the stage's state.
         link::remove(&Ended::path(folder))?;
-        link::remove(&task.out)?;
-        fs::create_dir_all(&task.out).at("making", &task.out)?;
-        let log = File::options().create(true).append(true).open(&task.log).at("opening", &task.log)?;
-        let ended = run(&task, &log).unwrap_or_else(|e| {
+        link::remove(&spec.out)?;
+        fs::create_dir_all(&spec.out).at("making", &spec.out)?;
+        let log = File::options().create(true).append(true).open(&spec.log).at("opening", &spec.log)?;
+        let ended = run(&spec, &log).unwrap_or_else(|e| {
             // The log is where a person looks.
             let _ = writeln!(&log, "error: {e}");
             Ended { code: NOT_STARTED, ..Ended::default() }
@@ -123,34 +120,34 @@ pub fn main(arguments: &[OsString]) -> u8 {
     })
 }
 
-fn run(task: &Task, log: &File) -> Result<Ended> {
+fn run(spec: &JobSpec, log: &File) -> Result<Ended> {
     let stats = StatCache::empty();
-    let steady = match steady::on_node(&task.parts, &stats) {
+    let steady = match steady::on_node(&spec.parts, &stats) {
         Ok(steady) => steady,
         Err(stale) => return Ok(Ended { code: NOT_STARTED, stale, ..Ended::default() }),
     };
-    tell(task);
-    let what = |source| Error::Start { what: task.program.display().to_string(), source };
+    tell(spec);
+    let what = |source| Error::Start { what: spec.program.display().to_string(), source };
     let mut heard = vec![SIGCHLD, SIGINT, SIGTERM];
     if !ignored(SIGHUP) {
         heard.push(SIGHUP);
     }
     let mut signals = Signals::new(heard).map_err(what)?;
     set_child_subreaper(Some(getpid())).map_err(|e| what(e.into()))?;
-    let mut command = Command::new(&task.program);
+    let mut command = Command::new(&spec.program);
     command
-        .args(&task.words[1..])
-        .current_dir(&task.root)
-        .env("PIPELINE_EVENTS", &task.events)
-        .env("PIPELINE_STATE", &task.state)
+        .args(&spec.words[1..])
+        .current_dir(&spec.root)
+        .env("PIPELINE_EVENTS", &spec.events)
+        .env("PIPELINE_STATE", &spec.state)
         .stdin(Stdio::null())
-        .stdout(log.try_clone().at("opening", &task.log)?)
-        .stderr(log.try_clone().at("opening", &task.log)?)
-        .process_group(0);
-    // SAFETY: the closure makes one system call and touches no memory of ours.
-    unsafe {
-        command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
+        .stdout(log.try_clone().at("opening", &spec.log)?)
+        .stderr(log.try_clone().at("opening", &spec.log)?);
+    // What was said to sbatch came with the job, and is not the stage's.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SBATCH_")) {
+        command.env_remove(name);
     }
+    apart(&mut command);
     let started = Instant::now();
     let child = Pid::from_child(&command.spawn().map_err(what)?);
     let (mut told, mut late) = (false, None::<Instant>);
@@ -161,7 +158,7 @@ fn run(task: &Task, log: &File) -> Result<Ended> {
                 let _ = kill_process_group(child, Signal::TERM);
             }
         }
-        let limit = task.timeout.is_some_and(|limit| started.elapsed().as_secs_f64() > limit);
+        let limit = spec.timeout.is_some_and(|limit| started.elapsed().as_secs_f64() > limit);
         match late {
             None if limit => {
                 late = Some(Instant::now());
@@ -187,7 +184,7 @@ fn run(task: &Task, log: &File) -> Result<Ended> {
 }
 
 /// Says where the job runs, to whoever follows its events.
-fn tell(task: &Task) {
+fn tell(spec: &JobSpec) {
     let word = |name: &str| std::env::var(name).unwrap_or_default();
     let gpus = match word("CUDA_VISIBLE_DEVICES") {
         gpus if gpus.is_empty() => String::new(),
@@ -202,7 +199,7 @@ fn tell(task: &Task) {
         line.push(b'\n');
         line
     });
-    let events = File::options().create(true).append(true).open(&task.events);
+    let events = File::options().create(true).append(true).open(&spec.events);
     // Progress is for watching; the work does not need it.
     let _ = events.and_then(|mut file| file.write_all(&line?));
 }

@@ -10,13 +10,12 @@ mod submission;
 mod submit;
 
 use crate::engine::attempt::Attempt;
-use crate::engine::contract::Note;
 use crate::engine::contract::{End, Engine, Work};
 use crate::engine::error::{Error, Result};
 use crate::engine::steady;
-use crate::session::{Session, Unit};
+use crate::session::{Session, Task};
 use ask::{Seen, Verdict};
-use job::{Ended, Task};
+use job::{Ended, JobSpec};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -64,10 +63,7 @@ struct Watched {
 impl Engine for Slurm {
     fn execute(&self, work: &Work) -> Result<End> {
         let folder = &work.attempt.folder;
-        let say = |text: String| {
-            // Nobody listens any more when the runner is on its way out.
-            let _ = work.feed.send(Note::Say(text));
-        };
+        let say = work.say;
         loop {
             let id = match Submission::read(folder).and_then(|s| s.id) {
                 Some(id) => id,
@@ -81,7 +77,7 @@ impl Engine for Slurm {
                     id
                 }
             };
-            let over = self.wait(work, &id, &say);
+            let over = self.wait(work, &id, say);
             self.lock().jobs.remove(&id);
             match over? {
                 Over::End(end) => {
@@ -113,7 +109,7 @@ impl Slurm {
 
     /// Submits an attempt, together with the others of its step that come at the same time: they are one array.
     fn submit(&self, work: &Work) -> Result<String> {
-        let (folder, step) = (&work.attempt.folder, work.unit.step);
+        let (folder, step) = (&work.attempt.folder, work.task.step);
         let request = submit::Request::new(work)?;
         let mut state = self.lock();
         let first = !state.waiting.contains_key(&step);
@@ -246,21 +242,22 @@ fn over(id: &str, known: &ask::Known, verdict: Verdict) -> Result<Over> {
 }
 
 /// The attempt that an earlier runner left with Slurm, if its job is still to be expected or has ended of itself.
-pub fn left(session: &Session, unit: &Unit) -> Result<Option<Attempt>> {
-    let folder = session.store.attempt(&unit.key);
+pub fn left(session: &Session, task: &Task) -> Result<Option<Attempt>> {
+    let folder = session.store.attempt(&task.key);
     let Some(mut submission) = Submission::read(&folder) else { return Ok(None) };
-    let Some(task) = Task::read(&folder) else { return Ok(None) };
+    let Some(spec) = JobSpec::read(&folder) else { return Ok(None) };
     let name = submission.name.clone();
     let cannot = |why: String| Error::JobLeft { name: name.clone(), folder: folder.clone(), why };
     if submission.id.is_none() {
         // The runner was killed while it submitted.
-        submission.id = ask::named(&submission.name, submission.index).map_err(cannot)?;
+        submission.id =
+            ask::named(&submission.name, submission.index, submission.cluster.as_deref()).map_err(cannot)?;
         let Some(_) = submission.id else { return Ok(None) };
         submission.write(&folder)?;
     }
     let Some(id) = submission.id.clone() else { return Ok(None) };
     let ended = Ended::read(&folder);
-    let outputs = &session.graph.steps[unit.step].outputs;
+    let outputs = &session.graph.steps[task.step].outputs;
     if ended.as_ref().is_some_and(|ended| ended.code == 0)
         && outputs.iter().any(|o| fs::symlink_metadata(folder.join("out").join(&o.file)).is_err())
     {
@@ -275,10 +272,10 @@ pub fn left(session: &Session, unit: &Unit) -> Result<Option<Attempt>> {
     }
     Ok(Some(Attempt {
         out: folder.join("out"),
-        events: task.events,
-        state: task.state,
-        log: task.log,
-        words: task.words,
+        events: spec.events,
+        state: spec.state,
+        log: spec.log,
+        words: spec.words,
         folder,
     }))
 }
@@ -294,7 +291,7 @@ pub fn holds(folder: &Path) -> bool {
     let Some(submission) = Submission::read(folder) else { return false };
     let id = match submission.id {
         Some(id) => Ok(Some(id)),
-        None => ask::named(&submission.name, submission.index),
+        None => ask::named(&submission.name, submission.index, submission.cluster.as_deref()),
     };
     match id {
         Ok(None) => false,

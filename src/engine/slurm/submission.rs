@@ -12,7 +12,11 @@ pub struct Submission {
     pub name: String,
     /// Its task where it is one of an array.
     pub index: Option<usize>,
+    /// With its cluster where that is not the usual one.
     pub id: Option<String>,
+    /// The cluster that it was submitted to, where the study or the caller names one.
+    #[serde(default)]
+    pub cluster: Option<String>,
 }
 
 impl Submission {

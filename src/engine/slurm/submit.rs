@@ -1,13 +1,14 @@
 //! Handing attempts to `sbatch`: one job, or an array where several instances of a stage come together.
 
-use super::ask::failure;
-use super::job::{self, Task};
+use super::ask::{self, failure};
+use super::job::{self, JobSpec};
 use super::submission::Submission;
 use crate::engine::attempt::environment;
 use crate::engine::contract::Work;
 use crate::engine::error::{Error, Result};
 use crate::engine::steady;
 use crate::text::shown;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
@@ -35,12 +36,12 @@ impl Request {
     pub fn new(work: &Work) -> Result<Self> {
         let (attempt, step) = (work.attempt, work.step());
         let root = &work.session.graph.root;
-        let program = work.session.programs[work.unit.step].clone();
+        let program = work.session.programs[work.task.step].clone();
         let program = program.ok_or_else(|| Error::NoProgram(step.stage.clone()))?;
-        let task = Task {
+        let spec = JobSpec {
             words: attempt.words.clone(),
             program: program.path,
-            parts: steady::told(work.session, work.unit, work.parts)?,
+            parts: steady::told(work.session, work.task, work.parts)?,
             root: root.clone(),
             out: attempt.out.clone(),
             events: attempt.events.clone(),
@@ -48,7 +49,7 @@ impl Request {
             log: attempt.log.clone(),
             timeout: step.timeout.map(|t| t.as_secs_f64()),
         };
-        task.write(&attempt.folder)?;
+        spec.write(&attempt.folder)?;
         let lock = work.lock.0.try_clone().at("sharing", &attempt.folder)?;
         Ok(Self { folder: attempt.folder.clone(), lock })
     }
@@ -62,20 +63,59 @@ pub fn submit(work: &Work, all: &[Request]) -> Vec<(PathBuf, Result<String, Stri
 fn submit_batch(work: &Work, batch: &[Request]) -> Vec<(PathBuf, Result<String, String>)> {
     let done = sbatch(work, batch).map_err(|e| e.to_string());
     let answer = |(index, request): (usize, &Request)| {
-        let id = done.clone().map(|id| if batch.len() > 1 { format!("{id}_{index}") } else { id });
+        let id = done.clone().map(|(id, cluster)| task(&id, index, batch, cluster.as_deref()));
         (request.folder.clone(), id)
     };
     batch.iter().enumerate().map(answer).collect()
 }
 
-/// Submits one batch and notes its ids on disk.
-fn sbatch(work: &Work, batch: &[Request]) -> Result<String> {
+/// The id of one job of a batch.
+fn task(id: &str, index: usize, batch: &[Request], cluster: Option<&str>) -> String {
+    match batch {
+        [_] => ask::whole(id, cluster),
+        _ => ask::whole(&format!("{id}_{index}"), cluster),
+    }
+}
+
+/// The cluster that a step's jobs go to, where the study or the caller names one.
+fn cluster(step: &Step) -> Option<String> {
+    let option = step.slurm.options.iter().rev().find_map(|o| o.strip_prefix("--clusters="));
+    let caller = std::env::var("SBATCH_CLUSTERS").or_else(|_| std::env::var("SLURM_CLUSTERS")).ok();
+    option.map(str::to_string).or(caller).filter(|name| !name.is_empty())
+}
+
+/// Variables by which the caller's site or habits speak to sbatch (`SBATCH_ACCOUNT`). Not those of what the runner itself
+/// decides; of the rest, its options win.
+fn habits() -> impl Iterator<Item = (OsString, OsString)> {
+    let ours = ["SBATCH_ARRAY_INX", "SBATCH_ERROR", "SBATCH_INPUT", "SBATCH_WAIT"];
+    std::env::vars_os().filter(move |(name, _)| {
+        let name = name.to_string_lossy();
+        (name.starts_with("SBATCH_") && !ours.contains(&&*name)) || name == "SLURM_CLUSTERS"
+    })
+}
+
+/// The id and the cluster in what sbatch says: `12`, or `12;cluster`, the last such line, as a site may greet first.
+fn answer(text: &str) -> Option<(String, Option<String>)> {
+    text.lines().rev().find_map(|line| {
+        let (id, cluster) =
+            line.trim().split_once(';').map_or((line.trim(), None), |(id, at)| (id, Some(at)));
+        let number = !id.is_empty() && id.chars().all(|c| c.is_ascii_digit());
+        number.then(|| (id.to_string(), cluster.map(str::to_string)))
+    })
+}
+
+/// Submits one batch and notes its ids on disk. The id and the cluster.
+fn sbatch(work: &Work, batch: &[Request]) -> Result<(String, Option<String>)> {
     let step = work.step();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-    let token = blake3::hash(format!("{} {now}", work.unit.key).as_bytes()).to_hex();
+    let token = blake3::hash(format!("{} {now}", work.task.key).as_bytes()).to_hex();
     let name = format!("{}.{}.{}", work.session.graph.name, step.stage, &token[..12]);
     let array = batch.len() > 1;
-    let submission = |index: usize, id| Submission { name: name.clone(), index: array.then_some(index), id };
+    let cluster = cluster(step);
+    let submission = |index: usize, id| {
+        let (name, index, cluster) = (name.clone(), array.then_some(index), cluster.clone());
+        Submission { name, index, id, cluster }
+    };
     for (index, request) in batch.iter().enumerate() {
         submission(index, None).write(&request.folder)?;
     }
@@ -88,6 +128,7 @@ fn sbatch(work: &Work, batch: &[Request]) -> Result<String> {
             // Where the runner itself is a job, its job's variables are not the stage's.
             name == "SLURM_CONF" || !(name.starts_with("SLURM_") || name == "CUDA_VISIBLE_DEVICES")
         }))
+        .envs(habits())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
@@ -111,17 +152,13 @@ fn sbatch(work: &Work, batch: &[Request]) -> Result<String> {
     if let Some(text) = failure("sbatch", &output) {
         return Err(Error::Slurm(text));
     }
-    // `12`, or `12;cluster`.
     let text = String::from_utf8_lossy(&output.stdout);
-    let id = text.trim().split(';').next().unwrap_or_default().to_string();
-    if id.is_empty() || !id.chars().all(|c| c.is_ascii_digit()) {
-        return Err(Error::NoJobId(text.trim().into()));
-    }
+    let (id, at) = answer(&text).ok_or_else(|| Error::NoJobId(text.trim().into()))?;
+    let at = at.or(cluster.clone());
     for (index, request) in batch.iter().enumerate() {
-        let task = if array { format!("{id}_{index}") } else { id.clone() };
-        submission(index, Some(task)).write(&request.folder)?;
+        submission(index, Some(task(&id, index, batch, at.as_deref()))).write(&request.folder)?;
     }
-    Ok(id)
+    Ok((id, at))
 }
 
 /// The options of `sbatch`; the study's own come last and win.
@@ -173,4 +210,17 @@ fn script(batch: &[Request]) -> Result<String> {
         "#!/bin/sh\nset -- {}\nshift \"${{SLURM_ARRAY_TASK_ID:-0}}\"\nexec {runner} {word} \"$1\"\n",
         shown(&folders)
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_greeting_before_the_number_is_read_over() {
+        let of = |id: &str, at: Option<&str>| Some((id.to_string(), at.map(str::to_string)));
+        assert_eq!(answer("12\n"), of("12", None));
+        assert_eq!(answer("-----\nWelcome to 7 nodes\n--> OK\n\n12;mpp2\n"), of("12", Some("mpp2")));
+        assert_eq!(answer("Welcome\n"), None);
+    }
 }
