@@ -123,8 +123,9 @@ fn code(text: &str) -> String {
         } else if c == '"' {
             literal(rest)
         } else if c == '\'' && (rest[1..].starts_with('\\') || rest.chars().nth(2) == Some('\'')) {
-            // Not a lifetime.
-            2 + rest[2..].find('\'').map_or(0, |at| at + 1)
+            // Not a lifetime. What stands between the marks may be a mark itself, or several bytes.
+            let begun: usize = rest.chars().take(2).map(char::len_utf8).sum();
+            begun + rest[begun..].find('\'').map_or(0, |at| at + 1)
         } else {
             out.push(c);
             c.len_utf8()
