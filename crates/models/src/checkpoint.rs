@@ -111,6 +111,23 @@ pub fn list(folder: &Path) -> Result<BTreeMap<usize, PathBuf>> {
     Ok(found)
 }
 
+/// Whether a file says that it is a checkpoint of this program, or is too damaged to say anything.
+///
+/// # Errors
+/// When it cannot be opened.
+pub fn may_be_ours(path: &Path) -> Result<bool> {
+    std::fs::File::open(path).with_context(|| format!("reading {}", path.display()))?;
+    Ok(weights::metadata(path).map_or(true, |metadata| metadata.contains_key(KEY)))
+}
+
+/// What a file of ours holds, from its head alone.
+///
+/// # Errors
+/// Bad input when it is missing, or no checkpoint.
+pub fn about(path: &Path) -> Result<About> {
+    described(path, weights::metadata(path)?.get(KEY))
+}
+
 /// The checkpoint that `path` means: the file itself, or a folder's last step.
 ///
 /// # Errors
@@ -146,18 +163,7 @@ impl Checkpoint {
             Some(text) => serde_json::from_str(text).bad_input(context)?,
             None => BTreeMap::new(),
         };
-        let Some(text) = metadata.get(KEY) else {
-            bad_input!("{}: no checkpoint of this program; its metadata lacks `{KEY}`", path.display())
-        };
-        let about: About = serde_json::from_str(text).bad_input(context)?;
-        if about.version != VERSION {
-            bad_input!(
-                "{}: version {} of the layout, this program reads {VERSION}",
-                path.display(),
-                about.version
-            )
-        }
-        Ok(Self { about, weights })
+        Ok(Self { about: described(&path, metadata.get(KEY))?, weights })
     }
 
     /// The trained network itself (`decay` none) or one of its averages, for inference.
@@ -178,6 +184,22 @@ impl Checkpoint {
         let network = Network::load(&self.about.network, weights, false, device);
         network.with_context(|| format!("taking the tensors {prefix}*"))
     }
+}
+
+/// Reads the description in a file's metadata.
+fn described(path: &Path, text: Option<&String>) -> Result<About> {
+    let Some(text) = text else {
+        bad_input!("{}: no checkpoint of this program; its metadata lacks `{KEY}`", path.display())
+    };
+    let about: About = serde_json::from_str(text).bad_input(|| format!("reading {}", path.display()))?;
+    if about.version != VERSION {
+        bad_input!(
+            "{}: version {} of the layout, this program reads {VERSION}",
+            path.display(),
+            about.version
+        )
+    }
+    Ok(about)
 }
 
 /// The prefix of an average's tensors.
@@ -208,7 +230,16 @@ impl Content {
     /// # Errors
     /// When it cannot be written.
     pub fn write(&self, path: &Path, about: &About) -> Result<()> {
-        let metadata = BTreeMap::from([(KEY.to_string(), serde_json::to_string(about)?)]);
+        self.write_marked(path, about, None)
+    }
+
+    /// The same with an entry in the metadata that says who has written it.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn write_marked(&self, path: &Path, about: &About, mark: Option<(&str, &str)>) -> Result<()> {
+        let mut metadata = BTreeMap::from([(KEY.to_string(), serde_json::to_string(about)?)]);
+        metadata.extend(mark.map(|(name, value)| (name.to_string(), value.to_string())));
         weights::write(path, self.0.iter().map(|(name, tensor)| (name.clone(), tensor)), &metadata)
     }
 }

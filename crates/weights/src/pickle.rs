@@ -76,6 +76,21 @@ pub fn find(path: &Path, wanted: &Wanted) -> Result<Found> {
     Ok(Found { tensors: Weights::new(source, tensors), numbers, note })
 }
 
+/// The text under a key of a file's dictionary.
+///
+/// # Errors
+/// Bad input when it cannot be read.
+pub fn note(path: &Path, key: &str) -> Result<Option<String>> {
+    let bytes = std::fs::read(path).bad_input(|| format!("reading {}", path.display()))?;
+    let mut note = None;
+    // No tensor is wanted, and none is found: that is no fault here.
+    let _ = parse_wanted(&bytes, |machine| {
+        note = machine.text_under(key).map(String::from);
+        Ok(Views::new())
+    });
+    Ok(note)
+}
+
 /// Whether these are the first bytes of either format.
 pub fn is_pickle(start: &[u8]) -> bool {
     start.starts_with(b"PK\x03\x04")

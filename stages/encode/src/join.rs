@@ -1,5 +1,6 @@
 //! Joins what the shards of an encoding made to the folder that one piece would have made.
 
+use crate::outputs::LATENTS;
 use anyhow::Result;
 use shards::{Manifest, write_manifest};
 use stage::{Staged, bad_input, read_json, sharding};
@@ -10,7 +11,7 @@ use std::path::Path;
 /// # Errors
 /// Bad input when the parts are of different encodings, or two have the same file.
 pub fn join(parts: &Path, latents: &Path) -> Result<()> {
-    let staged = Staged::folder(latents)?;
+    let staged = Staged::folder(latents, &LATENTS)?;
     let mut about = None;
     let mut shards: Vec<shards::Shard> = Vec::new();
     for part in sharding::parts(parts)? {

@@ -5,6 +5,7 @@
 
 mod feed;
 mod join;
+mod outputs;
 mod shard;
 
 use anyhow::{Context as _, Result};
@@ -38,7 +39,7 @@ stage::arguments! {
     ///
     /// Each picture is cropped as ADM does it, encoded, and stored as the mean and standard deviation of its posterior, not
     /// scaled and not sampled: training draws a fresh sample at every visit.
-    pub struct Args: "encode" {
+    pub struct Args: "encode", state outputs::STATE {
         /// Pictures as `download` lays them out.
         input images: PathBuf;
         /// Weights of an AutoencoderKL: a safetensors file, a folder with one, or a .ckpt of latent diffusion.
@@ -64,7 +65,7 @@ stage::arguments! {
         /// Threads of one operation; 0 leaves it to libtorch.
         tuning threads: usize = 0;
         /// Folder of shards.
-        output latents: PathBuf;
+        output latents: PathBuf, known outputs::KNOWN;
     }
 }
 
@@ -150,7 +151,7 @@ pub fn encode(args: &Args, context: &Context) -> Result<()> {
 
 /// Puts finished shards into a folder, atomically.
 fn publish(state: &Path, latents: &Path, about: &About, shards: Vec<Shard>) -> Result<()> {
-    let staged = Staged::folder(latents)?;
+    let staged = Staged::folder(latents, &outputs::LATENTS)?;
     for shard in &shards {
         let (from, to) = (state.join(&shard.path), staged.path().join(&shard.path));
         // A hard link, where both are on one disk: nothing is copied, and the state can go.
@@ -214,6 +215,9 @@ fn finished(state: &Path, fingerprint: &Fingerprint, shards: usize) -> Result<Ve
 fn clear(state: &Path) -> Result<()> {
     for entry in fs::read_dir(state)? {
         let path = entry?.path();
+        if path.file_name().is_some_and(|name| name == stage::STATE_MARK) {
+            continue;
+        }
         // Folders are of processes that shared the work before.
         let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         removed.with_context(|| format!("removing {}", path.display()))?;

@@ -7,7 +7,7 @@ use evaluate::pictures::Pictures;
 use extractors::inception::Inception;
 use extractors::inception::resize::{Pictures as Raw, Resize, prepare};
 use extractors::inception::trainable::Trainable;
-use stage::Context;
+use stage::{Context, Known};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -40,7 +40,7 @@ stage::arguments! {
         /// Cores.
         tuning threads: u64 = 2, in 1..;
         /// Safetensors, f16.
-        output weights: PathBuf;
+        output weights: PathBuf, known Known::NEVER;
     }
 }
 

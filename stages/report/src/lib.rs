@@ -10,6 +10,7 @@ mod html;
 mod lineage;
 mod log;
 mod markdown;
+mod outputs;
 mod raster;
 mod samples;
 mod scores;
@@ -22,6 +23,7 @@ use models::analysis::Gating;
 use models::diffusion::Curve;
 use models::interchange::{self, Hints};
 use stage::{Context, Staged, bad_input};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use tch::Device;
@@ -60,7 +62,7 @@ stage::arguments! {
         /// Attention heads of a foreign `.pt` whose width and blocks are no preset's.
         param heads: Option<i64>, in 1..;
         /// Folder with `report.md`, `report.html` and `figures/`.
-        output report: PathBuf;
+        output report: PathBuf, known outputs::KNOWN;
     }
 }
 
@@ -188,25 +190,24 @@ fn lead(args: &Args) -> String {
 }
 
 fn write(work: &Work, target: &Path) -> Result<()> {
-    let staged = Staged::folder(target)?;
-    let put = |name: &str, bytes: &[u8]| -> Result<()> {
+    let mut files = BTreeMap::from([("report.md".into(), markdown::render(&work.document).into_bytes())]);
+    for block in work.document.sections.iter().flat_map(|s| &s.blocks) {
+        if let Block::Figure(figure) = block {
+            let name = format!("{}/{}.svg", markdown::FIGURES, figure.name);
+            files.insert(name, svg::standalone(&figure.svg).into_bytes());
+        }
+    }
+    files.extend(work.files.iter().cloned());
+    let page = outputs::marked(&html::render(&work.document), &files)?;
+    files.insert("report.html".into(), page.into_bytes());
+    let staged = Staged::folder(target, &outputs::REPORT)?;
+    for (name, bytes) in &files {
         let path = staged.path().join(name);
         let context = || format!("writing {}", path.display());
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).with_context(context)?;
         }
-        fs::write(&path, bytes).with_context(context)
-    };
-    put("report.md", markdown::render(&work.document).as_bytes())?;
-    put("report.html", html::render(&work.document).as_bytes())?;
-    for block in work.document.sections.iter().flat_map(|s| &s.blocks) {
-        if let Block::Figure(figure) = block {
-            let name = format!("{}/{}.svg", markdown::FIGURES, figure.name);
-            put(&name, svg::standalone(&figure.svg).as_bytes())?;
-        }
-    }
-    for (name, bytes) in &work.files {
-        put(name, bytes)?;
+        fs::write(&path, bytes).with_context(context)?;
     }
     staged.commit()
 }

@@ -5,6 +5,7 @@ mod chain;
 mod experts;
 mod join;
 mod noise;
+mod outputs;
 mod pictures;
 mod sampler;
 
