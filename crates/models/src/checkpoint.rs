@@ -103,6 +103,23 @@ pub fn list(folder: &Path) -> Result<BTreeMap<usize, PathBuf>> {
     Ok(found)
 }
 
+/// Whether a file says that it is a checkpoint of this program, or is too damaged to say anything.
+///
+/// # Errors
+/// When it cannot be opened.
+pub fn may_be_ours(path: &Path) -> Result<bool> {
+    std::fs::File::open(path).with_context(|| format!("reading {}", path.display()))?;
+    Ok(weights::metadata(path).map_or(true, |metadata| metadata.contains_key(KEY)))
+}
+
+/// What a file of ours holds, from its head alone.
+///
+/// # Errors
+/// Bad input when it is missing, or no checkpoint.
+pub fn about(path: &Path) -> Result<CheckpointMetadata> {
+    described(path, weights::metadata(path)?.get(KEY))
+}
+
 /// The checkpoint that `path` means: the file itself, or a folder's last step.
 ///
 /// # Errors
@@ -147,14 +164,7 @@ impl Checkpoint {
     /// Bad input when they are none.
     pub fn of(weights: Weights) -> Result<Self> {
         let source = weights.source();
-        let Some(text) = description(&weights)? else {
-            bad_input!("{source}: no checkpoint of this program; its metadata lacks `{KEY}`")
-        };
-        let about: CheckpointMetadata =
-            serde_json::from_str(&text).bad_input(|| format!("reading {source}"))?;
-        if about.version != VERSION {
-            bad_input!("{source}: version {} of the layout, this program reads {VERSION}", about.version)
-        }
+        let about = described(Path::new(source), description(&weights)?.as_ref())?;
         Ok(Self { about, weights, notices: Vec::new() })
     }
 
@@ -198,6 +208,23 @@ fn description(weights: &Weights) -> Result<Option<String>> {
     Ok(metadata.get(KEY).cloned())
 }
 
+/// Reads the description in a file's metadata.
+fn described(path: &Path, text: Option<&String>) -> Result<CheckpointMetadata> {
+    let Some(text) = text else {
+        bad_input!("{}: no checkpoint of this program; its metadata lacks `{KEY}`", path.display())
+    };
+    let about: CheckpointMetadata =
+        serde_json::from_str(text).bad_input(|| format!("reading {}", path.display()))?;
+    if about.version != VERSION {
+        bad_input!(
+            "{}: version {} of the layout, this program reads {VERSION}",
+            path.display(),
+            about.version
+        )
+    }
+    Ok(about)
+}
+
 /// The prefix of an average's tensors.
 pub fn average_prefix(decay: f64) -> String {
     format!("ema.{decay}.")
@@ -226,7 +253,21 @@ impl Content {
     /// # Errors
     /// When it cannot be written.
     pub fn write(&self, path: &Path, about: &CheckpointMetadata) -> Result<()> {
-        let metadata = BTreeMap::from([(KEY.to_string(), serde_json::to_string(about)?)]);
+        self.write_marked(path, about, None)
+    }
+
+    /// The same with an entry in the metadata that says who has written it.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn write_marked(
+        &self,
+        path: &Path,
+        about: &CheckpointMetadata,
+        mark: Option<(&str, &str)>,
+    ) -> Result<()> {
+        let mut metadata = BTreeMap::from([(KEY.to_string(), serde_json::to_string(about)?)]);
+        metadata.extend(mark.map(|(name, value)| (name.to_string(), value.to_string())));
         weights::write(path, self.0.iter().map(|(name, tensor)| (name.clone(), tensor)), &metadata)
     }
 }

@@ -31,6 +31,9 @@ const REFERENCE_SCALE: f64 = 0.18215;
 /// The key of [`CheckpointMetadata`] in a file of ours.
 const ABOUT: &str = "about";
 
+/// What the metadata of a converted file of our own form says, beside what a checkpoint's do.
+const CONVERTED: (&str, &str) = ("made-by", "sample");
+
 /// Which weights of a checkpoint are taken.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum WeightSet {
@@ -325,7 +328,17 @@ pub fn write_native(path: &Path, checkpoint: &mut Checkpoint, decay: Option<f64>
         content.add(&prefix, state);
     }
     content.add("", optimiser.map(Optimiser::tensors).unwrap_or_default());
-    content.write(path, &about)
+    content.write_marked(path, &about, Some(CONVERTED))
+}
+
+/// Whether a file is one that [`write()`] or [`write_native`] made.
+pub fn is_converted(path: &Path) -> bool {
+    if is_pickle(path) {
+        let note = pickle::note(path, ABOUT).ok().flatten();
+        return note.is_some_and(|text| serde_json::from_str::<CheckpointMetadata>(&text).is_ok());
+    }
+    let metadata = weights::metadata(path);
+    metadata.is_ok_and(|metadata| metadata.get(CONVERTED.0).is_some_and(|by| by == CONVERTED.1))
 }
 
 /// What is written of a checkpoint, checked by loading it.

@@ -66,6 +66,11 @@ impl Npz {
         self.archive.index_for_name(&format!("{name}.npy")).is_some()
     }
 
+    /// Whether there is a member of this name, array or not.
+    pub fn holds(&self, member: &str) -> bool {
+        self.archive.index_for_name(member).is_some()
+    }
+
     /// Starts reading the array called `name`.
     ///
     /// # Errors

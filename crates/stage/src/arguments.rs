@@ -1,14 +1,14 @@
 //! Typed arguments, declared once.
 
 use crate::spec::{Kind, Role, Spec};
-use crate::{BadInput, Question, nearest};
+use crate::{BadInput, Known, Layout, Question, nearest};
 use anyhow::Result;
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Write;
 use std::ops::{RangeFrom, RangeInclusive};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The arguments of one stage; implemented by [`arguments!`](crate::arguments).
@@ -21,6 +21,12 @@ pub trait Arguments: Sized {
     /// # Errors
     /// When a value is missing or of the wrong type.
     fn from_values(values: &Values) -> Result<Self>;
+
+    /// How an earlier output of this program is known; none for what is no output.
+    fn known(name: &str) -> Option<Known<Self>>;
+
+    /// What the program keeps in its state folder; none where it cannot go on.
+    fn state() -> Option<Layout>;
 }
 
 /// A type that an argument may have.
@@ -120,11 +126,16 @@ impl Value for PathBuf {
         Kind::Path
     }
     fn parse(text: &str) -> Result<Self, String> {
-        Ok(text.into())
+        Ok(path(text))
     }
     fn json(&self) -> Json {
         self.to_string_lossy().into()
     }
+}
+
+/// A path without a slash at its end, behind which a link would be taken for what it leads to.
+pub(crate) fn path(text: &str) -> PathBuf {
+    Path::new(text).components().collect()
 }
 
 impl<T: Value> Value for Option<T> {
@@ -226,26 +237,32 @@ macro_rules! choice {
 
 /// Declares a stage's arguments: role, name, type, default, range, unit, with the help as a doc comment.
 ///
-/// A field `batch_size` is the flag `--batch-size`. `Option` types may be absent.
+/// A field `batch_size` is the flag `--batch-size`. `Option` types may be absent. An output says how the program knows what an
+/// earlier run has put there, a [`Known`](crate::Known); a program that goes on where it was stopped says what it keeps for that,
+/// a [`Layout`](crate::Layout) with the file `made-by`.
 ///
 /// ```
+/// use stage::{Known, Layout};
+/// const STATE: Layout = Layout::of(&["made-by", "#.parquet"]);
+/// const LATENTS: Known<Args> = Known::Folder(Layout::of(&["manifest.json", "#.parquet"]));
+///
 /// stage::arguments! {
 ///     /// Encode pictures as VAE latents.
-///     pub struct Args: "encode" {
+///     pub struct Args: "encode", state STATE {
 ///         /// Folder of Parquet files with an `image` column.
 ///         input images: std::path::PathBuf;
 ///         /// Side of the pictures.
 ///         param image_size: u32 = 256, in 8..=2048, unit "pixels";
 ///         /// Folder of shards.
-///         output latents: std::path::PathBuf;
+///         output latents: std::path::PathBuf, known LATENTS;
 ///     }
 /// }
 /// ```
 #[macro_export]
 macro_rules! arguments {
-    ($(#[doc = $about:literal])* $vis:vis struct $name:ident: $program:literal {
+    ($(#[doc = $about:literal])* $vis:vis struct $name:ident: $program:literal $(, state $state:path)? {
         $($(#[doc = $help:literal])* $role:ident $field:ident: $ty:ty
-            $(= $default:expr)? $(, in $range:expr)? $(, unit $unit:literal)?;)*
+            $(= $default:expr)? $(, in $range:expr)? $(, unit $unit:literal)? $(, known $known:path)?;)*
     }) => {
         $(#[doc = $about])*
         #[derive(Clone, Debug)]
@@ -282,12 +299,23 @@ macro_rules! arguments {
             fn from_values(values: &$crate::Values) -> anyhow::Result<Self> {
                 Ok(Self { $($field: values.get(&stringify!($field).replace('_', "-"))?,)* })
             }
+            fn known(name: &str) -> Option<$crate::Known<Self>> {
+                let name = name.replace('-', "_");
+                $(if name == stringify!($field) { return $crate::arguments!(@known $role $($known)?); })*
+                None
+            }
+            fn state() -> Option<$crate::Layout> {
+                None$(.or(Some($state)))?
+            }
         }
     };
     (@role input) => { $crate::Role::Input };
     (@role param) => { $crate::Role::Param };
     (@role tuning) => { $crate::Role::Tuning };
     (@role output) => { $crate::Role::Output };
+    (@known output $known:path) => { Some($known) };
+    (@known output) => { compile_error!("an output says how it is known: `, known PATH`") };
+    (@known $role:ident) => { None };
 }
 
 /// The lines of a doc comment as text: lines of one paragraph joined, paragraphs apart.
@@ -411,7 +439,9 @@ fn command(spec: &Spec, questions: &[Question]) -> clap::Command {
         .about(spec.about.clone())
         .version(env!("CARGO_PKG_VERSION"))
         .after_help(
-            "Exit codes: 0 done, 1 failed, 2 wrong usage or bad input, 75 try again (also when stopped by SIGTERM).\n\
+            "An output is put in its place when it is whole. What is there already is replaced where this program made it, and \
+             refused (exit code 2) where it holds anything else; so is an output that is, holds or lies in an input.\n\
+             Exit codes: 0 done, 1 failed, 2 wrong usage or bad input, 75 try again (also when stopped by SIGTERM).\n\
              Environment: PIPELINE_EVENTS names a file for progress as JSON lines, PIPELINE_STATE a folder to resume from.",
         )
         .arg(describe);
@@ -481,7 +511,7 @@ mod tests {
             /// Limit.
             tuning limit: Option<usize>;
             /// Shards.
-            output latents: PathBuf;
+            output latents: PathBuf, known Known::NEVER;
         }
     }
 

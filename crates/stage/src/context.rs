@@ -1,6 +1,7 @@
 //! What a stage's work is given beside its arguments: progress, a folder to resume from, and the wish to stop.
 
-use crate::{Role, Spec, Stopped, Values};
+use crate::state::State;
+use crate::{Layout, Role, Spec, Stopped, Values};
 use anyhow::{Context as _, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::{Deserialize, Serialize};
@@ -44,9 +45,8 @@ pub enum Event {
 pub struct Context {
     /// The variables of [`LAUNCHER`] that are set.
     launcher: BTreeMap<&'static str, String>,
-    state: PathBuf,
-    /// Whether the state folder is ours to remove after success (no runner keeps it).
-    owns_state: bool,
+    /// The state folder; none for a program that cannot go on.
+    state: Option<State>,
     stop: Arc<AtomicBool>,
     sink: Mutex<Sink>,
 }
@@ -82,12 +82,29 @@ const EVENT_INTERVAL: Duration = Duration::from_millis(200);
 const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Context {
-    /// Reports to `PIPELINE_EVENTS` or draws a bar; keeps state in `PIPELINE_STATE` or beside the first output;
-    /// listens for SIGTERM and SIGINT (a second one kills).
-    pub(crate) fn from_environment(spec: &Spec, values: &Values) -> Result<Self> {
-        let sink = match std::env::var_os("PIPELINE_EVENTS") {
+    /// The file for progress, where somebody listens.
+    pub(crate) fn events() -> Option<PathBuf> {
+        std::env::var_os("PIPELINE_EVENTS").map(PathBuf::from)
+    }
+
+    /// The state folder: `PIPELINE_STATE`, or beside the first output.
+    pub(crate) fn state_of(spec: &Spec, values: &Values, layout: Layout) -> State {
+        let output = spec.of(Role::Output).find_map(|arg| values.text(&arg.name));
+        let (path, owned) = match (std::env::var_os("PIPELINE_STATE"), output) {
+            (Some(path), _) => (path.into(), false),
+            (None, Some(output)) => (PathBuf::from(format!("{}.state", output.trim_end_matches('/'))), true),
+            (None, None) => {
+                (std::env::temp_dir().join(format!("{}.{}", spec.name, std::process::id())), true)
+            }
+        };
+        State::new(path, &spec.name, layout, owned)
+    }
+
+    /// Reports to `events` or draws a bar; listens for SIGTERM and SIGINT (a second one kills).
+    pub(crate) fn new(events: Option<&Path>, state: Option<State>) -> Result<Self> {
+        let sink = match events {
             Some(path) => {
-                let file = OpenOptions::new().create(true).append(true).open(&path);
+                let file = OpenOptions::new().create(true).append(true).open(path);
                 Sink::Events {
                     file: file.with_context(|| format!("opening {}", path.display()))?,
                     last: None,
@@ -99,27 +116,18 @@ impl Context {
             },
             None => Sink::Screen { bar: ProgressBar::hidden(), plain: Some(Instant::now()) },
         };
-        let output = spec.of(Role::Output).find_map(|arg| values.text(&arg.name));
-        let (state, owns_state) = match (std::env::var_os("PIPELINE_STATE"), output) {
-            (Some(path), _) => (path.into(), false),
-            (None, Some(output)) => (PathBuf::from(format!("{}.state", output.trim_end_matches('/'))), true),
-            (None, None) => {
-                (std::env::temp_dir().join(format!("{}.{}", spec.name, std::process::id())), true)
-            }
-        };
         let stop = Arc::new(AtomicBool::new(false));
         listen(&stop)?;
         let set = |name: &'static str| Some((name, std::env::var(name).ok().filter(|v| !v.is_empty())?));
         let launcher = LAUNCHER.into_iter().filter_map(set).collect();
-        Ok(Self { launcher, state, owns_state, stop, sink: Mutex::new(sink) })
+        Ok(Self { launcher, state, stop, sink: Mutex::new(sink) })
     }
 
     /// A context that reports to nobody, for tests and benches; state goes to `state`.
     pub fn silent(state: &Path) -> Self {
         Self {
             launcher: BTreeMap::new(),
-            state: state.into(),
-            owns_state: false,
+            state: Some(State::new(state.into(), "silent", Layout::of(&[]), false)),
             stop: Arc::new(AtomicBool::new(false)),
             sink: Mutex::new(Sink::Silent),
         }
@@ -137,8 +145,9 @@ impl Context {
     /// # Errors
     /// When it cannot be made.
     pub fn state(&self) -> Result<&Path> {
-        std::fs::create_dir_all(&self.state).with_context(|| format!("making {}", self.state.display()))?;
-        Ok(&self.state)
+        let state = self.state.as_ref().context("this program declares no state")?;
+        state.make()?;
+        Ok(state.path())
     }
 
     /// Whether somebody asked to stop; long work asks between two units and saves what can be resumed.
@@ -215,9 +224,11 @@ impl Context {
         if let Sink::Screen { bar, .. } = &*self.lock() {
             bar.finish_and_clear();
         }
-        if done && self.owns_state {
-            // Left-over state is only disk space; the result is complete.
-            let _ = std::fs::remove_dir_all(&self.state);
+        let Some(state) = self.state.as_ref().filter(|_| done) else { return };
+        // Left-over state is only disk space; the result is complete.
+        if let Ok(Some(foreign)) = state.remove() {
+            let folder = state.path().display();
+            self.message(&format!("{folder} stays: it holds {}, which is not state", foreign.display()));
         }
     }
 

@@ -20,26 +20,38 @@
 //! }
 //! ```
 //!
+//! Before any work, what stands at an output is looked at: an earlier output of the same program is replaced when the new one is
+//! whole, everything else is refused, as is an output that is, holds or lies in an input. Each output of a declaration says how
+//! the program knows its own.
+//!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage or bad input, 75 try again (also after SIGTERM).
 
 mod arguments;
 mod context;
+mod contract;
 mod error;
 mod files;
 mod hash;
 mod impostor;
+mod layout;
+mod place;
 mod program;
 pub mod sharding;
 mod spec;
+mod staged;
+mod state;
 
 pub use arguments::{Arguments, Bounds, Choice, Value, Values};
 pub use context::{Context, Event};
 pub use error::{BadInput, BadInputExt, Stopped, TryAgain, exit_code};
-pub use files::{Staged, read_json, write_atomically, write_json};
+pub use files::{read_json, write_atomically, write_json};
 pub use hash::{digest, sha256};
 pub use impostor::refuse_impostor;
+pub use layout::{Known, Layout};
 pub use program::{Question, bench, main, main_with};
 pub use spec::{Arg, Kind, Role, Spec, nearest};
+pub use staged::Staged;
+pub use state::MARK as STATE_MARK;
 
 #[doc(hidden)]
 pub use arguments::paragraphs;

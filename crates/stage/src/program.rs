@@ -1,9 +1,8 @@
 //! The `main` of every stage: arguments in, exit code out.
 
-use crate::{Arguments, BadInput, Context, Role, Values, exit_code};
+use crate::{Arguments, Context, Values, contract, exit_code};
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::process::ExitCode;
 
 /// Something that a program answers in place of its work: `train --summary …`.
@@ -16,7 +15,8 @@ pub struct Question {
     pub answer: fn(&[String]) -> anyhow::Result<String>,
 }
 
-/// Reads the command line, answers `--describe`, checks that the inputs exist, and calls `work`.
+/// Reads the command line, answers `--describe`, checks that the inputs are there and that the outputs may be written, and calls
+/// `work`.
 ///
 /// An error is printed once, on one line, with its chain of causes.
 pub fn main<A: Arguments>(work: impl FnOnce(&A, &Context) -> anyhow::Result<()>) -> ExitCode {
@@ -45,12 +45,10 @@ pub fn main_with<A: Arguments>(
         Err(code) => return code,
     };
     let done = A::from_values(&values).and_then(|args| {
-        for arg in spec.of(Role::Input) {
-            if let Some(path) = values.text(&arg.name).filter(|p| !Path::new(p).exists()) {
-                return Err(BadInput(format!("--{} {path}: no such file or folder", arg.name)).into());
-            }
-        }
-        let context = Context::from_environment(&spec, &values)?;
+        let state = A::state().map(|layout| Context::state_of(&spec, &values, layout));
+        let events = Context::events();
+        contract::check(&args, &spec, &values, state.as_ref(), events.as_deref())?;
+        let context = Context::new(events.as_deref(), state)?;
         let result = catch_unwind(AssertUnwindSafe(|| work(&args, &context)));
         let result = result.unwrap_or_else(|_| Err(anyhow::anyhow!("stopped by the fault reported above")));
         context.finish(result.is_ok());

@@ -6,6 +6,8 @@ use anyhow::{Context, Result, bail, ensure};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use stage::{BadInputExt, bad_input};
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use tch::{Kind, Tensor};
 
@@ -142,6 +144,31 @@ fn check_length(bytes: &[u8]) -> Result<()> {
     let there = bytes.len() as u64;
     ensure!(there >= wanted, "cut short: {there} of {wanted} bytes are there; download it again");
     Ok(())
+}
+
+/// Longest header of a safetensors file, as its own reader has it.
+const LONGEST_HEADER: u64 = 100_000_000;
+
+/// What [`write`] was given as metadata, read from the head of a file alone.
+///
+/// # Errors
+/// Bad input when the file is no safetensors file.
+pub fn metadata(path: &Path) -> Result<BTreeMap<String, String>> {
+    let context = || format!("reading {}", path.display());
+    let mut file = File::open(path).bad_input(context)?;
+    let mut length = [0; 8];
+    file.read_exact(&mut length).bad_input(context)?;
+    let length = u64::from_le_bytes(length);
+    if length > LONGEST_HEADER {
+        bad_input!("{}: no safetensors file", path.display())
+    }
+    let mut header = Vec::new();
+    file.take(length).read_to_end(&mut header).bad_input(context)?;
+    let header: serde_json::Value = serde_json::from_slice(&header).bad_input(context)?;
+    match header["__metadata__"]["json"].as_str() {
+        Some(text) => serde_json::from_str(text).bad_input(context),
+        None => Ok(BTreeMap::new()),
+    }
 }
 
 /// Writes tensors as a safetensors file, atomically; the same tensors and metadata give the same bytes.

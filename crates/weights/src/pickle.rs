@@ -103,6 +103,22 @@ pub fn outline(path: &Path, settings: &[&str]) -> Result<Outline> {
     })
 }
 
+/// The text under a key of a file's dictionary.
+///
+/// # Errors
+/// Bad input when it cannot be read.
+pub fn note(path: &Path, key: &str) -> Result<Option<String>> {
+    open(path, |file| {
+        let mut note = None;
+        // No tensor is wanted, and none is found: that is no fault here.
+        let _ = tensors(file, |machine: &Machine| {
+            note = machine.text_under(key).map(String::from);
+            Ok(Views::new())
+        });
+        Ok(note)
+    })
+}
+
 /// Whether these are the first bytes of either format.
 pub fn is_pickle(start: &[u8]) -> bool {
     let [0x80, 2..=5, first @ ..] = start else { return start.starts_with(b"PK\x03\x04") };

@@ -64,6 +64,16 @@ pub fn file(model: &str, file: &str, weights: &Path, args: &Args, context: &Cont
         let hint = near.map(|n| format!("; did you mean {n}?")).unwrap_or_default();
         bad_input!("model {model}: no file {file}{hint}")
     }
+    if weights.exists() {
+        if !matches(weights, &hub.stated(file)?)? {
+            bad_input!(
+                "--weights {}: a file that is not {model}/{file} as the Hub has it; name another place, or move it away",
+                weights.display()
+            )
+        }
+        context.message(&format!("{} is there already", weights.display()));
+        return Ok(());
+    }
     let fetched = hub.fetch(&[file.to_string()], 1, weights, context)?;
     if let Some(wanted) = args.sha256.as_ref().filter(|wanted| *wanted != ANY) {
         let found = sha256(&fetched[0])?;

@@ -4,6 +4,7 @@
 mod disk;
 mod hub;
 mod normalise;
+mod outputs;
 mod source;
 mod url;
 
@@ -30,7 +31,7 @@ stage::arguments! {
     /// with a column `image`, one folder of pictures per class, or pictures. Weights come from a model of the Hub or a URL and
     /// go to --weights. Every picture is decoded once; one that cannot be is named. HF_ENDPOINT, HF_HOME and HF_TOKEN are
     /// honoured.
-    pub struct Args: "download" {
+    pub struct Args: "download", state outputs::STATE {
         /// The folder to read.
         input folder: Option<PathBuf>;
         /// Dataset of the Hub, such as ILSVRC/imagenet-1k.
@@ -54,9 +55,9 @@ stage::arguments! {
         /// Files fetched at once.
         tuning connections: usize = 4, in 1..=64;
         /// Folder of Parquet files with a manifest.
-        output images: Option<PathBuf>;
+        output images: Option<PathBuf>, known outputs::KNOWN_IMAGES;
         /// The file of weights.
-        output weights: Option<PathBuf>;
+        output weights: Option<PathBuf>, known outputs::KNOWN_WEIGHTS;
     }
 }
 
@@ -118,7 +119,7 @@ fn lay_out(
     context: &Context,
     fill: impl FnOnce(&mut Normaliser) -> Result<()>,
 ) -> Result<()> {
-    let staged = Staged::folder(images)?;
+    let staged = Staged::folder(images, &outputs::IMAGES)?;
     std::fs::create_dir(staged.path().join("data"))?;
     let mut normaliser = Normaliser::new(staged.path(), args.labels, args.max_bad, context);
     fill(&mut normaliser)?;

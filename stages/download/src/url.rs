@@ -15,6 +15,11 @@ pub fn download(url: &str, weights: &Path, args: &Args, context: &Context) -> Re
             "--url needs --sha256: a file from the web counts only when its content is known (`any` takes what comes)"
         )
     };
+    if weights.exists() {
+        // The contract has held it to --sha256.
+        context.message(&format!("{} is there already", weights.display()));
+        return Ok(());
+    }
     let partial = Partial::new(context.state()?);
     for attempt in 0..ATTEMPTS {
         match fetch(url, &partial, weights, context) {

@@ -5,7 +5,7 @@
 use anyhow::{Context as _, Result};
 use rng::Stream;
 use shards::pictures::{center_crop, decode, read_parquet};
-use stage::{Context, bad_input};
+use stage::{Context, Known, bad_input};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,7 +39,7 @@ stage::arguments! {
         /// Cores.
         tuning threads: usize = 1, in 1..;
         /// Safetensors, f16.
-        output weights: PathBuf;
+        output weights: PathBuf, known Known::NEVER;
     }
 }
 

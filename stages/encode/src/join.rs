@@ -1,5 +1,6 @@
 //! Joins what the shards of an encoding made to the folder that one piece would have made.
 
+use crate::outputs::LATENTS;
 use crate::statistics::with_statistics;
 use anyhow::Result;
 use shards::{LatentsMetadata, Manifest, write_manifest};
@@ -11,7 +12,7 @@ use std::path::Path;
 /// # Errors
 /// Bad input when the parts are of different encodings, or two have the same file.
 pub fn join(parts: &Path, latents: &Path) -> Result<()> {
-    let staged = Staged::folder(latents)?;
+    let staged = Staged::folder(latents, &LATENTS)?;
     let mut about = None;
     let mut shards: Vec<shards::Shard> = Vec::new();
     for part in sharding::parts(parts)? {

@@ -4,6 +4,7 @@
 //! folder, so that a killed run redoes at most one.
 
 mod join;
+mod outputs;
 mod prefetcher;
 mod shard;
 mod statistics;
@@ -31,7 +32,7 @@ stage::arguments! {
     ///
     /// Each picture is cropped as ADM does it, encoded, and stored as the mean and standard deviation of its posterior, not
     /// scaled and not sampled: training draws a fresh sample at every visit.
-    pub struct Args: "encode" {
+    pub struct Args: "encode", state outputs::STATE {
         /// Pictures as `download` lays them out.
         input images: PathBuf;
         /// Weights of an AutoencoderKL: a safetensors file, a .ckpt of latent diffusion, or a folder with one of them, whose
@@ -65,7 +66,7 @@ stage::arguments! {
         /// Threads of one operation; 0 leaves it to libtorch.
         tuning threads: usize = 0;
         /// Folder of shards.
-        output latents: PathBuf;
+        output latents: PathBuf, known outputs::KNOWN;
     }
 }
 
@@ -154,7 +155,7 @@ pub fn encode(args: &Args, context: &Context) -> Result<()> {
 
 /// Puts finished shards into a folder, atomically.
 fn publish(state: &Path, latents: &Path, about: &LatentsMetadata, shards: Vec<Shard>) -> Result<()> {
-    let staged = Staged::folder(latents)?;
+    let staged = Staged::folder(latents, &outputs::LATENTS)?;
     for shard in &shards {
         let (from, to) = (state.join(&shard.path), staged.path().join(&shard.path));
         // A hard link, where both are on one disk: nothing is copied, and the state can go.
@@ -217,6 +218,9 @@ fn finished(state: &Path, fingerprint: &Fingerprint, shards: usize) -> Result<Ve
 fn clear(state: &Path) -> Result<()> {
     for entry in fs::read_dir(state)? {
         let path = entry?.path();
+        if path.file_name().is_some_and(|name| name == stage::STATE_MARK) {
+            continue;
+        }
         // Folders are of processes that shared the work before.
         let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         removed.with_context(|| format!("removing {}", path.display()))?;

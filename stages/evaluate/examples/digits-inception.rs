@@ -8,7 +8,7 @@ use extractors::inception::Inception;
 use extractors::inception::resize::{RawPictures, Resize, prepare};
 use extractors::inception::trainable::Trainable;
 use rng::Stream;
-use stage::Context;
+use stage::{Context, Known};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -41,7 +41,7 @@ stage::arguments! {
         /// Cores.
         tuning threads: u64 = 2, in 1..;
         /// Safetensors, f16.
-        output weights: PathBuf;
+        output weights: PathBuf, known Known::NEVER;
     }
 }
 

@@ -5,6 +5,7 @@ pub mod pictures;
 
 mod classes;
 mod features;
+mod outputs;
 mod reference;
 mod scores;
 
@@ -61,14 +62,14 @@ stage::arguments! {
         /// CPU threads; 0 takes the cores there are.
         tuning threads: u64 = 0;
         /// JSON of the scores.
-        output scores: Option<PathBuf>;
+        output scores: Option<PathBuf>, known outputs::SCORES;
         /// Statistics of the reference as a `.npz`, for the next run and for ADM's own evaluator.
-        output statistics: Option<PathBuf>;
+        output statistics: Option<PathBuf>, known outputs::STATISTICS;
         /// Features of the samples (without `--samples`, of the reference) as Parquet: a row for each picture, with lists
         /// `pool`, `spatial`, `logits` and perhaps `dinov2`, and `label`.
-        output features: Option<PathBuf>;
+        output features: Option<PathBuf>, known outputs::FEATURES;
         /// The weights of `--inception` as safetensors.
-        output convert: Option<PathBuf>;
+        output convert: Option<PathBuf>, known outputs::CONVERTED;
     }
 }
 
@@ -168,7 +169,8 @@ fn convert(weights: Weights, path: &Path) -> Result<Weights> {
     let tensors = weights.into_tensors();
     let shared = || tensors.iter().map(|(name, t)| (name.clone(), t.shallow_clone())).collect();
     Inception::load(Weights::new(&source, shared()), Device::Cpu)?;
-    weights::write(path, tensors.iter().map(|(name, t)| (name.clone(), t)), &BTreeMap::new())?;
+    let mark = BTreeMap::from([outputs::MADE_BY.map(String::from).into()]);
+    weights::write(path, tensors.iter().map(|(name, t)| (name.clone(), t)), &mark)?;
     Ok(Weights::new(source, shared()))
 }
 

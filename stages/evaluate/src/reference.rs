@@ -14,7 +14,7 @@ use std::path::Path;
 use tch::{Kind, Tensor};
 
 /// Member of our own statistics' files that says how they were made.
-const NOTE: &str = "provenance.json";
+pub(crate) const NOTE: &str = "provenance.json";
 /// Member with the features of `arr_0`.
 const FEATURES: &str = "features";
 

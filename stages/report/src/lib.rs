@@ -10,6 +10,7 @@ mod gating;
 mod html;
 mod log;
 mod markdown;
+mod outputs;
 mod provenance;
 mod samples;
 mod scores;
@@ -26,7 +27,7 @@ use models::diffusion::NoiseSchedule;
 use models::interchange::{self, Hints};
 use provenance::{Here, Lineage};
 use stage::{Context, Staged, Value as _, bad_input};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use tch::Device;
@@ -76,7 +77,7 @@ stage::arguments! {
         /// without it the same inputs give the same bytes anywhere.
         param place: bool = true;
         /// Folder with `report.md`, `report.html` and `figures/`; of a comparison also `comparison.md`, `.html`, `.tex` and `.csv`.
-        output report: PathBuf;
+        output report: PathBuf, known outputs::KNOWN;
     }
 }
 
@@ -271,30 +272,29 @@ fn lead(args: &Args) -> String {
 }
 
 fn write(work: &Work, target: &Path) -> Result<()> {
-    let staged = Staged::folder(target)?;
-    let put = |name: &str, bytes: &[u8]| -> Result<()> {
-        let path = staged.path().join(name);
-        let context = || format!("writing {}", path.display());
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).with_context(context)?;
-        }
-        fs::write(&path, bytes).with_context(context)
-    };
-    put("report.md", markdown::render(&work.document).as_bytes())?;
-    put("report.html", html::render(&work.document).as_bytes())?;
+    let mut files = BTreeMap::from([("report.md".into(), markdown::render(&work.document).into_bytes())]);
     let shown = work.document.sections.iter().flat_map(|s| &s.blocks).filter_map(|block| match block {
         Block::Figure(figure) => Some(figure),
         _ => None,
     });
     for figure in shown.chain(&work.pictures) {
-        let files = render(&figure.svg, &figure.alt).with_context(|| format!("drawing {}", figure.name))?;
+        let drawn = render(&figure.svg, &figure.alt).with_context(|| format!("drawing {}", figure.name))?;
         let name = |ending: &str| format!("{FIGURES}/{}.{ending}", figure.name);
-        put(&name("svg"), files.svg.as_bytes())?;
-        put(&name("png"), &files.png)?;
-        put(&name("pdf"), &files.pdf)?;
+        files.insert(name("svg"), drawn.svg.into_bytes());
+        files.insert(name("png"), drawn.png);
+        files.insert(name("pdf"), drawn.pdf);
     }
-    for (name, bytes) in &work.files {
-        put(name, bytes)?;
+    files.extend(work.files.iter().cloned());
+    let page = outputs::marked(&html::render(&work.document), &files)?;
+    files.insert("report.html".into(), page.into_bytes());
+    let staged = Staged::folder(target, &outputs::REPORT)?;
+    for (name, bytes) in &files {
+        let path = staged.path().join(name);
+        let context = || format!("writing {}", path.display());
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).with_context(context)?;
+        }
+        fs::write(&path, bytes).with_context(context)?;
     }
     staged.commit()
 }

@@ -1,5 +1,6 @@
 //! The command line of `sample`.
 
+use crate::outputs;
 use models::diffusion::NoiseSchedule;
 use models::interchange::{Hints, WeightSet};
 use std::path::PathBuf;
@@ -23,7 +24,7 @@ stage::arguments! {
     /// Writes each picture as PNG and all of them as `samples.npz` (`arr_0` uint8 [N, H, W, 3], `arr_1` int64 labels), the form
     /// that ADM's evaluation reads. Picture number i depends on the seed and i, not on the batch it is in. With `--convert` it
     /// writes the checkpoint in the other form: for the reference's programs, or from them.
-    pub struct Args: "sample" {
+    pub struct Args: "sample", state outputs::STATE {
         /// A checkpoint, or a folder of them, whose last step is taken; the reference's, DTR's or facebookresearch/DiT's `.pt`, or
         /// such tensors in safetensors; or a folder with one of these for each interval of the timesteps, which are sampled as one.
         input checkpoints: PathBuf;
@@ -71,10 +72,10 @@ stage::arguments! {
         /// Threads of one operation; 0 leaves it to libtorch.
         tuning threads: usize = 0;
         /// Folder of pictures.
-        output samples: Option<PathBuf>;
+        output samples: Option<PathBuf>, known outputs::KNOWN;
         /// The checkpoint with one average and the optimiser's state: a name in `.pt` gives the reference's form (`model`, `ema`,
         /// `opt`, and `uw` where scales are learned), one in `.safetensors` ours.
-        output convert: Option<PathBuf>;
+        output convert: Option<PathBuf>, known outputs::CONVERTED;
     }
 }
 

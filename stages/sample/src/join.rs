@@ -1,5 +1,6 @@
 //! Joins what the shards of a sampling made to the folder that one piece would have made.
 
+use crate::outputs::SAMPLES;
 use crate::pictures::name;
 use anyhow::{Context as _, Result};
 use npz::{Npz, Writer};
@@ -28,7 +29,7 @@ pub fn join(parts: &Path, samples: &Path, pictures: Range<usize>) -> Result<()> 
     if let Some(other) = shapes.iter().position(|shape| shape.get(1..) != shapes[0].get(1..)) {
         bad_input!("{}: its pictures are not of the size of those before", files[other].display())
     }
-    let staged = Staged::folder(samples)?;
+    let staged = Staged::folder(samples, &SAMPLES)?;
     let images = staged.path().join("images");
     fs::create_dir(&images).with_context(|| format!("making {}", images.display()))?;
     let mut first = pictures.start;

@@ -5,6 +5,7 @@ mod experts;
 mod graphed_step;
 mod join;
 mod noise;
+mod outputs;
 mod pictures;
 mod reverse_step;
 mod sampler;

@@ -1,5 +1,6 @@
 //! The pictures of a run: kept batch by batch while it lasts, published together.
 
+use crate::outputs::SAMPLES;
 use anyhow::{Context, Result, ensure};
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use rayon::prelude::*;
@@ -98,7 +99,7 @@ impl SampledPictures {
     /// # Errors
     /// When they cannot be written.
     pub fn publish(&self, folder: &Path, labels: &[i64]) -> Result<()> {
-        let staged = Staged::folder(folder)?;
+        let staged = Staged::folder(folder, &SAMPLES)?;
         let images = staged.path().join("images");
         fs::create_dir(&images).with_context(|| format!("making {}", images.display()))?;
         for image in self.start..self.done() {

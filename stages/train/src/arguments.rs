@@ -1,5 +1,6 @@
 //! The command line of `train`.
 
+use crate::outputs;
 use models::ExpertsBy;
 use models::config::{Form, Integration};
 use models::diffusion::NoiseSchedule;
@@ -60,7 +61,7 @@ stage::arguments! {
     ///
     /// Writes checkpoints that hold the network, its moving averages and the optimiser's state, and a log with a line of JSON
     /// for every `--log-every` steps. A run that was stopped or killed goes on from its last checkpoint to the same result.
-    pub struct Args: "train" {
+    pub struct Args: "train", state outputs::STATE {
         /// Latents that `encode` wrote.
         input latents: PathBuf;
         /// Checkpoints of a shorter run of the same training to go on from, or the reference's `.pt` with its optimiser's state.
@@ -145,10 +146,10 @@ stage::arguments! {
         /// and else reads them from the disk a few batches ahead.
         tuning residence: Residence = Residence::Auto;
         /// Folder of checkpoints.
-        output checkpoints: PathBuf;
+        output checkpoints: PathBuf, known outputs::KNOWN_CHECKPOINTS;
         /// Log, one line of JSON per entry.
-        output log: PathBuf;
+        output log: PathBuf, known outputs::KNOWN_LOG;
         /// Folder for the log in TensorBoard's form. While training goes on, the state folder has it.
-        output events: Option<PathBuf>;
+        output events: Option<PathBuf>, known outputs::KNOWN_EVENTS;
     }
 }

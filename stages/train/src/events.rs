@@ -3,11 +3,12 @@
 //! A record is a length, the checksum of the length, the message and its checksum (TFRecord); checksums are CRC-32C, rotated
 //! and moved by a constant. Only the fields that scalars need are declared.
 
+use crate::line::Line;
 use anyhow::{Context, Result};
 use crc_fast::CrcAlgorithm;
 use prost::Message;
 use std::fs::{File, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -50,39 +51,48 @@ pub struct Events {
 }
 
 impl Events {
-    /// Goes on with a file after the events up to `step`, or starts it.
+    /// Goes on with a file whose events are those of these lines of the log; what it lacks of them is added, what it has beyond
+    /// them goes.
     ///
     /// # Errors
     /// When it cannot be read or written.
-    pub fn resume(path: &Path, step: usize) -> Result<Self> {
+    pub fn resume(path: &Path, lines: &[Line]) -> Result<Self> {
         let context = || format!("going on with {}", path.display());
         let bytes = if path.exists() { std::fs::read(path).with_context(context)? } else { Vec::new() };
-        let mut kept = 0;
+        let (mut kept, mut done) = (0, None::<usize>);
         while let Some((event, length)) = next(&bytes[kept..]) {
-            if event.step > step as i64 {
+            let same = match done {
+                None => event.file_version.is_some(),
+                Some(done) => lines.get(done).is_some_and(|line| event.step == line.step as i64),
+            };
+            if !same {
                 break;
             }
             kept += length;
+            done = Some(done.map_or(0, |done| done + 1));
         }
         let mut file =
             OpenOptions::new().create(true).write(true).truncate(false).open(path).with_context(context)?;
         file.set_len(kept as u64).with_context(context)?;
         file.seek(SeekFrom::End(0)).with_context(context)?;
         let mut events = Self { file };
-        if kept == 0 {
+        if done.is_none() {
             events.put(0, |event| event.file_version = Some(VERSION.to_string()))?;
         }
+        lines[done.unwrap_or(0)..].iter().try_for_each(|line| events.write(line))?;
         Ok(events)
     }
 
-    /// Appends numbers with their names.
+    /// Appends the numbers of a line.
     ///
     /// # Errors
     /// When the disk is full.
-    pub fn write<'a>(&mut self, step: usize, numbers: impl Iterator<Item = (&'a str, f64)>) -> Result<()> {
+    pub fn write(&mut self, line: &Line) -> Result<()> {
+        let speeds = [("learning_rate", line.learning_rate), ("images_per_second", line.images_per_second)];
+        let means = line.means.iter().map(|(name, value)| (name.as_str(), *value));
         let scalar = |(tag, value): (&str, f64)| Scalar { tag: tag.into(), simple_value: value as f32 };
-        let value = numbers.map(scalar).collect();
-        self.put(step, |event| event.summary = Some(Summary { value }))
+        let value = means.chain(speeds).map(scalar).collect();
+        self.put(line.step, |event| event.summary = Some(Summary { value }))
     }
 
     fn put(&mut self, step: usize, fill: impl FnOnce(&mut Event)) -> Result<()> {
@@ -91,6 +101,19 @@ impl Events {
         fill(&mut event);
         self.file.write_all(&record(&event.encode_to_vec())).context("writing the events")
     }
+}
+
+/// Whether a file begins as one of these does.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn begins(path: &Path) -> Result<bool> {
+    let mut start = Vec::new();
+    let file = File::open(path).with_context(|| format!("reading {}", path.display()))?;
+    file.take(64).read_to_end(&mut start).with_context(|| format!("reading {}", path.display()))?;
+    let version = |(event, _): (Event, usize)| event.file_version.as_deref() == Some(VERSION);
+    // A run that was killed at once has left nothing yet.
+    Ok(start.is_empty() || next(&start).is_some_and(version))
 }
 
 fn record(message: &[u8]) -> Vec<u8> {
@@ -122,6 +145,7 @@ fn masked(bytes: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     #[test]
     fn a_record_as_tensorboard_writes_it() {
@@ -150,13 +174,18 @@ mod tests {
     fn events_after_the_checkpoint_and_half_events_go() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(EVENTS);
-        let numbers =
-            |step| [("mse", step as f64), ("learning_rate", 1e-4), ("images_per_second", 9.0)].into_iter();
-        let mut events = Events::resume(&path, 0).unwrap();
-        (1..=4).for_each(|i| events.write(i * 10, numbers(i * 10)).unwrap());
+        let line = |step| Line {
+            step,
+            means: BTreeMap::from([("mse".to_string(), step as f64)]),
+            learning_rate: 1e-4,
+            images_per_second: 9.0,
+        };
+        let mut events = Events::resume(&path, &[]).unwrap();
+        (1..=4).for_each(|i| events.write(&line(i * 10)).unwrap());
         events.file.write_all(&[29, 0, 0]).unwrap();
-        let mut events = Events::resume(&path, 20).unwrap();
-        events.write(30, numbers(30)).unwrap();
+        assert!(begins(&path).unwrap());
+        let mut events = Events::resume(&path, &[line(10), line(20)]).unwrap();
+        events.write(&line(30)).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         let (mut steps, mut at) = (Vec::new(), 0);
         while let Some((event, length)) = next(&bytes[at..]) {
@@ -164,5 +193,12 @@ mod tests {
             at += length;
         }
         assert_eq!((steps, at), (vec![0, 10, 20, 30], bytes.len()));
+        // What is missing comes from the log.
+        let other = dir.path().join("other");
+        drop(Events::resume(&other, &[line(10), line(20)]).unwrap());
+        let (first, _) = next(&std::fs::read(&other).unwrap()).unwrap();
+        assert_eq!(first.file_version.as_deref(), Some(VERSION));
+        std::fs::write(&other, "my own events").unwrap();
+        assert!(!begins(&other).unwrap());
     }
 }

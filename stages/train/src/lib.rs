@@ -5,10 +5,13 @@ mod arguments;
 mod config;
 mod events;
 mod graphed_pass;
+mod line;
 mod log;
 mod objective;
+mod outputs;
 mod pass;
 mod prefetcher;
+mod publish;
 mod resume;
 mod step_batch;
 mod trainer;
@@ -22,12 +25,11 @@ pub use step_batch::StepBatch;
 pub use trainer::Trainer;
 
 use anyhow::{Context as _, Result};
-use events::EVENTS;
-use log::{LOG, Log};
+use log::{Earlier, Log};
 use models::checkpoint;
 use resume::Start;
 use shards::{Latents, Loader};
-use stage::{Context, Staged, Stopped, bad_input};
+use stage::{Context, Stopped, bad_input};
 use std::fs;
 use std::path::Path;
 use torch::device::{self, DeviceChoice};
@@ -89,14 +91,25 @@ pub fn train(args: &Args, context: &Context) -> Result<()> {
             };
             (trainer, group.leads().then(|| Log::create(&state)))
         }
-        Start::From { checkpoint, log } => {
-            let checkpoint = config.continued(&checkpoint)?;
+        Start::From { path, given } => {
+            let checkpoint = config.continued(&path)?;
             let step = checkpoint.about.step;
             let log = group.leads().then(|| {
                 context.message(&format!("going on from step {step}"));
-                Log::resume(&state, log.as_ref(), step)
+                // The log of a checkpoint that was given is elsewhere.
+                go_on(args, context, &state, step, !given)
             });
             (Trainer::resume(config, checkpoint, device, &group)?, log)
+        }
+        Start::Done(step) => {
+            if group.leads() {
+                context.message(&format!("{} has step {step} already", args.checkpoints.display()));
+                go_on(args, context, &state, step, true)?;
+                publish::publish(args, &state)?;
+            }
+            // The state folder stays until the first process is done with it.
+            group.any(false)?;
+            return Ok(());
         }
     };
     let several = (group.size() > 1).then_some("the step is shared by several processes");
@@ -106,11 +119,26 @@ pub fn train(args: &Args, context: &Context) -> Result<()> {
     let mut log = log.transpose()?;
     run(args, context, &state, &group, &mut trainer, prefetcher, log.as_mut())?;
     if group.leads() {
-        publish(args, &state)?;
+        // One that was given at the last step is not among those of this training yet.
+        let last = checkpoint::file_name(trainer.step());
+        if !state.join(&last).exists() && !args.checkpoints.join(&last).exists() {
+            trainer.save(&state.join(last))?;
+        }
+        publish::publish(args, &state)?;
     }
     // The state folder stays until the first process is done with it.
     group.any(false)?;
     Ok(())
+}
+
+/// The log up to a step, from the state folder or the outputs; says where lines are missing that ought to be there.
+fn go_on(args: &Args, context: &Context, state: &Path, step: usize, whole: bool) -> Result<Log> {
+    let earlier = Earlier { log: args.log.clone(), events: args.events.clone() };
+    let (log, fault) = Log::resume(state, Some(&earlier), step, args.log_every)?;
+    if let Some(fault) = fault.filter(|_| whole) {
+        context.message(&fault);
+    }
+    Ok(log)
 }
 
 fn run(
@@ -168,37 +196,11 @@ fn newest(state: &Path) -> Option<std::path::PathBuf> {
 /// all but the last `--keep` regular ones.
 fn retain(args: &Args, state: &Path, step: usize) -> Result<()> {
     let found = checkpoint::list(state)?;
-    let regular: Vec<usize> =
-        found.keys().copied().filter(|s| s % args.checkpoint_every == 0 || *s == step).collect();
-    let first = if args.keep == 0 { 0 } else { regular.len().saturating_sub(args.keep) };
-    for (found, path) in &found {
-        if !regular[first..].contains(found) {
-            fs::remove_file(path).with_context(|| format!("removing {}", path.display()))?;
+    let kept = publish::kept(args, found.keys().copied(), step);
+    for (step, path) in found {
+        if !kept.contains(&step) {
+            fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
         }
     }
     Ok(())
-}
-
-/// Puts the checkpoints, the log and the events into the outputs.
-fn publish(args: &Args, state: &Path) -> Result<()> {
-    let staged = Staged::folder(&args.checkpoints)?;
-    for (step, path) in checkpoint::list(state)?.range(..=args.iterations) {
-        link(path, &staged.path().join(checkpoint::file_name(*step)))?;
-    }
-    staged.commit()?;
-    let staged = Staged::file(&args.log)?;
-    fs::copy(state.join(LOG), staged.path()).with_context(|| format!("writing {}", args.log.display()))?;
-    staged.commit()?;
-    let Some(events) = &args.events else { return Ok(()) };
-    let staged = Staged::folder(events)?;
-    fs::copy(state.join(EVENTS), staged.path().join(EVENTS))
-        .with_context(|| format!("writing {}", events.display()))?;
-    staged.commit()
-}
-
-fn link(from: &Path, to: &Path) -> Result<()> {
-    // Across file systems a hard link fails, and a copy does as well.
-    fs::hard_link(from, to)
-        .or_else(|_| fs::copy(from, to).map(|_| ()))
-        .with_context(|| format!("writing {}", to.display()))
 }

@@ -1,10 +1,10 @@
 //! Where a training begins: at nothing, or at the newest checkpoint of the same training.
 
-use crate::log::Earlier;
 use crate::{Args, TrainingConfig};
 use anyhow::Result;
 use models::checkpoint;
 use stage::bad_input;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Where to begin.
@@ -14,10 +14,12 @@ pub enum Start {
     /// At a checkpoint.
     From {
         /// The checkpoint.
-        checkpoint: PathBuf,
-        /// The log of what came before it, where it is not the one in the state folder.
-        log: Option<Earlier>,
+        path: PathBuf,
+        /// Whether it is that of `--resume`, whose log is elsewhere.
+        given: bool,
     },
+    /// At the end: the outputs hold this step already.
+    Done(usize),
 }
 
 impl Start {
@@ -25,41 +27,75 @@ impl Start {
     /// outputs, and `--resume`.
     ///
     /// # Errors
-    /// Bad input when that checkpoint is unreadable or of another training.
+    /// Bad input when a checkpoint in the outputs or the newest one is of another config, or it is unreadable; when this work was
+    /// interrupted past `--iterations`.
     pub fn find(args: &Args, config: &TrainingConfig, state: &Path) -> Result<Self> {
-        let mut best: Option<(usize, PathBuf, bool)> = None;
-        let finished = args.checkpoints.is_dir().then(|| (args.checkpoints.clone(), true));
-        let places = [Some((state.to_path_buf(), false)), finished];
-        for (folder, is_finished) in places.into_iter().flatten() {
-            for (step, path) in checkpoint::list(&folder)?.range(..=args.iterations) {
-                if best.as_ref().is_none_or(|(found, ..)| step > found) {
-                    best = Some((*step, path.clone(), is_finished));
-                }
-            }
+        let (begun, finished) = (checkpoint::list(state)?, finished(args)?);
+        // What is replaced in the end, or stands beside what is made.
+        for path in finished.values() {
+            same_training(path, config)?;
         }
+        if let Some((step, path)) = begun.iter().next_back().filter(|(step, _)| **step > args.iterations)
+            && !finished.contains_key(step)
+        {
+            bad_input!(
+                "--iterations {}: this training was interrupted at step {step}; give at least that, or remove {}",
+                args.iterations,
+                path.parent().unwrap_or(path).display()
+            )
+        }
+        let newest = |found: &BTreeMap<usize, PathBuf>| {
+            found.range(..=args.iterations).next_back().map(|(step, path)| (*step, path.clone()))
+        };
+        let (begun, finished) = (newest(&begun), newest(&finished));
+        // Where both have it, the outputs may lack what was to come after it.
+        let best = if begun.as_ref().map(|b| b.0) >= finished.as_ref().map(|f| f.0) {
+            begun
+        } else {
+            finished.clone()
+        };
         if let Some(given) = &args.resume {
             let path = resumed(given, args.iterations)?;
-            let step = config.continued(&path)?.about.step;
-            if step > args.iterations {
+            let about = config.continued(&path)?.about;
+            if about.step > args.iterations {
                 bad_input!(
-                    "--resume {}: it is at step {step}, past --iterations {}",
+                    "--resume {}: it is at step {}, past --iterations {}",
                     path.display(),
+                    about.step,
                     args.iterations
                 )
             }
-            if best.as_ref().is_none_or(|(found, ..)| step > *found) {
-                best = Some((step, path, false));
+            if best.as_ref().is_none_or(|(found, ..)| about.step > *found) {
+                same_recipe(&path, config.difference(&about)?)?;
+                return Ok(Self::From { path, given: true });
             }
         }
-        let Some((_, checkpoint, is_finished)) = best else { return Ok(Self::Fresh) };
-        if let Some(difference) = config.difference(&config.continued(&checkpoint)?.about)? {
-            bad_input!(
-                "{}: a checkpoint of another training: {difference}; remove it, or name other outputs",
-                checkpoint.display()
-            )
+        let Some((step, path)) = best else { return Ok(Self::Fresh) };
+        if step == args.iterations && finished.is_some_and(|(_, there)| there == path) {
+            return Ok(Self::Done(step));
         }
-        let log = is_finished.then(|| Earlier { log: args.log.clone(), events: args.events.clone() });
-        Ok(Self::From { checkpoint, log })
+        same_training(&path, config)?;
+        Ok(Self::From { path, given: false })
+    }
+}
+
+/// The checkpoints in the outputs, by step.
+pub fn finished(args: &Args) -> Result<BTreeMap<usize, PathBuf>> {
+    if args.checkpoints.is_dir() { checkpoint::list(&args.checkpoints) } else { Ok(BTreeMap::new()) }
+}
+
+/// Checks that a checkpoint of ours is of this training.
+fn same_training(path: &Path, config: &TrainingConfig) -> Result<()> {
+    same_recipe(path, config.difference(&checkpoint::about(path)?)?)
+}
+
+fn same_recipe(path: &Path, difference: Option<String>) -> Result<()> {
+    match difference {
+        None => Ok(()),
+        Some(difference) => bad_input!(
+            "{}: a checkpoint of another training: {difference}; remove it, or name other outputs",
+            path.display()
+        ),
     }
 }
 

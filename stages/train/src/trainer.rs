@@ -2,7 +2,7 @@
 
 use crate::TrainingConfig;
 use crate::graphed_pass::GraphedPass;
-use crate::log::Line;
+use crate::line::Line;
 use crate::pass::{Losses, Pass};
 use crate::step_batch::StepBatch;
 use anyhow::{Context as _, Result, ensure};

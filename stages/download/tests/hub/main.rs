@@ -185,13 +185,22 @@ fn weights_come_verified_or_not_at_all() {
     hub.add("org/vae", "vae/model.safetensors", content.clone());
     hub.add("org/vae", "config.json", b"{\"a\": 1}".to_vec());
     hub.add("org/vae", "wrong-config.json", b"{\"b\": 2}".to_vec());
-    let get = |file: &str| {
-        command(&hub, dir.path(), &["--model", "org/vae", "--file", file, "--weights", "w"]).output().unwrap()
+    let get_to = |file: &str, to: &str| {
+        command(&hub, dir.path(), &["--model", "org/vae", "--file", file, "--weights", to]).output().unwrap()
     };
+    let get = |file: &str| get_to(file, "w");
     assert!(get("vae/model.safetensors").status.success());
     assert_eq!(std::fs::read(dir.path().join("w")).unwrap(), content);
     // A small file is no LFS file: its digest is git's.
-    assert!(get("config.json").status.success());
+    assert!(get_to("config.json", "c").status.success());
+    // The same once more is there already; another in its place may be the user's own.
+    let sent = hub.sent();
+    assert!(get("vae/model.safetensors").status.success() && get_to("config.json", "c").status.success());
+    assert_eq!(hub.sent(), sent);
+    let error = fails(&get_to("vae/model.safetensors", "c"), 2, dir.path());
+    assert!(error.contains("--weights c: a file that is not org/vae/vae/model.safetensors"), "{error}");
+    assert_eq!(std::fs::read(dir.path().join("c")).unwrap(), b"{\"a\": 1}");
+    std::fs::remove_file(dir.path().join("w")).unwrap();
     let error = fails(&get("wrong-config.json"), 75, dir.path());
     assert!(error.contains("wrong-config.json"), "{error}");
     let error = fails(&get("vae/modl.safetensors"), 2, dir.path());

@@ -28,6 +28,12 @@ const ROW_GROUP: usize = 1024;
 /// Rows read at a time.
 const ROWS_AT_ONCE: usize = 256;
 
+/// Whether this is a file of features with a note of ours.
+pub(crate) fn is_features(path: &Path) -> bool {
+    let pairs = reader(path).map(|reader| reader.metadata().file_metadata().key_value_metadata().cloned());
+    pairs.is_ok_and(|pairs| pairs.into_iter().flatten().any(|pair| pair.key == NOTE))
+}
+
 /// Files that are being read.
 pub struct FeatureFiles {
     files: Vec<PathBuf>,

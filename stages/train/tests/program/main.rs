@@ -4,5 +4,6 @@
 
 mod cli;
 mod gpu;
+mod outputs;
 mod support;
 mod variants;

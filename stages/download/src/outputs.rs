@@ -1,0 +1,41 @@
+//! What `download` leaves behind, by which it knows an earlier output of its own.
+
+use crate::{ANY, Args};
+use anyhow::Result;
+use shards::pictures::Manifest;
+use stage::{Known, Layout, sha256};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// `--images`.
+pub const IMAGES: Layout = Layout { files: &["manifest.json", "data/#.parquet"], check: first_unlisted };
+/// The same to the contract.
+pub const KNOWN_IMAGES: Known<Args> = Known::Folder(IMAGES);
+/// `--weights`: a file of weights is known by its content alone; the Hub states that of its own when it is asked.
+pub const KNOWN_WEIGHTS: Known<Args> = Known::File(|args, path| match &args.sha256 {
+    Some(wanted) if wanted != ANY => Ok(sha256(path)?.eq_ignore_ascii_case(wanted)),
+    _ => Ok(args.model.is_some()),
+});
+
+/// What it can go on from: the first part of a file of weights.
+pub const STATE: Layout = Layout::of(&["made-by", "weights.part", "weights.etag"]);
+
+/// The first file that the folder's manifest does not list as it is.
+fn first_unlisted(folder: &Path) -> Result<Option<PathBuf>> {
+    let Ok(manifest) = stage::read_json::<Manifest>(&folder.join("manifest.json")) else {
+        return Ok(Some("manifest.json".into()));
+    };
+    let data = Path::new("data");
+    let entries = fs::read_dir(folder.join(data));
+    let mut paths: Vec<PathBuf> = entries
+        .into_iter()
+        .flatten()
+        .map(|entry| Ok(data.join(entry?.file_name())))
+        .collect::<Result<_>>()?;
+    paths.sort();
+    let listed = |path: &Path| {
+        let bytes = fs::metadata(folder.join(path)).map_or(0, |there| there.len());
+        manifest.files.iter().any(|file| Path::new(&file.path) == path && file.bytes == bytes)
+    };
+    Ok(paths.into_iter().find(|path| !listed(path)))
+}
