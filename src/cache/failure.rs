@@ -4,6 +4,7 @@ use crate::text::duration;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
+use store::name;
 
 /// The exit code by which a program asks to be run again later.
 pub const TRY_AGAIN: u8 = 75;
@@ -22,8 +23,14 @@ pub enum Failure {
     Signal { signal: u8 },
     /// It took longer than it may; how many seconds that is, where the study says it.
     Timeout { seconds: Option<f64> },
-    /// Its program ended well, but did not write this output.
-    NoOutput { name: String },
+    /// Its program ended well, but did not write this output; what it wrote instead, and where that lies.
+    NoOutput {
+        name: String,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        wrote: Vec<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        place: Option<PathBuf>,
+    },
     /// These changed while it ran.
     Changed { parts: Vec<Change> },
     /// These changed again and again before it could start.
@@ -58,9 +65,12 @@ pub struct TaskFailure {
 pub struct Change {
     pub kind: PartKind,
     pub name: String,
-    /// Which file of a folder.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub file: Option<String>,
+    /// Which files of a folder, where it is known; the first few.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
+    /// How many more.
+    #[serde(default)]
+    pub more: usize,
     /// It is as it was again.
     #[serde(default)]
     pub put_back: bool,
@@ -74,6 +84,24 @@ pub enum PartKind {
     /// A file that its command names.
     File,
     Input,
+}
+
+/// So many files are named.
+const NAMED: usize = 5;
+
+impl Change {
+    /// A change of these files, of which the first few are named.
+    pub fn of(kind: PartKind, name: &str, files: &[PathBuf]) -> Self {
+        let named = files.iter().filter(|path| !path.as_os_str().is_empty()).take(NAMED);
+        let named: Vec<String> = named.map(|path| name::text(path.as_os_str())).collect();
+        Self {
+            kind,
+            name: name.into(),
+            more: files.len().saturating_sub(NAMED),
+            files: named,
+            put_back: false,
+        }
+    }
 }
 
 impl Failure {
@@ -103,8 +131,15 @@ impl fmt::Display for Failure {
             Self::Signal { signal } => write!(f, "killed by signal {signal}"),
             Self::Timeout { seconds: Some(limit) } => write!(f, "stopped after its time limit of {limit} s"),
             Self::Timeout { seconds: None } => write!(f, "stopped at the time limit of its job"),
-            Self::NoOutput { name } => {
-                write!(f, "failed: it exited with 0 but did not write its output `{name}`")
+            Self::NoOutput { name, wrote, place } => {
+                write!(f, "failed: it exited with 0 but did not write its output `{name}`")?;
+                if !wrote.is_empty() {
+                    write!(f, "; it wrote {}", wrote.join(", "))?;
+                }
+                match place {
+                    Some(place) => write!(f, ", which lies in {}", place.display()),
+                    None => Ok(()),
+                }
             }
             Self::Changed { parts } => match parts.as_slice() {
                 [first, rest @ ..] if rest.len() > 4 => {
@@ -150,7 +185,9 @@ impl fmt::Display for TaskFailure {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let whose = if self.kind == PartKind::Input { "its input " } else { "" };
-        let file = self.file.as_ref().map(|file| format!(" ({file})")).unwrap_or_default();
+        let more = if self.more > 0 { format!(" and {} more", self.more) } else { String::new() };
+        let file =
+            if self.files.is_empty() { String::new() } else { format!(" ({}{more})", self.files.join(", ")) };
         let back = if self.put_back { " (and put back, or written again as it was)" } else { "" };
         write!(f, "{whose}`{}`{file}{back}", self.name)
     }
@@ -181,16 +218,28 @@ mod tests {
 
     #[test]
     fn a_failure_reads_like_the_end_of_a_sentence() {
-        let change = |kind, name: &str| Change { kind, name: name.into(), file: None, put_back: false };
+        let change = |kind, name: &str| Change::of(kind, name, &[]);
         let parts = vec![change(PartKind::Input, "data"), change(PartKind::File, "a.sh")];
         assert_eq!(
             Failure::Changed { parts }.to_string(),
             "failed: its input `data`, `a.sh` changed while it ran; its outputs are not kept"
         );
         let mut one = change(PartKind::Input, "data");
-        (one.file, one.put_back) = (Some("x/y".into()), true);
+        (one.files, one.put_back) = (vec!["x/y".into()], true);
         let text = "its input `data` (x/y) (and put back, or written again as it was)";
         assert_eq!(one.to_string(), text);
+        let files: Vec<PathBuf> = (0..7).map(|i| i.to_string().into()).collect();
+        let many = Change::of(PartKind::Input, "data", &files).to_string();
+        assert_eq!(many, "its input `data` (0, 1, 2, 3, 4 and 2 more)");
+        let missing = |wrote: &[&str], place: Option<&str>| Failure::NoOutput {
+            name: "o".into(),
+            wrote: wrote.iter().map(|w| (*w).into()).collect(),
+            place: place.map(PathBuf::from),
+        };
+        let text = "failed: it exited with 0 but did not write its output `o`";
+        assert_eq!(missing(&[], None).to_string(), text);
+        let more = format!("{text}; it wrote `o.npz` (3 B), `x` (0 B), which lies in .pipeline/r");
+        assert_eq!(missing(&["`o.npz` (3 B)", "`x` (0 B)"], Some(".pipeline/r")).to_string(), more);
         let parts = vec![change(PartKind::Program, "p"); 6];
         let text = "failed: `p` and 5 more changed while it ran; its outputs are not kept";
         assert_eq!(Failure::Changed { parts }.to_string(), text);

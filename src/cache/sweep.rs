@@ -93,7 +93,10 @@ pub fn plan(store: &Store, steps: &[&Step], limits: &Limits, busy: impl Fn(&Path
         doomed.extend(store.list(area).into_iter().filter(|p| age(p) >= limits.logs));
     }
     // What an interrupted stage left is an hour of somebody's GPU: it goes only when it is older than the grace time.
-    doomed.extend(store.list(Area::State).into_iter().filter(|p| age(p) > limits.grace));
+    // So does what it wrote and could not be taken in.
+    for area in [Area::State, Area::Refused] {
+        doomed.extend(store.list(area).into_iter().filter(|p| age(p) > limits.grace));
+    }
     for path in store.list(Area::Locks).into_iter().filter(|p| *p != store.lock_of_store()) {
         // One that is held belongs to a stage that is just being stopped.
         if lock::attempt(&path, false)?.is_some() {

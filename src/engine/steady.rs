@@ -7,8 +7,10 @@ use crate::cache::failure::{Change, PartKind};
 use crate::engine::error::{Error, Result};
 use crate::session::{Place, Session, Task};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use store::IoContext;
+use store::Store;
 use store::digest::Digest;
 use store::ignore::Ignore;
 use store::statcache::StatCache;
@@ -34,7 +36,20 @@ impl Part {
     }
 
     fn change(&self) -> Change {
-        Change { kind: self.kind, name: self.name.clone(), file: None, put_back: false }
+        Change::of(self.kind, &self.name, &[])
+    }
+
+    /// What of it is not what the key says, if anything; `store` has the manifest of a folder.
+    fn difference(&self, store: &Store) -> Option<Change> {
+        let now = walk::hash(&self.path, &store.stats, Links::Follow(&self.ignore)).ok();
+        if now.as_ref().is_some_and(|now| now.digest == self.digest) {
+            return None;
+        }
+        let files = match (store.manifest(&self.digest), now.and_then(|now| now.manifest)) {
+            (Some(before), Some(now)) => before.differences(&now),
+            _ => Vec::new(),
+        };
+        Some(Change::of(self.kind, &self.name, &files))
     }
 
     fn stamps(&self) -> Vec<(PathBuf, Stamp)> {
@@ -69,13 +84,18 @@ pub fn parts(session: &Session, task: &Task) -> Result<Vec<Part>> {
 }
 
 /// The parts that are not what the key says.
-pub fn changed(parts: &[Part], stats: &StatCache) -> Vec<Change> {
+fn changed(parts: &[Part], stats: &StatCache) -> Vec<Change> {
     parts.iter().filter(|part| part.changed(stats)).map(Part::change).collect()
+}
+
+/// The same, with the files that are others.
+pub fn differences(parts: &[Part], store: &Store) -> Vec<Change> {
+    parts.iter().filter_map(|part| part.difference(store)).collect()
 }
 
 /// Parts that are being watched.
 pub struct Steady<'a> {
-    parts: Vec<(&'a Part, Vec<Stamp>)>,
+    parts: Vec<(&'a Part, Vec<(PathBuf, Stamp)>)>,
     stats: &'a StatCache,
 }
 
@@ -83,8 +103,7 @@ impl<'a> Steady<'a> {
     /// Begins to watch; those that have changed already when there are any.
     pub fn begin(parts: &'a [Part], stats: &'a StatCache) -> Result<Self, Vec<Change>> {
         // The stamps come first: what changes while contents are compared is noticed at the end.
-        let stamps = |part: &Part| part.stamps().into_iter().map(|(_, stamp)| stamp).collect();
-        let watched = parts.iter().map(|part| (part, stamps(part))).collect();
+        let watched = parts.iter().map(|part| (part, part.stamps())).collect();
         match changed(parts, stats) {
             none if none.is_empty() => Ok(Self { parts: watched, stats }),
             changed => Err(changed),
@@ -96,16 +115,26 @@ impl<'a> Steady<'a> {
         self.parts.iter().filter_map(|(part, before)| self.moved(part, before)).collect()
     }
 
-    fn moved(&self, part: &Part, before: &[Stamp]) -> Option<Change> {
+    fn moved(&self, part: &Part, before: &[(PathBuf, Stamp)]) -> Option<Change> {
         let now = part.stamps();
-        let other =
-            now.iter().enumerate().find(|(i, (_, stamp))| !before.get(*i).is_some_and(|b| b.same(stamp)));
-        if other.is_none() && now.len() == before.len() {
+        let files = others(before, &now);
+        if files.is_empty() {
             return None;
         }
-        let file = other.map(|(_, (path, _))| path.display().to_string()).filter(|path| !path.is_empty());
-        Some(Change { file, put_back: !part.changed(self.stats), ..part.change() })
+        Some(Change { put_back: !part.changed(self.stats), ..Change::of(part.kind, &part.name, &files) })
     }
+}
+
+/// The files that were written, made or taken away between two looks, each sorted by path.
+fn others(before: &[(PathBuf, Stamp)], now: &[(PathBuf, Stamp)]) -> Vec<PathBuf> {
+    let [before_by, now_by] = [before, now]
+        .map(|stamps| stamps.iter().map(|(path, stamp)| (path, stamp)).collect::<BTreeMap<_, _>>());
+    let written = now_by.iter().filter(|(path, stamp)| !before_by.get(*path).is_some_and(|b| b.same(stamp)));
+    let gone = before_by.keys().filter(|path| !now_by.contains_key(*path));
+    let mut files: Vec<PathBuf> =
+        written.map(|(path, _)| path).chain(gone).map(|path| path.to_path_buf()).collect();
+    files.sort();
+    files
 }
 
 /// A part as it is told to a node, which need not read it when it looks as it did.
@@ -133,7 +162,7 @@ pub fn on_node<'a>(told: &'a [Told], stats: &'a StatCache) -> Result<Steady<'a>,
         if Stamp::sum(&stamps) != told.stamps && told.part.changed(stats) {
             changed.push(told.part.change());
         }
-        parts.push((&told.part, stamps.into_iter().map(|(_, stamp)| stamp).collect()));
+        parts.push((&told.part, stamps));
     }
     if changed.is_empty() { Ok(Steady { parts, stats }) } else { Err(changed) }
 }

@@ -6,36 +6,41 @@ use crate::engine::attempt::Attempt;
 use crate::engine::steady::{self, Part};
 use crate::run::job::{Job, Unmade};
 use crate::session::Place;
+use crate::text::size;
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use store::walk::{self, Links};
-use store::{IoContext, Produced, link};
+use store::{IoContext, Produced, link, name};
 
 /// Takes in the outputs of an attempt that ended well after so many seconds, if all is as it should be.
 pub fn commit(job: &Job, attempt: &Attempt, parts: &[Part], seconds: f64) -> Result<ActionResult, Unmade> {
     let (store, step) = (&job.session.store, &job.session.graph.steps[job.task.step]);
     for output in &step.outputs {
         if std::fs::symlink_metadata(attempt.out.join(&output.file)).is_err() {
-            return Err(Failure::NoOutput { name: output.name.clone() }.into());
+            let wrote =
+                written(attempt)?.into_iter().map(|(name, bytes)| format!("`{name}` ({})", size(bytes)));
+            let wrote = wrote.collect();
+            return Err(Failure::NoOutput { name: output.name.clone(), wrote, place: None }.into());
         }
     }
-    for entry in std::fs::read_dir(&attempt.out).at("reading", &attempt.out)?.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
+    for (name, _) in written(attempt)? {
         if !step.outputs.iter().any(|o| o.file == name) {
             job.say(format!("wrote `{name}`, which is not one of its outputs; not kept"));
         }
     }
     let mut changed = changed_inputs(job);
-    changed.extend(steady::changed(parts, &store.stats));
+    changed.extend(steady::differences(parts, store));
     if !changed.is_empty() {
         return Err(Failure::Changed { parts: changed }.into());
     }
-    let mut taken = Vec::new();
+    // All are looked at before the first is moved: what is refused stays together.
+    let places: Vec<PathBuf> = step.outputs.iter().map(|output| attempt.out.join(&output.file)).collect();
+    let taken = places.iter().map(|place| store.examine(place)).collect::<store::Result<Vec<_>>>()?;
     let mut outputs = BTreeMap::new();
-    for output in &step.outputs {
-        let hashed = store.ingest(&attempt.out.join(&output.file))?;
+    for ((output, place), hashed) in step.outputs.iter().zip(&places).zip(&taken) {
+        store.keep(place, hashed)?;
         let produced = Produced { digest: hashed.digest, bytes: hashed.bytes, files: hashed.files };
         outputs.insert(output.name.clone(), produced);
-        taken.push(hashed);
     }
     store.sync(&taken)?;
     let outcome = ActionResult {
@@ -48,9 +53,33 @@ pub fn commit(job: &Job, attempt: &Attempt, parts: &[Part], seconds: f64) -> Res
     };
     results::record(store, &job.task.key, &outcome)?;
     // From here on the result exists; what is left over can go.
-    link::remove(&attempt.folder)?;
-    link::remove(&attempt.state)?;
+    for left in [&attempt.folder, &attempt.state] {
+        if let Err(e) = link::remove(left) {
+            job.say(format!("something stays behind: {e}"));
+        }
+    }
     Ok(outcome)
+}
+
+/// What an attempt wrote where its outputs belong: names, and sizes in bytes.
+pub fn written(attempt: &Attempt) -> Result<Vec<(String, u64)>, store::Error> {
+    let mut written = Vec::new();
+    for entry in std::fs::read_dir(&attempt.out).at("reading", &attempt.out)?.flatten() {
+        written.push((name::text(&entry.file_name()), bytes(&entry.path())));
+    }
+    written.sort();
+    Ok(written)
+}
+
+/// The size of a file, or of all files in a folder.
+fn bytes(path: &Path) -> u64 {
+    match std::fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => {
+            std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| bytes(&entry.path())).sum()
+        }
+        Ok(meta) if meta.is_file() => meta.len(),
+        _ => 0,
+    }
 }
 
 /// The inputs in the store that are not what they were at the start, which would make the key a lie. Those that are paths
@@ -59,9 +88,13 @@ fn changed_inputs(job: &Job) -> Vec<Change> {
     let (store, mut changed) = (&job.session.store, Vec::new());
     for input in job.task.inputs.iter().filter(|input| matches!(input.place, Place::Store)) {
         let now = walk::hash(&store.place(&input.digest), &store.stats, Links::Keep);
-        if !now.is_ok_and(|now| now.digest == input.digest) {
-            let (kind, name) = (PartKind::Input, input.name.clone());
-            changed.push(Change { kind, name, file: None, put_back: false });
+        let now = now.ok();
+        if !now.as_ref().is_some_and(|now| now.digest == input.digest) {
+            let files = match (store.listed(&input.digest), now.and_then(|now| now.manifest)) {
+                (Some(before), Some(now)) => before.differences(&now),
+                _ => Vec::new(),
+            };
+            changed.push(Change::of(PartKind::Input, &input.name, &files));
         }
     }
     changed

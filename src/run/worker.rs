@@ -7,10 +7,11 @@ use crate::engine::contract::{End, Engine, Work};
 use crate::engine::slurm::{self, SLURM};
 use crate::engine::supervise::NOT_STARTED;
 use crate::engine::{self, steady};
-use crate::run::commit::commit;
+use crate::run::commit::{commit, written};
 use crate::run::job::{Job, Unmade, WorkerEvent};
 use crate::text::shown;
 use std::cell::Cell;
+use std::path::PathBuf;
 use store::link;
 
 /// Waits for the action's lock, takes the result if somebody else made it meanwhile, else makes it.
@@ -75,6 +76,21 @@ fn prepare(job: &Job) -> Result<(&'static dyn Engine, Attempt), Unmade> {
     Ok((engine, Attempt::prepare(job.session, &job.task, job.log.clone())?))
 }
 
+/// Puts what an attempt wrote, and what could not be taken in, where no other attempt removes it: it may be the work of
+/// hours. Returns the place, if there is something.
+fn put_by(job: &Job, attempt: &Attempt) -> Result<Option<PathBuf>, Unmade> {
+    slurm::forget(&attempt.folder);
+    if written(attempt).is_ok_and(|written| written.is_empty()) {
+        return Ok(None);
+    }
+    let store = &job.session.store;
+    let place = store.refused(job.run, &job.task.label);
+    link::remove(&place)?;
+    link::place(&attempt.out, &place)?;
+    let root = store.path.parent().unwrap_or(&store.path);
+    Ok(Some(place.strip_prefix(root).unwrap_or(&place).into()))
+}
+
 /// Removes what an attempt left that gave no result, as far as nobody may want to look at it.
 fn give_up(job: &Job, attempt: &Attempt, unmade: Unmade) -> Result<Unmade, Unmade> {
     let Unmade::Failed(mut failed) = unmade else {
@@ -86,9 +102,12 @@ fn give_up(job: &Job, attempt: &Attempt, unmade: Unmade) -> Result<Unmade, Unmad
         failed.log = Some(job.log.clone());
     }
     match failed.failure {
-        // Its outputs were refused, and stay until the next attempt.
-        Failure::NoOutput { .. } | Failure::Changed { .. } | Failure::Error { .. } => {
-            slurm::forget(&attempt.folder);
+        Failure::Changed { .. } => slurm::forget(&attempt.folder),
+        Failure::NoOutput { ref mut place, .. } => *place = put_by(job, attempt)?,
+        Failure::Error { ref mut text } => {
+            if let Some(place) = put_by(job, attempt)? {
+                *text += &format!("; what it wrote lies in {}", place.display());
+            }
         }
         _ => {
             let ended = !matches!(failed.failure, Failure::Stopped);

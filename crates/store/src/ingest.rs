@@ -36,27 +36,37 @@ fn inode(meta: &Metadata) -> Inode {
 }
 
 impl Store {
-    /// Takes in what a stage wrote at `path`. It is moved away from there.
-    pub fn ingest(&self, path: &Path) -> Result<Hashed> {
+    /// Hashes what a stage wrote at `path`, and makes it fit for the store.
+    ///
+    /// # Errors
+    /// When it cannot be: it is a link, or has one that leads out, or something that is neither file nor folder.
+    pub fn examine(&self, path: &Path) -> Result<Hashed> {
         let meta = fs::symlink_metadata(path).at("reading", path)?;
         if meta.is_symlink() {
             return Err(Error::OutputIsLink(path.into()));
         }
         let hashed = walk::hash(path, &self.stats, Links::Refuse)?;
+        // A link to nothing can lead out as well, and would when something is there.
+        let checked = hashed.manifest.as_ref().map_or(Ok(()), Manifest::check);
+        checked.map_err(|why| Error::Unfit { path: path.into(), why })?;
+        Ok(hashed)
+    }
+
+    /// Takes in what a stage wrote at `path`. It is moved away from there.
+    pub fn ingest(&self, path: &Path) -> Result<Hashed> {
+        let hashed = self.examine(path)?;
         self.keep(path, &hashed)?;
         Ok(hashed)
     }
 
-    /// Moves something that was hashed into the store.
-    fn keep(&self, path: &Path, hashed: &Hashed) -> Result<()> {
+    /// Moves something that was [examined](Self::examine) into the store.
+    pub fn keep(&self, path: &Path, hashed: &Hashed) -> Result<()> {
         let Some(manifest) = &hashed.manifest else {
             let meta = fs::symlink_metadata(path).at("reading", path)?;
             let file = Loose { path: path.into(), digest: &hashed.digest, meta, most: EVERYTHING };
             let names = self.names(path, std::slice::from_ref(&file));
             return self.keep_file(&file, &names);
         };
-        // A link to nothing can lead out as well, and would when something is there.
-        manifest.check().map_err(|why| Error::Unfit { path: path.into(), why })?;
         let files = loose(path, manifest)?;
         let names = self.names(path, &files);
         files.par_iter().with_min_len(64).try_for_each(|file| {

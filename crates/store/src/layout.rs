@@ -40,6 +40,8 @@ pub enum Area {
     Builds,
     /// What was not what its name says.
     Damaged,
+    /// What stages wrote that could not be taken in.
+    Refused,
 }
 
 impl Area {
@@ -59,6 +61,7 @@ impl Area {
             Self::Descriptions => ("describe", 0),
             Self::Builds => ("builds", 0),
             Self::Damaged => ("damaged", 0),
+            Self::Refused => ("refused", 0),
         }
     }
 }
@@ -188,6 +191,11 @@ impl Store {
         runs.sort();
         let log = format!("{}.log", name::label(label));
         runs.iter().rev().map(|run| run.join(&log)).find(|log| log.is_file())
+    }
+
+    /// Where what a task wrote in a run lies when it could not be taken in.
+    pub fn refused(&self, run: &str, label: &str) -> PathBuf {
+        self.folder(Area::Refused).join(name::label(&format!("{run}-{label}")))
     }
 
     /// The record of a run.

@@ -10,6 +10,7 @@
 //!   last/STUDY/STAGE.json  the newest success of each stage, for `plan` and `why`
 //!   attempts/KEY/        working folder of a running action
 //!   state/KEY/           what an interrupted action can go on from
+//!   damaged/ refused/    what was not what its name says; what could not be taken in
 //!   locks/ logs/ runs/ describe/ builds/ statcache
 //! ```
 

@@ -112,6 +112,14 @@ fn open_up(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Moves something to a place where nothing is.
+pub fn place(from: &Path, to: &Path) -> Result<()> {
+    if let Some(parent) = to.parent() {
+        fs::create_dir_all(parent).at("making", parent)?;
+    }
+    fs::rename(from, to).at("moving", from)
+}
+
 /// The name of something beside `path` that this thread has not finished.
 pub fn partial(path: &Path) -> PathBuf {
     let thread = rustix::thread::gettid().as_raw_nonzero();

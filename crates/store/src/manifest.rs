@@ -1,7 +1,7 @@
 //! What a folder holds, in one canonical run of bytes.
 
 use crate::digest::{Digest, Kind};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -50,6 +50,19 @@ impl Manifest {
             Item::File(digest, size) => Some((digest, size)),
             Item::Folder | Item::Link(_) => None,
         })
+    }
+
+    /// The paths of what is not the same in another manifest.
+    pub fn differences(&self, other: &Self) -> Vec<PathBuf> {
+        let items = |manifest: &'_ Self| -> BTreeMap<PathBuf, Item> {
+            manifest.0.iter().map(|entry| (entry.path.clone(), entry.item.clone())).collect()
+        };
+        let (old, new) = (items(self), items(other));
+        let changed = new.iter().filter(|(path, item)| old.get(*path) != Some(item)).map(|(path, _)| path);
+        let mut paths: Vec<PathBuf> =
+            changed.chain(old.keys().filter(|path| !new.contains_key(*path))).cloned().collect();
+        paths.sort();
+        paths
     }
 
     /// Number of files.

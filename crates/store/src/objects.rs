@@ -54,17 +54,19 @@ impl Store {
 
     /// The manifest of a tree, if it is there and whole. One that is lost or damaged is made again from the tree's view.
     pub fn manifest(&self, digest: &Digest) -> Option<Manifest> {
-        let kept = || {
-            let bytes = fs::read(self.manifest_path(digest)).ok()?;
-            Manifest::decode(&bytes).filter(|_| manifest::digest_of(&bytes) == *digest)
-        };
-        kept().or_else(|| {
+        self.listed(digest).or_else(|| {
             let found = walk::hash(&self.place(digest), &self.stats, Links::Keep).ok()?;
             let manifest = found.manifest.filter(|_| found.digest == *digest)?;
             // Where it cannot be written it is made again the next time as well.
             let _ = self.keep_manifest(digest, &manifest);
             Some(manifest)
         })
+    }
+
+    /// The manifest of a tree, where it lies in the store.
+    pub fn listed(&self, digest: &Digest) -> Option<Manifest> {
+        let bytes = fs::read(self.manifest_path(digest)).ok()?;
+        Manifest::decode(&bytes).filter(|_| manifest::digest_of(&bytes) == *digest)
     }
 
     /// Whether a content is there, whole and unchanged, and ready at its [`place`](Self::place).

@@ -176,7 +176,7 @@ fn a_long_chain_and_a_wide_step_cost_no_more_than_their_length() {
 
 /// What is no longer what an action says.
 fn parts() -> Vec<Change> {
-    vec![Change { kind: PartKind::Program, name: "prog".into(), file: None, put_back: false }]
+    vec![Change::of(PartKind::Program, "prog", &[])]
 }
 
 fn stale(task: usize) -> Event {
