@@ -8,6 +8,7 @@ pub mod file;
 pub mod graph;
 mod mark;
 mod operators;
+mod order;
 mod overlay;
 mod pasted;
 mod quantity;

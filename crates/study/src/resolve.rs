@@ -6,9 +6,10 @@ use crate::error::{Error, Result, hint};
 use crate::file::{Build, Stage, Study};
 use crate::graph::{BuildStep, Call, Graph, Input, Output, Source, Step, Stream};
 use crate::operators;
+use crate::order::order;
 use crate::sharded;
 use crate::template::{self, Group, Part};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -358,47 +359,5 @@ fn source(text: &Marked<String>, study: &Study, index: &HashMap<&str, usize>, ro
             let near = near.map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
             wrong(format!("no such file or folder: {}{near}", **text))
         }
-    }
-}
-
-/// An order in which every step comes after those it reads from, otherwise as written; or the cycle.
-fn order(steps: &[Step]) -> Result<Vec<usize>> {
-    let mut missing: Vec<usize> = steps.iter().map(|s| s.needs().count()).collect();
-    let mut readers: Vec<Vec<usize>> = vec![Vec::new(); steps.len()];
-    for (i, step) in steps.iter().enumerate() {
-        step.needs().for_each(|need| readers[need].push(i));
-    }
-    let mut ready: BTreeSet<usize> = (0..steps.len()).filter(|i| missing[*i] == 0).collect();
-    let mut order = Vec::with_capacity(steps.len());
-    while let Some(i) = ready.pop_first() {
-        order.push(i);
-        for &reader in &readers[i] {
-            missing[reader] -= 1;
-            if missing[reader] == 0 {
-                ready.insert(reader);
-            }
-        }
-    }
-    if order.len() == steps.len() {
-        return Ok(order);
-    }
-    // Every step left waits on another one that is left, so walking back must come round.
-    let start = missing.iter().position(|m| *m > 0).unwrap_or(0);
-    let mut walk = vec![start];
-    loop {
-        let last = walk[walk.len() - 1];
-        let back = steps[last].needs().find(|need| missing[*need] > 0).unwrap_or(start);
-        if let Some(at) = walk.iter().position(|w| *w == back) {
-            let cycle = &walk[at..];
-            let first = cycle.iter().min().copied().unwrap_or(back);
-            let turn = cycle.iter().position(|c| *c == first).unwrap_or(0);
-            let mut names: Vec<&str> =
-                cycle[turn..].iter().chain(&cycle[..turn]).map(|i| steps[*i].stage.as_str()).collect();
-            names.push(&steps[first].stage);
-            names.reverse();
-            let text = format!("the stages go round in a circle: {}", names.join(" → "));
-            return Err(Error::mistake(&steps[first].mark, text));
-        }
-        walk.push(back);
     }
 }
