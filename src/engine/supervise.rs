@@ -17,11 +17,16 @@ use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// The hidden first argument that makes the runner a supervisor.
 pub const WORD: &str = "__supervise";
 /// The exit code when the program cannot be started.
 pub const NOT_STARTED: u8 = 127;
+
+/// How often the tree is looked at until all of it is halted, and how long between.
+const LOOKS: usize = 100;
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Runs `arguments` (the runner's process id, the program, its arguments) and returns the exit code of the program,
 /// or 128 and the number of the signal that ended it.
@@ -84,15 +89,30 @@ pub fn apart(command: &mut Command) {
     }
 }
 
-/// Signals every descendant of this process, also those in groups and sessions of their own.
+/// Signals every descendant of this process, also those in groups and sessions of their own. To halt takes several looks: a
+/// process may start another before the signal reaches it, and the kernel's list may leave one out while another ends.
 fn tell_all(signal: Signal) {
-    let mut open = vec![getpid()];
-    while let Some(parent) = open.pop() {
-        for pid in children(parent) {
-            let _ = kill_process(pid, signal);
-            open.push(pid);
+    for _ in 0..LOOKS {
+        let mut open = vec![getpid()];
+        let mut before = true;
+        while let Some(parent) = open.pop() {
+            for pid in children(parent) {
+                before &= halted(pid);
+                let _ = kill_process(pid, signal);
+                open.push(pid);
+            }
         }
+        if signal != Signal::STOP || before {
+            return;
+        }
+        std::thread::sleep(PAUSE);
     }
+}
+
+/// Whether a process is halted, or over.
+fn halted(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['T', 't', 'Z', 'X']))
 }
 
 /// The children of a process, of all its threads.

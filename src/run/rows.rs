@@ -1,6 +1,7 @@
 //! What is written down of a step that has ended.
 
 use crate::cache::events::RunEvent;
+use crate::cache::failure::Failure;
 use crate::cache::runs::{StageReport, Status};
 use crate::run::driver::Driver;
 use crate::run::scheduler::{StepEnd, StepId, Why};
@@ -17,6 +18,8 @@ impl Driver<'_> {
         // Of a step that was only looked at, nothing is told.
         let looked = matches!(end, StepEnd::Skipped(_)) && !state.begun;
         let done = if looked { Vec::new() } else { self.done(i) };
+        let mut failures = state.failures.clone();
+        failures.sort_by(|a, b| a.task.cmp(&b.task));
         let known = self.known[i].as_ref().filter(|_| end.is_good());
         let reason = match end {
             StepEnd::Replaced => {
@@ -27,9 +30,9 @@ impl Driver<'_> {
                 format!("{ran} of {all} entries: {}", state.reason)
             }
             StepEnd::Failed => {
-                // What may pass is not the reason where something is wrong for good.
-                let for_good = state.failures.iter().find(|failed| !failed.how.failure.may_pass());
-                let failed = for_good.or(state.failures.first());
+                // To be tried again later is not the reason where something failed for good.
+                let for_good = failures.iter().find(|failed| failed.how.failure != Failure::TryAgain);
+                let failed = for_good.or(failures.first());
                 failed.map(|failed| failed.how.to_string()).unwrap_or_default()
             }
             StepEnd::Skipped(Why::Before) => "a stage before it failed".into(),
@@ -46,7 +49,7 @@ impl Driver<'_> {
             keys: done.iter().map(|(task, _)| task.key).collect(),
             seconds: (!done.is_empty()).then(|| done.iter().map(|(_, outcome)| outcome.seconds).sum()),
             outputs: known.map(|known| known.outputs.clone()).unwrap_or_default(),
-            failures: state.failures.clone(),
+            failures,
         }
     }
 }

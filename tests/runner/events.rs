@@ -74,7 +74,7 @@ fn the_record_says_what_went_wrong_with_each_task() {
     let output = study.call(&["run", "--keep-going", "--json"]);
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["stages"][1]["failures"][0]["failure"]["kind"], "try-again");
-    assert_eq!(report["stages"][1]["reason"], "asks to be run again later (exit code 75)");
+    assert_eq!(report["stages"][1]["reason"], "killed by signal 9");
 }
 
 #[test]

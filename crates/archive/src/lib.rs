@@ -52,7 +52,7 @@ pub fn open<R: Read + Seek>(mut reader: R) -> Result<Archive<R>> {
     let end = record::<22, R>(&mut reader, last)?;
     ensure!(
         end.starts_with(b"PK\x05\x06"),
-        "no directory of a zip archive at its end; it is cut short or none"
+        "no directory of a zip archive at its end; it is none, or cut short: download it again"
     );
     ensure!(short(&end, 20) == 0, "a comment behind its directory");
     ensure!(short(&end, 8) == short(&end, 10), "it is in several parts");

@@ -7,7 +7,9 @@
 use crate::Network;
 use crate::config::{Config, TIMESTEPS};
 use crate::diffusion::NoiseSchedule;
+use crate::label::{LABEL_TABLE, fresh_table};
 use anyhow::{Context, Result};
+pub use latents::LatentSpace;
 use serde::{Deserialize, Serialize};
 use stage::{BadInputExt, bad_input};
 use std::collections::BTreeMap;
@@ -47,16 +49,6 @@ pub struct CheckpointMetadata {
     pub training: serde_json::Value,
     /// Sums since the last line of the log; read by training alone.
     pub pending: serde_json::Value,
-}
-
-/// The space that a network's latents live in.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct LatentSpace {
-    /// What the autoencoder's latents are multiplied by.
-    pub scale: f64,
-    /// BLAKE3 of the autoencoder's weights.
-    pub vae: String,
 }
 
 fn all_timesteps() -> [i64; 2] {
@@ -131,6 +123,8 @@ pub struct Checkpoint {
     pub about: CheckpointMetadata,
     /// Its tensors, under the names in the file.
     pub weights: Weights,
+    /// What people should know of how it was read.
+    pub notices: Vec<String>,
 }
 
 impl Checkpoint {
@@ -139,25 +133,29 @@ impl Checkpoint {
     /// # Errors
     /// Bad input when it is missing, cut short, or no checkpoint.
     pub fn read(path: &Path) -> Result<Self> {
-        let path = resolve(path)?;
-        let weights = Weights::read(&path)?;
-        let context = || format!("reading {}", path.display());
-        let metadata: BTreeMap<String, String> = match weights.metadata().get("json") {
-            Some(text) => serde_json::from_str(text).bad_input(context)?,
-            None => BTreeMap::new(),
+        Self::of(Weights::read(&resolve(path)?)?)
+    }
+
+    /// Whether a file's tensors are a checkpoint of this program.
+    pub fn is_one(weights: &Weights) -> bool {
+        description(weights).is_ok_and(|text| text.is_some())
+    }
+
+    /// A file's tensors as a checkpoint.
+    ///
+    /// # Errors
+    /// Bad input when they are none.
+    pub fn of(weights: Weights) -> Result<Self> {
+        let source = weights.source();
+        let Some(text) = description(&weights)? else {
+            bad_input!("{source}: no checkpoint of this program; its metadata lacks `{KEY}`")
         };
-        let Some(text) = metadata.get(KEY) else {
-            bad_input!("{}: no checkpoint of this program; its metadata lacks `{KEY}`", path.display())
-        };
-        let about: CheckpointMetadata = serde_json::from_str(text).bad_input(context)?;
+        let about: CheckpointMetadata =
+            serde_json::from_str(&text).bad_input(|| format!("reading {source}"))?;
         if about.version != VERSION {
-            bad_input!(
-                "{}: version {} of the layout, this program reads {VERSION}",
-                path.display(),
-                about.version
-            )
+            bad_input!("{source}: version {} of the layout, this program reads {VERSION}", about.version)
         }
-        Ok(Self { about, weights })
+        Ok(Self { about, weights, notices: Vec::new() })
     }
 
     /// The trained network itself (`decay` none) or one of its averages, for inference.
@@ -178,6 +176,26 @@ impl Checkpoint {
         let network = Network::load(&self.about.network, weights, false, device);
         network.with_context(|| format!("taking the tensors {prefix}*"))
     }
+}
+
+impl Checkpoint {
+    /// Puts a fresh table of labels in place of every one in it, for a network that differs in nothing else.
+    pub fn renew_labels(&mut self, network: &Config, seed: u64) {
+        let tables: Vec<String> =
+            self.weights.names().filter(|name| name.ends_with(LABEL_TABLE)).map(String::from).collect();
+        for name in tables {
+            self.weights.insert(name, fresh_table(network, seed));
+        }
+        self.about.network = network.clone();
+    }
+}
+
+/// The text of a file's description, if it has one.
+fn description(weights: &Weights) -> Result<Option<String>> {
+    let Some(text) = weights.metadata().get("json") else { return Ok(None) };
+    let metadata: BTreeMap<String, String> =
+        serde_json::from_str(text).bad_input(|| format!("reading {}", weights.source()))?;
+    Ok(metadata.get(KEY).cloned())
 }
 
 /// The prefix of an average's tensors.

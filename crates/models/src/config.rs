@@ -75,9 +75,12 @@ pub struct Config {
     pub side: i64,
     /// Channels of the latent; the network gives twice as many (noise and variance).
     pub channels: i64,
-    /// Classes; 1 is an unconditional network without a null label.
+    /// Classes.
     pub classes: i64,
-    /// Probability that training replaces a label by the null label; not used where `classes` is 1.
+    /// Whether there is a null label, which guidance needs; where it is not said, with more classes than one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub null_row: Option<bool>,
+    /// Probability that training replaces a label by the null label; not used where there is none.
     pub label_dropout: f64,
     /// Experts `E` of a block (Switch-DiT).
     pub experts: i64,
@@ -160,6 +163,7 @@ impl Config {
             side,
             channels: 4,
             classes,
+            null_row: None,
             label_dropout: 0.1,
             experts: 3,
             top_k: 2,
@@ -243,9 +247,9 @@ impl Config {
         self.grid() * self.grid()
     }
 
-    /// Whether labels matter, so that there is a null label and guidance.
+    /// Whether there is a null label, and guidance.
     pub fn conditional(&self) -> bool {
-        self.classes > 1
+        self.null_row.unwrap_or(self.classes > 1)
     }
 
     /// The label that means "no label"; the last row of the label table.

@@ -1,25 +1,28 @@
 //! Checkpoints of the reference implementation and of facebookresearch/DiT: read, and written under the same names.
 //!
 //! The reference saves a dictionary with the state dicts `model` and `ema`, AdamW's state `opt`, the log variances of uncertainty
-//! weighting `uw` where it learns them, and its settings, which are left alone; facebookresearch/DiT publishes one bare state
-//! dict. What we write also has our [`CheckpointMetadata`] as JSON under `about`.
+//! weighting `uw` where it learns them, and its settings, of which the schedule and the classes are read; facebookresearch/DiT
+//! publishes one bare state dict. Others call the average differently, or wrap the names (`foreign`). What we write also has our [`CheckpointMetadata`] as JSON under `about`.
 
+mod foreign;
+mod infer;
 mod optimiser;
 
 use crate::Network;
-use crate::checkpoint::{Checkpoint, CheckpointMetadata, LatentSpace, average_prefix};
-use crate::config::{Allocation, Architecture, Config};
+use crate::checkpoint::{self, Checkpoint, CheckpointMetadata, LatentSpace, average_prefix};
 use crate::diffusion::NoiseSchedule;
 use anyhow::{Context, Result};
+use foreign::{Candidate, Chosen, Told};
 use optimiser::{Optimiser, REFERENCE_LOG_VARIANCES};
 use serde_json::json;
-use stage::{BadInputExt, bad_input};
+use stage::{BadInputExt, Value, bad_input};
 use std::collections::BTreeMap;
+use std::fmt::{self, Display, Formatter};
 use std::io::Read;
 use std::path::Path;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 use weights::Weights;
-use weights::pickle::{self, Item, Wanted};
+use weights::pickle::{self, Item, Outline, Wanted};
 
 /// The decay of the one average that the reference keeps.
 const REFERENCE_DECAY: f64 = 0.9999;
@@ -28,13 +31,58 @@ const REFERENCE_SCALE: f64 = 0.18215;
 /// The key of [`CheckpointMetadata`] in a file of ours.
 const ABOUT: &str = "about";
 
+/// Which weights of a checkpoint are taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum WeightSet {
+    /// A moving average; the weights themselves where a file has none.
+    #[default]
+    Ema,
+    /// The trained weights themselves.
+    Model,
+    /// Those under a key of another program's file.
+    Key(String),
+}
+
+impl Display for WeightSet {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ema => f.write_str("ema"),
+            Self::Model => f.write_str("model"),
+            Self::Key(key) => f.write_str(key),
+        }
+    }
+}
+
+impl Value for WeightSet {
+    fn kind() -> stage::Kind {
+        stage::Kind::Text
+    }
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "" => Err("give ema, model, or a key of the file".into()),
+            "ema" => Ok(Self::Ema),
+            "model" => Ok(Self::Model),
+            key => Ok(Self::Key(key.into())),
+        }
+    }
+    fn json(&self) -> serde_json::Value {
+        self.to_string().into()
+    }
+}
+
 /// What the tensors of a foreign file do not say.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Hints {
     /// The noise schedule.
     pub schedule: Option<NoiseSchedule>,
     /// Attention heads; known without a hint where width and blocks are those of a preset.
     pub heads: Option<i64>,
+    /// Classes of another program's network, without a null label.
+    pub classes: Option<i64>,
+    /// Whether the table of labels is of no use, so that it may be of any size.
+    pub any_classes: bool,
+    /// Which weights, where there are several.
+    pub weights: WeightSet,
 }
 
 impl Hints {
@@ -60,7 +108,7 @@ pub fn is_pickle(path: &Path) -> bool {
     file.is_ok_and(|f| f.take(64).read_to_end(&mut start).is_ok() && pickle::is_pickle(&start))
 }
 
-/// Reads a checkpoint of ours, a folder's last step, or the networks in a file of `torch.save`.
+/// Reads a checkpoint of ours, a folder's last step, or the networks in a file of `torch.save` or in safetensors.
 ///
 /// # Errors
 /// Bad input when it is none of these, or does not say what the hints leave open.
@@ -77,49 +125,70 @@ pub fn read_whole(path: &Path, hints: &Hints) -> Result<Checkpoint> {
 }
 
 fn read_parts(path: &Path, hints: &Hints, whole: bool) -> Result<Checkpoint> {
-    if is_pickle(path) {
-        return read_pickle(path, hints, whole);
+    let path = checkpoint::resolve(path)?;
+    if is_pickle(&path) {
+        return read_pickle(&path, hints, whole);
     }
-    let checkpoint = Checkpoint::read(path)?;
-    hints.check(&checkpoint.about, checkpoint.weights.source())?;
-    Ok(checkpoint)
+    let weights = Weights::read(&path)?;
+    if Checkpoint::is_one(&weights) {
+        let checkpoint = Checkpoint::of(weights)?;
+        hints.check(&checkpoint.about, checkpoint.weights.source())?;
+        return Ok(checkpoint);
+    }
+    read_bare(weights, hints)
 }
 
+/// The networks in a file of `torch.save`.
 fn read_pickle(path: &Path, hints: &Hints, whole: bool) -> Result<Checkpoint> {
-    let states: &[&str] = if whole { &["model", "ema", "uw"] } else { &["model", "ema"] };
-    let mut found =
-        pickle::find(path, &Wanted { states, tree: if whole { "opt" } else { "" }, note: ABOUT })?;
     let source = path.display().to_string();
-    let stored = &mut found.tensors;
-    let (mut model, ema) = (stored.split_off("model."), stored.split_off("ema."));
-    let averaged = ema.names().next().is_some();
-    if !averaged && model.names().next().is_none() {
-        model = std::mem::replace(stored, Weights::new(source.as_str(), BTreeMap::new()));
-    }
-    let mut about = match &found.note {
-        Some(text) => {
-            let about = serde_json::from_str(text).bad_input(|| format!("reading {source}: {ABOUT}"))?;
-            hints.check(&about, &source)?;
-            about
-        }
-        None => {
-            let network = infer(if averaged { &ema } else { &model }, hints)?;
-            let Some(schedule) = hints.schedule else {
-                bad_input!("{source}: does not say its noise schedule; give --schedule cosine or linear")
-            };
-            let decays = if averaged { vec![REFERENCE_DECAY] } else { vec![] };
-            let latents = LatentSpace { scale: REFERENCE_SCALE, vae: String::new() };
-            CheckpointMetadata {
-                foreign: true,
-                ..CheckpointMetadata::new(0, network, schedule, decays, latents)
-            }
-        }
+    let Outline { shapes, settings } = pickle::outline(path, &foreign::SETTINGS)?;
+    let full = |dictionary: &str, name: &str| match dictionary {
+        "" => name.to_string(),
+        _ => format!("{dictionary}.{name}"),
     };
+    let named: BTreeMap<String, &str> = shapes
+        .iter()
+        .flat_map(|(dictionary, inside)| {
+            inside.keys().map(|name| (full(dictionary, name), dictionary.as_str()))
+        })
+        .collect();
+    let found = foreign::candidates(named.keys().map(String::as_str));
+    if found.is_empty() {
+        let all =
+            shapes.iter().flat_map(|(d, inside)| inside.iter().map(|(n, s)| (full(d, n), s.as_slice())));
+        bad_input!("{source}: no network in it ({NO_NETWORK}); {}", foreign::contents(all))
+    }
+    let chosen = Chosen::of(&source, &found, &hints.weights)?;
+    let mut states: Vec<&str> = [&chosen.model, &chosen.average]
+        .into_iter()
+        .flatten()
+        .filter_map(|candidate| named.get(&format!("{}{}", candidate.prefix, foreign::SIGN)).copied())
+        .collect();
+    states.extend(whole.then_some("uw"));
+    states.dedup();
+    let mut found =
+        pickle::find(path, &Wanted { states: &states, tree: if whole { "opt" } else { "" }, note: ABOUT })?;
+    let about = match &found.note {
+        Some(text) => Some(serde_json::from_str(text).bad_input(|| format!("reading {source}: {ABOUT}"))?),
+        None => None,
+    };
+    let told = if about.is_some() { Told::default() } else { Told::read(&source, &settings)? };
+    // Bare tensors have no prefix to know them by; these are not among them.
+    let aside = ["opt.", "uw."].map(|prefix| (prefix, found.tensors.split_off(prefix)));
+    let Taken { mut about, model, average, notices } =
+        take(&mut found.tensors, &chosen, about, &told.with(hints, &source)?)?;
+    for (prefix, weights) in aside {
+        for (name, tensor) in weights.into_tensors() {
+            found.tensors.insert(format!("{prefix}{name}"), tensor);
+        }
+    }
     let optimiser = match whole && model.names().next().is_some() {
         true => Optimiser::take_torch(&mut found, &trained(&about, model.shallow_clone())?)?,
         false => None,
     };
-    found.tensors.finish()?;
+    if whole {
+        found.tensors.finish()?;
+    }
     if let Some(Optimiser { step, learning_rate, weight_decay, .. }) = &optimiser {
         if about.foreign {
             about.training = json!({"learning-rate": learning_rate, "weight-decay": weight_decay});
@@ -129,78 +198,96 @@ fn read_pickle(path: &Path, hints: &Hints, whole: bool) -> Result<Checkpoint> {
             (about.step, about.pending) = (*step, json!({}));
         }
     }
-    let prefix = about.ema_decays.first().map(|decay| average_prefix(*decay)).unwrap_or_default();
-    let named = |weights: Weights, prefix: &str| {
-        let prefix = prefix.to_string();
-        weights.into_tensors().into_iter().map(move |(name, tensor)| (format!("{prefix}{name}"), tensor))
-    };
     let optimiser = optimiser.map(Optimiser::tensors).unwrap_or_default();
-    let tensors = named(model, "model.").chain(named(ema, &prefix)).chain(optimiser).collect();
-    Ok(Checkpoint { about, weights: Weights::new(source, tensors) })
+    Ok(checkpoint_of(source, about, model, average, optimiser, notices))
+}
+
+/// The network in a file of bare tensors.
+fn read_bare(mut weights: Weights, hints: &Hints) -> Result<Checkpoint> {
+    let source = weights.source().to_string();
+    let found = foreign::candidates(weights.names());
+    if found.is_empty() {
+        let names: Vec<&str> = weights.names().collect();
+        let sizes: Vec<Vec<i64>> =
+            names.iter().map(|n| weights.get(n).map(Tensor::size).unwrap_or_default()).collect();
+        let all = names.iter().map(|n| n.to_string()).zip(sizes.iter().map(Vec::as_slice));
+        bad_input!("{source}: no checkpoint, and no network in it ({NO_NETWORK}); {}", foreign::contents(all))
+    }
+    let chosen = Chosen::of(&source, &found, &hints.weights)?;
+    let Taken { about, model, average, notices } = take(&mut weights, &chosen, None, hints)?;
+    Ok(checkpoint_of(source, about, model, average, BTreeMap::new(), notices))
+}
+
+const NO_NETWORK: &str = "no tensor pos_embed, which says how large one is";
+
+/// What was taken of a foreign file.
+struct Taken {
+    about: CheckpointMetadata,
+    model: Weights,
+    average: Weights,
+    notices: Vec<String>,
+}
+
+/// Takes the chosen networks; `about` is the file's own description.
+fn take(
+    tensors: &mut Weights,
+    chosen: &Chosen,
+    about: Option<CheckpointMetadata>,
+    hints: &Hints,
+) -> Result<Taken> {
+    let source = tensors.source().to_string();
+    let mut part = |candidate: &Option<Candidate>| match candidate {
+        Some(candidate) => foreign::renamed(tensors.split_off(&candidate.prefix)),
+        None => Weights::new(source.as_str(), BTreeMap::new()),
+    };
+    let (average, model) = (part(&chosen.average), part(&chosen.model));
+    let averaged = chosen.average.is_some();
+    let mut notices = Vec::new();
+    let about = match about {
+        Some(mut about) => {
+            hints.check(&about, &source)?;
+            if !averaged {
+                about.ema_decays.clear();
+            }
+            about
+        }
+        None => {
+            let network = infer::network(if averaged { &average } else { &model }, hints)?;
+            let Some(schedule) = hints.schedule else {
+                bad_input!("{source}: does not say its noise schedule; give --schedule cosine or linear")
+            };
+            notices.push(format!("{source}: {}, of {}", chosen.told(), infer::labels(&network)));
+            let decays = if averaged { vec![REFERENCE_DECAY] } else { vec![] };
+            let latents = LatentSpace::scaled(REFERENCE_SCALE, "");
+            CheckpointMetadata {
+                foreign: true,
+                ..CheckpointMetadata::new(0, network, schedule, decays, latents)
+            }
+        }
+    };
+    Ok(Taken { about, model, average, notices })
+}
+
+fn checkpoint_of(
+    source: String,
+    about: CheckpointMetadata,
+    model: Weights,
+    average: Weights,
+    optimiser: BTreeMap<String, Tensor>,
+    notices: Vec<String>,
+) -> Checkpoint {
+    let prefix = about.ema_decays.first().map(|decay| average_prefix(*decay)).unwrap_or_default();
+    let mut tensors = optimiser;
+    for (weights, prefix) in [(model, "model."), (average, prefix.as_str())] {
+        let named = weights.into_tensors().into_iter();
+        tensors.extend(named.map(|(name, tensor)| (format!("{prefix}{name}"), tensor)));
+    }
+    Checkpoint { about, weights: Weights::new(source, tensors), notices }
 }
 
 /// The network that is trained, which knows which of its parameters are.
 fn trained(about: &CheckpointMetadata, model: Weights) -> Result<Network> {
     Network::load(&about.network, model, true, Device::Cpu).context("taking the tensors model.*")
-}
-
-/// The network that a state dict belongs to, from the shapes of its tensors and the reference's buffers.
-fn infer(state: &Weights, hints: &Hints) -> Result<Config> {
-    let source = state.source();
-    let sizes = |name: &str, dimensions: usize| -> Result<Vec<i64>> {
-        let size = telling(state, name)?.size();
-        if size.len() != dimensions || size.contains(&0) {
-            bad_input!("{source}: tensor {name} has shape {size:?}, wanted {dimensions} dimensions")
-        }
-        Ok(size)
-    };
-    let (tokens, width) = (sizes("pos_embed", 3)?[1], sizes("pos_embed", 3)?[2]);
-    let projection = sizes("x_embedder.proj.weight", 4)?;
-    let (channels, patch) = (projection[1], projection[2]);
-    let grid = tokens.isqrt();
-    if grid * grid != tokens {
-        bad_input!("{source}: pos_embed has {tokens} tokens, which make no square")
-    }
-    let rows = sizes("y_embedder.embedding_table.weight", 2)?[0];
-    let index = |name: &str| name.strip_prefix("blocks.")?.split('.').next()?.parse::<i64>().ok();
-    let blocks = state.names().filter_map(index).max().map_or(0, |last| last + 1);
-    let Some(heads) = hints.heads.or(Config::preset_heads(width, blocks)) else {
-        bad_input!("{source}: width {width} and {blocks} blocks are no preset's; give --heads")
-    };
-    let side = grid * patch;
-    let classes = if rows > 1 { rows - 1 } else { 1 };
-    let mut config =
-        Config { width, blocks, heads, patch, channels, ..Config::preset("dit-tiny/1", side, classes)? };
-    // Ones in each row of a map of timesteps, as its mean: maps are equally full in all rows.
-    let ones = |name: &str| -> Result<f64> {
-        let rows = sizes(name, 2)?[0];
-        Ok(telling(state, name)?.sum(Kind::Double).double_value(&[]) / rows as f64)
-    };
-    if state.get("routers.0._unit_mapping").is_some() {
-        config.architecture = Architecture::Dtr;
-        let kept = ones("routers.0._unit_mapping")?;
-        if kept != (config.beta * width as f64).floor() {
-            // The middle of what is cut down to this number of channels.
-            config.beta = ((kept + 0.5) / width as f64).min(1.0);
-        }
-    } else if state.get("routers.0.experts.w").is_some() {
-        config.architecture = Architecture::SwitchDit;
-        config.experts = sizes("routers.0.experts.w", 3)?[0];
-        config.top_k = (ones("prior._unit_mapping")? / blocks as f64).round() as i64;
-        if state.get("routers.0.f_noise.1.weight").is_some() {
-            config.allocation = Allocation::NoisyGate;
-        }
-    }
-    config.check().with_context(|| format!("the network of {source}"))?;
-    Ok(config)
-}
-
-/// A tensor that the network's sizes are read from.
-fn telling<'a>(state: &'a Weights, name: &str) -> Result<&'a Tensor> {
-    match state.get(name) {
-        Some(tensor) => Ok(tensor),
-        None => bad_input!("{}: no tensor {name}, which says how large the network is", state.source()),
-    }
 }
 
 /// Writes a checkpoint's weights, one of its averages, the first where `decay` names none, and the optimiser's state, if it has
@@ -255,7 +342,7 @@ fn parts(checkpoint: &mut Checkpoint, decay: Option<f64>) -> Result<Parts> {
     about.ema_decays = decay.into_iter().collect();
     let (mut states, mut optimiser) = (Vec::new(), None);
     if checkpoint.weights.names().any(|name| name.starts_with("model.")) {
-        let Checkpoint { about, weights } = checkpoint;
+        let Checkpoint { about, weights, .. } = checkpoint;
         let network = trained(about, weights.split_off("model."))?;
         states.push(("model.".to_string(), network.state()));
         optimiser = Optimiser::take(weights, &network, about.step, &about.training)?;

@@ -20,6 +20,21 @@ pub enum Init {
     },
 }
 
+impl Init {
+    /// The parameter called `name`, drawn from (seed, its name), f32 on the CPU.
+    pub fn draw(&self, seed: u64, name: &str, shape: &[i64]) -> Tensor {
+        let purpose = format!("init/{name}");
+        match *self {
+            Self::Zero => Tensor::zeros(shape, (Kind::Float, Device::Cpu)),
+            Self::Normal(std) => random::normal(seed, &purpose, 0, shape) * std,
+            Self::Xavier { inputs, outputs } => {
+                let bound = (6.0 / (inputs + outputs) as f64).sqrt();
+                random::uniform(seed, &purpose, 0, shape) * (2.0 * bound) - bound
+            }
+        }
+    }
+}
+
 enum ParameterSource<'a> {
     Draw(u64),
     Take(&'a mut Weights),
@@ -51,14 +66,7 @@ impl<'a> Builder<'a> {
     pub fn parameter(&mut self, name: &str, shape: &[i64], init: Init) -> Result<Tensor> {
         let tensor = match &mut self.source {
             ParameterSource::Take(weights) => weights.take(name, shape)?.to_kind(Kind::Float),
-            ParameterSource::Draw(seed) => match init {
-                Init::Zero => Tensor::zeros(shape, (Kind::Float, Device::Cpu)),
-                Init::Normal(std) => random::normal(*seed, &format!("init/{name}"), 0, shape) * std,
-                Init::Xavier { inputs, outputs } => {
-                    let bound = (6.0 / (inputs + outputs) as f64).sqrt();
-                    random::uniform(*seed, &format!("init/{name}"), 0, shape) * (2.0 * bound) - bound
-                }
-            },
+            ParameterSource::Draw(seed) => init.draw(*seed, name, shape),
         };
         // A leaf of its own: the weights may be another network's too.
         let tensor = tensor.detach().to_device(self.device).set_requires_grad(self.trained);

@@ -4,7 +4,7 @@
 
 use models::config::Architecture;
 use models::diffusion::NoiseSchedule;
-use models::interchange::{self, Hints};
+use models::interchange::{self, Hints, WeightSet};
 use models::{Config, Network};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -15,7 +15,13 @@ use torch::shim::AdamW;
 use weights::Weights;
 use weights::pickle::{self, Found, Item, Wanted};
 
-const HINTS: Hints = Hints { schedule: Some(NoiseSchedule::Linear), heads: Some(2) };
+const HINTS: Hints = Hints {
+    schedule: Some(NoiseSchedule::Linear),
+    heads: Some(2),
+    classes: None,
+    any_classes: false,
+    weights: WeightSet::Ema,
+};
 
 fn file(name: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference")).join(name)

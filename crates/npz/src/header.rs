@@ -9,10 +9,22 @@ const LONGEST: usize = 1 << 16;
 /// Element types that are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {
+    /// Truth value, one byte.
+    Bool,
     /// Unsigned byte.
     U8,
-    /// Signed integers of 4 and 8 bytes.
+    /// Signed byte.
+    I8,
+    /// Unsigned, 2 bytes.
+    U16,
+    /// Signed, 2 bytes.
+    I16,
+    /// Unsigned, 4 bytes.
+    U32,
+    /// Signed, 4 bytes.
     I32,
+    /// Unsigned, 8 bytes.
+    U64,
     /// Signed, 8 bytes.
     I64,
     /// Half precision.
@@ -94,12 +106,18 @@ impl Header {
             if self.big_endian {
                 one[..size].reverse();
             }
-            let four = [one[0], one[1], one[2], one[3]];
+            let (two, four) = ([one[0], one[1]], [one[0], one[1], one[2], one[3]]);
             match self.kind {
+                Type::Bool => f64::from(u8::from(one[0] != 0)),
                 Type::U8 => f64::from(one[0]),
+                Type::I8 => f64::from(one[0] as i8),
+                Type::U16 => f64::from(u16::from_le_bytes(two)),
+                Type::I16 => f64::from(i16::from_le_bytes(two)),
+                Type::U32 => f64::from(u32::from_le_bytes(four)),
                 Type::I32 => f64::from(i32::from_le_bytes(four)),
+                Type::U64 => u64::from_le_bytes(one) as f64,
                 Type::I64 => i64::from_le_bytes(one) as f64,
-                Type::F16 => half::f16::from_le_bytes([one[0], one[1]]).to_f64(),
+                Type::F16 => half::f16::from_le_bytes(two).to_f64(),
                 Type::F32 => f64::from(f32::from_le_bytes(four)),
                 Type::F64 => f64::from_le_bytes(one),
             }
@@ -112,10 +130,10 @@ impl Type {
     /// Size of an element.
     pub fn bytes(self) -> usize {
         match self {
-            Self::U8 => 1,
-            Self::F16 => 2,
-            Self::I32 | Self::F32 => 4,
-            Self::I64 | Self::F64 => 8,
+            Self::Bool | Self::U8 | Self::I8 => 1,
+            Self::U16 | Self::I16 | Self::F16 => 2,
+            Self::U32 | Self::I32 | Self::F32 => 4,
+            Self::U64 | Self::I64 | Self::F64 => 8,
         }
     }
 }
@@ -138,13 +156,19 @@ fn parse(text: &str) -> Result<Header> {
         _ => (false, descr),
     };
     let kind = match code {
+        "b1" | "?" => Type::Bool,
         "u1" | "B" => Type::U8,
+        "i1" | "b" => Type::I8,
+        "u2" => Type::U16,
+        "i2" => Type::I16,
+        "u4" => Type::U32,
         "i4" => Type::I32,
+        "u8" => Type::U64,
         "i8" => Type::I64,
         "f2" => Type::F16,
         "f4" => Type::F32,
         "f8" => Type::F64,
-        _ => bail!("its type {descr:?} is none of uint8, int32, int64, float16, float32, float64"),
+        _ => bail!("its type {descr:?} is none of NumPy's whole numbers, float16, float32, float64"),
     };
     let order_value = value("fortran_order")?;
     let fortran = match order_value {

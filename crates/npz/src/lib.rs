@@ -16,6 +16,9 @@ use std::path::{Path, PathBuf};
 /// Deflate cannot shrink more than 1032 : 1; a member that claims more is a lie, and nothing is allocated for it.
 const GREATEST_RATIO: u64 = 1032;
 
+/// No data set has more classes.
+const GREATEST_LABEL: f64 = (1u64 << 32) as f64;
+
 /// An open archive.
 pub struct Npz {
     path: PathBuf,
@@ -47,6 +50,7 @@ impl Npz {
     /// Bad input when it is missing or no zip archive.
     pub fn open(path: &Path) -> Result<Self> {
         let context = || format!("reading {}", path.display());
+        stage::refuse_impostor(path)?;
         let file = BufReader::new(File::open(path).bad_input(context)?);
         let archive = archive::open(file).bad_input(context)?;
         Ok(Self { path: path.into(), archive })
@@ -224,5 +228,14 @@ pub fn labels(npz: &mut Npz, count: usize) -> Result<Option<Vec<i64>>> {
     if labels.shape != [count] {
         bad_input!("{}: arr_1.npy: of shape {:?}, for {count} pictures", npz.path.display(), labels.shape)
     }
-    Ok(Some(labels.values.into_iter().map(|label| label as i64).collect()))
+    let label = |(place, &value): (usize, &f64)| -> Result<i64> {
+        match value {
+            value if value.fract() == 0.0 && (0.0..=GREATEST_LABEL).contains(&value) => Ok(value as i64),
+            value => bad_input!(
+                "{}: arr_1.npy: {value} for picture {place} is no label; labels are whole numbers from 0",
+                npz.path.display()
+            ),
+        }
+    };
+    labels.values.iter().enumerate().map(label).collect::<Result<_>>().map(Some)
 }

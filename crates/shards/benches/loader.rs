@@ -78,6 +78,8 @@ fn write(folder: &Path, rows: usize) {
         shape: [4, 32, 32],
         dtype: "float16".into(),
         scale: 0.18215,
+        shift: 0.0,
+        channels: None,
         vae: String::new(),
         classes: 1000,
         image_size: 256,

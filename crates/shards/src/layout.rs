@@ -53,7 +53,7 @@ pub fn digest_labels(labels: &[i64]) -> String {
 }
 
 /// A row group of an open file.
-pub struct RowGroup {
+pub struct OpenGroup {
     /// Its first row in the file.
     pub first: usize,
     /// Where the values of each column of moments begin.
@@ -63,7 +63,7 @@ pub struct RowGroup {
 }
 
 /// Finds the row groups of a file whose footer has been verified.
-pub fn groups(metadata: &ParquetMetaData, about: &LatentsMetadata, shard: &Shard) -> Result<Vec<RowGroup>> {
+pub fn groups(metadata: &ParquetMetaData, about: &LatentsMetadata, shard: &Shard) -> Result<Vec<OpenGroup>> {
     ensure!(metadata.num_row_groups() == shard.row_groups.len(), "it has not the row groups of the manifest");
     let mut first = 0;
     let mut groups = Vec::new();
@@ -83,7 +83,7 @@ pub fn groups(metadata: &ParquetMetaData, about: &LatentsMetadata, shard: &Shard
             // The page's header comes first, the values last.
             values.push((end - size) as usize);
         }
-        groups.push(RowGroup { first, values, verified: AtomicBool::new(false) });
+        groups.push(OpenGroup { first, values, verified: AtomicBool::new(false) });
         first += rows;
     }
     Ok(groups)

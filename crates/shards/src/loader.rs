@@ -7,6 +7,7 @@
 use crate::Latents;
 use anyhow::{Context, Result, ensure};
 use half::f16;
+use latents::Affine;
 use rayon::prelude::*;
 use rng::Stream;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -47,6 +48,8 @@ struct BatchReader {
     ranks: usize,
     /// The permutations in use: more than one where batches in the making span epochs.
     orders: Arc<Mutex<Vec<(u64, Order)>>>,
+    /// How the channels are moved and scaled.
+    maps: Vec<Affine>,
 }
 
 struct Ahead {
@@ -71,8 +74,9 @@ impl Loader {
         ensure!(batch > 0, "a batch of no rows");
         ensure!(rank < ranks, "rank {rank} of {ranks}");
         ensure!(u32::try_from(latents.len()).is_ok(), "{} rows are too many", latents.len());
-        let source =
-            BatchReader { latents: latents.clone(), batch, seed, rank, ranks, orders: Arc::default() };
+        let maps = latents.about().space().affine(latents.shape()[0]);
+        let latents = latents.clone();
+        let source = BatchReader { latents, batch, seed, rank, ranks, orders: Arc::default(), maps };
         Ok(Self { source, ahead: Mutex::new(None) })
     }
 
@@ -164,7 +168,7 @@ impl BatchReader {
         self.latents.about().flipped && Stream::by_bytes(self.seed, "flip", visit).bits() >> 63 == 1
     }
 
-    /// `scale * (mean + std * noise)` into `sample`.
+    /// `scale * (mean + std * noise - shift)` into `sample`.
     fn sample(
         &self,
         visit: u64,
@@ -174,10 +178,14 @@ impl BatchReader {
         sample: &mut [f32],
     ) -> Result<()> {
         self.latents.read(row, self.flipped(visit), scratch, sample, std)?;
-        let scale = self.latents.about().scale as f32;
         let mut noise = Stream::by_bytes(self.seed, "posterior", visit);
-        for (value, std) in sample.iter_mut().zip(std) {
-            *value = scale * (*value + *std * noise.normal() as f32);
+        let channel = sample.len() / self.maps.len();
+        for ((values, std), map) in sample.chunks_mut(channel).zip(std.chunks(channel)).zip(&self.maps) {
+            let (scale, shift) = (map.scale as f32, map.shift as f32);
+            for (value, std) in values.iter_mut().zip(std) {
+                // Without a shift x - 0 is x, bit by bit.
+                *value = scale * (*value + *std * noise.normal() as f32 - shift);
+            }
         }
         Ok(())
     }

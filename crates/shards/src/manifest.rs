@@ -1,5 +1,6 @@
 //! `manifest.json` of a folder of latents: what they are, and the digest of every part of every file.
 
+use latents::{ChannelStatistics, ChannelSums, LatentSpace};
 use serde::{Deserialize, Serialize};
 
 /// The manifest's file name.
@@ -31,7 +32,13 @@ pub struct LatentsMetadata {
     pub dtype: String,
     /// What a sample is multiplied by before a diffusion model sees it; the stored moments are not scaled.
     pub scale: f64,
-    /// BLAKE3 of the autoencoder's weights.
+    /// What is taken from it before.
+    #[serde(default, skip_serializing_if = "latents::is_zero")]
+    pub shift: f64,
+    /// The channels' own statistics, which stand in for the shift.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channels: Option<ChannelStatistics>,
+    /// Which autoencoder it is: a digest of its tensors, or in older folders BLAKE3 of its file.
     pub vae: String,
     /// Number of classes; labels are below it. 1 where the pictures have no labels.
     pub classes: usize,
@@ -42,6 +49,16 @@ pub struct LatentsMetadata {
 }
 
 impl LatentsMetadata {
+    /// How the latents are moved and scaled, and what made them.
+    pub fn space(&self) -> LatentSpace {
+        LatentSpace {
+            scale: self.scale,
+            shift: self.shift,
+            channels: self.channels.clone(),
+            vae: self.vae.clone(),
+        }
+    }
+
     /// Numbers in one latent.
     pub fn numel(&self) -> usize {
         self.shape.iter().product()
@@ -75,6 +92,9 @@ pub struct Shard {
     pub row_groups: Vec<RowGroup>,
     /// BLAKE3 of the column of labels alone, as little-endian 64-bit integers: they are read long before the moments.
     pub labels: String,
+    /// Sums over its channels, where the folder has their statistics.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sums: Option<ChannelSums>,
     /// Everything behind the last row group.
     pub footer: Section,
 }

@@ -1,6 +1,6 @@
 //! Opens a folder of latents; every byte is checked against its digest before it is used.
 
-use crate::layout::{self, Map, RowGroup};
+use crate::layout::{self, Map, OpenGroup};
 use crate::manifest::{self, LatentsMetadata, Manifest, Shard};
 use crate::residence::Residence;
 use anyhow::{Context, Result, ensure};
@@ -36,7 +36,7 @@ struct OpenShard {
     data: Bytes,
     /// The same bytes where they are mapped from the disk; none once they are all in memory.
     map: Option<Map>,
-    groups: Vec<RowGroup>,
+    groups: Vec<OpenGroup>,
 }
 
 /// Where a row lies.
@@ -77,6 +77,7 @@ impl Latents {
         }
         let about = &manifest.latents;
         let sound = about.dtype == "float16" && about.classes > 0 && about.numel() > 0 && manifest.rows > 0;
+        let sound = sound && about.space().fits(about.shape[0]);
         if !sound || manifest.rows != manifest.shards.iter().map(|s| s.rows).sum::<usize>() {
             bad_input!("{}: its numbers contradict each other; encode again", place.display())
         }

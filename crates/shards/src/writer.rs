@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use arrow::array::{ArrayRef, FixedSizeBinaryArray, Int64Array, RecordBatch, StringArray};
 use arrow::buffer::Buffer;
 use half::f16;
+use latents::ChannelSums;
 use parquet::arrow::ArrowWriter;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -34,6 +35,7 @@ pub struct ShardWriter {
     about: LatentsMetadata,
     writer: ArrowWriter<File>,
     labels: Vec<i64>,
+    sums: Option<ChannelSums>,
 }
 
 impl ShardWriter {
@@ -46,7 +48,13 @@ impl ShardWriter {
         let file = File::create(path).with_context(context)?;
         let writer = ArrowWriter::try_new(file, Arc::new(schema(about)), Some(layout::properties(about)?))
             .with_context(context)?;
-        Ok(Self { path: path.into(), about: about.clone(), writer, labels: Vec::new() })
+        Ok(Self { path: path.into(), about: about.clone(), writer, labels: Vec::new(), sums: None })
+    }
+
+    /// Also sums up the channels, for their statistics.
+    pub fn with_sums(self) -> Self {
+        let sums = Some(ChannelSums::new(self.about.shape[0]));
+        Self { sums, ..self }
     }
 
     /// Appends one row group.
@@ -56,6 +64,12 @@ impl ShardWriter {
     pub fn write(&mut self, rows: Rows) -> Result<()> {
         let count = rows.label.len();
         let moments = [rows.mean, rows.std, rows.mean_flipped, rows.std_flipped];
+        if let Some(sums) = &mut self.sums {
+            let [channels, height, width] = self.about.shape;
+            for pair in moments.chunks(2) {
+                add(sums, &pair[0], &pair[1], channels, height * width);
+            }
+        }
         let mut columns: Vec<ArrayRef> = Vec::new();
         for (name, values) in self.about.columns().iter().zip(moments) {
             ensure!(
@@ -101,12 +115,22 @@ impl ShardWriter {
             path: name.to_string_lossy().into_owned(),
             rows: self.labels.len(),
             labels: layout::digest_labels(&self.labels),
+            sums: self.sums,
             bytes: all,
             blake3: digest(0..all),
             footer: Section { offset: end, bytes: all - end, blake3: digest(end..all) },
             row_groups,
         })
     }
+}
+
+/// Adds latents to the sums of their channels, always in the same order.
+fn add(sums: &mut ChannelSums, mean: &[f16], std: &[f16], channels: usize, size: usize) {
+    for (i, (mean, std)) in mean.chunks_exact(size).zip(std.chunks_exact(size)).enumerate() {
+        let both = mean.iter().zip(std).map(|(mean, std)| (mean.to_f64(), std.to_f64()));
+        sums.add(i % channels, both);
+    }
+    sums.count += (mean.len() / channels) as u64;
 }
 
 /// Writes the manifest of a folder, which makes it whole.

@@ -15,6 +15,8 @@ fn about(flipped: bool) -> LatentsMetadata {
         shape: [2, 3, 5],
         dtype: "float16".into(),
         scale: 0.5,
+        shift: 0.0,
+        channels: None,
         vae: "0123".into(),
         classes: CLASSES,
         image_size: 24,

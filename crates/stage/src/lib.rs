@@ -27,6 +27,7 @@ mod context;
 mod error;
 mod files;
 mod hash;
+mod impostor;
 mod program;
 pub mod sharding;
 mod spec;
@@ -36,6 +37,7 @@ pub use context::{Context, Event};
 pub use error::{BadInput, BadInputExt, Stopped, TryAgain, exit_code};
 pub use files::{Staged, read_json, write_atomically, write_json};
 pub use hash::{digest, sha256};
+pub use impostor::refuse_impostor;
 pub use program::{Question, bench, main, main_with};
 pub use spec::{Arg, Kind, Role, Spec, nearest};
 

@@ -22,6 +22,7 @@ mod key;
 mod layout;
 pub mod link;
 mod links;
+mod listing;
 pub mod lock;
 pub mod manifest;
 pub mod name;

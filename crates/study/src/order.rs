@@ -1,11 +1,11 @@
-//! The order in which steps can be run.
+//! The order of the steps, or the circle in which they go round.
 
 use crate::error::{Error, Result};
 use crate::graph::Step;
 use std::collections::BTreeSet;
 
 /// An order in which every step comes after those it reads from, otherwise as written; or the cycle.
-pub fn order(steps: &[Step]) -> Result<Vec<usize>> {
+pub(crate) fn order(steps: &[Step]) -> Result<Vec<usize>> {
     let mut missing: Vec<usize> = steps.iter().map(|s| s.needs().count()).collect();
     let mut readers: Vec<Vec<usize>> = vec![Vec::new(); steps.len()];
     for (i, step) in steps.iter().enumerate() {

@@ -1,9 +1,9 @@
-//! The sizes of the network, and a look at its layers.
+//! The sizes of an autoencoder.
 
-use tch::Tensor;
-
-/// Sees every layer's output under diffusers' module name; for comparing two implementations layer by layer.
-pub type Trace<'a> = &'a mut dyn FnMut(&str, &Tensor);
+use crate::layers::GROUPS;
+use anyhow::Result;
+use stage::bad_input;
+use weights::Weights;
 
 /// The sizes of the network; all of them show in the shapes of its weights.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,5 +28,35 @@ impl Config {
     /// Pixels of the picture per position of the latent, on one side.
     pub fn factor(&self) -> i64 {
         1 << (self.channels.len() - 1)
+    }
+
+    /// Reads the sizes off the shapes of weights under diffusers' current names.
+    pub(crate) fn infer(weights: &Weights) -> Result<Self> {
+        let size = |name: &str, axis: usize| {
+            let size = weights.get(name).and_then(|t| t.size().get(axis).copied());
+            size.filter(|&n| n > 0).ok_or_else(|| {
+                stage::BadInput(format!("{}: no tensor {name}, so no AutoencoderKL", weights.source()))
+            })
+        };
+        let count =
+            |name: &dyn Fn(i64) -> String| (0..).take_while(|&i| weights.get(&name(i)).is_some()).count();
+        let levels = count(&|i| format!("encoder.down_blocks.{i}.resnets.0.conv1.weight"));
+        let layers = count(&|j| format!("encoder.down_blocks.0.resnets.{j}.conv1.weight"));
+        let channels: Result<Vec<i64>, _> = (0..levels)
+            .map(|i| size(&format!("encoder.down_blocks.{i}.resnets.0.conv1.weight"), 0))
+            .collect();
+        let config = Self {
+            picture: size("encoder.conv_in.weight", 1)?,
+            latent: size("decoder.conv_in.weight", 1)?,
+            channels: channels?,
+            layers: layers as i64,
+        };
+        if config.channels.is_empty() {
+            bad_input!("{}: no tensor encoder.down_blocks.0.resnets.0.conv1.weight", weights.source())
+        }
+        if let Some(c) = config.channels.iter().find(|&c| c % GROUPS != 0) {
+            bad_input!("{}: {c} channels do not divide into {} groups", weights.source(), GROUPS)
+        }
+        Ok(config)
     }
 }

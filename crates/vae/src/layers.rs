@@ -1,8 +1,10 @@
 //! The building blocks: convolution, norm, residual block, attention.
 
-use super::config::Trace;
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
+
+/// Sees every layer's output under diffusers' module name; for comparing two implementations layer by layer.
+pub type Trace<'a> = &'a mut dyn FnMut(&str, &Tensor);
 
 /// Groups of every norm.
 pub const GROUPS: i64 = 32;

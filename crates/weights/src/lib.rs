@@ -2,7 +2,7 @@
 
 pub mod pickle;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use stage::{BadInputExt, bad_input};
 use std::collections::{BTreeMap, HashMap};
@@ -24,10 +24,12 @@ impl Weights {
     pub fn read(path: &Path) -> Result<Self> {
         let source = path.display().to_string();
         let context = || format!("reading {source}");
+        stage::refuse_impostor(path)?;
         let bytes = std::fs::read(path).bad_input(context)?;
         if pickle::is_pickle(&bytes) {
             return Ok(Self::new(source.clone(), pickle::parse(&bytes).bad_input(context)?));
         }
+        check_length(&bytes).bad_input(context)?;
         let (_, header) = SafeTensors::read_metadata(&bytes).bad_input(context)?;
         let metadata = header.metadata().clone().unwrap_or_default();
         let file = SafeTensors::deserialize(&bytes).bad_input(context)?;
@@ -82,6 +84,11 @@ impl Weights {
         Ok(tensor)
     }
 
+    /// Puts a tensor under a name, in place of one that may be there.
+    pub fn insert(&mut self, name: String, tensor: Tensor) {
+        self.tensors.insert(name, tensor);
+    }
+
     /// The same tensors once more, sharing their memory.
     pub fn shallow_clone(&self) -> Self {
         let tensors = self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone()));
@@ -114,6 +121,27 @@ impl Weights {
         }
         Ok(())
     }
+}
+
+/// Checks that a safetensors file, or what is to be one, is as long as it says.
+fn check_length(bytes: &[u8]) -> Result<()> {
+    let head = bytes.split_first_chunk::<8>().map(|(length, rest)| (u64::from_le_bytes(*length), rest));
+    let (length, rest) = head.context("too short for a safetensors file")?;
+    let Some(header) = usize::try_from(length).ok().and_then(|length| rest.get(..length)) else {
+        // Eight other bytes than a length say a number that no header has.
+        ensure!(
+            length <= 100 << 20 && rest.starts_with(b"{"),
+            "neither safetensors nor a file of torch.save"
+        );
+        bail!("cut short in its header; download it again");
+    };
+    let header: serde_json::Value = serde_json::from_slice(header).context("its header is no JSON")?;
+    let ends =
+        header.as_object().into_iter().flatten().filter_map(|(_, tensor)| tensor["data_offsets"][1].as_u64());
+    let wanted = 8 + length + ends.max().unwrap_or(0);
+    let there = bytes.len() as u64;
+    ensure!(there >= wanted, "cut short: {there} of {wanted} bytes are there; download it again");
+    Ok(())
 }
 
 /// Writes tensors as a safetensors file, atomically; the same tensors and metadata give the same bytes.

@@ -7,14 +7,19 @@
 mod machine;
 mod writer;
 
+pub use machine::{Setting, Shapes};
 pub use writer::{Item, write};
 
 use crate::Weights;
 use anyhow::{Context, Result, bail, ensure};
+use archive::Archive;
 use machine::{Machine, Storage, View};
+
 use stage::BadInputExt;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::io::{Cursor, Read};
+use std::fs::File;
+use std::io::{BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
 use tch::{Kind, Tensor};
 
@@ -28,16 +33,14 @@ const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0
 /// # Errors
 /// Bad input when it is damaged, holds no tensors, or calls anything but what rebuilds tensors.
 pub fn read(path: &Path) -> Result<Weights> {
-    let source = path.display().to_string();
-    let bytes = std::fs::read(path).bad_input(|| format!("reading {source}"))?;
-    let tensors = parse(&bytes).bad_input(|| format!("reading {source}"))?;
-    Ok(Weights::new(source, tensors))
+    let tensors = open(path, |file| tensors(file, Machine::tensors))?;
+    Ok(Weights::new(path.display().to_string(), tensors))
 }
 
 /// What is wanted of a file's dictionary.
 #[derive(Default)]
 pub struct Wanted<'a> {
-    /// Keys of dictionaries of tensors.
+    /// Keys of dictionaries of tensors; "" for the tensors of the dictionary itself.
     pub states: &'a [&'a str],
     /// Key of a dictionary with more dictionaries, lists and tuples in it, whose tensors and numbers are wanted.
     pub tree: &'a str,
@@ -61,8 +64,6 @@ pub struct Found {
 /// # Errors
 /// As [`read`].
 pub fn find(path: &Path, wanted: &Wanted) -> Result<Found> {
-    let source = path.display().to_string();
-    let bytes = std::fs::read(path).bad_input(|| format!("reading {source}"))?;
     let (mut numbers, mut note) = (BTreeMap::new(), None);
     let views = |machine: &Machine| {
         let mut views = machine.sections(wanted.states)?;
@@ -72,14 +73,42 @@ pub fn find(path: &Path, wanted: &Wanted) -> Result<Found> {
         note = machine.text_under(wanted.note).map(String::from);
         Ok(views)
     };
-    let tensors = parse_wanted(&bytes, views).bad_input(|| format!("reading {source}"))?;
-    Ok(Found { tensors: Weights::new(source, tensors), numbers, note })
+    let found = open(path, |file| tensors(file, views))?;
+    Ok(Found { tensors: Weights::new(path.display().to_string(), found), numbers, note })
+}
+
+/// What a file has, of which no tensor is read.
+pub struct Outline {
+    /// The shapes of the tensors.
+    pub shapes: Shapes,
+    /// Texts and numbers below the keys that were asked for, by the keys that lead to them.
+    pub settings: Vec<(String, Setting)>,
+}
+
+/// Reads what a file's dictionary has, and the settings under some of its keys.
+///
+/// # Errors
+/// As [`read`].
+pub fn outline(path: &Path, settings: &[&str]) -> Result<Outline> {
+    open(path, |mut file| {
+        let machine = if is_archive(&mut file)? {
+            Archived::open(file)?.machine
+        } else {
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes)?;
+            Row::open(&bytes)?.machine
+        };
+        let found = settings.iter().flat_map(|key| machine.settings(key)).collect();
+        Ok(Outline { shapes: machine.outline()?, settings: found })
+    })
 }
 
 /// Whether these are the first bytes of either format.
 pub fn is_pickle(start: &[u8]) -> bool {
-    start.starts_with(b"PK\x03\x04")
-        || (start.starts_with(b"\x80\x02\x8a\x0a") && start[4..].starts_with(&MAGIC))
+    let [0x80, 2..=5, first @ ..] = start else { return start.starts_with(b"PK\x03\x04") };
+    // Newer protocols put a pickle into a frame.
+    let first = first.strip_prefix(&[0x95]).and_then(|frame| frame.get(8..)).unwrap_or(first);
+    first.strip_prefix(b"\x8a\x0a").is_some_and(|number| number.starts_with(&MAGIC))
 }
 
 /// Reads the bytes of a file.
@@ -87,103 +116,164 @@ pub fn is_pickle(start: &[u8]) -> bool {
 /// # Errors
 /// As [`read`].
 pub fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
-    parse_wanted(bytes, Machine::tensors)
+    tensors(Cursor::new(bytes), Machine::tensors)
+}
+
+fn open<T>(path: &Path, work: impl FnOnce(BufReader<File>) -> Result<T>) -> Result<T> {
+    let context = || format!("reading {}", path.display());
+    stage::refuse_impostor(path)?;
+    let file = File::open(path).bad_input(context)?;
+    work(BufReader::new(file)).bad_input(context)
+}
+
+/// By its first bytes, to which it goes back.
+fn is_archive(file: &mut (impl Read + Seek)) -> Result<bool> {
+    let mut start = Vec::new();
+    file.by_ref().take(2).read_to_end(&mut start)?;
+    file.seek(SeekFrom::Start(0))?;
+    Ok(start == b"PK")
 }
 
 type Views = BTreeMap<String, View>;
 
-fn parse_wanted(
-    bytes: &[u8],
+fn tensors(
+    mut file: impl Read + Seek,
     wanted: impl FnOnce(&Machine) -> Result<Views>,
 ) -> Result<BTreeMap<String, Tensor>> {
-    if bytes.starts_with(b"PK") { archive(bytes, wanted) } else { row_of_pickles(bytes, wanted) }
+    if is_archive(&mut file)? {
+        return Archived::open(file)?.tensors(wanted);
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Row::open(&bytes)?.tensors(bytes.len(), wanted)
 }
 
-/// `NAME/data.pkl` and `NAME/data/KEY`.
-fn archive(bytes: &[u8], wanted: impl FnOnce(&Machine) -> Result<Views>) -> Result<BTreeMap<String, Tensor>> {
-    let mut zip = archive::open(Cursor::new(bytes))?;
-    let name = zip.file_names().find(|n| *n == "data.pkl" || n.ends_with("/data.pkl")).map(String::from);
-    let name = name.context("an archive without data.pkl")?;
-    let folder = name.trim_end_matches("data.pkl").to_string();
-    let order = match zip.by_name(&format!("{folder}byteorder")) {
-        Ok(mut member) => {
-            let mut order = [0; 6];
-            member.read_exact(&mut order).context("byteorder")?;
-            order
-        }
-        Err(_) => *b"little",
-    };
-    ensure!(order == *b"little", "stored in big-endian order");
-    // torch stores without compression; so the file itself bounds what is read.
-    let mut left = bytes.len() as u64;
-    let mut pickle = Vec::new();
-    zip.by_name(&name)?.take(left).read_to_end(&mut pickle)?;
-    left -= pickle.len() as u64;
-    let (machine, _) = Machine::run(&pickle).with_context(|| name.clone())?;
-    let views = wanted(&machine)?;
-    let mut storages = HashMap::new();
-    for view in views.values() {
-        let storage = machine.storage(view);
-        if storages.contains_key(&storage.key) {
-            continue;
-        }
-        let member = format!("{folder}data/{}", storage.key);
-        let wanted = storage.bytes()?;
-        ensure!(wanted <= left, "{member}: {wanted} bytes, more than the file has");
-        left -= wanted;
-        let mut content = Vec::new();
-        zip.by_name(&member).with_context(|| member.clone())?.take(wanted).read_to_end(&mut content)?;
-        ensure!(content.len() as u64 == wanted, "{member}: {} bytes, wanted {wanted}", content.len());
-        storages.insert(storage.key.clone(), content);
-    }
-    let content = |storage: &Storage| storages.get(&storage.key).map(Vec::as_slice);
-    build(&machine, &views, bytes.len(), content)
+/// A zip archive: `NAME/data.pkl` and `NAME/data/KEY`.
+struct Archived<R> {
+    zip: Archive<R>,
+    folder: String,
+    pickle: Vec<u8>,
+    machine: Machine,
+    size: u64,
 }
 
-/// Magic number, version, system, dictionary, keys, and then the values of every key.
-fn row_of_pickles(
-    bytes: &[u8],
-    wanted: impl FnOnce(&Machine) -> Result<Views>,
-) -> Result<BTreeMap<String, Tensor>> {
-    ensure!(is_pickle(bytes), "neither safetensors, a TensorFlow graph nor a file of torch.save");
-    let mut rest = bytes;
-    for what in ["the magic number", "the version", "the system"] {
-        let (_, used) = Machine::run(rest).context(what)?;
-        rest = &rest[used..];
+impl<R: Read + Seek> Archived<R> {
+    fn open(mut file: R) -> Result<Self> {
+        let size = file.seek(SeekFrom::End(0))?;
+        file.seek(SeekFrom::Start(0))?;
+        let mut zip = archive::open(file)?;
+        let name = zip.file_names().find(|n| *n == "data.pkl" || n.ends_with("/data.pkl")).map(String::from);
+        let name = name.context("an archive without data.pkl")?;
+        let folder = name.trim_end_matches("data.pkl").to_string();
+        let order = match zip.by_name(&format!("{folder}byteorder")) {
+            Ok(mut member) => {
+                let mut order = [0; 6];
+                member.read_exact(&mut order).context("byteorder")?;
+                order
+            }
+            Err(_) => *b"little",
+        };
+        ensure!(order == *b"little", "stored in big-endian order");
+        let mut pickle = Vec::new();
+        // torch stores without compression; so the file itself bounds what is read.
+        zip.by_name(&name)?.take(size).read_to_end(&mut pickle)?;
+        let (machine, _) = Machine::run(&pickle).with_context(|| name.clone())?;
+        Ok(Self { zip, folder, pickle, machine, size })
     }
-    let (machine, used) = Machine::run(rest).context("the dictionary")?;
-    rest = &rest[used..];
-    let (keys, used) = Machine::run(rest).context("the keys")?;
-    rest = &rest[used..];
-    let views = wanted(&machine)?;
-    let sizes: HashMap<&str, &Storage> = machine.storages().iter().map(|s| (s.key.as_str(), s)).collect();
-    let mut contents: HashMap<String, &[u8]> = HashMap::new();
-    for key in keys.list_of_text()? {
-        let storage = sizes.get(key.as_str()).with_context(|| format!("storage {key} is in no tensor"))?;
-        let (count, values) =
-            rest.split_first_chunk::<8>().with_context(|| format!("storage {key} is missing"))?;
-        let count = i64::from_le_bytes(*count);
-        ensure!(count == storage.count, "storage {key} has {count} elements, wanted {}", storage.count);
-        let length = usize::try_from(storage.bytes()?)?;
-        ensure!(values.len() >= length, "storage {key} is cut short");
-        let (content, after) = values.split_at(length);
-        contents.insert(key, content);
-        rest = after;
+
+    fn tensors(mut self, wanted: impl FnOnce(&Machine) -> Result<Views>) -> Result<BTreeMap<String, Tensor>> {
+        let views = wanted(&self.machine)?;
+        let mut left = self.size.saturating_sub(self.pickle.len() as u64);
+        let mut storages = HashMap::new();
+        for view in views.values() {
+            let storage = self.machine.storage(view);
+            if storages.contains_key(&storage.key) || storage.inside.is_some() {
+                continue;
+            }
+            let member = format!("{}data/{}", self.folder, storage.key);
+            let wanted = storage.bytes()?;
+            ensure!(wanted <= left, "{member}: {wanted} bytes, more than the file has");
+            left -= wanted;
+            let mut content = Vec::new();
+            self.zip
+                .by_name(&member)
+                .with_context(|| member.clone())?
+                .take(wanted)
+                .read_to_end(&mut content)?;
+            ensure!(content.len() as u64 == wanted, "{member}: {} bytes, wanted {wanted}", content.len());
+            storages.insert(storage.key.clone(), content);
+        }
+        let content = |storage: &Storage| match storage.inside {
+            Some(inside) => self.machine.inside(inside, &self.pickle),
+            None => storages.get(&storage.key).map(|content| Cow::Borrowed(content.as_slice())),
+        };
+        build(&self.machine, &views, self.size, content)
     }
-    build(&machine, &views, bytes.len(), |storage| contents.get(&storage.key).copied())
+}
+
+/// A row of pickles: magic number, version, system, dictionary, keys, and then the values of every key.
+struct Row<'a> {
+    machine: Machine,
+    pickle: &'a [u8],
+    keys: Machine,
+    values: &'a [u8],
+}
+
+impl<'a> Row<'a> {
+    fn open(bytes: &'a [u8]) -> Result<Self> {
+        ensure!(is_pickle(bytes), "neither safetensors, a TensorFlow graph nor a file of torch.save");
+        let mut rest = bytes;
+        for what in ["the magic number", "the version", "the system"] {
+            let (_, used) = Machine::run(rest).context(what)?;
+            rest = &rest[used..];
+        }
+        let (machine, used) = Machine::run(rest).context("the dictionary")?;
+        let (pickle, rest) = rest.split_at(used);
+        let (keys, used) = Machine::run(rest).context("the keys")?;
+        Ok(Self { machine, pickle, keys, values: &rest[used..] })
+    }
+
+    fn tensors(
+        self,
+        file_size: usize,
+        wanted: impl FnOnce(&Machine) -> Result<Views>,
+    ) -> Result<BTreeMap<String, Tensor>> {
+        let Self { machine, pickle, keys, values: mut rest } = self;
+        let views = wanted(&machine)?;
+        let sizes: HashMap<&str, &Storage> = machine.storages().iter().map(|s| (s.key.as_str(), s)).collect();
+        let mut contents: HashMap<String, &[u8]> = HashMap::new();
+        for key in keys.list_of_text()? {
+            let storage =
+                sizes.get(key.as_str()).with_context(|| format!("storage {key} is in no tensor"))?;
+            let (count, values) =
+                rest.split_first_chunk::<8>().with_context(|| format!("storage {key} is missing"))?;
+            let count = i64::from_le_bytes(*count);
+            ensure!(count == storage.count, "storage {key} has {count} elements, wanted {}", storage.count);
+            let length = usize::try_from(storage.bytes()?)?;
+            ensure!(values.len() >= length, "storage {key} is cut short");
+            let (content, after) = values.split_at(length);
+            contents.insert(key, content);
+            rest = after;
+        }
+        let content = |storage: &Storage| match storage.inside {
+            Some(inside) => machine.inside(inside, pickle),
+            None => contents.get(&storage.key).map(|content| Cow::Borrowed(*content)),
+        };
+        build(&machine, &views, file_size as u64, content)
+    }
 }
 
 fn build<'a>(
     machine: &Machine,
     views: &Views,
-    file_size: usize,
-    content: impl Fn(&Storage) -> Option<&'a [u8]>,
+    file_size: u64,
+    content: impl Fn(&Storage) -> Option<Cow<'a, [u8]>>,
 ) -> Result<BTreeMap<String, Tensor>> {
     if views.is_empty() {
         bail!("no tensors in it")
     }
     let mut tensors = BTreeMap::new();
-    let mut left = MOST_SHARED.saturating_mul(file_size as u64);
+    let mut left = MOST_SHARED.saturating_mul(file_size);
     for (name, view) in views {
         let storage = machine.storage(view);
         let wanted = view.check(storage).with_context(|| format!("tensor {name}"))?;
@@ -193,7 +283,8 @@ fn build<'a>(
         );
         left -= wanted;
         let bytes = content(storage).with_context(|| format!("tensor {name}: its values are missing"))?;
-        let flat = Tensor::f_from_data_size(bytes, &[storage.count], storage.kind)?;
+        ensure!(bytes.len() as u64 == storage.bytes()?, "tensor {name}: {} bytes of values", bytes.len());
+        let flat = Tensor::f_from_data_size(&bytes, &[storage.count], storage.kind)?;
         let strided = flat.f_as_strided(&view.size, &view.stride, view.offset)?;
         tensors.insert(name.clone(), strided.f_contiguous()?);
     }

@@ -7,7 +7,8 @@ mod recipe;
 
 use std::path::PathBuf;
 use tch::{Kind, Tensor};
-use weights::{Weights, pickle};
+use weights::Weights;
+use weights::pickle::{self, Setting};
 
 fn file(name: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pickle")).join(name)
@@ -93,4 +94,68 @@ fn small_files_do_not_become_large_in_memory() {
     assert_eq!(pickle::parse(&shared(2, 10_000)).unwrap().len(), 2);
     let error = format!("{:#}", pickle::parse(&shared(1000, 100_000)).unwrap_err());
     assert!(error.contains("4 times the bytes of the file"), "{error}");
+}
+
+const PROTOCOLS: [&str; 5] =
+    ["protocol-2.pt", "protocol-3.pt", "protocol-4.pt", "protocol-5.pt", "protocol-4-old.pt"];
+
+/// Written by `pickle/protocols.py`.
+#[test]
+fn every_protocol_is_read_with_arrays_of_numpy() {
+    for name in PROTOCOLS {
+        let mut weights = Weights::read(&file(name)).unwrap();
+        let wanted = Tensor::arange(6, (Kind::Float, tch::Device::Cpu)).reshape([2, 3]);
+        for (tensor, kind) in [("tensor", Kind::Float), ("rows", Kind::Float), ("columns", Kind::Double)] {
+            let found = weights.take(tensor, &[2, 3]).unwrap();
+            assert_eq!(found.kind(), kind, "{name} {tensor}");
+            assert_eq!(found.to_kind(Kind::Float), wanted, "{name} {tensor}");
+        }
+        let half = weights.take("half", &[2]).unwrap();
+        assert_eq!((half.kind(), half.double_value(&[1])), (Kind::Half, -2.0), "{name}");
+        assert_eq!(weights.take("count", &[]).unwrap().int64_value(&[]), 7, "{name}");
+        weights.finish().unwrap();
+    }
+}
+
+#[test]
+fn settings_are_read_however_they_are_wrapped() {
+    for name in PROTOCOLS {
+        let found = pickle::outline(&file(name), &["config", "args", "absent"]).unwrap();
+        let state: Vec<&str> = found.shapes["state_dict"].keys().map(String::as_str).collect();
+        assert_eq!(state, ["columns", "count", "half", "rows", "tensor"], "{name}");
+        let settings: std::collections::BTreeMap<_, _> = found.settings.into_iter().collect();
+        let text = |text: &str| Setting::Text(text.into());
+        for (path, wanted) in [
+            ("config.general.schedule_name", text("linear")),
+            ("config.general.image_size", Setting::Number(256.0)),
+            ("config.models.name", text("DiT-S/2")),
+            ("args.num_classes", Setting::Number(10.0)),
+            ("args.lr", Setting::Number(1e-4)),
+        ] {
+            assert_eq!(settings.get(path), Some(&wanted), "{name}: {settings:?}");
+        }
+    }
+}
+
+#[test]
+fn mutated_files_of_every_protocol_do_not_panic() {
+    for name in PROTOCOLS {
+        let whole = std::fs::read(file(name)).unwrap();
+        let stream = recipe::Stream::new(2, name);
+        let folder = tempfile::tempdir().unwrap();
+        for round in 0..2_000 {
+            let mut bytes = whole.clone();
+            for k in 0..1 + round % 4 {
+                // Where the pickle is.
+                let at = stream.raw(round * 8 + k) as usize % bytes.len().min(3_000);
+                bytes[at] = stream.u8(round * 8 + k + 4);
+            }
+            let _ = pickle::parse(&bytes);
+            if round % 20 == 0 {
+                let path = folder.path().join("x.pt");
+                std::fs::write(&path, &bytes).unwrap();
+                let _ = pickle::outline(&path, &["config", "args"]);
+            }
+        }
+    }
 }

@@ -1,7 +1,8 @@
 //! Joins what the shards of an encoding made to the folder that one piece would have made.
 
+use crate::statistics::with_statistics;
 use anyhow::Result;
-use shards::{Manifest, write_manifest};
+use shards::{LatentsMetadata, Manifest, write_manifest};
 use stage::{Staged, bad_input, read_json, sharding};
 use std::path::Path;
 
@@ -15,7 +16,11 @@ pub fn join(parts: &Path, latents: &Path) -> Result<()> {
     let mut shards: Vec<shards::Shard> = Vec::new();
     for part in sharding::parts(parts)? {
         let manifest: Manifest = read_json(&part.join("manifest.json"))?;
-        if *about.get_or_insert_with(|| manifest.latents.clone()) != manifest.latents {
+        // Statistics of the pictures are of all parts together.
+        let own = manifest.shards.iter().any(|shard| shard.sums.is_some());
+        let channels = manifest.latents.channels.filter(|_| !own);
+        let latents = LatentsMetadata { channels, ..manifest.latents };
+        if *about.get_or_insert_with(|| latents.clone()) != latents {
             bad_input!("{} holds other latents than the parts before it", part.display())
         }
         for shard in manifest.shards {
@@ -27,6 +32,6 @@ pub fn join(parts: &Path, latents: &Path) -> Result<()> {
         }
     }
     let Some(about) = about else { bad_input!("{}: no parts", parts.display()) };
-    write_manifest(staged.path(), &about, shards)?;
+    write_manifest(staged.path(), &with_statistics(&about, &shards)?, shards)?;
     staged.commit()
 }

@@ -6,21 +6,24 @@
 mod join;
 mod prefetcher;
 mod shard;
+mod statistics;
 
 use anyhow::{Context as _, Result};
+use latents::LatentSpace;
 use prefetcher::{Prefetcher, ShardWork};
 use serde::{Deserialize, Serialize};
 use shard::{Encoder, Timing};
 use shards::pictures::Pictures;
 use shards::{LatentsMetadata, Shard, write_manifest};
 use stage::{Context, Staged, bad_input, read_json, write_json};
+use statistics::with_statistics;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use torch::Precision;
 use torch::device::{self, DeviceChoice};
 use torch::parallel::Sharing;
-use vae::{LATENT_SCALE, Vae};
+use vae::{Files, Vae};
 use weights::Weights;
 
 stage::arguments! {
@@ -31,7 +34,8 @@ stage::arguments! {
     pub struct Args: "encode" {
         /// Pictures as `download` lays them out.
         input images: PathBuf;
-        /// Weights of an AutoencoderKL: a safetensors file, a folder with one, or a .ckpt of latent diffusion.
+        /// Weights of an AutoencoderKL: a safetensors file, a .ckpt of latent diffusion, or a folder with one of them, whose
+        /// config.json then says how latents are scaled.
         input vae: PathBuf;
         /// Folder with what each shard made: joins them, and encodes nothing.
         input latents_parts: Option<PathBuf>;
@@ -39,6 +43,13 @@ stage::arguments! {
         param image_size: usize = 256, in 8..=2048, unit "pixels";
         /// Whether to encode the mirrored picture too, for training that mirrors at random.
         param flip: bool = false;
+        /// What a network's latents are the autoencoder's times; as config.json says, else 0.18215, or 1 with
+        /// --channel-statistics.
+        param scale: Option<f64>, in 0.0..;
+        /// What is taken from the autoencoder's latents before; as config.json says, else 0.
+        param shift: Option<f64>;
+        /// Whether a network sees latents less the mean of their channel, over its standard deviation, both over all pictures.
+        param channel_statistics: bool = false;
         /// Rows of a file.
         param shard_rows: usize = 4096, in 1.., unit "rows";
         /// What the network computes with; in bf16 all of it, for GPUs that have it.
@@ -65,6 +76,8 @@ struct Fingerprint {
     images: String,
     shard_rows: usize,
     precision: Precision,
+    #[serde(default)]
+    channel_statistics: bool,
 }
 
 /// The stage's work. Started by `torchrun` or `srun` as one of several processes, each encodes its share, and the first writes.
@@ -81,9 +94,11 @@ pub fn encode(args: &Args, context: &Context) -> Result<()> {
         context.message(&format!("encoding on the CPU: {reason}"));
     }
     let pictures = Pictures::open(&args.images)?;
-    let weights = weights_file(&args.vae)?;
-    let vae = Vae::load(Weights::read(&weights)?, device, args.precision.kind())?;
-    let about = about(args, &vae, &weights, &pictures)?;
+    let files = Files::find("--vae", &args.vae)?;
+    let weights = Weights::read(files.weights())?;
+    let identity = Vae::identity(&weights)?;
+    let vae = Vae::load(weights, device, args.precision.kind())?;
+    let about = about(args, &vae, &files, identity, &pictures)?;
 
     let rows = pictures.manifest().rows;
     let plan: Vec<_> =
@@ -96,6 +111,7 @@ pub fn encode(args: &Args, context: &Context) -> Result<()> {
         images: stage::digest(&args.images.join("manifest.json"))?,
         shard_rows: args.shard_rows,
         precision: args.precision,
+        channel_statistics: args.channel_statistics,
     };
     let mut done = finished(state, &fingerprint, plan.len())?;
     let about = &fingerprint.about;
@@ -114,7 +130,8 @@ pub fn encode(args: &Args, context: &Context) -> Result<()> {
         let mut prefetcher =
             Prefetcher::start(scope, &pictures, todo.clone(), args.image_size, args.batch_size);
         for work in &todo {
-            let mut encoder = Encoder::new(&vae, about, &state.join(name(work.shard)))?;
+            let mut encoder =
+                Encoder::new(&vae, about, args.channel_statistics, &state.join(name(work.shard)))?;
             while encoder.rows() < work.rows.len() {
                 context.check_stop()?;
                 encoded += encoder.add(&mut prefetcher, &mut timing)?;
@@ -143,40 +160,39 @@ fn publish(state: &Path, latents: &Path, about: &LatentsMetadata, shards: Vec<Sh
         // A hard link, where both are on one disk: nothing is copied, and the state can go.
         stage::sharding::link(&from, &to)?;
     }
-    write_manifest(staged.path(), about, shards)?;
+    write_manifest(staged.path(), &with_statistics(about, &shards)?, shards)?;
     staged.commit()
 }
 
-fn about(args: &Args, vae: &Vae, weights: &Path, pictures: &Pictures) -> Result<LatentsMetadata> {
+fn about(
+    args: &Args,
+    vae: &Vae,
+    files: &Files,
+    identity: String,
+    pictures: &Pictures,
+) -> Result<LatentsMetadata> {
     let (size, factor) = (args.image_size, vae.config().factor() as usize);
     if size % factor != 0 {
         bad_input!("--image-size {size}: this network halves to a {factor}th; use a multiple of {factor}")
     }
+    let space = match (args.channel_statistics, args.shift) {
+        (true, Some(_)) => {
+            bad_input!("--shift with --channel-statistics, whose means stand in for it; give one")
+        }
+        (true, None) => LatentSpace::scaled(args.scale.unwrap_or(1.0), ""),
+        (false, _) => files.space(vae.config().latent, args.scale, args.shift)?,
+    };
     Ok(LatentsMetadata {
         shape: [vae.config().latent as usize, size / factor, size / factor],
         dtype: "float16".into(),
-        scale: LATENT_SCALE,
-        vae: stage::digest(weights)?,
+        scale: space.scale,
+        shift: space.shift,
+        channels: space.channels,
+        vae: identity,
         classes: pictures.manifest().classes,
         image_size: size,
         flipped: args.flip,
     })
-}
-
-fn weights_file(path: &Path) -> Result<PathBuf> {
-    if !path.is_dir() {
-        return Ok(path.into());
-    }
-    let files: Vec<PathBuf> = fs::read_dir(path)?
-        .map(|entry| Ok(entry?.path()))
-        .collect::<Result<Vec<_>>>()?
-        .into_iter()
-        .filter(|p| p.extension().is_some_and(|e| e == "safetensors"))
-        .collect();
-    match files.as_slice() {
-        [file] => Ok(file.clone()),
-        _ => bad_input!("--vae {}: {} safetensors files in it; name one", path.display(), files.len()),
-    }
 }
 
 fn name(shard: usize) -> String {

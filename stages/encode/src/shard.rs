@@ -46,12 +46,14 @@ pub struct Encoder<'a> {
 }
 
 impl<'a> Encoder<'a> {
-    /// Starts the file `path`; what a killed run left there goes first, as it may be linked elsewhere.
-    pub fn new(vae: &'a Vae, about: &'a LatentsMetadata, path: &Path) -> Result<Self> {
+    /// Starts the file `path`, perhaps with sums over the channels; what a killed run left there goes first, as it may be linked elsewhere.
+    pub fn new(vae: &'a Vae, about: &'a LatentsMetadata, sums: bool, path: &Path) -> Result<Self> {
         if path.exists() {
             std::fs::remove_file(path)?;
         }
-        Ok(Self { vae, about, writer: ShardWriter::create(path, about)?, waiting: Rows::default(), rows: 0 })
+        let writer = ShardWriter::create(path, about)?;
+        let writer = if sums { writer.with_sums() } else { writer };
+        Ok(Self { vae, about, writer, waiting: Rows::default(), rows: 0 })
     }
 
     /// Rows so far.

@@ -155,7 +155,7 @@ fn shards_hold_the_moments_whatever_the_batch() {
     assert_eq!((latents.len(), latents.shape(), latents.classes()), (50, [4, 8, 8], 10));
     let about = latents.about();
     assert_eq!((about.scale, about.flipped, about.image_size), (LATENT_SCALE, true, 32));
-    assert_eq!(about.vae, stage::digest(&digits("vae.safetensors")).unwrap());
+    assert_eq!(about.vae, Vae::identity(&Weights::read(&digits("vae.safetensors")).unwrap()).unwrap());
     let rows: Vec<usize> = latents.manifest().shards.iter().map(|s| s.rows).collect();
     assert_eq!(rows, [20, 20, 10]);
 
@@ -301,4 +301,112 @@ fn two_processes_make_the_bytes_of_one() {
     }
     assert!(files(&latents) == whole);
     assert!(!dir.path().join("latents.state").exists());
+}
+
+/// What the manifest says of the latents.
+fn described(dir: &Path) -> shards::LatentsMetadata {
+    Latents::open(&dir.join("latents")).unwrap().about().clone()
+}
+
+#[test]
+fn latents_are_scaled_as_the_autoencoder_s_config_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    images(&path("images"), 4, None);
+    std::fs::create_dir(path("sdxl")).unwrap();
+    std::fs::copy(digits("vae.safetensors"), path("sdxl/vae.safetensors")).unwrap();
+    let config = |text: &str| std::fs::write(path("sdxl/config.json"), text).unwrap();
+    config(r#"{"_class_name": "AutoencoderKL", "scaling_factor": 0.13025, "shift_factor": null}"#);
+    let space = |flags: &[&str]| {
+        succeeds(&encode(dir.path(), &[&["--vae", "sdxl"], flags].concat()));
+        let about = described(dir.path());
+        std::fs::remove_dir_all(path("latents")).unwrap();
+        (about.scale, about.shift)
+    };
+    assert_eq!(space(&[]), (0.13025, 0.0));
+    assert_eq!(space(&["--scale", "0.5", "--shift", "-0.25"]), (0.5, -0.25));
+    config(r#"{"_class_name": "AutoencoderKL", "scaling_factor": 0.3611, "shift_factor": 0.1159}"#);
+    assert_eq!(space(&[]), (0.3611, 0.1159));
+    // A file is not its folder: what lies beside it is no input, and where it says something else that is told.
+    refuses(&encode(dir.path(), &["--vae", "sdxl/vae.safetensors"]), "name the folder");
+    config(r#"{"_class_name": "AutoencoderKL", "latent_channels": 16}"#);
+    refuses(&encode(dir.path(), &["--vae", "sdxl"]), "says 16");
+    config(r#"{"_class_name": "VQModel"}"#);
+    refuses(&encode(dir.path(), &["--vae", "sdxl"]), "of VQModel, not AutoencoderKL");
+    std::fs::write(path("pointer.safetensors"), "version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+        .unwrap();
+    refuses(&encode(dir.path(), &["--vae", "pointer.safetensors"]), "git lfs pull");
+}
+
+#[test]
+fn one_autoencoder_is_the_same_whatever_its_form() {
+    let dir = tempfile::tempdir().unwrap();
+    images(&dir.path().join("images"), 4, None);
+    succeeds(&encode(dir.path(), &[]));
+    let wanted = described(dir.path()).vae;
+    let tensors = Weights::read(&digits("vae.safetensors")).unwrap().into_tensors();
+    let write = |name: &str, change: &dyn Fn(&str, &Tensor) -> (String, Tensor)| {
+        let changed: Vec<_> = tensors.iter().map(|(name, tensor)| change(name, tensor)).collect();
+        let all = changed.iter().map(|(name, tensor)| (name.clone(), tensor));
+        weights::write(&dir.path().join(name), all, &Default::default()).unwrap();
+        std::fs::remove_dir_all(dir.path().join("latents")).unwrap();
+        succeeds(&encode(dir.path(), &["--vae", name]));
+        described(dir.path()).vae
+    };
+    let half = write("half.safetensors", &|name, tensor| (name.into(), tensor.to_kind(Kind::Half)));
+    let inside = write("inside.safetensors", &|name, tensor| (format!("vae.{name}"), tensor.shallow_clone()));
+    let other = write("other.safetensors", &|name, tensor| (name.into(), tensor * 1.01));
+    assert_eq!([half, inside], [wanted.clone(), wanted.clone()]);
+    assert_ne!(other, wanted);
+}
+
+#[test]
+fn channels_have_statistics_of_all_pictures_whatever_the_batch_and_the_parts() {
+    let dir = tempfile::tempdir().unwrap();
+    images(&dir.path().join("images"), 30, None);
+    let flags = ["--channel-statistics", "true", "--flip", "--shard-rows", "9", "--batch-size"];
+    succeeds(&encode(dir.path(), &[&flags[..], &["7"]].concat()));
+    let latents = Latents::open(&dir.path().join("latents")).unwrap();
+    let about = latents.about().clone();
+    let statistics = about.channels.clone().unwrap();
+    assert_eq!((about.scale, about.shift, statistics.mean.len()), (1.0, 0.0, 4));
+    // By hand, from what is stored: means and variances of the posteriors of each channel.
+    let size = 8 * 8;
+    for channel in 0..4 {
+        let mut moments = Vec::new();
+        for (row, flipped) in (0..30).flat_map(|row| [(row, false), (row, true)]) {
+            let row = latents.row(row, flipped).unwrap();
+            let own = channel * size..(channel + 1) * size;
+            let both = row.mean[own.clone()].iter().zip(&row.std[own]);
+            moments.extend(both.map(|(mean, std)| (f64::from(*mean), f64::from(*std))));
+        }
+        let count = moments.len() as f64;
+        let mean = moments.iter().map(|(mean, _)| mean).sum::<f64>() / count;
+        let variance =
+            moments.iter().map(|(m, std)| (m - mean) * (m - mean) + std * std).sum::<f64>() / count;
+        assert!((statistics.mean[channel] - mean).abs() < 1e-9, "{channel}: {mean}");
+        assert!((statistics.std[channel] - variance.sqrt()).abs() < 1e-9, "{channel}: {variance}");
+    }
+    // A network sees each channel with mean 0 and deviation 1.
+    let batch = shards::Loader::new(&latents, 30, 0).unwrap().batch(0).unwrap().latents;
+    let batch = Tensor::from_slice(&batch).view([30, 4, -1]);
+    let (std, mean) = (
+        batch.std_dim([0i64, 2].as_slice(), true, false),
+        batch.mean_dim([0i64, 2].as_slice(), false, Kind::Float),
+    );
+    assert!(mean.abs().max().double_value(&[]) < 0.1 && (std - 1.0).abs().max().double_value(&[]) < 0.1);
+
+    let whole = files(&dir.path().join("latents"));
+    std::fs::remove_dir_all(dir.path().join("latents")).unwrap();
+    succeeds(&encode(dir.path(), &[&flags[..], &["30"]].concat()));
+    assert!(files(&dir.path().join("latents")) == whole);
+    std::fs::remove_dir_all(dir.path().join("latents")).unwrap();
+    std::fs::create_dir(dir.path().join("parts")).unwrap();
+    for shard in ["0", "1"] {
+        succeeds(&encode(dir.path(), &[&flags[..], &["7", "--shards", "2", "--shard", shard]].concat()));
+        std::fs::rename(dir.path().join("latents"), dir.path().join("parts").join(shard)).unwrap();
+    }
+    succeeds(&encode(dir.path(), &[&flags[..], &["7", "--latents-parts", "parts"]].concat()));
+    assert!(files(&dir.path().join("latents")) == whole);
+    refuses(&encode(dir.path(), &["--channel-statistics", "true", "--shift", "1"]), "give one");
 }

@@ -227,7 +227,13 @@ fn score(
     let samples = pass.gather(context, &mut |_, _| Ok(()))?;
     context.message("computing scores");
     let fid = metrics::frechet(&samples.pool, &reference.pool)?;
-    let sfid = metrics::frechet(&samples.spatial, &reference.spatial)?;
+    let sfid = match &reference.spatial {
+        Some(spatial) => Some(metrics::frechet(&samples.spatial, spatial)?),
+        None => {
+            warnings.push("sFID: the reference holds mu and sigma, but neither mu_s nor sigma_s".into());
+            None
+        }
+    };
     let fd_dinov2 = match (&samples.dinov2, &reference.dinov2) {
         (Some(ours), Some(theirs)) => Some(metrics::frechet(ours, theirs)?),
         (Some(_), None) => {
@@ -237,8 +243,9 @@ fn score(
         (None, _) => None,
     };
     warnings.extend(
-        [("FID", fid.warning), ("sFID", sfid.warning)]
+        [("FID", fid.warning)]
             .into_iter()
+            .chain(sfid.as_ref().map(|f| ("sFID", f.warning.clone())))
             .chain(fd_dinov2.as_ref().map(|f| ("FD-DINOv2", f.warning.clone())))
             .filter_map(|(n, w)| Some(format!("{n}: {}", w?))),
     );
@@ -263,7 +270,7 @@ fn score(
     warnings.iter().for_each(|warning| context.message(warning));
     Ok(Scores {
         fid: fid.distance,
-        sfid: sfid.distance,
+        sfid: sfid.map(|f| f.distance),
         inception_score: Some(samples.inception_score).filter(|x| x.is_finite()),
         precision: fractions.map(|f| f.precision),
         recall: fractions.map(|f| f.recall),

@@ -21,7 +21,8 @@ const FEATURES: &str = "features";
 /// The reference.
 pub(crate) struct Reference {
     pub(crate) pool: Statistics,
-    pub(crate) spatial: Statistics,
+    /// Absent in statistics that were made for FID alone.
+    pub(crate) spatial: Option<Statistics>,
     pub(crate) dinov2: Option<Statistics>,
     /// `[N, D]`, for precision and recall.
     pub(crate) features: Option<Tensor>,
@@ -60,7 +61,11 @@ fn holds_statistics(path: &Path) -> bool {
 
 fn from_statistics(path: &Path, network: &Network, context: &Context) -> Result<Reference> {
     let mut npz = Npz::open(path)?;
-    let (pool, spatial) = (arrays::statistics(&mut npz, "")?, arrays::statistics(&mut npz, "_s")?);
+    let pool = arrays::statistics(&mut npz, "")?;
+    let spatial = match npz.has("mu_s") || npz.has("sigma_s") {
+        true => Some(arrays::statistics(&mut npz, "_s")?),
+        false => None,
+    };
     if pool.width() != network.inception.width() {
         bad_input!(
             "{}: statistics of {} features, the network gives {}; they were made with other weights",
@@ -217,7 +222,7 @@ fn compute(
     }
     Ok(Reference {
         pool: gathered.pool,
-        spatial: gathered.spatial,
+        spatial: Some(gathered.spatial),
         dinov2: gathered.dinov2,
         features: Some(gathered.features),
         labels: gathered.labels,

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 pub struct Scores {
     /// Fréchet distance of `pool_3`.
     pub fid: f64,
-    /// Fréchet distance of the spatial features.
-    pub sfid: f64,
+    /// Fréchet distance of the spatial features; absent where the reference's statistics are of FID's alone.
+    pub sfid: Option<f64>,
     /// Mean over the splits; absent where ADM gives nan.
     pub inception_score: Option<f64>,
     /// Absent where the reference has no pictures.
@@ -93,7 +93,7 @@ impl Scores {
         let more = self.more.as_ref();
         let rows = [
             ("FID", Some(self.fid), "lower is better"),
-            ("sFID", Some(self.sfid), "lower"),
+            ("sFID", self.sfid, "lower"),
             ("Inception Score", self.inception_score, "higher"),
             ("Precision", self.precision, "higher"),
             ("Recall", self.recall, "higher"),

@@ -427,3 +427,48 @@ fn a_tensorflow_graph_becomes_safetensors() {
     assert!(error.contains("graphdef_stem") && error.contains("no node"), "{error}");
     assert!(!at("part.safetensors").exists());
 }
+
+/// Statistics of other programs are of FID's features alone.
+#[test]
+fn mu_and_sigma_give_fid_alone_and_say_what_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let all: Vec<usize> = (0..samples()).collect();
+    write_part(&at("ours.npz"), &all[..all.len() / 2]);
+    write_part(&at("theirs.npz"), &all[all.len() / 2..]);
+    let inception = digits("inception.safetensors");
+    let score = |reference: &Path, output: &str| {
+        let (samples, output) = (at("ours.npz"), at(output));
+        done(&[
+            ("samples", &samples),
+            ("reference", reference),
+            ("inception", &inception),
+            ("scores", &output),
+        ]);
+        read(&output)
+    };
+    let (theirs, statistics) = (at("theirs.npz"), at("statistics.npz"));
+    done(&[("reference", &theirs), ("inception", &inception), ("statistics", &statistics)]);
+    let whole = score(&theirs, "whole.json");
+    let mut kept = npz::Npz::open(&statistics).unwrap();
+    let mut writer = npz::Writer::create(&at("fid.npz")).unwrap();
+    for name in ["mu", "sigma"] {
+        let npz::Numbers { shape, values } = kept.numbers(name).unwrap();
+        writer.start(name, "<f8", &shape).unwrap();
+        writer.values(&values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>()).unwrap();
+    }
+    writer.finish().unwrap();
+    let alone = score(&at("fid.npz"), "alone.json");
+    let [a, b] = [&whole, &alone].map(|scores| scores["fid"].as_f64().unwrap());
+    assert!((a - b).abs() <= 1e-9 * a, "{a} and {b}");
+    assert_eq!(alone["inception_score"], whole["inception_score"]);
+    for missing in ["sfid", "precision", "recall"] {
+        assert!(whole[missing].is_number() && alone[missing].is_null(), "{missing}");
+    }
+    let warnings = alone["warnings"].to_string();
+    for word in
+        ["sFID: the reference holds mu and sigma, but neither mu_s nor sigma_s", "precision and recall"]
+    {
+        assert!(warnings.contains(word), "{warnings}");
+    }
+}

@@ -188,7 +188,8 @@ struct Shown {
 
 /// The network's own section, and its gates' where it has some.
 fn checkpoint(path: &Path, args: &Args) -> Result<Shown> {
-    let hints = Hints { schedule: args.schedule, heads: args.heads };
+    // The table of labels is only loaded.
+    let hints = Hints { schedule: args.schedule, heads: args.heads, any_classes: true, ..Hints::default() };
     let mut checkpoint = interchange::read(path, &hints)?;
     let about = checkpoint.about.clone();
     // The average that samples are drawn from by default.

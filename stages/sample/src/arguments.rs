@@ -1,6 +1,7 @@
 //! The command line of `sample`.
 
 use models::diffusion::NoiseSchedule;
+use models::interchange::{Hints, WeightSet};
 use std::path::PathBuf;
 use torch::Precision;
 use torch::device::DeviceChoice;
@@ -16,16 +17,6 @@ stage::choice! {
     }
 }
 
-stage::choice! {
-    /// Which weights of a checkpoint are sampled from.
-    pub enum WeightSet {
-        /// A moving average.
-        Ema = "ema",
-        /// The trained weights themselves.
-        Model = "model",
-    }
-}
-
 stage::arguments! {
     /// Sample pictures from a checkpoint by DDPM with classifier-free guidance.
     ///
@@ -33,10 +24,10 @@ stage::arguments! {
     /// that ADM's evaluation reads. Picture number i depends on the seed and i, not on the batch it is in. With `--convert` it
     /// writes the checkpoint in the other form: for the reference's programs, or from them.
     pub struct Args: "sample" {
-        /// A checkpoint, or a folder of them, whose last step is taken; the reference's or facebookresearch/DiT's `.pt`; or a
-        /// folder with one of these for each interval of the timesteps, which are sampled as one.
+        /// A checkpoint, or a folder of them, whose last step is taken; the reference's, DTR's or facebookresearch/DiT's `.pt`, or
+        /// such tensors in safetensors; or a folder with one of these for each interval of the timesteps, which are sampled as one.
         input checkpoints: PathBuf;
-        /// Autoencoder that the latents come from; for `--samples`.
+        /// Autoencoder that the latents come from, a file of weights or a folder with one; for `--samples`.
         input vae: Option<PathBuf>;
         /// Folder with what each shard made: joins them, and samples nothing.
         input samples_parts: Option<PathBuf>;
@@ -48,14 +39,21 @@ stage::arguments! {
         param guidance: f64 = 1.5, in 0.0..;
         /// How labels are given out.
         param labels: Labels = Labels::Uniform;
-        /// Weights to sample from.
+        /// Weights to sample from: ema, a moving average; model, the trained weights themselves; or, of another program's file, those
+        /// under this key.
         param weights: WeightSet = WeightSet::Ema;
         /// Which moving average; the checkpoint's first where this is not given.
         param ema_decay: Option<f64>, in 0.0..=1.0;
-        /// Noise schedule that a foreign `.pt` was trained with; our checkpoints say it themselves.
+        /// Noise schedule that a foreign `.pt` was trained with; our checkpoints and official ones say it themselves.
         param schedule: Option<NoiseSchedule>;
         /// Attention heads of a foreign `.pt` whose width and blocks are no preset's.
         param heads: Option<i64>, in 1..;
+        /// Classes of a foreign `.pt`, without the null label, where its table of labels can be read in two ways.
+        param classes: Option<i64>, in 1..;
+        /// What the latents of a foreign `.pt` are the autoencoder's times; as the autoencoder's config.json says, else 0.18215.
+        param scale: Option<f64>, in 0.0..;
+        /// What was taken from them before; as config.json says, else 0.
+        param shift: Option<f64>;
         /// What the network's products are computed in; the chain itself is f32 always.
         param precision: Precision = Precision::F32;
         /// Seed of noise and labels.
@@ -77,5 +75,18 @@ stage::arguments! {
         /// The checkpoint with one average and the optimiser's state: a name in `.pt` gives the reference's form (`model`, `ema`,
         /// `opt`, and `uw` where scales are learned), one in `.safetensors` ours.
         output convert: Option<PathBuf>;
+    }
+}
+
+impl Args {
+    /// What is said of checkpoints that do not say it themselves.
+    pub fn hints(&self) -> Hints {
+        Hints {
+            schedule: self.schedule,
+            heads: self.heads,
+            classes: self.classes,
+            any_classes: false,
+            weights: self.weights.clone(),
+        }
     }
 }

@@ -1,11 +1,11 @@
 //! The networks that are sampled as one: mostly one for all timesteps, else one for each interval of them (multi-experts).
 
-use crate::{Args, WeightSet};
+use crate::Args;
 use anyhow::{Context, Result};
 use models::Network;
 use models::checkpoint::{self, CheckpointMetadata};
 use models::config::TIMESTEPS;
-use models::interchange::{self, Hints};
+use models::interchange::{self, WeightSet};
 use stage::{BadInputExt, bad_input};
 use std::path::{Path, PathBuf};
 use tch::Device;
@@ -16,6 +16,7 @@ struct Expert {
     network: Network,
     source: String,
     digest: String,
+    notices: Vec<String>,
 }
 
 /// Networks whose intervals make up all timesteps, in their order.
@@ -74,6 +75,11 @@ impl Experts {
         &self.0[0].source
     }
 
+    /// What people should know of how they were read.
+    pub fn notices(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().flat_map(|e| &e.notices).map(String::as_str)
+    }
+
     /// What identifies them all.
     pub fn digests(&self) -> Vec<&str> {
         self.0.iter().map(|e| e.digest.as_str()).collect()
@@ -97,18 +103,27 @@ fn gap(covered: i64, from: i64, source: &str) -> String {
 
 impl Expert {
     fn read(args: &Args, path: &Path, device: Device) -> Result<Self> {
-        let hints = Hints { schedule: args.schedule, heads: args.heads };
-        let mut checkpoint = interchange::read(path, &hints)?;
+        let mut checkpoint = interchange::read(path, &args.hints())?;
         let about = checkpoint.about.clone();
-        let decay = match args.weights {
-            WeightSet::Model => None,
+        if let Some(classes) = args.classes.filter(|classes| *classes != about.network.classes) {
+            bad_input!("{}: of {} classes, not {classes}", checkpoint.weights.source(), about.network.classes)
+        }
+        let decay = match &args.weights {
+            WeightSet::Key(key) if !about.foreign => {
+                bad_input!("{}: --weights {key}: it has ema and model", checkpoint.weights.source())
+            }
+            WeightSet::Model | WeightSet::Key(_) => None,
             // A file of bare weights has one set, whatever is asked for.
             WeightSet::Ema => args.ema_decay.or(about.ema_decays.first().copied()),
         };
         let network = checkpoint.network(decay, device)?;
         let digest = stage::digest(path)?;
-        let digest = decay.map_or(digest.clone(), |decay| format!("{digest} ema {decay}"));
-        Ok(Self { source: checkpoint.weights.source().into(), about, network, digest })
+        let digest = match &args.weights {
+            WeightSet::Key(key) => format!("{digest} {key}"),
+            _ => decay.map_or(digest.clone(), |decay| format!("{digest} ema {decay}")),
+        };
+        let (source, notices) = (checkpoint.weights.source().into(), checkpoint.notices);
+        Ok(Self { source, about, network, digest, notices })
     }
 }
 

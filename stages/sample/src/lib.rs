@@ -9,12 +9,14 @@ mod pictures;
 mod reverse_step;
 mod sampler;
 
-pub use arguments::{Args, Labels, WeightSet};
+pub use arguments::{Args, Labels};
 pub use sampler::Sampler;
 
 use anyhow::Result;
 use experts::Experts;
-use models::interchange::{self, Hints};
+use latents::LatentSpace;
+use models::checkpoint::CheckpointMetadata;
+use models::interchange;
 use pictures::SampledPictures;
 use sampler::Decoder;
 use serde_json::json;
@@ -26,7 +28,7 @@ use std::sync::mpsc::{channel, sync_channel};
 use tch::{Kind, Tensor};
 use torch::device::{self, DeviceChoice};
 use torch::parallel::Sharing;
-use vae::Vae;
+use vae::{Files, IDENTITY_MARK, Vae};
 use weights::Weights;
 
 /// Samples `--images` pictures, from where this work was stopped, if it was, or converts the checkpoint, or both.
@@ -38,7 +40,7 @@ use weights::Weights;
 pub fn sample(args: &Args, context: &Context) -> Result<()> {
     let sharing = Sharing::join(context)?;
     if let Some(path) = args.convert.as_ref().filter(|_| sharing.leads()) {
-        convert(args, path)?;
+        convert(args, path, context)?;
     }
     let Some(samples) = &args.samples else {
         match args.convert {
@@ -55,9 +57,9 @@ pub fn sample(args: &Args, context: &Context) -> Result<()> {
 }
 
 /// Writes the checkpoint in the form that the name of `path` asks for.
-fn convert(args: &Args, path: &Path) -> Result<()> {
-    let hints = Hints { schedule: args.schedule, heads: args.heads };
-    let mut checkpoint = interchange::read_whole(&args.checkpoints, &hints)?;
+fn convert(args: &Args, path: &Path, context: &Context) -> Result<()> {
+    let mut checkpoint = interchange::read_whole(&args.checkpoints, &args.hints())?;
+    checkpoint.notices.iter().for_each(|notice| context.message(notice));
     match path.extension().and_then(|e| e.to_str()) {
         Some("pt" | "pth") => interchange::write(path, &mut checkpoint, args.ema_decay),
         Some("safetensors") => interchange::write_native(path, &mut checkpoint, args.ema_decay),
@@ -79,34 +81,31 @@ fn pictures_of(
         context.message(&format!("computing on the CPU: {reason}"));
     }
     let experts = Experts::read(args, device)?;
+    experts.notices().for_each(|notice| context.message(notice));
     let about = experts.about().clone();
     if let Some(reason) = device::unfused(device, about.network.width) {
         context.message(&format!("going on without fused passes: {reason}"));
     }
-    let digest = stage::digest(vae_path)?;
-    if !about.latents.vae.is_empty() && about.latents.vae != digest {
-        bad_input!(
-            "{}: not the autoencoder of the latents that {} was trained on (BLAKE3 {digest}, wanted {})",
-            vae_path.display(),
-            experts.source(),
-            about.latents.vae
-        )
-    }
-    let vae = Vae::load(Weights::read(vae_path)?, device, Kind::Float)?;
+    let files = Files::find("--vae", vae_path)?;
+    let weights = Weights::read(files.weights())?;
+    let digest = same_autoencoder(&files, &weights, &about.latents.vae, experts.source())?;
+    let vae = Vae::load(weights, device, Kind::Float)?;
     if vae.config().latent != about.network.channels {
         bad_input!(
             "{}: latents of {} channels, the network's have {}",
-            vae_path.display(),
+            files.weights().display(),
             vae.config().latent,
             about.network.channels
         )
     }
+    let space = latent_space(args, &about, &files)?;
     let side = about.network.side * vae.config().factor();
     let what = json!({
         "checkpoints": experts.digests(),
         "schedule": about.schedule,
         "heads": about.network.heads,
         "vae": digest,
+        "latents": space,
         "steps": args.steps,
         "guidance": args.guidance,
         "precision": args.precision,
@@ -115,7 +114,7 @@ fn pictures_of(
         "images": [mine.start, mine.end],
     });
     let mut sampler = Sampler::new(args, experts)?;
-    let decoder = Decoder::new(vae, about.latents.scale);
+    let decoder = Decoder::new(vae, &space);
     let state = sharing.state(context)?;
     let pictures = SampledPictures::resume(&state, &what, side as usize, mine.start)?;
     let report = |done: usize| {
@@ -132,6 +131,42 @@ fn pictures_of(
         |part| pictures.publish(part, &labels),
         |parts, samples| join::join(parts, samples, all),
     )
+}
+
+/// Checks that these are the weights of the autoencoder that latents come from, as far as a checkpoint says which; gives what
+/// identifies them.
+fn same_autoencoder(files: &Files, weights: &Weights, wanted: &str, source: &str) -> Result<String> {
+    // Older checkpoints know the file instead of its tensors.
+    let by_file = !wanted.is_empty() && !wanted.starts_with(IDENTITY_MARK);
+    let digest = if by_file { stage::digest(files.weights())? } else { Vae::identity(weights)? };
+    if !wanted.is_empty() && digest != wanted {
+        bad_input!(
+            "{}: not the autoencoder of the latents that {source} was trained on ({} {digest}, wanted {wanted})",
+            files.weights().display(),
+            if by_file { "BLAKE3 of the file" } else { "digest of its tensors" },
+        )
+    }
+    Ok(digest)
+}
+
+/// How the network's latents are moved and scaled: as its checkpoint says. Another program's does not say it; then `--scale` and
+/// `--shift` do, or the autoencoder's `config.json`, or it is as the reference has it.
+fn latent_space(args: &Args, about: &CheckpointMetadata, files: &Files) -> Result<LatentSpace> {
+    if !about.foreign {
+        let LatentSpace { scale, shift, .. } = about.latents;
+        for (flag, given, told) in [("scale", args.scale, scale), ("shift", args.shift, shift)] {
+            if given.is_some_and(|given| given != told) {
+                bad_input!(
+                    "--{flag}: the checkpoint's latents have {told}; this is for checkpoints that do not say it"
+                )
+            }
+        }
+        return Ok(about.latents.clone());
+    }
+    if args.scale.is_none() && args.shift.is_none() && !files.says_scale() && about.network.channels == 4 {
+        return Ok(about.latents.clone());
+    }
+    files.space(about.network.channels, args.scale, args.shift)
 }
 
 /// Samples what is missing of these pictures. A batch is decoded and written while the next one is sampled.

@@ -6,6 +6,7 @@ use crate::noise::{Draw, Noise};
 use crate::reverse_step::{ReverseStep, Step};
 use crate::{Args, Labels};
 use anyhow::Result;
+use latents::{Affine, LatentSpace};
 use models::Network;
 use models::config::TIMESTEPS;
 use models::diffusion::{Diffusion, NoiseSchedule, Respacing, Schedule};
@@ -153,20 +154,39 @@ impl Sampler {
 /// Turns latents into pictures.
 pub struct Decoder {
     vae: Vae,
-    scale: f64,
+    /// How each channel's latents were moved and scaled for the network.
+    maps: Vec<Affine>,
 }
 
 impl Decoder {
-    /// `scale` is what latents were multiplied by for the network.
-    pub fn new(vae: Vae, scale: f64) -> Self {
-        Self { vae, scale }
+    /// For latents of this space.
+    pub fn new(vae: Vae, space: &LatentSpace) -> Self {
+        let maps = space.affine(vae.config().latent as usize);
+        Self { vae, maps }
+    }
+
+    /// The autoencoder's own latents.
+    ///
+    /// # Shapes
+    /// `latents` and the result `[B, C, S, S]`.
+    fn own(&self, latents: &Tensor) -> Tensor {
+        let Affine { shift, scale } = self.maps[0];
+        if self.maps.iter().all(|map| *map == self.maps[0]) {
+            let own = latents / scale;
+            return if shift == 0.0 { own } else { own + shift };
+        }
+        let channels = |part: fn(&Affine) -> f64| {
+            let values: Vec<f32> = self.maps.iter().map(|map| part(map) as f32).collect();
+            Tensor::from_slice(&values).view([1, -1, 1, 1]).to_device(latents.device())
+        };
+        latents / channels(|map| map.scale) + channels(|map| map.shift)
     }
 
     /// # Shapes
     /// `latents` `[B, C, S, S]`, to `[B, H, W, 3]`, row by row.
     pub fn bytes(&self, latents: &Tensor) -> Result<Vec<u8>> {
         let _guard = tch::no_grad_guard();
-        let pictures = to_bytes(&self.vae.decode(&(latents / self.scale))?)?; // [B, 3, H, W]
+        let pictures = to_bytes(&self.vae.decode(&self.own(latents))?)?; // [B, 3, H, W]
         let pictures = pictures.permute([0, 2, 3, 1]).contiguous();
         debug_assert_eq!(pictures.kind(), Kind::Uint8);
         Ok(Vec::try_from(Readback::begin(&pictures)?.wait()?.flatten(0, -1))?)

@@ -51,7 +51,7 @@ impl Place {
         let network = Network::fresh(&config, 0, Device::Cpu).unwrap();
         let flat = Flat::new(network.parameters());
         let values = random::normal(seed, "weights", 0, &flat.values.size()) * 0.05;
-        let latents = LatentSpace { scale: vae::LATENT_SCALE, vae: vae.into() };
+        let latents = LatentSpace::scaled(vae::LATENT_SCALE, vae);
         let mut about = CheckpointMetadata::new(7, config, NoiseSchedule::Linear, vec![0.99], latents);
         about.interval = interval;
         let mut content = Content::default();

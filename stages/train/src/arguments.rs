@@ -1,6 +1,5 @@
 //! The command line of `train`.
 
-use crate::objective::{Gating, Loss, Weight};
 use models::ExpertsBy;
 use models::config::{Form, Integration};
 use models::diffusion::NoiseSchedule;
@@ -9,6 +8,52 @@ use std::path::PathBuf;
 use torch::Precision;
 use torch::device::DeviceChoice;
 use torch::graphs::CudaGraphs;
+
+stage::choice! {
+    /// How the gates are trained (Table 1).
+    pub enum Gating {
+        /// Towards the diffusion prior; the paper's.
+        Prior = "prior",
+        /// By the noise error alone.
+        None = "none",
+        /// With noise on the gates.
+        NoisyTopK = "noisy-top-k",
+        /// With noise, towards the prior.
+        NoisyPrior = "noisy-prior",
+        /// Towards an even use of the experts.
+        LoadBalance = "load-balance",
+        /// With noise, towards an even use.
+        NoisyLoadBalance = "noisy-load-balance",
+        /// Not at all: experts, or DTR's channels, are given out at random once (Tables 4 and 3).
+        Random = "random",
+    }
+}
+
+stage::choice! {
+    /// How the noise errors of timesteps are weighted.
+    pub enum Weight {
+        /// Alike.
+        Constant = "constant",
+        /// min(SNR, γ) / SNR.
+        MinSnr = "min-snr",
+        /// 1 / (k + SNR)^γ.
+        P2 = "p2",
+        /// The same, collapsed to its mean over the batch as in the official code.
+        P2AsPublished = "p2-as-published",
+        /// Learned per cluster of timesteps (ANT's uncertainty weighting).
+        Uncertainty = "uw",
+    }
+}
+
+stage::choice! {
+    /// The diffusion loss.
+    pub enum Loss {
+        /// Noise error and variance term; the code's.
+        Full = "full",
+        /// Noise error alone; the paper's Eqs. 1 and 11.
+        Simple = "simple",
+    }
+}
 
 stage::arguments! {
     /// Train Switch-DiT, DTR or DiT on latents.
@@ -20,7 +65,8 @@ stage::arguments! {
         input latents: PathBuf;
         /// Checkpoints of a shorter run of the same training to go on from, or the reference's `.pt` with its optimiser's state.
         input resume: Option<PathBuf>;
-        /// Checkpoint whose weights and average a new training begins with: ours, the reference's or facebookresearch/DiT's `.pt`.
+        /// Checkpoint whose weights and average a new training begins with: ours, the reference's, DTR's or facebookresearch/DiT's
+        /// `.pt`, or such tensors in safetensors.
         input initialize: Option<PathBuf>;
         /// Network: architecture, size and patch, such as switch-dit-b/2.
         param model: String = "switch-dit-s/2".to_string();
@@ -79,6 +125,8 @@ stage::arguments! {
         /// How the experts of a batch are evaluated: merged takes memory for a matrix per image and block, routed for every kept
         /// expert's tokens.
         param experts_by: ExpertsBy = ExpertsBy::Merged;
+        /// Begin the table of labels anew instead of taking it from `--initialize`, as other classes need it.
+        param new_labels: bool = false;
         /// Seed of everything random.
         param seed: u64 = 0;
         /// Steps between checkpoints; the last step always has one.

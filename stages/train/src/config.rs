@@ -51,6 +51,9 @@ pub struct TrainingConfig {
     /// BLAKE3 of the checkpoint that it begins with, where it does not begin with random weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initialize: Option<String>,
+    /// Whether the table of labels is not taken from there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub new_labels: bool,
 }
 
 impl TrainingConfig {
@@ -74,6 +77,9 @@ impl TrainingConfig {
         if !args.batch_size.is_multiple_of(args.accumulate) {
             bad_input!("--batch-size {} is no multiple of --accumulate {}", args.batch_size, args.accumulate)
         }
+        if args.new_labels && args.initialize.is_none() {
+            bad_input!("--new-labels without --initialize: a fresh network's labels are new")
+        }
         let mut seen = Vec::new();
         for decay in &args.ema_decay {
             if seen.contains(&decay) {
@@ -85,7 +91,7 @@ impl TrainingConfig {
         Ok(Self {
             network,
             schedule: args.schedule,
-            latents: LatentSpace { scale: about.scale, vae: about.vae.clone() },
+            latents: about.space(),
             rows: latents.len(),
             batch_size: args.batch_size,
             learning_rate: args.learning_rate,
@@ -99,6 +105,7 @@ impl TrainingConfig {
             experts_by: args.experts_by,
             seed: args.seed,
             initialize: args.initialize.as_deref().map(initial_digest).transpose()?,
+            new_labels: args.new_labels,
         })
     }
 
@@ -121,9 +128,14 @@ impl TrainingConfig {
     /// # Errors
     /// Bad input when it cannot be read, or is of another network.
     pub fn initial(&self, path: &Path) -> Result<Checkpoint> {
-        let checkpoint = interchange::read(path, &self.hints())?;
+        let mut checkpoint = interchange::read(path, &self.hints())?;
         if let Some(difference) = self.other_network(&checkpoint.about)? {
-            bad_input!("{}: a checkpoint of another network: {difference}", checkpoint.weights.source())
+            let labels = ["classes ", "null-row "].iter().any(|name| difference.starts_with(name));
+            let hint = if labels { "; --new-labels begins the table of labels anew" } else { "" };
+            bad_input!("{}: a checkpoint of another network: {difference}{hint}", checkpoint.weights.source())
+        }
+        if self.new_labels {
+            checkpoint.renew_labels(&self.network, self.seed);
         }
         Ok(checkpoint)
     }
@@ -147,7 +159,13 @@ impl TrainingConfig {
     }
 
     fn hints(&self) -> Hints {
-        Hints { schedule: Some(self.schedule), heads: Some(self.network.heads) }
+        Hints {
+            schedule: Some(self.schedule),
+            heads: Some(self.network.heads),
+            classes: (!self.new_labels).then_some(self.network.classes),
+            any_classes: self.new_labels,
+            ..Hints::default()
+        }
     }
 
     /// What differs between this training and a checkpoint's, in words: `batch-size is 64, there 32`. What another program's file
@@ -168,9 +186,14 @@ impl TrainingConfig {
         Ok(first_difference(&ours, &theirs))
     }
 
-    /// What differs between this network and a checkpoint's. The share of hidden labels is this training's own.
+    /// What differs between this network and a checkpoint's. The share of hidden labels is this training's own, and so are labels
+    /// that begin anew.
     fn other_network(&self, about: &CheckpointMetadata) -> Result<Option<String>> {
-        let theirs = Config { label_dropout: self.network.label_dropout, ..about.network.clone() };
+        let Config { label_dropout, classes, null_row, .. } = self.network;
+        let mut theirs = Config { label_dropout, ..about.network.clone() };
+        if self.new_labels {
+            (theirs.classes, theirs.null_row) = (classes, null_row);
+        }
         Ok(first_difference(&serde_json::to_value(&self.network)?, &serde_json::to_value(theirs)?))
     }
 }

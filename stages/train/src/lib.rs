@@ -14,9 +14,9 @@ mod step_batch;
 mod trainer;
 
 pub use answers::QUESTIONS;
-pub use arguments::Args;
+pub use arguments::{Args, Gating, Loss, Weight};
 pub use config::TrainingConfig;
-pub use objective::{Gating, Loss, Objective, Weight};
+pub use objective::Objective;
 pub use prefetcher::Prefetcher;
 pub use step_batch::StepBatch;
 pub use trainer::Trainer;

@@ -1,6 +1,6 @@
 //! What a training minimises: its terms, their weights, and which timesteps it visits.
 
-use crate::Args;
+use crate::arguments::{Args, Gating, Loss, Weight};
 use anyhow::Result;
 use models::config::{Allocation, Architecture, TIMESTEPS};
 use models::diffusion::{Weighting, losses};
@@ -10,52 +10,6 @@ use serde::{Deserialize, Serialize};
 use stage::bad_input;
 use tch::{Kind, Tensor};
 use torch::random;
-
-stage::choice! {
-    /// How the gates are trained (Table 1).
-    pub enum Gating {
-        /// Towards the diffusion prior; the paper's.
-        Prior = "prior",
-        /// By the noise error alone.
-        None = "none",
-        /// With noise on the gates.
-        NoisyTopK = "noisy-top-k",
-        /// With noise, towards the prior.
-        NoisyPrior = "noisy-prior",
-        /// Towards an even use of the experts.
-        LoadBalance = "load-balance",
-        /// With noise, towards an even use.
-        NoisyLoadBalance = "noisy-load-balance",
-        /// Not at all: experts, or DTR's channels, are given out at random once (Tables 4 and 3).
-        Random = "random",
-    }
-}
-
-stage::choice! {
-    /// How the noise errors of timesteps are weighted.
-    pub enum Weight {
-        /// Alike.
-        Constant = "constant",
-        /// min(SNR, γ) / SNR.
-        MinSnr = "min-snr",
-        /// 1 / (k + SNR)^γ.
-        P2 = "p2",
-        /// The same, collapsed to its mean over the batch as in the official code.
-        P2AsPublished = "p2-as-published",
-        /// Learned per cluster of timesteps (ANT's uncertainty weighting).
-        Uncertainty = "uw",
-    }
-}
-
-stage::choice! {
-    /// The diffusion loss.
-    pub enum Loss {
-        /// Noise error and variance term; the code's.
-        Full = "full",
-        /// Noise error alone; the paper's Eqs. 1 and 11.
-        Simple = "simple",
-    }
-}
 
 /// The objective's settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -143,7 +143,7 @@ impl Trainer {
         device: Device,
         group: &ProcessGroup,
     ) -> Result<Self> {
-        let Checkpoint { about, mut weights } = checkpoint;
+        let Checkpoint { about, mut weights, .. } = checkpoint;
         let model = weights.split_off("model.");
         let network =
             Network::load(&config.network, model, true, device).context("taking the tensors model.*")?;

@@ -1,56 +1,79 @@
 //! The pickle virtual machine, as far as dictionaries of tensors go.
 
+mod find;
+mod input;
+mod numpy;
+
+pub use find::{Setting, Shapes};
+
 use super::storage_kind;
 use anyhow::{Context, Result, bail, ensure};
-use std::collections::{BTreeMap, HashMap};
+use input::Input;
+use std::collections::HashMap;
+use std::ops::Range;
 use tch::Kind;
 
 /// Longest name of a function or of a storage; those of torch have a few dozen letters.
 const LONGEST_NAME: usize = 255;
 /// Most dimensions of a tensor.
 const MOST_DIMENSIONS: usize = 16;
-/// Dictionaries and lists inside of each other; an optimiser's state has three.
-const DEEPEST: usize = 4;
-
 /// One value. Containers are indices into the machine's arenas, so nothing is nested and nothing is copied.
 #[derive(Clone, Copy, Debug)]
-enum Value {
+pub enum Value {
     Mark,
     None,
-    Bool,
+    Bool(bool),
     Integer(i64),
     Float(f64),
-    Bytes,
+    /// Where they are in the pickle.
+    Bytes(usize),
     Text(usize),
+    /// A text that stands for bytes.
+    Latin1(usize),
     Global(usize),
     Tuple(usize),
     List(usize),
     Dict(usize),
     Storage(usize),
     Tensor(usize),
-    /// What a function would have made that is not run; its name.
-    Unmade(usize),
+    /// What a function would have made that is not run.
+    Object(usize),
+}
+
+/// What is known of an object that is not made.
+#[derive(Clone, Debug)]
+struct Object {
+    /// The function that would have made it.
+    name: usize,
+    arguments: Value,
+    /// What would have been put into it then.
+    state: Option<Value>,
+    items: Vec<(Value, Value)>,
+    /// What it is nevertheless.
+    made: Option<Value>,
 }
 
 /// A row of numbers that tensors look at.
 #[derive(Clone, Debug)]
-pub(super) struct Storage {
-    pub(super) key: String,
-    pub(super) kind: Kind,
-    pub(super) count: i64,
+pub struct Storage {
+    pub key: String,
+    pub kind: Kind,
+    pub count: i64,
+    /// Where they stand in the pickle itself.
+    pub inside: Option<Value>,
 }
 
 /// Where in a storage a tensor is.
 #[derive(Clone, Debug)]
-pub(super) struct View {
+pub struct View {
     storage: usize,
-    pub(super) offset: i64,
-    pub(super) size: Vec<i64>,
-    pub(super) stride: Vec<i64>,
+    pub offset: i64,
+    pub size: Vec<i64>,
+    pub stride: Vec<i64>,
 }
 
 impl Storage {
-    pub(super) fn bytes(&self) -> Result<u64> {
+    pub fn bytes(&self) -> Result<u64> {
         let size = self.kind.elt_size_in_bytes() as u64;
         let count = u64::try_from(self.count).context("a storage of negative size")?;
         count.checked_mul(size).context("a storage of impossible size")
@@ -59,7 +82,7 @@ impl Storage {
 
 impl View {
     /// Its size in bytes, if it stays inside its storage, without repeating elements.
-    pub(super) fn check(&self, storage: &Storage) -> Result<u64> {
+    pub fn check(&self, storage: &Storage) -> Result<u64> {
         let count = || -> Option<u64> {
             let (mut last, mut count) = (self.offset, 1i64);
             for (&size, &stride) in self.size.iter().zip(&self.stride) {
@@ -78,20 +101,15 @@ impl View {
     }
 }
 
-/// Tensors and numbers of nested dictionaries.
-#[derive(Default)]
-pub(super) struct Tree {
-    pub(super) views: BTreeMap<String, View>,
-    pub(super) numbers: BTreeMap<String, f64>,
-}
-
 /// The arenas, and the value that was left on the stack.
 #[derive(Default)]
-pub(super) struct Machine {
+pub struct Machine {
     texts: Vec<String>,
     tuples: Vec<Vec<Value>>,
     lists: Vec<Vec<Value>>,
     dicts: Vec<Vec<(Value, Value)>>,
+    objects: Vec<Object>,
+    places: Vec<Range<usize>>,
     storages: Vec<Storage>,
     views: Vec<View>,
     stack: Vec<Value>,
@@ -102,7 +120,7 @@ pub(super) struct Machine {
 
 impl Machine {
     /// Runs one pickle; also returns how many bytes it had.
-    pub(super) fn run(bytes: &[u8]) -> Result<(Self, usize)> {
+    pub fn run(bytes: &[u8]) -> Result<(Self, usize)> {
         let mut machine = Self::default();
         let mut input = Input { bytes, at: 0 };
         loop {
@@ -118,44 +136,22 @@ impl Machine {
     }
 
     fn step(&mut self, code: u8, input: &mut Input) -> Result<()> {
+        if let Some(value) = literal(code, input)? {
+            self.stack.push(value);
+            return Ok(());
+        }
         match code {
             0x80 => drop(input.byte()?),
             0x95 => drop(input.take(8)?),
-            b'(' => self.stack.push(Value::Mark),
             b'0' => drop(self.pop()?),
-            b'N' => self.stack.push(Value::None),
-            0x88 | 0x89 => self.stack.push(Value::Bool),
-            b'J' => self.stack.push(Value::Integer(i64::from(input.i32()?))),
-            b'K' => {
-                let n = input.byte()?;
-                self.stack.push(Value::Integer(i64::from(n)));
-            }
-            b'M' => {
-                let n = input.array::<2>()?;
-                self.stack.push(Value::Integer(i64::from(u16::from_le_bytes(n))));
-            }
-            0x8a => {
-                let length = usize::from(input.byte()?);
-                let bytes = input.take(length)?;
-                self.stack.push(Value::Integer(long(bytes)));
-            }
-            0x8b => {
-                let length = input.length()?;
-                let bytes = input.take(length)?;
-                self.stack.push(Value::Integer(long(bytes)));
-            }
-            b'G' => {
-                let bytes = input.array()?;
-                self.stack.push(Value::Float(f64::from_be_bytes(bytes)));
-            }
-            b'X' => self.text(input, |i| i.length())?,
-            0x8c | b'U' => self.text(input, |i| Ok(usize::from(i.byte()?)))?,
-            b'T' => self.text(input, |i| i.length())?,
-            b'C' | b'B' => {
-                let length = if code == b'C' { usize::from(input.byte()?) } else { input.length()? };
-                input.take(length)?;
-                self.stack.push(Value::Bytes);
-            }
+            b'X' | b'T' => self.text(input, |i| i.length())?,
+            0x8c | b'U' => self.text(input, |i| i.short())?,
+            0x8d => self.text(input, |i| i.long_length())?,
+            b'B' => self.bytes(input, |i| i.length())?,
+            b'C' => self.bytes(input, |i| i.short())?,
+            0x8e | 0x96 => self.bytes(input, |i| i.long_length())?,
+            // A view of the bytes before, which nobody writes to.
+            0x98 => {}
             b'c' => {
                 let (module, name) = (input.line()?, input.line()?);
                 self.global(format!("{module}.{name}"));
@@ -173,6 +169,23 @@ impl Machine {
             }
             b'h' => self.recall(|i| Ok(u32::from(i.byte()?)), input)?,
             b'j' => self.recall(|i| i.u32(), input)?,
+            b'Q' => self.persistent()?,
+            // A class that is called in its newer form is a function like any other.
+            b'R' | 0x81 => self.call()?,
+            // The same with named arguments.
+            0x92 => {
+                self.pop()?;
+                self.call()?;
+            }
+            b'b' => self.build()?,
+            other => self.container(other)?,
+        }
+        Ok(())
+    }
+
+    /// What makes and fills tuples, lists, sets and dictionaries. A set is a list here; nothing of it is asked for.
+    fn container(&mut self, code: u8) -> Result<()> {
+        match code {
             b')' => self.tuple(vec![]),
             0x85..=0x87 => {
                 let count = usize::from(code - 0x84);
@@ -184,10 +197,10 @@ impl Machine {
                 let items = self.after_mark()?;
                 self.tuple(items);
             }
-            // A set is a list here; nothing of it is asked for.
-            b']' | 0x8f => {
-                self.lists.push(vec![]);
-                self.stack.push(Value::List(self.lists.len() - 1));
+            b']' | 0x8f => self.list(vec![]),
+            0x91 => {
+                let items = self.after_mark()?;
+                self.list(items);
             }
             b'}' => self.dict(),
             b'a' => {
@@ -206,11 +219,6 @@ impl Machine {
                 let items = self.after_mark()?;
                 self.set(items)?;
             }
-            b'Q' => self.persistent()?,
-            // A class that is called in its newer form is a function like any other.
-            b'R' | 0x81 => self.call()?,
-            // The attributes of a dictionary (`_metadata`) say nothing about its tensors.
-            b'b' => drop(self.pop()?),
             other => bail!("operation {other:#04x}, which dictionaries of tensors do not need"),
         }
         Ok(())
@@ -232,6 +240,13 @@ impl Machine {
         let text = std::str::from_utf8(input.take(length)?).context("a text that is not UTF-8")?;
         self.texts.push(text.into());
         self.stack.push(Value::Text(self.texts.len() - 1));
+        Ok(())
+    }
+
+    fn bytes(&mut self, input: &mut Input, length: fn(&mut Input) -> Result<usize>) -> Result<()> {
+        let length = length(input)?;
+        self.places.push(input.place(length)?);
+        self.stack.push(Value::Bytes(self.places.len() - 1));
         Ok(())
     }
 
@@ -257,6 +272,11 @@ impl Machine {
         self.stack.push(Value::Tuple(self.tuples.len() - 1));
     }
 
+    fn list(&mut self, items: Vec<Value>) {
+        self.lists.push(items);
+        self.stack.push(Value::List(self.lists.len() - 1));
+    }
+
     fn dict(&mut self) {
         self.dicts.push(vec![]);
         self.stack.push(Value::Dict(self.dicts.len() - 1));
@@ -265,7 +285,7 @@ impl Machine {
     fn append(&mut self, items: Vec<Value>) -> Result<()> {
         match self.stack.last() {
             Some(Value::List(list)) => self.lists[*list].extend(items),
-            Some(Value::Unmade(_)) => {}
+            Some(Value::Object(_)) => {}
             _ => bail!("no list to append to"),
         }
         Ok(())
@@ -277,7 +297,9 @@ impl Machine {
             Some(Value::Dict(dict)) => {
                 self.dicts[*dict].extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])))
             }
-            Some(Value::Unmade(_)) => {}
+            Some(Value::Object(object)) => {
+                self.objects[*object].items.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])))
+            }
             _ => bail!("no dictionary to fill"),
         }
         Ok(())
@@ -320,8 +342,12 @@ impl Machine {
         let [_, class, key, _, Value::Integer(count), ..] = *self.tuple_of(id)? else {
             bail!("a persistent object that is no storage")
         };
-        let storage =
-            Storage { kind: storage_kind(self.name_of(class)?)?, key: self.name_of(key)?.to_string(), count };
+        let storage = Storage {
+            kind: storage_kind(self.name_of(class)?)?,
+            key: self.name_of(key)?.to_string(),
+            count,
+            inside: None,
+        };
         self.storages.push(storage);
         self.stack.push(Value::Storage(self.storages.len() - 1));
         Ok(())
@@ -330,11 +356,13 @@ impl Machine {
     /// Only what rebuilds tensors is done. Everything else is remembered by its name, and refused where a tensor should be.
     fn call(&mut self) -> Result<()> {
         let (arguments, function) = (self.pop()?, self.pop()?);
-        let (Value::Global(name) | Value::Unmade(name)) = function else {
-            bail!("a call of what is no function")
+        let name = match function {
+            Value::Global(name) => name,
+            Value::Object(object) => self.objects[object].name,
+            _ => bail!("a call of what is no function"),
         };
         match (self.texts[name].as_str(), self.tuple_of(arguments)?) {
-            ("collections.OrderedDict", _) => self.dict(),
+            ("collections.OrderedDict" | "collections.defaultdict", _) => self.dict(),
             (
                 "torch._utils._rebuild_tensor_v2",
                 &[Value::Storage(storage), Value::Integer(offset), size, stride, ..],
@@ -344,136 +372,66 @@ impl Machine {
                 self.stack.push(Value::Tensor(self.views.len() - 1));
             }
             ("torch._utils._rebuild_parameter", &[tensor @ Value::Tensor(_), ..]) => self.stack.push(tensor),
-            _ => self.stack.push(Value::Unmade(name)),
-        }
-        Ok(())
-    }
-
-    fn outer(&self) -> Result<usize> {
-        match self.result {
-            Some(Value::Dict(outer)) => Ok(outer),
-            Some(Value::Unmade(name)) => bail!("calls {}, which is not run", self.texts[name]),
-            _ => bail!("no dictionary of tensors"),
-        }
-    }
-
-    /// The value under a text key of a dictionary.
-    fn entry(&self, dict: usize, wanted: &str) -> Option<Value> {
-        let found = self.dicts[dict].iter().find(|(key, _)| self.text_of(*key).is_ok_and(|k| k == wanted));
-        found.map(|(_, value)| *value)
-    }
-
-    /// Adds the tensors of a dictionary, their names behind a prefix.
-    fn collect(&self, dict: usize, prefix: &str, into: &mut BTreeMap<String, View>) -> Result<()> {
-        for (key, value) in &self.dicts[dict] {
-            match value {
-                Value::Tensor(view) => {
-                    into.insert(format!("{prefix}{}", self.text_of(*key)?), self.views[*view].clone());
-                }
-                Value::Unmade(name) => {
-                    let key = self.text_of(*key).unwrap_or("an entry");
-                    bail!("{prefix}{key} calls {}, which is not run", self.texts[*name])
-                }
-                _ => {}
+            ("_codecs.encode", &[Value::Text(text), Value::Text(code)]) if self.texts[code] == "latin1" => {
+                self.stack.push(Value::Latin1(text));
+            }
+            _ => {
+                let made = self.array_of_call(name, arguments);
+                self.objects.push(Object { name, arguments, state: None, items: vec![], made });
+                self.stack.push(Value::Object(self.objects.len() - 1));
             }
         }
         Ok(())
     }
 
-    /// The tensors of the dictionary, or of the one called `state_dict` inside it.
-    pub(super) fn tensors(&self) -> Result<BTreeMap<String, View>> {
-        let outer = self.outer()?;
-        let mut tensors = BTreeMap::new();
-        match self.entry(outer, "state_dict") {
-            Some(Value::Dict(inner)) => self.collect(inner, "", &mut tensors)?,
-            _ => self.collect(outer, "", &mut tensors)?,
+    /// The attributes of a dictionary (`_metadata`) say nothing about its tensors.
+    fn build(&mut self) -> Result<()> {
+        let state = self.pop()?;
+        if let Some(Value::Object(object)) = self.stack.last().copied() {
+            let made = self.array_of_state(object, state);
+            let object = &mut self.objects[object];
+            (object.state, object.made) = (Some(state), made.or(object.made));
         }
-        Ok(tensors)
+        Ok(())
     }
 
-    /// The tensors of the dictionaries of these names inside the dictionary, as `NAME.KEY`; its own tensors if it has none of them.
-    pub(super) fn sections(&self, names: &[&str]) -> Result<BTreeMap<String, View>> {
-        let outer = self.outer()?;
-        let mut tensors = BTreeMap::new();
-        for name in names {
-            if let Some(Value::Dict(inner)) = self.entry(outer, name) {
-                self.collect(inner, &format!("{name}."), &mut tensors)?;
-            }
-        }
-        if tensors.is_empty() { self.tensors() } else { Ok(tensors) }
-    }
-
-    /// The tensors and numbers inside the dictionary under a key of the dictionary, however deep, by the keys and places that
-    /// lead to them: `KEY.state.0.step`.
-    pub(super) fn tree(&self, key: &str) -> Result<Tree> {
-        let mut tree = Tree::default();
-        let Some(start @ Value::Dict(_)) = self.entry(self.outer()?, key) else { return Ok(tree) };
-        let mut left = self.length;
-        self.branch(start, key, DEEPEST, &mut left, &mut tree).with_context(|| key.to_string())?;
-        Ok(tree)
-    }
-
-    fn branch(
-        &self,
-        value: Value,
-        path: &str,
-        depth: usize,
-        left: &mut usize,
-        tree: &mut Tree,
-    ) -> Result<()> {
-        // What is remembered may be there again, even inside of itself.
-        *left = left.checked_sub(1).context("more entries than the file has")?;
-        let below = |key: &str, value: Value, left: &mut usize, tree: &mut Tree| {
-            ensure!(depth > 0, "dictionaries and lists more than {DEEPEST} deep");
-            self.branch(value, &format!("{path}.{key}"), depth - 1, left, tree)
-        };
+    /// What a value is, where an object is known after all.
+    fn known(&self, value: Value) -> Value {
         match value {
-            Value::Tensor(view) => drop(tree.views.insert(path.into(), self.views[view].clone())),
-            Value::Integer(number) => drop(tree.numbers.insert(path.into(), number as f64)),
-            Value::Float(number) => drop(tree.numbers.insert(path.into(), number)),
-            Value::Dict(dict) => {
-                for (key, value) in &self.dicts[dict] {
-                    match key {
-                        Value::Integer(key) => below(&key.to_string(), *value, left, tree)?,
-                        key => below(self.name_of(*key)?, *value, left, tree)?,
-                    }
-                }
-            }
-            Value::List(list) => {
-                for (place, value) in self.lists[list].iter().enumerate() {
-                    below(&place.to_string(), *value, left, tree)?;
-                }
-            }
-            Value::Tuple(tuple) => {
-                for (place, value) in self.tuples[tuple].iter().enumerate() {
-                    below(&place.to_string(), *value, left, tree)?;
-                }
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// The text under a key of the dictionary.
-    pub(super) fn text_under(&self, key: &str) -> Option<&str> {
-        match self.entry(self.outer().ok()?, key)? {
-            Value::Text(text) => Some(&self.texts[text]),
-            _ => None,
+            Value::Object(object) => self.objects[object].made.unwrap_or(value),
+            _ => value,
         }
     }
 
-    pub(super) fn storage(&self, view: &View) -> &Storage {
+    pub fn storage(&self, view: &View) -> &Storage {
         &self.storages[view.storage]
     }
 
-    pub(super) fn storages(&self) -> &[Storage] {
+    pub fn storages(&self) -> &[Storage] {
         &self.storages
     }
+}
 
-    pub(super) fn list_of_text(&self) -> Result<Vec<String>> {
-        let Some(Value::List(list)) = self.result else { bail!("no list") };
-        self.lists[list].iter().map(|v| Ok(self.text_of(*v)?.to_string())).collect()
-    }
+/// A value that stands for itself.
+fn literal(code: u8, input: &mut Input) -> Result<Option<Value>> {
+    Ok(Some(match code {
+        b'(' => Value::Mark,
+        b'N' => Value::None,
+        0x88 | 0x89 => Value::Bool(code == 0x88),
+        b'J' => Value::Integer(i64::from(input.i32()?)),
+        b'K' => Value::Integer(i64::from(input.byte()?)),
+        b'M' => Value::Integer(i64::from(u16::from_le_bytes(input.array()?))),
+        0x8a => {
+            let length = input.short()?;
+            Value::Integer(long(input.take(length)?))
+        }
+        0x8b => {
+            let length = input.length()?;
+            Value::Integer(long(input.take(length)?))
+        }
+        b'G' => Value::Float(f64::from_be_bytes(input.array()?)),
+        _ => return Ok(None),
+    }))
 }
 
 /// A little-endian two's complement number; what is longer than 64 bits is cut, none of ours is.
@@ -482,46 +440,4 @@ fn long(bytes: &[u8]) -> i64 {
     let mut full = [if negative { 0xff } else { 0 }; 8];
     full.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
     i64::from_le_bytes(full)
-}
-
-struct Input<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Input<'a> {
-    fn take(&mut self, count: usize) -> Result<&'a [u8]> {
-        let end = self.at.checked_add(count).filter(|&end| end <= self.bytes.len());
-        let end = end.context("the pickle ends in the middle")?;
-        let taken = &self.bytes[self.at..end];
-        self.at = end;
-        Ok(taken)
-    }
-
-    fn byte(&mut self) -> Result<u8> {
-        Ok(self.take(1)?[0])
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
-        Ok(self.take(N)?.try_into()?)
-    }
-
-    fn i32(&mut self) -> Result<i32> {
-        Ok(i32::from_le_bytes(self.array()?))
-    }
-
-    fn u32(&mut self) -> Result<u32> {
-        Ok(u32::from_le_bytes(self.array()?))
-    }
-
-    fn length(&mut self) -> Result<usize> {
-        Ok(usize::try_from(self.u32()?)?)
-    }
-
-    fn line(&mut self) -> Result<&'a str> {
-        let rest = &self.bytes[self.at..];
-        let end = rest.iter().position(|&b| b == b'\n').context("a name without end")?;
-        self.at += end + 1;
-        std::str::from_utf8(&rest[..end]).context("a name that is not UTF-8")
-    }
 }

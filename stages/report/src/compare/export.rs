@@ -99,6 +99,9 @@ fn tex(text: &str) -> String {
     out
 }
 
+/// A number of a row, where it has one.
+type Number<'a> = &'a dyn Fn(&Compared) -> Option<f64>;
+
 /// Every number of every row with all its digits: `KEY_published`, `KEY`, and `KEY_deviation` over the seeds.
 pub fn csv(rows: &[Compared]) -> String {
     let mut names: Vec<String> =
@@ -109,13 +112,13 @@ pub fn csv(rows: &[Compared]) -> String {
             let Row { variant, name, group, size, line, .. } = &r.row;
             let seeds = r.here.map_or(String::new(), |v| v.seeds.len().to_string());
             let variant = variant.as_deref().unwrap_or_default();
-            [variant, name, group, size, line, &seeds].map(|text| quoted(text)).to_vec()
+            [variant, name, group, size, line, &seeds].map(quoted).to_vec()
         })
         .collect();
     for column in &COLUMNS {
         let mean = |r: &Compared| r.here?.metric(column.key);
         let published = |r: &Compared| r.row.number(column.key);
-        let numbers: [(&str, &dyn Fn(&Compared) -> Option<f64>); 3] = [
+        let numbers: [(&str, Number); 3] = [
             ("_published", &published),
             ("", &|r| Some(mean(r)?.mean)),
             ("_deviation", &|r| mean(r)?.deviation),

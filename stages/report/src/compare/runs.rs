@@ -145,7 +145,8 @@ fn seeds_apart(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
     let mut found = Vec::new();
     for (name, path) in entries(folder)? {
         let inside = if path.is_dir() { entries(&path)? } else { Vec::new() };
-        if !inside.is_empty() && inside.iter().all(|(inner, _)| seed(inner).0.is_empty() && inner != "") {
+        if !inside.is_empty() && inside.iter().all(|(inner, _)| seed(inner).0.is_empty() && !inner.is_empty())
+        {
             found.extend(inside.into_iter().map(|(inner, path)| (format!("{name}-{inner}"), path)));
         } else {
             found.push((name, path));

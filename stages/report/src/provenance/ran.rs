@@ -40,8 +40,11 @@ fn study(lineage: &Lineage) -> Option<Table> {
     (!table.rows.is_empty()).then_some(table)
 }
 
+/// A heading, and what stands under it.
+type Fact = (&'static str, fn(&Ran) -> String);
+
 /// What is said of a place, in the order of the columns.
-const PLACE: [(&str, fn(&Ran) -> String); 7] = [
+const PLACE: [Fact; 7] = [
     ("Machine", machine),
     ("Engine", |r| r.engine.clone().unwrap_or_default()),
     ("Device", |r| r.device.clone().unwrap_or_default()),
@@ -67,7 +70,7 @@ fn commit(ran: &Ran) -> String {
 /// One row for each action; what is the same for all stands in the caption.
 fn stages(ran: &[(&Stage, &Ran)]) -> Table {
     let mut caption = String::new();
-    let mut columns: Vec<(&str, fn(&Ran) -> String)> = Vec::new();
+    let mut columns: Vec<Fact> = Vec::new();
     for (name, of) in PLACE {
         let first = of(ran[0].1);
         match ran.iter().all(|r| of(r.1) == first) {

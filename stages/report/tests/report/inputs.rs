@@ -85,7 +85,7 @@ pub fn checkpoint_of(folder: &Path, config: Config, schedule: NoiseSchedule, tra
     };
     content.add("model.", tensors());
     content.add("ema.0.9999.", tensors().chain(network.buffers()).collect::<Vec<(String, Tensor)>>());
-    let latents = LatentSpace { scale: 0.18215, vae: "00".repeat(32) };
+    let latents = LatentSpace::scaled(0.18215, "00".repeat(32));
     let mut about = CheckpointMetadata::new(2000, config, schedule, vec![0.9999], latents);
     about.training = training;
     content.write(&folder.join(file_name(2000)), &about).unwrap();

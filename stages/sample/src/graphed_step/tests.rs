@@ -28,7 +28,7 @@ fn fixed_tensors_give_the_same_bits() {
         let network = Network::fresh(&config, 0, Device::Cpu).unwrap();
         let flat = Flat::new(network.parameters());
         let values = random::normal(2, "weights", 0, &flat.values.size()) * 0.05;
-        let latents = LatentSpace { scale: 1.0, vae: String::new() };
+        let latents = LatentSpace::scaled(1.0, "");
         let about = CheckpointMetadata::new(1, config, NoiseSchedule::Cosine, vec![0.99], latents);
         let mut content = Content::default();
         content.state("model.", &network, &flat, &values);

@@ -138,6 +138,8 @@ fn latents(config: &Config, folder: &Path) -> Result<Latents> {
         shape: [4, side, side],
         dtype: "float16".into(),
         scale: 0.18215,
+        shift: 0.0,
+        channels: None,
         vae: String::new(),
         classes: config.classes as usize,
         image_size: side * 8,

@@ -20,7 +20,7 @@ fn config(flags: &[(&str, &str)]) -> TrainingConfig {
         objective: Objective::new(&args, &network).unwrap(),
         network,
         schedule: args.schedule,
-        latents: LatentSpace { scale: 1.0, vae: String::new() },
+        latents: LatentSpace::scaled(1.0, ""),
         rows: 64,
         batch_size: args.batch_size,
         learning_rate: 1e-3,
@@ -33,6 +33,7 @@ fn config(flags: &[(&str, &str)]) -> TrainingConfig {
         experts_by: args.experts_by,
         seed: 5,
         initialize: None,
+        new_labels: false,
     }
 }
 

@@ -249,3 +249,49 @@ fn a_loss_that_is_no_number_stops_it() {
     assert!(last.starts_with("error: training from the start, no checkpoint yet: step "), "{error}");
     assert!(last.contains("at learning rate 1000000"), "{error}");
 }
+
+#[test]
+fn other_classes_begin_with_labels_of_their_own() {
+    let place = Place::new();
+    // Trained on three classes by another program, whose table has a null label: four rows.
+    let config = models::Config::preset("switch-dit-tiny/2", 8, 3).unwrap();
+    let network = models::Network::fresh(&config, 5, tch::Device::Cpu).unwrap();
+    let state = network.state();
+    let items = state.iter().map(|(name, tensor)| (name.clone(), tensor)).collect();
+    weights::pickle::write(&place.path("three.pt"), &weights::pickle::Item::State(items)).unwrap();
+    let given = format!("--initialize {} --schedule linear", place.path("three.pt").display());
+    refused(&place.run("a", 1, &given), "4 rows");
+    refused(&place.run("a", 1, "--new-labels true"), "--new-labels without --initialize");
+    place.train("b", 1, &format!("{given} --new-labels true --learning-rate 0 --ema-decay 0.99"));
+    let mut begun = Checkpoint::read(&place.path("b.checkpoints")).unwrap();
+    assert_eq!((begun.about.network.classes, begun.about.training["new-labels"].as_bool()), (2, Some(true)));
+    let (model, average) = (begun.weights.split_off("model."), begun.weights.split_off("ema.0.99."));
+    const TABLE: &str = "y_embedder.embedding_table.weight";
+    for weights in [&model, &average] {
+        for (name, tensor) in &state {
+            let found = weights.get(name).unwrap();
+            match name.as_str() {
+                TABLE => assert_eq!(found.size(), [3, 32]),
+                _ => assert!(found.equal(tensor), "{name}"),
+            }
+        }
+    }
+    // The table is the one that a fresh training draws.
+    place.train("fresh", 1, "--schedule linear --learning-rate 0");
+    let fresh = Checkpoint::read(&place.path("fresh.checkpoints")).unwrap().weights;
+    assert!(fresh.get(&format!("model.{TABLE}")).unwrap().equal(model.get(TABLE).unwrap()));
+    // A training of ours with other classes is refused with the way out.
+    let ours = models::checkpoint::CheckpointMetadata::new(
+        1,
+        config,
+        models::diffusion::NoiseSchedule::Linear,
+        vec![],
+        models::checkpoint::LatentSpace::scaled(0.18215, ""),
+    );
+    let mut content = models::checkpoint::Content::default();
+    content.add("model.", state);
+    content.write(&place.path("ours.safetensors"), &ours).unwrap();
+    let given = format!("--initialize {} --schedule linear", place.path("ours.safetensors").display());
+    refused(&place.run("c", 1, &given), "classes is 2 here and 3 there; --new-labels begins");
+    place.train("c", 1, &format!("{given} --new-labels true"));
+}

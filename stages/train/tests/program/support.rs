@@ -21,6 +21,8 @@ impl Place {
             shape: [4, 8, 8],
             dtype: "float16".into(),
             scale: 0.18215,
+            shift: 0.0,
+            channels: None,
             vae: String::new(),
             classes: 2,
             image_size: 64,

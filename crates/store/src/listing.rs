@@ -1,0 +1,196 @@
+//! What stands in a folder, as an input, as an output, or as a folder of the store.
+
+use crate::error::{Error, IoContext, Result};
+use crate::ignore::Ignore;
+use crate::links::{Folder, Lead};
+use rustix::io::Errno;
+use std::fs::{self, Metadata, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// Folders lie in each other at most so deep.
+const DEEPEST: usize = 128;
+
+/// As what a folder is read.
+#[derive(Clone, Copy)]
+pub enum Links<'a> {
+    /// As an input: a link that leads out counts as what it leads to, one to nothing as a link, and what is ignored does
+    /// not count.
+    Follow(&'a Ignore),
+    /// As a folder of the store, which has been checked: a link is a link.
+    Keep,
+    /// As an output, which is made fit for the store: its folders can be read and changed, a link into the output is a
+    /// relative one, and a link that leads out is refused.
+    Refuse,
+}
+
+/// What stands in a folder.
+pub(crate) enum Found {
+    Folder,
+    File(Metadata),
+    Link(PathBuf),
+}
+
+/// Everything in a folder, sorted by path.
+pub(crate) fn list(path: &Path, links: Links) -> Result<Vec<(PathBuf, Found)>> {
+    let mut walk = Walk { links, found: Vec::new(), depth: 0 };
+    let folder = match links {
+        Links::Keep => None,
+        Links::Follow(_) | Links::Refuse => Some(Folder::new(path).at("finding", path)?),
+    };
+    let mut above: Vec<PathBuf> = folder.iter().map(|f| f.real().to_path_buf()).collect();
+    walk.read(
+        path,
+        &Place { folder: folder.as_ref(), path: PathBuf::new(), below: PathBuf::new() },
+        &mut above,
+    )?;
+    walk.found.sort_by(|a, b| a.0.as_os_str().cmp(b.0.as_os_str()));
+    Ok(walk.found)
+}
+
+/// A folder on the way.
+struct Place<'a> {
+    /// The folder that links are judged by: the one that is read, or one that a link of it leads to.
+    folder: Option<&'a Folder>,
+    /// From there.
+    below: PathBuf,
+    /// From the folder that is read.
+    path: PathBuf,
+}
+
+struct Walk<'a> {
+    links: Links<'a>,
+    found: Vec<(PathBuf, Found)>,
+    depth: usize,
+}
+
+impl Walk<'_> {
+    /// Reads a folder. `above` are the folders that links led to on the way here, without links.
+    fn read(&mut self, root: &Path, place: &Place, above: &mut Vec<PathBuf>) -> Result<()> {
+        let folder = root.join(&place.path);
+        if self.depth > DEEPEST {
+            return Err(Error::Depth(root.into()));
+        }
+        self.depth += 1;
+        if let Links::Refuse = self.links {
+            open_folder(&folder)?;
+        }
+        for entry in fs::read_dir(&folder).at("reading", &folder)? {
+            let entry = entry.at("reading", &folder)?;
+            let name = entry.file_name();
+            let here =
+                Place { folder: place.folder, below: place.below.join(&name), path: place.path.join(&name) };
+            let full = entry.path();
+            let kind = entry.file_type().at("reading", &full)?;
+            if let Links::Follow(ignore) = self.links
+                && ignore.matches(&here.path, kind.is_dir())
+            {
+                continue;
+            }
+            if kind.is_symlink() {
+                self.link(root, &full, here, above)?;
+                continue;
+            }
+            let meta = entry.metadata().at("reading", &full)?;
+            if meta.is_dir() {
+                self.found.push((here.path.clone(), Found::Folder));
+                self.read(root, &here, above)?;
+            } else if meta.is_file() {
+                if let Links::Refuse = self.links {
+                    open_file(&full, &meta)?;
+                }
+                self.found.push((here.path, Found::File(meta)));
+            } else {
+                return Err(special(&full, &meta));
+            }
+        }
+        self.depth -= 1;
+        Ok(())
+    }
+
+    fn link(&mut self, root: &Path, full: &Path, here: Place, above: &mut Vec<PathBuf>) -> Result<()> {
+        let target = fs::read_link(full).at("reading", full)?;
+        let Some(folder) = here.folder else {
+            self.found.push((here.path, Found::Link(target)));
+            return Ok(());
+        };
+        match folder.lead(&here.below, &target) {
+            Lead::Inside(text) => {
+                if let (Links::Refuse, true) = (self.links, text != target) {
+                    fs::remove_file(full).at("replacing", full)?;
+                    std::os::unix::fs::symlink(&text, full).at("linking", full)?;
+                }
+                self.found.push((here.path, Found::Link(text)));
+                Ok(())
+            }
+            Lead::Out if matches!(self.links, Links::Refuse) => {
+                Err(Error::LeadsOut { path: full.into(), target })
+            }
+            Lead::Out => match fs::metadata(full) {
+                Ok(meta) if meta.is_dir() => {
+                    let outside = Folder::new(full).at("following", full)?;
+                    if above.iter().any(|folder| folder.starts_with(outside.real())) {
+                        // It leads round in a circle.
+                        self.found.push((here.path, Found::Link(target)));
+                        return Ok(());
+                    }
+                    self.found.push((here.path.clone(), Found::Folder));
+                    above.push(outside.real().to_path_buf());
+                    let place = Place { folder: Some(&outside), below: PathBuf::new(), path: here.path };
+                    self.read(root, &place, above)?;
+                    above.pop();
+                    Ok(())
+                }
+                Ok(meta) if meta.is_file() => {
+                    self.found.push((here.path, Found::File(meta)));
+                    Ok(())
+                }
+                Ok(meta) => Err(special(full, &meta)),
+                Err(e) if leads_nowhere(&e) => {
+                    self.found.push((here.path, Found::Link(target)));
+                    Ok(())
+                }
+                Err(e) => Err(e).at("following", full),
+            },
+        }
+    }
+}
+
+/// Whether a link could not be followed because there is nothing, rather than because it may not be looked at.
+fn leads_nowhere(error: &io::Error) -> bool {
+    let circle = Some(Errno::LOOP.raw_os_error());
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename)
+        || error.raw_os_error() == circle
+}
+
+/// Neither a file nor a folder.
+pub(crate) fn special(path: &Path, meta: &Metadata) -> Error {
+    let kind = meta.file_type();
+    let what = match () {
+        () if kind.is_fifo() => "a named pipe",
+        () if kind.is_socket() => "a socket",
+        () if kind.is_block_device() || kind.is_char_device() => "a device",
+        () => "something",
+    };
+    Error::Special { path: path.into(), what }
+}
+
+/// Lets us read and change a folder of an output.
+fn open_folder(path: &Path) -> Result<()> {
+    let meta = fs::symlink_metadata(path).at("reading", path)?;
+    if meta.mode() & 0o700 != 0o700 {
+        let mode = Permissions::from_mode(meta.mode() & 0o7777 | 0o700);
+        fs::set_permissions(path, mode).at("opening", path)?;
+    }
+    Ok(())
+}
+
+/// Lets us read a file of an output, unless it is somebody else's as well.
+pub(crate) fn open_file(path: &Path, meta: &Metadata) -> Result<()> {
+    if meta.mode() & 0o400 == 0 && meta.nlink() == 1 {
+        let mode = Permissions::from_mode(meta.mode() & 0o777 | 0o400);
+        fs::set_permissions(path, mode).at("opening", path)?;
+    }
+    Ok(())
+}
