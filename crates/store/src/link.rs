@@ -42,7 +42,7 @@ pub fn link(from: &Path, to: &Path) -> Result<How> {
 
 /// A file of its own with the same blocks.
 fn reflink(from: &Path, to: &Path) -> io::Result<()> {
-    fill(from, to, None, |source, target| reflink_copy::reflink_file(source, target))
+    fill(from, to, None, reflink_copy::reflink_file)
 }
 
 /// A file of its own with the same content and, unless another is given, the same mode.
