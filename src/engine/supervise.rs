@@ -109,10 +109,11 @@ fn tell_all(signal: Signal) {
     }
 }
 
-/// Whether a process is halted, or over.
+/// Whether a process is halted, or over. One that the kernel holds (`D`: it waits for a child that was halted before it could
+/// begin its program) halts before it does anything else.
 fn halted(pid: Pid) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
-    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['T', 't', 'Z', 'X']))
+    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['D', 'T', 't', 'Z', 'X']))
 }
 
 /// The children of a process, of all its threads.

@@ -65,10 +65,20 @@ impl Drop for Console {
     }
 }
 
-/// `T` for a process that is halted.
+/// `T` for a process that is halted; `D` where it waits in `vfork` for a child that is.
 fn state(pid: &str) -> char {
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
     stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()).unwrap_or('-')
+}
+
+/// Whether a process stays as it is, `D` for longer than a moment included.
+fn halted(pid: &str) -> bool {
+    let look = || matches!(state(pid), 'T' | 'D');
+    look()
+        && (0..20).all(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            look()
+        })
 }
 
 #[test]
@@ -116,13 +126,13 @@ fn ctrl_z_halts_the_stages_and_their_clocks_and_fg_goes_on() {
     let mut console = at_a_prompt(&study);
     console.press("\u{1a}");
     for name in ["far", "near"] {
-        until("the halt", || state(&study.read(name)) == 'T');
+        until("the halt", || halted(&study.read(name)));
     }
     // Longer than its time limit.
     std::thread::sleep(std::time::Duration::from_secs(9));
     assert!(alive(&study.read("near")));
     console.press("fg\n");
-    until("going on", || state(&study.read("near")) != 'T');
+    until("going on", || !halted(&study.read("near")));
     study.write("go", "");
     until("the end", || study.exists("out/a/o") || console.shown().contains("FAILED"));
     assert_eq!(study.read("out/a/o"), "done\n", "{}", console.shown());
@@ -133,7 +143,7 @@ fn a_halted_runner_that_is_killed_takes_its_stages_along() {
     let study = waits("1h");
     let mut console = at_a_prompt(&study);
     console.press("\u{1a}");
-    until("the halt", || state(&study.read("near")) == 'T');
+    until("the halt", || halted(&study.read("near")));
     console.press("kill -9 %1\n");
     for name in ["near", "far"] {
         until("the end", || !alive(&study.read(name)));
