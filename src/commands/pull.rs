@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::run::out::publish;
 use crate::session::Session;
 use crate::session::survey::survey;
+use crate::stderr;
 use store::lock;
 
 /// Brings what the shared cache has of the wanted stages into the store, and shows it in `out/`.
@@ -31,7 +32,7 @@ pub fn pull(global: &Global, stages: &[String]) -> Result<()> {
     })?;
     for (i, found) in all.iter().enumerate().filter(|(i, _)| session.wanted[*i]) {
         match (&found.known, &found.tasks) {
-            (Some(known), Some(_)) => drop(publish(&session, i, known)?),
+            (Some(known), Some(_)) => publish(&session, i, known)?.aside.iter().for_each(stderr::line),
             (None, None) => moved.push(Moved::new(&session.graph.steps[i].id, "unknown", 0)),
             _ => {}
         }

@@ -84,7 +84,7 @@ pub fn parts(session: &Session, task: &Task) -> Result<Vec<Part>> {
 }
 
 /// The parts that are not what the key says.
-fn changed(parts: &[Part], stats: &StatCache) -> Vec<Change> {
+pub fn changed(parts: &[Part], stats: &StatCache) -> Vec<Change> {
     parts.iter().filter(|part| part.changed(stats)).map(Part::change).collect()
 }
 

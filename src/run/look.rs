@@ -103,9 +103,12 @@ impl Driver<'_> {
     /// Makes the outputs of a step and shows them in `out/`. Returns whether something else stood there.
     pub(super) fn gather(&mut self, step: StepId) -> Result<bool> {
         let known = self.session.gather(&self.session.graph.steps[step.0], &self.done(step.0))?;
-        let restored = publish(self.session, step.0, &known)?;
+        let published = publish(self.session, step.0, &known)?;
+        for line in published.aside {
+            self.stream.say(&self.session.graph.steps[step.0].id, line);
+        }
         self.known[step.0] = Some(known);
-        Ok(restored)
+        Ok(published.changed)
     }
 
     /// The tasks of a step that have results, by name.

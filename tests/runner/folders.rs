@@ -39,3 +39,45 @@ fn a_file_that_is_cut_short_while_it_is_read_is_told() {
     }
     assert!(said(&study.call(&["plan"])).contains("to run"));
 }
+
+#[test]
+fn what_a_person_put_into_out_is_put_aside_by_name() {
+    let study = Study::new(COPY);
+    fs::write(study.path("x"), "1").unwrap();
+    assert!(study.call(&["run"]).status.success());
+    // A file, then folders, each in the place of the output; as often as they come.
+    for (round, kept) in ["y.kept", "y.kept-2", "y.kept-3"].into_iter().enumerate() {
+        let output = study.path("out/a/y");
+        fs::remove_file(&output).unwrap();
+        if round == 0 {
+            fs::write(&output, "my notes 0").unwrap();
+        } else {
+            fs::create_dir(&output).unwrap();
+            fs::write(output.join("notes"), format!("my notes {round}")).unwrap();
+        }
+        let run = study.call(&["run"]);
+        assert!(run.status.success(), "{}", said(&run));
+        assert!(
+            stderr(&run).contains(&format!("out/a/y is not the runner's; it is now out/a/{kept}")),
+            "{}",
+            said(&run)
+        );
+        let mine = if round == 0 { format!("out/a/{kept}") } else { format!("out/a/{kept}/notes") };
+        assert_eq!(study.read(&mine), format!("my notes {round}"));
+        assert_eq!(study.read("out/a/y"), "1");
+    }
+}
+
+#[test]
+fn nothing_is_published_through_a_link_below_out() {
+    let study = Study::new(COPY);
+    fs::write(study.path("x"), "1").unwrap();
+    fs::create_dir_all(study.path("elsewhere")).unwrap();
+    fs::write(study.path("elsewhere/y"), "mine").unwrap();
+    fs::create_dir(study.path("out")).unwrap();
+    std::os::unix::fs::symlink("../elsewhere", study.path("out/a")).unwrap();
+    let run = study.call(&["run"]);
+    assert!(run.status.success(), "{}", said(&run));
+    assert_eq!(study.read("elsewhere/y"), "mine");
+    assert_eq!(study.read("out/a/y"), "1");
+}

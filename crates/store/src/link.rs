@@ -127,7 +127,7 @@ pub fn partial(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.{thread}.partial"))
 }
 
-/// Puts a symbolic link to `target` at `path`, over what stood there, in one step.
+/// Puts a symbolic link to `target` at `path`, over a file or link that stood there, in one step.
 pub fn point(path: &Path, target: &Path) -> Result<()> {
     if fs::read_link(path).is_ok_and(|old| old == target) {
         return Ok(());
@@ -137,14 +137,9 @@ pub fn point(path: &Path, target: &Path) -> Result<()> {
     let partial = partial(path);
     remove(&partial)?;
     std::os::unix::fs::symlink(target, &partial).at("linking", &partial)?;
-    if fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir()) {
-        // A real folder stands there, made by hand: a link cannot be renamed over it.
-        let aside = parent.join(format!("{}.kept", path.file_name().unwrap_or_default().to_string_lossy()));
-        if aside.exists() || fs::rename(path, &aside).is_err() {
-            remove(&partial)?;
-            return Err(std::io::Error::from(std::io::ErrorKind::AlreadyExists))
-                .at("replacing the folder", path);
-        }
+    let placed = fs::rename(&partial, path).at("placing", path);
+    if placed.is_err() {
+        remove(&partial)?;
     }
-    fs::rename(&partial, path).at("placing", path)
+    placed
 }
