@@ -89,7 +89,7 @@ fn changed_inputs(job: &Job) -> Vec<Change> {
     for input in job.task.inputs.iter().filter(|input| matches!(input.place, Place::Store)) {
         let now = walk::hash(&store.place(&input.digest), &store.stats, Links::Keep);
         let now = now.ok();
-        if !now.as_ref().is_some_and(|now| now.digest == input.digest) {
+        if now.as_ref().is_none_or(|now| now.digest != input.digest) {
             let files = match (store.listed(&input.digest), now.and_then(|now| now.manifest)) {
                 (Some(before), Some(now)) => before.differences(&now),
                 _ => Vec::new(),

@@ -22,7 +22,7 @@ fn vae() -> PathBuf {
 
 /// A folder with a checkpoint.
 fn checkpoints(folder: &Path, step: usize) -> PathBuf {
-    let latents = LatentSpace::scaled(LATENT_SCALE, &stage::digest(&vae()).unwrap());
+    let latents = LatentSpace::scaled(LATENT_SCALE, stage::digest(&vae()).unwrap());
     let vae = vae::Vae::load(weights::Weights::read(&vae()).unwrap(), Device::Cpu, tch::Kind::Float);
     let channels = vae.unwrap().config().latent;
     let config = Config { channels, ..Config::preset("switch-dit-tiny/2", 4, 3).unwrap() };

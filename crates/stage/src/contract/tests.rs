@@ -1,3 +1,5 @@
+//! What is refused before any work, and what is known as an earlier output.
+
 use super::*;
 use crate::{Context as Handle, Layout, exit_code};
 use std::os::unix::fs::symlink;

@@ -1,3 +1,5 @@
+//! Replacing an earlier output, killed at any moment.
+
 use super::*;
 use crate::exit_code;
 

@@ -64,7 +64,7 @@ impl Column {
     /// A number as the paper prints it: two decimals, whole millions of parameters.
     pub fn print(&self, value: f64) -> String {
         match self.key {
-            "params" if value >= 10.0 => format!("{value:.0}M"),
+            "params" if value >= 10.0 => format!("{:.0}M", value.round()),
             "params" => format!("{value:.2}M"),
             _ => format!("{value:.2}"),
         }
