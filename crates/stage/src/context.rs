@@ -1,7 +1,7 @@
 //! What a stage's work is given beside its arguments: progress, a folder to resume from, and the wish to stop.
 
 use crate::state::State;
-use crate::{Layout, Role, Spec, Stopped, Values};
+use crate::{Layout, Role, Spec, Stopped, Values, exit_code};
 use anyhow::{Context as _, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::{Deserialize, Serialize};
@@ -220,11 +220,17 @@ impl Context {
         }
     }
 
-    pub(crate) fn finish(&self, done: bool) {
+    pub(crate) fn finish(&self, result: &Result<()>) {
         if let Sink::Screen { bar, .. } = &*self.lock() {
             bar.finish_and_clear();
         }
-        let Some(state) = self.state.as_ref().filter(|_| done) else { return };
+        let Some(state) = &self.state else { return };
+        if let Err(e) = result {
+            if exit_code(e) == 2 {
+                state.unmake();
+            }
+            return;
+        }
         // Left-over state is only disk space; the result is complete.
         if let Ok(Some(foreign)) = state.remove() {
             let folder = state.path().display();

@@ -51,7 +51,7 @@ pub fn main_with<A: Arguments>(
         let context = Context::new(events.as_deref(), state)?;
         let result = catch_unwind(AssertUnwindSafe(|| work(&args, &context)));
         let result = result.unwrap_or_else(|_| Err(anyhow::anyhow!("stopped by the fault reported above")));
-        context.finish(result.is_ok());
+        context.finish(&result);
         result
     });
     match done {

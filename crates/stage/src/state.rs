@@ -4,6 +4,7 @@ use crate::layout::Layout;
 use crate::{bad_input, files::parent};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::{fs, io};
 
 /// The file that says whose state a folder is; every layout of a state has it.
@@ -16,11 +17,13 @@ pub(crate) struct State {
     layout: Layout,
     /// Whether it is ours to remove after success (no runner keeps it).
     owned: bool,
+    /// Whether this process has made the folder, and the file that says whose it is.
+    made: Mutex<(bool, bool)>,
 }
 
 impl State {
     pub(crate) fn new(path: PathBuf, program: &str, layout: Layout, owned: bool) -> Self {
-        Self { path, program: program.into(), layout, owned }
+        Self { path, program: program.into(), layout, owned, made: Mutex::default() }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -30,12 +33,28 @@ impl State {
     /// Makes the folder.
     pub(crate) fn make(&self) -> Result<()> {
         let context = || format!("making {}", self.path.display());
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let there = self.path.exists();
         fs::create_dir_all(&self.path).with_context(context)?;
+        made.0 |= !there;
         let mark = self.path.join(MARK);
         if !mark.exists() {
             fs::write(mark, format!("{}\n", self.program)).with_context(context)?;
+            made.1 = true;
         }
         Ok(())
+    }
+
+    /// Takes back what [`Self::make`] has made, for work that was refused before it began.
+    pub(crate) fn unmake(&self) {
+        let (folder, mark) = *self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        // What cannot be removed is an empty folder more.
+        if self.owned && mark {
+            let _ = fs::remove_file(self.path.join(MARK));
+        }
+        if self.owned && folder {
+            let _ = fs::remove_dir(&self.path);
+        }
     }
 
     /// Checks that the folder is not there, empty, or this program's; removes what a run that was killed in its last moment has

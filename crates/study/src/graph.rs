@@ -23,9 +23,9 @@ pub struct Graph {
     pub ignore: Vec<String>,
     /// How the programs are made, where the study says so.
     pub build: Option<BuildStep>,
-    /// See [`Study::cache`].
+    /// See [`Study::cache`](crate::file::Study::cache).
     pub cache: Option<Marked<String>>,
-    /// See [`Study::ask_above`].
+    /// See [`Study::ask_above`](crate::file::Study::ask_above).
     pub ask_above: Duration,
     /// Steps, each after those it reads from.
     pub steps: Vec<Step>,

@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 use std::borrow::Cow;
 
-/// The schema, with the keys that [`overlay`](super::overlay) takes away before the types are read.
+/// The schema, with the keys that `overlay` takes away before the types are read.
 pub fn schema() -> Value {
     let schema = SchemaSettings::draft07().into_generator().into_root_schema_for::<Study>();
     let mut schema = schema.to_value();
