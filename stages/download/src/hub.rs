@@ -1,31 +1,43 @@
 //! The Hugging Face Hub: every file is held to the size and digest that the Hub states before it counts.
 
-use crate::normalise::{Parquet, take};
-use crate::source::part;
-use crate::{ANY, ATTEMPTS, Args, disk, lay_out, pause};
+use crate::arguments::{ANY, Args};
+use crate::cache::{self, Cache, Kind};
+use crate::disk;
+use crate::http::{Client, Fault, Follow, address, header};
+use crate::normalise::{lay_out, take};
+use crate::transfer::{ATTEMPTS, Counter, Ended, Partial, apart, pause};
 use anyhow::{Context as _, Result};
-use hf_hub::api::Progress;
-use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
-use hf_hub::{Cache, Repo, RepoType};
+use pictures::dataset::Part;
+use pictures::{Dataset, sha256};
 use sha1::Digest as _;
-use shards::pictures::sha256;
-use stage::{BadInput, Context, Staged, TryAgain, bad_input};
+use stage::{BadInput, BadInputExt, Context, Staged, TryAgain, bad_input};
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use ureq::Body;
+use ureq::http::Response;
+use url::Url;
+
+/// Where the Hub is, unless HF_ENDPOINT says otherwise.
+const ENDPOINT: &str = "https://huggingface.co";
+/// Longest list of files.
+const LONGEST: u64 = 512 << 20;
 
 /// One repository at one commit.
 struct Hub {
-    repo: ApiRepo,
-    api: Api,
+    client: Client,
     cache: Cache,
-    kind: RepoType,
+    endpoint: Url,
+    kind: Kind,
     name: String,
     commit: String,
     files: Vec<String>,
 }
 
 /// One file as the Hub states it.
+#[derive(Clone)]
 struct Stated {
     name: String,
     size: u64,
@@ -35,7 +47,8 @@ struct Stated {
 
 /// Fetches the Parquet files of a dataset and lays them out.
 pub fn dataset(name: &str, images: &Path, args: &Args, context: &Context) -> Result<()> {
-    let hub = Hub::open(name, RepoType::Dataset, &args.revision)?;
+    let selection = args.selection(format!("dataset {name}"));
+    let hub = Hub::open(name, Kind::Dataset, args, context)?;
     let parquet: Vec<PathBuf> =
         hub.files.iter().filter(|f| f.ends_with(".parquet")).map(PathBuf::from).collect();
     if parquet.is_empty() {
@@ -44,21 +57,23 @@ pub fn dataset(name: &str, images: &Path, args: &Args, context: &Context) -> Res
             args.revision
         )
     }
-    let mut names: Vec<String> = part(parquet, &args.split)
-        .with_context(|| format!("dataset {name}"))?
-        .iter()
-        .map(|path| path.to_string_lossy().into_owned())
-        .collect();
+    let part = Part::choose(parquet, &selection).with_context(|| format!("dataset {name}"))?;
+    let mut names: Vec<String> = part.files.iter().map(|path| path.to_string_lossy().into_owned()).collect();
     names.sort();
     let paths = hub.fetch(&names, args.connections, images, context)?;
-    let file = |(name, path): (&String, PathBuf)| Parquet { path, name: name.clone(), frozen: true };
-    let files: Vec<Parquet> = names.iter().zip(paths).map(file).collect();
-    lay_out(images, name, Some(hub.commit), args, context, |normaliser| normaliser.parquet(&files))
+    let mut dataset = Dataset::tables(paths.into_iter().zip(names).collect(), Vec::new(), &selection)?;
+    if let (Some(split), true) = (&part.split, dataset.classes.as_ref().is_some_and(pictures::Classes::by_name))
+        && !part.others.is_empty()
+    {
+        dataset.notes.push(format!("classes are numbered by the labels of the split {split} alone"));
+    }
+    dataset.notes.extend(part.notes);
+    lay_out(images, name, Some(hub.commit.clone()), &dataset, true, args, context)
 }
 
 /// Fetches one file of a model.
 pub fn file(model: &str, file: &str, weights: &Path, args: &Args, context: &Context) -> Result<()> {
-    let hub = Hub::open(model, RepoType::Model, &args.revision)?;
+    let hub = Hub::open(model, Kind::Model, args, context)?;
     if !hub.files.iter().any(|f| f == file) {
         let near = stage::nearest(file, hub.files.iter().map(String::as_str));
         let hint = near.map(|n| format!("; did you mean {n}?")).unwrap_or_default();
@@ -72,124 +87,132 @@ pub fn file(model: &str, file: &str, weights: &Path, args: &Args, context: &Cont
         }
     }
     let staged = Staged::file(weights)?;
-    take(&fetched[0], staged.path(), true)?;
+    take(&fetched[0], staged.path(), true, context)?;
     context.message(&format!("{model}/{file} at commit {}", hub.commit));
     staged.commit()
 }
 
+/// The variable of this name, where it says something.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().map(|value| value.trim().to_string()).filter(|value| !value.is_empty())
+}
+
+/// The folder that the Hub's clients share.
+fn home() -> Result<PathBuf> {
+    match (variable("HF_HOME"), std::env::home_dir()) {
+        (Some(home), _) => Ok(home.into()),
+        (None, Some(home)) => Ok(home.join(".cache/huggingface")),
+        (None, None) => bad_input!("there is no home folder; set HF_HOME"),
+    }
+}
+
 impl Hub {
-    /// Asks the Hub which commit `revision` stands for, and what it holds.
-    fn open(name: &str, kind: RepoType, revision: &str) -> Result<Self> {
-        let cache = Cache::from_env();
-        let mut builder = ApiBuilder::from_env().with_progress(false);
-        // hf-hub itself reads the token that `hf auth login` leaves, not the variable.
-        if let Ok(token) = std::env::var("HF_TOKEN") {
-            builder = builder.with_token(Some(token).filter(|t| !t.is_empty()));
-        }
-        let api = builder.build().context("starting the Hub's client")?;
-        let repo = api.repo(Repo::with_revision(name.into(), kind, revision.into()));
-        let info = repo.info().map_err(|e| explain(&e, name, kind, revision, false))?;
-        let pinned = api.repo(Repo::with_revision(name.into(), kind, info.sha.clone()));
-        let files = info.siblings.into_iter().map(|s| s.rfilename).collect();
-        Ok(Self { repo: pinned, api, cache, kind, name: name.into(), commit: info.sha, files })
+    /// Asks the Hub which commit a revision stands for, and what it holds.
+    fn open(name: &str, kind: Kind, args: &Args, context: &Context) -> Result<Arc<Self>> {
+        let home = home()?;
+        let cache = Cache::of(&home, kind, name)?;
+        let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.into());
+        let endpoint = address(&endpoint).bad_input(|| "HF_ENDPOINT")?;
+        // What `hf auth login` leaves, unless the variable says otherwise, be it nothing.
+        let token = match std::env::var("HF_TOKEN") {
+            Ok(_) => variable("HF_TOKEN"),
+            Err(_) => fs::read_to_string(home.join("token")).ok().map(|token| token.trim().to_string()),
+        };
+        let client = Client::new().with_token(&endpoint, token.filter(|token| !token.is_empty()));
+        let (name, revision) = (name.to_string(), args.revision.clone());
+        apart(context, &Arc::default(), move || {
+            let folder = format!("{}s", kind.noun());
+            let url = page(&endpoint, ["api", &folder].into_iter().chain(name.split('/')).chain(["revision", &revision]))?;
+            let refused = |fault: &Fault| explain(fault, &name, kind, &revision, false);
+            let mut answer = client.get(&url, &[], Follow::All).map_err(|fault| refused(&fault))?;
+            let info = info(&mut answer).map_err(|e| refused(&Fault::Connection(format!("{e:#}"))))?;
+            let (commit, files) = info;
+            let commit = cache::commit(&commit).with_context(|| format!("{} {name}", kind.noun()))?;
+            Ok(Arc::new(Self { client, cache, endpoint, kind, name, commit, files }))
+        })
+    }
+
+    /// The address of a file.
+    fn url(&self, file: &str) -> Result<Url> {
+        let kind = (self.kind == Kind::Dataset).then_some("datasets");
+        let parts = kind.into_iter().chain(self.name.split('/')).chain(["resolve", &self.commit]);
+        page(&self.endpoint, parts.chain(file.split('/')))
     }
 
     /// Fetches files, several at once, each verified; gives their places in the Hub's cache.
     fn fetch(
-        &self,
+        self: &Arc<Self>,
         names: &[String],
         connections: usize,
         target: &Path,
         context: &Context,
     ) -> Result<Vec<PathBuf>> {
-        let stated = self.parallel(names, connections, context, |name| self.stated(name))?;
-        let total: u64 = stated.iter().map(|s| s.size).sum();
-        let missing = stated.iter().filter(|s| !self.blob(&s.etag).exists()).map(|s| s.size).sum();
-        disk::check(self.cache.path(), missing)?;
-        disk::check(target, missing)?;
-        let done = AtomicUsize::new(0);
-        self.parallel(&stated, connections, context, |file| {
-            self.verified(file, &done, total as usize, context)
+        for name in names {
+            cache::inside(name).with_context(|| format!("{} {}", self.kind.noun(), self.name))?;
+        }
+        let (hub, names, target) = (Arc::clone(self), names.to_vec(), target.to_path_buf());
+        let counter = Arc::new(Counter::default());
+        apart(context, &counter.clone(), move || {
+            let stated = parallel(&names, connections, |name| hub.stated(name))?;
+            let missing = stated.iter().filter(|s| !hub.cache.blob(&s.etag).exists()).map(|s| s.size).sum();
+            disk::check(hub.cache.root(), missing)?;
+            disk::check(&target, missing)?;
+            counter.expect(stated.iter().map(|s| s.size).sum());
+            hub.cache.prepare()?;
+            parallel(&stated, connections, |file| hub.verified(file, &counter))
         })
     }
 
-    /// `work` on every item, on a few threads; the first error stops the rest.
-    fn parallel<T: Sync, R: Send>(
-        &self,
-        items: &[T],
-        threads: usize,
-        context: &Context,
-        work: impl Fn(&T) -> Result<R> + Sync,
-    ) -> Result<Vec<R>> {
-        let next = AtomicUsize::new(0);
-        let results = Mutex::new((Vec::new(), None));
-        let lock = || results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        std::thread::scope(|scope| {
-            for _ in 0..threads.min(items.len()) {
-                scope.spawn(|| {
-                    while lock().1.is_none() {
-                        let i = next.fetch_add(1, Ordering::Relaxed);
-                        let Some(item) = items.get(i) else { break };
-                        let result = context.check_stop().and_then(|()| work(item));
-                        match (result, &mut *lock()) {
-                            (Ok(value), (done, _)) => done.push((i, value)),
-                            (Err(e), (_, first)) => *first = first.take().or(Some(e)),
-                        }
-                    }
-                });
-            }
-        });
-        let (mut done, error) = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(e) = error {
-            return Err(e);
-        }
-        done.sort_by_key(|(i, _)| *i);
-        Ok(done.into_iter().map(|(_, value)| value).collect())
-    }
-
+    /// What the Hub says of a file.
     fn stated(&self, name: &str) -> Result<Stated> {
-        let metadata = self.retry(name, false, || self.api.metadata(&self.repo.url(name)))?;
-        let etag = metadata.etag().trim_start_matches("W/").to_ascii_lowercase();
-        if !etag.bytes().all(|b| b.is_ascii_hexdigit()) || ![40, 64].contains(&etag.len()) {
-            bad_input!("{}/{name}: the Hub states no digest (`{etag}`)", self.name)
-        }
-        Ok(Stated { name: name.into(), size: metadata.size() as u64, etag })
+        let url = self.url(name)?;
+        let first = [("Range", "bytes=0-0".to_string())];
+        self.retry(name, false, || {
+            let answer = self.client.get(&url, &first, Follow::SameServer)?;
+            let etag = header(&answer, "x-linked-etag").or(header(&answer, "etag")).unwrap_or_default();
+            let etag = etag.trim_start_matches("W/").trim_matches('"').to_ascii_lowercase();
+            if !etag.bytes().all(|b| b.is_ascii_hexdigit()) || ![40, 64].contains(&etag.len()) {
+                return Err(BadInput(format!("{}/{name}: the Hub states no digest (`{etag}`)", self.name)).into());
+            }
+            let size = match size(&answer) {
+                // Its storage, which is asked without the token.
+                None if answer.status().is_redirection() => size(&self.client.get(&url, &first, Follow::All)?),
+                size => size,
+            };
+            match size {
+                Some(size) => Ok(Stated { name: name.into(), size, etag }),
+                None => Err(BadInput(format!("{}/{name}: the Hub states no size", self.name)).into()),
+            }
+        })
     }
 
-    /// Where the cache keeps content of this digest.
-    fn blob(&self, etag: &str) -> PathBuf {
-        self.cache
-            .repo(Repo::with_revision(self.name.clone(), self.kind, self.commit.clone()))
-            .blob_path(etag)
-    }
-
-    fn verified(
-        &self,
-        file: &Stated,
-        done: &AtomicUsize,
-        total: usize,
-        context: &Context,
-    ) -> Result<PathBuf> {
-        let blob = self.blob(&file.etag);
-        let before = blob.exists();
+    fn verified(&self, file: &Stated, counter: &Counter) -> Result<PathBuf> {
+        let blob = self.cache.blob(&file.etag);
+        let mut fetched = false;
         for _ in 0..2 {
             if !blob.exists() {
-                self.retry(&file.name, true, || {
-                    // A partial file that is as long as the whole cannot be resumed; its digest decides below.
-                    let partial = blob.with_extension("part");
-                    if partial.metadata().is_ok_and(|m| m.len() >= file.size) {
-                        std::fs::remove_file(&partial)?;
+                let mut partial = Partial::open(&blob.with_extension("part"))?;
+                if !blob.exists() {
+                    self.whole(file, &mut partial, counter)?;
+                    fetched = true;
+                    if !matches(partial.path(), file)? {
+                        counter.take_back(file.size.min(partial.len()?));
+                        fs::remove_file(partial.path()).with_context(|| format!("removing {}", partial.path().display()))?;
+                        continue;
                     }
-                    self.repo.download_with_progress(&file.name, Bar { done, total, context, at: 0 })
-                })?;
+                    let moved = fs::rename(partial.path(), &blob);
+                    moved.with_context(|| format!("moving {} to {}", partial.path().display(), blob.display()))?;
+                    self.cache.link(&self.commit, &file.name, &file.etag)?;
+                    return Ok(blob);
+                }
             }
             if matches(&blob, file)? {
-                if before {
-                    done.fetch_add(file.size as usize, Ordering::Relaxed);
+                if !fetched {
+                    counter.add(file.size);
                 }
                 return Ok(blob);
             }
-            std::fs::remove_file(&blob).with_context(|| format!("removing {}", blob.display()))?;
+            fs::remove_file(&blob).with_context(|| format!("removing {}", blob.display()))?;
         }
         Err(TryAgain(format!(
             "{}/{}: what arrives is not what the Hub states ({} bytes, {}); it was thrown away, run again later",
@@ -198,20 +221,32 @@ impl Hub {
         .into())
     }
 
+    /// Fetches what is missing of a file.
+    fn whole(&self, file: &Stated, partial: &mut Partial, counter: &Counter) -> Result<()> {
+        let url = self.url(&file.name)?;
+        self.retry(&file.name, true, || {
+            // A partial file that is as long as the whole cannot be resumed; its digest decides.
+            if partial.len()? >= file.size {
+                partial.clear()?;
+            }
+            match partial.fetch(&self.client, &url, None, counter, |_, _| Ok(())) {
+                Ok(()) => Ok(()),
+                Err(Ended::Server(fault)) => Err(fault.into()),
+                Err(Ended::Here(e)) => Err(Refused::Here(e)),
+            }
+        })
+    }
+
     /// Tries until it works, with growing pauses, where trying may help. `granted` says that the Hub has shown the file's
     /// metadata already.
-    fn retry<T>(
-        &self,
-        file: &str,
-        granted: bool,
-        mut work: impl FnMut() -> Result<T, ApiError>,
-    ) -> Result<T> {
+    fn retry<T>(&self, file: &str, granted: bool, mut work: impl FnMut() -> Result<T, Refused>) -> Result<T> {
         let what = format!("{}/{file}", self.name);
         for attempt in 0..ATTEMPTS {
             match work() {
                 Ok(value) => return Ok(value),
-                Err(e) => {
-                    let error = explain(&e, &what, self.kind, &self.commit, granted);
+                Err(Refused::Here(e)) => return Err(e),
+                Err(Refused::Server(fault)) => {
+                    let error = explain(&fault, &what, self.kind, &self.commit, granted);
                     if stage::exit_code(&error) == 2 || attempt + 1 == ATTEMPTS {
                         return Err(error);
                     }
@@ -223,15 +258,96 @@ impl Hub {
     }
 }
 
+/// Why something did not work.
+enum Refused {
+    /// Perhaps it does when tried again.
+    Server(Fault),
+    Here(anyhow::Error),
+}
+
+impl From<Fault> for Refused {
+    fn from(fault: Fault) -> Self {
+        Self::Server(fault)
+    }
+}
+
+impl From<anyhow::Error> for Refused {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Here(error)
+    }
+}
+
+impl From<BadInput> for Refused {
+    fn from(error: BadInput) -> Self {
+        Self::Here(error.into())
+    }
+}
+
+/// `work` on every item, on a few threads; the first error stops the rest.
+fn parallel<T: Sync, R: Send>(items: &[T], threads: usize, work: impl Fn(&T) -> Result<R> + Sync) -> Result<Vec<R>> {
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new((Vec::new(), None));
+    let lock = || results.lock().unwrap_or_else(PoisonError::into_inner);
+    std::thread::scope(|scope| {
+        for _ in 0..threads.min(items.len()) {
+            scope.spawn(|| {
+                while lock().1.is_none() {
+                    let i = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(item) = items.get(i) else { break };
+                    match (work(item), &mut *lock()) {
+                        (Ok(value), (done, _)) => done.push((i, value)),
+                        (Err(e), (_, first)) => *first = first.take().or(Some(e)),
+                    }
+                }
+            });
+        }
+    });
+    let (mut done, error) = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Some(e) = error {
+        return Err(e);
+    }
+    done.sort_by_key(|(i, _)| *i);
+    Ok(done.into_iter().map(|(_, value)| value).collect())
+}
+
+/// An address below the Hub's, each part of the path for itself.
+fn page<'a>(endpoint: &Url, parts: impl IntoIterator<Item = &'a str>) -> Result<Url> {
+    let mut url = endpoint.clone();
+    match url.path_segments_mut() {
+        Ok(mut path) => path.pop_if_empty().extend(parts),
+        Err(()) => bad_input!("HF_ENDPOINT {endpoint}: not the address of a Hub"),
+    };
+    Ok(url)
+}
+
+/// The commit and the files of a repository.
+fn info(answer: &mut Response<Body>) -> Result<(String, Vec<String>)> {
+    let body = answer.body_mut().with_config().limit(LONGEST).read_to_vec()?;
+    let json: serde_json::Value = serde_json::from_slice(&body).context("the answer is no JSON")?;
+    let commit = json["sha"].as_str().context("the answer names no commit")?;
+    let files = json["siblings"].as_array().context("the answer lists no files")?;
+    let names = files.iter().filter_map(|file| Some(file["rfilename"].as_str()?.to_string()));
+    Ok((commit.into(), names.collect()))
+}
+
+/// The size of a whole file, of which the answer may hold a part.
+fn size(answer: &Response<Body>) -> Option<u64> {
+    let linked = header(answer, "x-linked-size").and_then(|size| size.parse().ok());
+    let range = header(answer, "content-range").and_then(|range| range.rsplit('/').next()?.parse().ok());
+    let whole = || header(answer, "content-length").and_then(|size| size.parse().ok());
+    linked.or(range).or_else(|| if answer.status() == 200 { whole() } else { None })
+}
+
 /// Whether a file is what the Hub states.
 fn matches(path: &Path, file: &Stated) -> Result<bool> {
-    let size = std::fs::metadata(path).with_context(|| format!("reading {}", path.display()))?.len();
+    let context = || format!("reading {}", path.display());
+    let size = fs::metadata(path).with_context(context)?.len();
     if size != file.size {
         return Ok(false);
     }
     Ok(match file.etag.len() {
-        64 => sha256(path)? == file.etag,
-        _ => git_blob(path, size)? == file.etag,
+        64 => sha256(path).with_context(context)? == file.etag,
+        _ => git_blob(path, size).with_context(context)? == file.etag,
     })
 }
 
@@ -239,68 +355,35 @@ fn matches(path: &Path, file: &Stated) -> Result<bool> {
 fn git_blob(path: &Path, size: u64) -> Result<String> {
     let mut hasher = sha1::Sha1::new();
     hasher.update(format!("blob {size}\0"));
-    hasher.update(std::fs::read(path)?);
-    Ok(hasher.finalize().iter().map(|b| format!("{b:02x}")).collect())
+    let (mut file, mut buffer) = (File::open(path)?, vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher.finalize().iter().map(|b| format!("{b:02x}")).collect()),
+            n => hasher.update(&buffer[..n]),
+        }
+    }
 }
 
 /// A fault of the Hub in words: the caller's (exit code 2) or one that may pass (75).
-fn explain(error: &ApiError, what: &str, kind: RepoType, revision: &str, granted: bool) -> anyhow::Error {
-    let (noun, folder) =
-        if matches!(kind, RepoType::Dataset) { ("dataset", "datasets/") } else { ("model", "") };
+fn explain(fault: &Fault, what: &str, kind: Kind, revision: &str, granted: bool) -> anyhow::Error {
+    let noun = kind.noun();
+    let folder = if kind == Kind::Dataset { "datasets/" } else { "" };
     let name = what.split('/').take(2).collect::<Vec<_>>().join("/");
-    let status = match error {
-        ApiError::RequestError(e) => match **e {
-            ureq::Error::StatusCode(code) => Some(code),
-            _ => None,
-        },
-        _ => None,
-    };
-    match status {
+    match fault {
         // The Hub sends the reader on to its storage by a signed link that is good for a while.
-        Some(code @ (401 | 403)) if granted => TryAgain(format!(
+        Fault::Status(code @ (401 | 403)) if granted => TryAgain(format!(
             "{noun} {what}: the Hub shows the file, but its storage answers {code}, as when a link has expired; run again to \
              go on where it stopped"
         ))
         .into(),
-        Some(401 | 403) => BadInput(format!(
+        Fault::Status(401 | 403) => BadInput(format!(
             "{noun} {what}: no access; if it is gated, accept its terms at https://huggingface.co/{folder}{name} and set \
              HF_TOKEN to a token of that account"
         ))
         .into(),
-        Some(404) => BadInput(format!("{noun} {what}: not found at revision {revision}; check the name and --revision")).into(),
-        _ => TryAgain(format!("{noun} {what}: {error}; run again to go on where it stopped")).into(),
-    }
-}
-
-/// Adds what one file has received to the progress of all.
-struct Bar<'a> {
-    done: &'a AtomicUsize,
-    total: usize,
-    context: &'a Context,
-    at: usize,
-}
-
-impl Progress for Bar<'_> {
-    fn init(&mut self, _size: usize, _file: &str) {
-        // Called again when a cut connection is resumed, followed by all that is there already.
-        self.done.fetch_sub(self.at, Ordering::Relaxed);
-        self.at = 0;
-    }
-
-    fn update(&mut self, bytes: usize) {
-        self.at += bytes;
-        let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        self.context.progress(done, self.total, "bytes");
-    }
-
-    fn finish(&mut self) {}
-}
-
-impl Drop for Bar<'_> {
-    fn drop(&mut self) {
-        // A failed attempt takes its bytes back; the next one counts what was kept.
-        if self.at > 0 && std::thread::panicking() {
-            self.done.fetch_sub(self.at, Ordering::Relaxed);
+        Fault::Status(404) => {
+            BadInput(format!("{noun} {what}: not found at revision {revision}; check the name and --revision")).into()
         }
+        _ => TryAgain(format!("{noun} {what}: {fault}; run again to go on where it stopped")).into(),
     }
 }

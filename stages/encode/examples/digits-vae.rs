@@ -3,7 +3,7 @@
 //! `cargo run --release -p encode --example digits-vae -- --images data/digits --weights data/digits/vae.safetensors`
 
 use anyhow::{Context as _, Result};
-use shards::pictures::{center_crop, decode, read_parquet};
+use pictures::{center_crop, decode, read_parquet};
 use stage::{Context, bad_input};
 use std::collections::BTreeMap;
 use std::path::PathBuf;

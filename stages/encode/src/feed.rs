@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use rayon::prelude::*;
-use shards::pictures::{Picture, Pictures, center_crop, decode};
+use pictures::{Picture, Pictures, center_crop, decode};
 use stage::BadInputExt;
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use feed::{Feed, Work};
 use serde::{Deserialize, Serialize};
 use shard::{Encoder, Timing};
-use shards::pictures::Pictures;
+use pictures::Pictures;
 use shards::{About, Shard, write_manifest};
 use stage::{Context, Staged, bad_input, read_json, write_json};
 use std::fs;

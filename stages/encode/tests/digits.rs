@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
 
 use shards::Latents;
-use shards::pictures::{File, Manifest, Picture, PicturesWriter, center_crop, decode, read_parquet};
+use pictures::{File, Manifest, Picture, PicturesWriter, center_crop, decode, read_parquet};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

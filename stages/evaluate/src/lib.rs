@@ -15,6 +15,7 @@ use extractors::inception::{self, Inception};
 use features::file::FeatureWriter;
 use features::{Gathering, Source};
 use metrics::{Distances, precision_recall};
+use ::pictures::Selection;
 use scores::{More, Note, Scores, Side};
 use sha2::{Digest, Sha256};
 use stage::{BadInputExt, Context, Staged, bad_input, write_json};
@@ -31,12 +32,12 @@ stage::arguments! {
     /// evaluator computes them. Without `--samples` it only keeps the statistics or features of the reference.
     pub struct Args: "evaluate" {
         /// Pictures to score: a `.npz` with `arr_0` (uint8, `[N, H, W, 3]`) and perhaps `arr_1` (classes), a folder that
-        /// `sample` wrote, a folder of PNG, JPEG or WebP files, Parquet with an `image` column; or the `--features` of an
-        /// earlier run, a file or a folder of several that are one set together.
+        /// `sample` wrote, a dataset as `download` reads it (pictures, or Parquet with a column of them) of one split; or the
+        /// `--features` of an earlier run, a file or a folder of several that are one set together.
         input samples: Option<PathBuf>;
-        /// Pictures to compare with: a folder of Parquet files with an `image` column, a folder of PNG or JPEG files, a
-        /// `.npz` of pictures, a `.npz` with `mu`, `sigma`, `mu_s`, `sigma_s` (ADM's reference batches and `--statistics` of
-        /// an earlier run), or `--features` of an earlier run.
+        /// Pictures to compare with: a dataset as `download` reads it or wrote it (Parquet with a column of pictures, or pictures,
+        /// in a folder for each class or not), a `.npz` of pictures, a `.npz` with `mu`, `sigma`, `mu_s`, `sigma_s` (ADM's
+        /// reference batches and `--statistics` of an earlier run), or `--features` of an earlier run.
         input reference: Option<PathBuf>;
         /// Weights of the FID Inception-v3, or of a narrow member of its family: ADM's `classify_image_graph_def.pb`,
         /// pytorch-fid's `.pth`, or safetensors under pytorch-fid's names.
@@ -44,6 +45,14 @@ stage::arguments! {
         /// Weights of DINOv2's ViT-L/14 (or S, B) under their published names, `.pth` or safetensors, for FD-DINOv2: Pillow's
         /// bicubic resize to 224 × 224, the normalised class token, as dgm-eval computes it.
         input dinov2: Option<PathBuf>;
+        /// Which split of the reference to take, where its files or folders are of splits.
+        param split: String = "train".to_string();
+        /// Which configuration of the reference to take, where its folders are of several.
+        param config: Option<String>;
+        /// The reference's column of pictures, where it is not clear.
+        param image_column: Option<String>;
+        /// The reference's column of labels, where it is not clear; for the FID of each class.
+        param label_column: Option<String>;
         /// Side to which the reference pictures of a folder are cropped, as ADM does; the samples' size when not given.
         param image_size: Option<u64>, in 1..=4096, unit "pixels";
         /// Most pictures of a reference folder that precision and recall compare with, taken at equal distances from the
@@ -72,6 +81,28 @@ stage::arguments! {
         /// The weights of `--inception` as safetensors.
         output convert: Option<PathBuf>;
     }
+}
+
+impl Args {
+    /// What is asked of the reference, where it is a dataset.
+    pub(crate) fn reference_selection(&self, path: &Path) -> Selection {
+        Selection {
+            source: format!("--reference {}", path.display()),
+            split: Some(self.split.clone()),
+            config: self.config.clone(),
+            image_column: self.image_column.clone(),
+            label_column: self.label_column.clone(),
+            // Labels serve one score of many; those that were named must be there.
+            insist: self.label_column.is_some(),
+            flags: true,
+            ..Selection::default()
+        }
+    }
+}
+
+/// What is asked of the samples, where they are a dataset: that it is one.
+fn samples_selection(path: &Path) -> Selection {
+    Selection { source: format!("--samples {}", path.display()), ..Selection::default() }
 }
 
 /// The network, and what identifies it in results.
@@ -142,7 +173,7 @@ pub fn evaluate(args: &Args, context: &Context) -> Result<()> {
         }
         return Ok(());
     };
-    let samples = args.samples.as_deref().map(Source::open).transpose()?;
+    let samples = args.samples.as_deref().map(|path| Source::open(path, &samples_selection(path))).transpose()?;
     let side = match (args.image_size, &samples) {
         (Some(side), _) => Some(side as usize),
         (None, Some(samples)) => samples.size()?.filter(|[h, w]| h == w).map(|[h, _]| h),

@@ -50,14 +50,14 @@ pub(crate) fn read(
             )
         }
     }
-    from_statistics(path, network, context)
+    from_statistics(args, path, network, context)
 }
 
 fn holds_statistics(path: &Path) -> bool {
     path.is_file() && Npz::open(path).is_ok_and(|npz| npz.has("mu"))
 }
 
-fn from_statistics(path: &Path, network: &Network, context: &Context) -> Result<Reference> {
+fn from_statistics(args: &Args, path: &Path, network: &Network, context: &Context) -> Result<Reference> {
     let mut npz = Npz::open(path)?;
     let (pool, spatial) = (arrays::statistics(&mut npz, "")?, arrays::statistics(&mut npz, "_s")?);
     if pool.width() != network.inception.width() {
@@ -99,7 +99,7 @@ fn from_statistics(path: &Path, network: &Network, context: &Context) -> Result<
     }
     let wants_dinov2 = network.dinov2.is_some() && dinov2.is_none();
     if npz.has("arr_0") && (features.is_none() || wants_dinov2) {
-        let source = Source::Pictures(Pictures::open(path)?);
+        let source = Source::Pictures(Pictures::open(path, &args.reference_selection(path))?);
         let count = source.count();
         note.size = source.size()?;
         let unit = "reference pictures";
@@ -167,7 +167,7 @@ fn compute(
     side: Option<usize>,
     context: &Context,
 ) -> Result<Reference> {
-    let source = Source::open(path)?;
+    let source = Source::open(path, &args.reference_selection(path))?;
     let warnings: Vec<String> =
         check_source(&source, path, network, "reference pictures")?.into_iter().collect();
     let count = source.count();

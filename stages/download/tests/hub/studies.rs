@@ -5,7 +5,7 @@ use crate::double::{COMMIT, Hub, TOKEN};
 use image::{ImageFormat, RgbImage};
 use serde_json::Value;
 use shards::Latents;
-use shards::pictures::{Picture, Pictures, PicturesWriter};
+use pictures::{Picture, Pictures, PicturesWriter};
 use std::io::Cursor;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -47,7 +47,7 @@ fn golden(name: &str) -> Vec<u8> {
 fn sha256(bytes: &[u8]) -> String {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), bytes).unwrap();
-    shards::pictures::sha256(file.path()).unwrap()
+    pictures::sha256(file.path()).unwrap()
 }
 
 /// A study of the repository in a folder of its own, with sizes for a minute on a CPU and the double for the Hub.

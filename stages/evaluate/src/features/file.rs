@@ -5,7 +5,6 @@
 
 use super::Rows;
 use crate::Network;
-use crate::pictures::is_parquet;
 use crate::scores::Note;
 use anyhow::{Context as _, Result, ensure};
 use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array, Int64Array, RecordBatch};
@@ -15,6 +14,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use pictures::is_parquet;
 use stage::{BadInputExt, bad_input};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,12 @@ impl FeatureFiles {
     /// # Errors
     /// Bad input when a file is damaged, or files of one folder were made with different weights or resizes.
     pub fn open(path: &Path) -> Result<Option<Self>> {
-        let files = if path.is_dir() { parquet_files(path)? } else { vec![path.to_path_buf()] };
+        let files = match (path.is_dir(), path.is_file()) {
+            (true, _) => parquet_files(path)?,
+            (_, true) => vec![path.to_path_buf()],
+            // Nothing that can be read twice.
+            _ => return Ok(None),
+        };
         let mut opened = Self { files: Vec::new(), count: 0, note: None };
         for (i, file) in files.iter().enumerate() {
             if !is_parquet(file)? {
@@ -252,8 +257,9 @@ fn parquet_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let context = || format!("listing {}", folder.display());
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).bad_input(context)? {
-        let path = entry.bad_input(context)?.path();
-        if path.extension().is_some_and(|e| e == "parquet") {
+        let entry = entry.bad_input(context)?;
+        let (path, hidden) = (entry.path(), entry.file_name().to_string_lossy().starts_with('.'));
+        if !hidden && path.extension().is_some_and(|e| e == "parquet") && path.is_file() {
             files.push(path);
         }
     }

@@ -14,7 +14,7 @@ use extractors::dinov2;
 use extractors::inception::resize::{Pictures as Raw, prepare};
 use file::FeatureFiles;
 use rayon::prelude::*;
-use shards::pictures::{Filter, Rgb, resize};
+use pictures::{Filter, Rgb, Selection, resize};
 use stage::{Context, bad_input};
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
@@ -54,10 +54,10 @@ pub(crate) enum Source {
 
 impl Source {
     /// Finds kept features or pictures at a path.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
+    pub(crate) fn open(path: &Path, selection: &Selection) -> Result<Self> {
         match FeatureFiles::open(path)? {
             Some(kept) => Ok(Self::Kept(kept)),
-            None => Ok(Self::Pictures(Pictures::open(path)?)),
+            None => Ok(Self::Pictures(Pictures::open(path, selection)?)),
         }
     }
 
