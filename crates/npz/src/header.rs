@@ -9,11 +9,23 @@ const LONGEST: usize = 1 << 16;
 /// Element types that are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {
-    /// Unsigned byte.
+    /// True or false, in a byte.
+    Bool,
+    /// Unsigned integers.
     U8,
-    /// Signed integers of 4 and 8 bytes.
+    /// Of 2 bytes.
+    U16,
+    /// Of 4 bytes.
+    U32,
+    /// Of 8 bytes.
+    U64,
+    /// Signed integers.
+    I8,
+    /// Of 2 bytes.
+    I16,
+    /// Of 4 bytes.
     I32,
-    /// Signed, 8 bytes.
+    /// Of 8 bytes.
     I64,
     /// Half precision.
     F16,
@@ -94,12 +106,17 @@ impl Header {
             if self.big_endian {
                 one[..size].reverse();
             }
-            let four = [one[0], one[1], one[2], one[3]];
+            let (two, four) = ([one[0], one[1]], [one[0], one[1], one[2], one[3]]);
             match self.kind {
-                Type::U8 => f64::from(one[0]),
+                Type::Bool | Type::U8 => f64::from(one[0]),
+                Type::U16 => f64::from(u16::from_le_bytes(two)),
+                Type::U32 => f64::from(u32::from_le_bytes(four)),
+                Type::U64 => u64::from_le_bytes(one) as f64,
+                Type::I8 => f64::from(one[0].cast_signed()),
+                Type::I16 => f64::from(i16::from_le_bytes(two)),
                 Type::I32 => f64::from(i32::from_le_bytes(four)),
                 Type::I64 => i64::from_le_bytes(one) as f64,
-                Type::F16 => half::f16::from_le_bytes([one[0], one[1]]).to_f64(),
+                Type::F16 => half::f16::from_le_bytes(two).to_f64(),
                 Type::F32 => f64::from(f32::from_le_bytes(four)),
                 Type::F64 => f64::from_le_bytes(one),
             }
@@ -112,10 +129,10 @@ impl Type {
     /// Size of an element.
     pub fn bytes(self) -> usize {
         match self {
-            Self::U8 => 1,
-            Self::F16 => 2,
-            Self::I32 | Self::F32 => 4,
-            Self::I64 | Self::F64 => 8,
+            Self::Bool | Self::U8 | Self::I8 => 1,
+            Self::U16 | Self::I16 | Self::F16 => 2,
+            Self::U32 | Self::I32 | Self::F32 => 4,
+            Self::U64 | Self::I64 | Self::F64 => 8,
         }
     }
 }
@@ -138,13 +155,21 @@ fn parse(text: &str) -> Result<Header> {
         _ => (false, descr),
     };
     let kind = match code {
+        "b1" | "?" => Type::Bool,
         "u1" | "B" => Type::U8,
+        "u2" => Type::U16,
+        "u4" => Type::U32,
+        "u8" => Type::U64,
+        "i1" => Type::I8,
+        "i2" => Type::I16,
         "i4" => Type::I32,
         "i8" => Type::I64,
         "f2" => Type::F16,
         "f4" => Type::F32,
         "f8" => Type::F64,
-        _ => bail!("its type {descr:?} is none of uint8, int32, int64, float16, float32, float64"),
+        _ => bail!(
+            "its type {descr:?} is none of bool, int8 to int64, uint8 to uint64, float16, float32, float64"
+        ),
     };
     let order_value = value("fortran_order")?;
     let fortran = match order_value {

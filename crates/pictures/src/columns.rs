@@ -7,16 +7,44 @@ use stage::{bad_input, nearest};
 
 /// Words of which a column of labels is named.
 const WORDS: [&str; 11] = [
-    "label", "labels", "class", "classes", "category", "categories", "target", "targets", "species", "breed", "y",
+    "label",
+    "labels",
+    "class",
+    "classes",
+    "category",
+    "categories",
+    "target",
+    "targets",
+    "species",
+    "breed",
+    "y",
 ];
 /// Words of columns whose numbers count or measure.
 const COUNTS: [&str; 20] = [
-    "id", "ids", "idx", "index", "width", "height", "size", "bytes", "length", "count", "year", "month", "day", "time", "timestamp",
-    "seed", "age", "rank", "row", "level",
+    "id",
+    "ids",
+    "idx",
+    "index",
+    "width",
+    "height",
+    "size",
+    "bytes",
+    "length",
+    "count",
+    "year",
+    "month",
+    "day",
+    "time",
+    "timestamp",
+    "seed",
+    "age",
+    "rank",
+    "row",
+    "level",
 ];
 
 /// What a column holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Holds {
     /// Pictures, still encoded.
     Pictures,
@@ -25,13 +53,16 @@ pub(crate) enum Holds {
     /// Text or real numbers.
     Others,
     /// What can be no label.
+    #[default]
     Nothing,
 }
 
 /// A column of a table.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Column {
     pub(crate) name: String,
+    /// Its type, for people.
+    pub(crate) kind: String,
     pub(crate) holds: Holds,
     /// The names of its classes, where the table has them.
     pub(crate) classes: Option<Vec<String>>,
@@ -47,7 +78,15 @@ pub(crate) fn image(columns: &[Column], selection: &Selection, source: &str) -> 
     match pictures.as_slice() {
         all if all.contains(&"image") => Ok("image".into()),
         [only] => Ok((*only).into()),
-        [] => bad_input!("{source}: no column of pictures; there are {}", names(columns)),
+        [] => {
+            let image = columns.iter().find(|c| c.name == "image");
+            let what = image.map(|image| format!("; image holds {}, no bytes of pictures", image.kind));
+            bad_input!(
+                "{source}: no column of pictures; there are {}{}",
+                names(columns),
+                what.unwrap_or_default()
+            )
+        }
         several => bad_input!(
             "{source}: pictures in the columns {}; {}",
             several.join(", "),
@@ -73,10 +112,10 @@ pub(crate) fn label(
         None => found(columns, image, selection, source, folders)?,
     };
     let holds = |name: &String| columns.iter().find(|c| c.name == *name).map(|c| c.holds);
-    if let Some(name) = label.as_ref().filter(|name| matches!(holds(name), Some(Holds::Nothing | Holds::Pictures))) {
-        bad_input!(
-            "{source}: the column {name} holds no labels"
-        )
+    if let Some(name) =
+        label.as_ref().filter(|name| matches!(holds(name), Some(Holds::Nothing | Holds::Pictures)))
+    {
+        bad_input!("{source}: the column {name} holds no labels")
     }
     Ok((label, note))
 }
@@ -98,10 +137,14 @@ fn found(
         .filter(|c| c.holds == Holds::Integers && !words(&c.name).any(|word| COUNTS.contains(&word.as_str())))
         .map(|c| c.name.as_str())
         .collect();
-    let rest: Vec<&str> =
-        others().filter(|c| matches!(c.holds, Holds::Integers | Holds::Others)).map(|c| c.name.as_str()).collect();
+    let rest: Vec<&str> = others()
+        .filter(|c| matches!(c.holds, Holds::Integers | Holds::Others))
+        .map(|c| c.name.as_str())
+        .collect();
     match (called.as_slice(), doubtful.as_slice(), rest.as_slice()) {
-        ([only], ..) => Ok((Some((*only).into()), Some(format!("{source}: labels come from the column {only}")))),
+        ([only], ..) => {
+            Ok((Some((*only).into()), Some(format!("{source}: labels come from the column {only}"))))
+        }
         ([], ..) if folders => Ok((None, None)),
         ([], [], []) => Ok((None, None)),
         ([], [], rest) => Ok((
@@ -163,7 +206,9 @@ mod tests {
     use super::*;
 
     fn table(of: &[(&str, Holds)]) -> Vec<Column> {
-        of.iter().map(|(name, holds)| Column { name: (*name).into(), holds: *holds, classes: None }).collect()
+        of.iter()
+            .map(|(name, holds)| Column { name: (*name).into(), holds: *holds, ..Column::default() })
+            .collect()
     }
 
     #[test]
@@ -176,7 +221,10 @@ mod tests {
         assert_eq!(choose(&[]).unwrap(), (None, None));
         assert_eq!(choose(&[("label", Integers), ("fine_label", Integers)]).unwrap().0.unwrap(), "label");
         let (taken, note) = choose(&[("labels", Integers), ("id", Integers)]).unwrap();
-        assert_eq!((taken.as_deref(), note.as_deref()), (Some("labels"), Some("a: labels come from the column labels")));
+        assert_eq!(
+            (taken.as_deref(), note.as_deref()),
+            (Some("labels"), Some("a: labels come from the column labels"))
+        );
         let error = choose(&[("fine_label", Integers), ("coarse_label", Integers)]).unwrap_err().to_string();
         assert!(error.contains("columns fine_label, coarse_label perhaps hold labels"), "{error}");
         assert!(choose(&[("digit", Integers)]).is_err());

@@ -10,7 +10,7 @@ pub use parts::Part;
 
 use crate::columns;
 use crate::decode::MAX_BYTES;
-use crate::labels::{Classes, Labels, Tally};
+use crate::labels::{Classes, Labels, Tally, out_of_order};
 use crate::manifest::Pictures;
 use crate::picture::{Encoded, Picture};
 use crate::selection::Selection;
@@ -64,7 +64,7 @@ impl Dataset {
             let file = Path::new(path.file_name().unwrap_or(path.as_os_str())).to_path_buf();
             ensure_parquet(path, selection)?;
             parts::config(&BTreeSet::new(), selection)?;
-            return Self::tables(vec![(path.into(), name(&file))], Vec::new(), selection);
+            return Self::tables(vec![(path.into(), name(&file))], Vec::new(), selection, check);
         }
         if Pictures::made(path) {
             return Self::downloaded(&Pictures::open(path)?, selection);
@@ -90,6 +90,7 @@ impl Dataset {
                     part.files.into_iter().map(at).collect(),
                     part.others.into_iter().map(at).collect(),
                     selection,
+                    check,
                 )?;
                 dataset.notes.splice(0..0, part.notes.into_iter().chain(listing.notes(&BTreeSet::new())));
                 Ok(dataset)
@@ -99,20 +100,24 @@ impl Dataset {
     }
 
     /// Pictures in these Parquet files, each with what errors call it. `others` are those of the dataset's other splits, whose
-    /// labels count where classes are numbered.
+    /// labels count where classes are numbered. `check` is asked from time to time and may stop the work.
     ///
     /// # Errors
-    /// Bad input that names a file or a column that is missing, damaged or not clear.
+    /// Bad input that names a file or a column that is missing, damaged or not clear; those of `check`.
     pub fn tables(
         files: Vec<(PathBuf, String)>,
         others: Vec<(PathBuf, String)>,
         selection: &Selection,
+        check: &dyn Fn() -> Result<()>,
     ) -> Result<Self> {
-        let read = |(path, name): (PathBuf, String)| Footer::read(path, name);
+        let read = |(path, name): (PathBuf, String)| check().and_then(|()| Footer::read(path, name));
         let footers = files.into_iter().map(read).collect::<Result<Vec<_>>>()?;
         let Some(first) = footers.first() else { bad_input!("{}: no Parquet files", selection.source) };
         let image = columns::image(&first.columns, selection, &first.name)?;
         let (mut notes, mut doubts) = (Vec::new(), Vec::new());
+        if image != "image" && selection.image_column.is_none() {
+            notes.push(format!("{}: pictures come from the column {image}", first.name));
+        }
         let mut label = match columns::label(&first.columns, &image, selection, &first.name, false) {
             Ok((label, note)) => {
                 let list = if label.is_none() && !selection.insist { &mut doubts } else { &mut notes };
@@ -126,8 +131,12 @@ impl Dataset {
         };
         let mut classes = None;
         if let Some(column) = &label {
-            match classes_of(&footers, others, column, selection) {
-                Ok(found) => classes = found,
+            match classes_of(&footers, others, column, selection, check) {
+                Ok(found) => {
+                    let by_name = found.as_ref().filter(|classes| classes.by_name());
+                    notes.extend(by_name.and_then(|classes| out_of_order(&classes.names, "label")));
+                    classes = found;
+                }
                 Err(e) => {
                     selection.doubt(e, &mut doubts)?;
                     label = None;
@@ -148,7 +157,8 @@ impl Dataset {
         parts::config(&BTreeSet::new(), selection)?;
         parts::split(&BTreeSet::new(), selection)?;
         let manifest = pictures.manifest();
-        let mut tables = (0..manifest.files.len()).map(|file| pictures.table(file)).collect::<Result<Vec<_>>>()?;
+        let mut tables =
+            (0..manifest.files.len()).map(|file| pictures.table(file)).collect::<Result<Vec<_>>>()?;
         if selection.labels == Labels::Drop {
             tables.iter_mut().for_each(Table::drop_labels);
         }
@@ -159,7 +169,10 @@ impl Dataset {
 
     fn files(folder: &Path, mut listing: Listing, selection: &Selection) -> Result<Self> {
         if let Some(column) = &selection.image_column {
-            bad_input!("--image-column {column}: {} holds pictures in files, not in columns", selection.source)
+            bad_input!(
+                "--image-column {column}: {} holds pictures in files, not in columns",
+                selection.source
+            )
         }
         let tree = Tree::find(&listing, selection)?;
         let (mut notes, mut doubts, mut used) = (Vec::new(), Vec::new(), BTreeSet::new());
@@ -193,7 +206,9 @@ impl Dataset {
             match tree.classes(&listing, selection) {
                 Ok(Some(found)) => {
                     for (path, label) in &mut files {
-                        let class = tree.class(path).and_then(|c| found.names.binary_search_by(|n| n.as_str().cmp(c)).ok());
+                        let class = tree
+                            .class(path)
+                            .and_then(|c| found.names.binary_search_by(|n| n.as_str().cmp(c)).ok());
                         *label = class.map(|number| number as i64);
                     }
                     notes.extend(found.notes);
@@ -276,10 +291,12 @@ fn classes_of(
     others: Vec<(PathBuf, String)>,
     column: &str,
     selection: &Selection,
+    check: &dyn Fn() -> Result<()>,
 ) -> Result<Option<Classes>> {
     let mut tally = Tally::default();
     let named = footers[0].class_names(column);
     for footer in footers {
+        check()?;
         if !footer.has(column) {
             bad_input!(
                 "{} has a column `{column}`, {} has none; take one part of them, with --split for example",
@@ -298,6 +315,7 @@ fn classes_of(
     }
     // What is wrong with the labels of another split is no matter here.
     for (path, name) in others {
+        check()?;
         let Ok(footer) = Footer::read(path, name) else { continue };
         if footer.has(column) {
             let _ = footer.labels(column, &mut |_, cell| {

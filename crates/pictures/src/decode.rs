@@ -2,7 +2,7 @@
 
 use crate::rgb::Rgb;
 use crate::{form, jpeg, png};
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 use image::metadata::Orientation;
 use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 use std::borrow::Cow;
@@ -37,29 +37,38 @@ pub fn decode(bytes: &[u8]) -> Result<Rgb> {
         jpeg::check_whole(bytes)?;
     }
     let mut limits = Limits::default();
-    (limits.max_image_width, limits.max_image_height) = (Some(MAX_SIDE), Some(MAX_SIDE));
     limits.max_alloc = Some(BESIDE);
     let mut reader = ImageReader::with_format(Cursor::new(&*content), format);
     reader.limits(limits.clone());
-    let mut decoder = reader.into_decoder()?;
+    // An image error says its cause itself.
+    let said = |e: image::ImageError| anyhow!("{e}");
+    let mut decoder = reader.into_decoder().map_err(said)?;
     let (width, height) = decoder.dimensions();
     ensure!(width > 0 && height > 0, "a picture without pixels");
     ensure!(
-        u64::from(width) * u64::from(height) <= MAX_PIXELS,
-        "{width} × {height} pixels, more than the {MAX_PIXELS} that a picture may have; scale it down"
+        u64::from(width) * u64::from(height) <= MAX_PIXELS && width.max(height) <= MAX_SIDE,
+        "{width} × {height} pixels, more than the {MAX_PIXELS} in all or {MAX_SIDE} on a side that a picture may have; \
+         scale it down"
     );
     limits.max_alloc = Some(decoder.total_bytes() + BESIDE);
-    decoder.set_limits(limits)?;
+    decoder.set_limits(limits).map_err(said)?;
     let turned = match format {
-        ImageFormat::Tiff => decoder.orientation()?,
+        ImageFormat::Tiff => decoder.orientation().map_err(said)?,
         _ => Orientation::NoTransforms,
     };
-    let mut picture = DynamicImage::from_decoder(decoder)?;
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(said)?;
     picture.apply_orientation(turned);
     let (width, height) = (picture.width() as usize, picture.height() as usize);
     // The colour type in a PNG's header: grey may have got its transparency from a key colour.
     let grey = format == ImageFormat::Png && bytes.get(25) == Some(&0);
-    Ok(Rgb { width, height, pixels: rgb(picture, grey) })
+    let pixels = match picture {
+        // Pillow brings each number to 8 bits, in place of the upper 8.
+        DynamicImage::ImageRgb16(p) if format == ImageFormat::Pnm => {
+            p.into_raw().into_iter().map(|v| ((u32::from(v) + 128) / 257) as u8).collect()
+        }
+        other => rgb(other, grey),
+    };
+    Ok(Rgb { width, height, pixels })
 }
 
 fn rgb(picture: DynamicImage, plain_grey: bool) -> Vec<u8> {

@@ -4,21 +4,15 @@ use image::ImageFormat;
 use std::path::Path;
 
 /// Endings of pictures, also of forms that are not read here: those are named, not passed over.
-const PICTURES: [&str; 52] = [
-    "png", "apng", "jpg", "jpeg", "jpe", "jfif", "webp", "tif", "tiff", "bmp", "dib", "gif", "pnm", "pbm", "pgm", "ppm",
-    "pam", "pfm", "avif", "avifs", "heic", "heif", "jxl", "jp2", "j2k", "jpx", "ico", "tga", "dds", "exr", "psd", "xcf",
-    "svg", "svgz", "qoi", "pcx", "xbm", "xpm", "arw", "cr2", "cr3", "dng", "nef", "orf", "raf", "rw2", "pef", "srw", "x3f",
-    "3fr", "erf", "icns",
-];
+const PICTURES: &str = "\
+    png apng jpg jpeg jpe jfif webp tif tiff bmp dib gif pnm pbm pgm ppm pam pfm avif avifs heic heif jxl jp2 j2k jpf jpx \
+    ico icns tga dds exr psd xcf svg svgz eps qoi pcx xbm xpm arw cr2 cr3 dng nef orf raf rw2 pef srw x3f 3fr erf";
 
 /// Endings of what is no picture whatever is in it.
-const OTHERS: [&str; 79] = [
-    "txt", "text", "md", "rst", "json", "jsonl", "ndjson", "csv", "tsv", "yaml", "yml", "xml", "html", "htm", "css", "js", "pdf",
-    "doc", "docx", "xls", "xlsx", "ppt", "pptx", "odt", "rtf", "tex", "bib", "py", "pyc", "ipynb", "sh", "bat", "m", "r", "c",
-    "h", "cpp", "log", "ini", "cfg", "conf", "toml", "lock", "db", "sqlite", "lnk", "url", "npz", "npy", "pt", "pth", "ckpt",
-    "safetensors", "pkl", "pickle", "mat", "h5", "hdf5", "zip", "tar", "gz", "tgz", "bz2", "xz", "7z", "rar", "zst", "mp4", "avi",
-    "mov", "mkv", "webm", "mp3", "wav", "flac", "arrow", "feather", "tfrecord", "mdb",
-];
+const OTHERS: &str = "\
+    txt text md rst json jsonl ndjson csv tsv yaml yml xml html htm css js pdf doc docx xls xlsx ppt pptx odt rtf tex bib py \
+    pyc ipynb sh bat m r c h cpp log ini cfg conf toml lock db sqlite lnk url npz npy pt pth ckpt safetensors pkl pickle mat \
+    h5 hdf5 zip tar gz tgz bz2 xz 7z rar zst mp4 avi mov mkv webm mp3 wav flac arrow feather tfrecord mdb";
 
 /// The forms that are read, for people.
 const READ: &str = "PNG, JPEG, WebP, TIFF, BMP, GIF or PNM";
@@ -39,10 +33,11 @@ pub(crate) enum Kind {
 /// What the name of a file says.
 pub(crate) fn kind(path: &Path) -> Kind {
     let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let among = |endings: &str| endings.split_whitespace().any(|known| known == ending);
     match ending.as_str() {
         "parquet" => Kind::Parquet,
-        e if PICTURES.contains(&e) => Kind::Picture,
-        e if OTHERS.contains(&e) => Kind::Other,
+        _ if among(PICTURES) => Kind::Picture,
+        _ if among(OTHERS) => Kind::Other,
         _ => Kind::Unknown,
     }
 }
@@ -53,9 +48,10 @@ pub(crate) fn format(bytes: &[u8]) -> Option<ImageFormat> {
         [0x89, b'P', b'N', b'G', ..] => ImageFormat::Png,
         [0xff, 0xd8, 0xff, ..] => ImageFormat::Jpeg,
         [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => ImageFormat::WebP,
-        [b'I', b'I', 42, 0, ..] | [b'M', b'M', 0, 42, ..] | [b'I', b'I', 43, 0, ..] | [b'M', b'M', 0, 43, ..] => {
-            ImageFormat::Tiff
-        }
+        [b'I', b'I', 42, 0, ..]
+        | [b'M', b'M', 0, 42, ..]
+        | [b'I', b'I', 43, 0, ..]
+        | [b'M', b'M', 0, 43, ..] => ImageFormat::Tiff,
         // The size of the header, which has seven versions, all shorter than 256 bytes.
         [b'B', b'M', _, _, _, _, _, _, _, _, _, _, _, _, 12..=128, 0, 0, 0, ..] => ImageFormat::Bmp,
         [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => ImageFormat::Gif,
@@ -79,6 +75,7 @@ fn foreign(bytes: &[u8]) -> Option<&'static str> {
         (_, [0x76, 0x2f, 0x31, 0x01, ..]) => "OpenEXR",
         (_, [b'q', b'o', b'i', b'f', ..]) => "QOI",
         (_, [b'P', b'F' | b'f', b'\n', ..]) => "PFM",
+        (_, [b'%', b'!', b'P', b'S', ..]) => "PostScript",
         (_, text) if begins(text, "<svg") || begins(text, "<?xml") && contains(text, "<svg") => "SVG",
         _ => return None,
     })
@@ -141,7 +138,11 @@ mod tests {
         ] {
             assert_eq!(kind(Path::new(name)), expected, "{name}");
         }
-        assert!(is_picture(b"GIF89a") && is_picture(b"\0\0\0\x1cftypavif") && !is_picture(b"BMW is a car, 0000000"));
+        assert!(
+            is_picture(b"GIF89a")
+                && is_picture(b"\0\0\0\x1cftypavif")
+                && !is_picture(b"BMW is a car, 0000000")
+        );
         assert!(refusal(b"").ends_with("an empty file"));
         assert!(refusal(b"\n<!DOCTYPE HTML><title>").contains("HTML page"));
         assert!(refusal(b"version https://git-lfs.github.com/spec/v1\noid").contains("git lfs pull"));

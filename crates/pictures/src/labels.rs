@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use stage::bad_input;
 use std::collections::BTreeSet;
@@ -73,6 +74,16 @@ impl Classes {
     }
 }
 
+/// Numbers as names are in the order 0, 1, 10, 2, as `torchvision` has its folders.
+pub(crate) fn out_of_order(names: &[String], what: &str) -> Option<String> {
+    let numbers: Option<Vec<u64>> = names.iter().map(|name| name.parse().ok()).collect();
+    let other = numbers?.iter().enumerate().position(|(i, number)| *number != i as u64)?;
+    Some(format!(
+        "classes are numbered in the order of their names: the {what} {} is class {other}",
+        names[other]
+    ))
+}
+
 /// Names that say more than the numbers do.
 fn telling(names: Vec<String>) -> Vec<String> {
     if names.iter().enumerate().all(|(i, name)| *name == i.to_string()) { Vec::new() } else { names }
@@ -93,9 +104,7 @@ impl Tally {
             Cell::Missing => bad_input!("{}: no label", place()),
             Cell::Integer(number) => {
                 let end = usize::try_from(*number).ok().map(|n| n + 1).filter(|end| *end <= MOST);
-                let Some(end) = end else {
-                    bad_input!("{}: label {number} is no class", place())
-                };
+                let Some(end) = end else { bad_input!("{}: label {number} is no class", place()) };
                 self.end = self.end.max(end);
             }
             Cell::Text(text) if !self.texts.contains(text) => {
@@ -160,7 +169,8 @@ pub(crate) fn cells(array: &ArrayRef) -> Result<Vec<Cell>> {
             values.iter().map(|v| v.map_or(Cell::Missing, |v| Cell::Integer(v.into()))).collect()
         }
         kind if kind.is_integer() => {
-            let array = arrow::compute::cast(array, &DataType::Int64).context("a label is no class")?;
+            let strict = CastOptions { safe: false, ..CastOptions::default() };
+            let array = cast_with_options(array, &DataType::Int64, &strict).context("a label is no class")?;
             let numbers = array.as_primitive::<Int64Type>();
             numbers.iter().map(|number| number.map_or(Cell::Missing, Cell::Integer)).collect()
         }
@@ -169,7 +179,9 @@ pub(crate) fn cells(array: &ArrayRef) -> Result<Vec<Cell>> {
             let whole = |number: Option<f64>| match number {
                 None => Ok(Cell::Missing),
                 Some(number) if number.is_nan() => Ok(Cell::Missing),
-                Some(number) if number.fract() == 0.0 && number.abs() < 1e15 => Ok(Cell::Integer(number as i64)),
+                Some(number) if number.fract() == 0.0 && number.abs() < 1e15 => {
+                    Ok(Cell::Integer(number as i64))
+                }
                 Some(number) => bail!("label {number} is no class"),
             };
             array.as_primitive::<Float64Type>().iter().map(whole).collect::<Result<_>>()?
@@ -190,7 +202,10 @@ mod tests {
         let (mut tally, cells) = (Tally::default(), cells(&array).unwrap());
         cells.iter().for_each(|cell| tally.add(cell, String::new).unwrap());
         let classes = tally.classes(None, "x").unwrap().unwrap();
-        assert_eq!((classes.count, classes.names.as_slice()), (2, ["ant", "eel"].map(String::from).as_slice()));
+        assert_eq!(
+            (classes.count, classes.names.as_slice()),
+            (2, ["ant", "eel"].map(String::from).as_slice())
+        );
         assert_eq!(cells.iter().map(|c| classes.number(c).unwrap()).collect::<Vec<_>>(), [1, 0, 1]);
 
         let mut tally = Tally::default();
@@ -205,6 +220,14 @@ mod tests {
         let of = |values: Vec<f64>| super::cells(&(Arc::new(Float64Array::from(values)) as ArrayRef));
         assert_eq!(of(vec![2.0]).unwrap(), [Cell::Integer(2)]);
         assert!(of(vec![0.5]).is_err());
+    }
+
+    #[test]
+    fn names_that_are_other_numbers_say_so() {
+        let of =
+            |names: &[&str]| out_of_order(&names.iter().map(|n| n.to_string()).collect::<Vec<_>>(), "folder");
+        assert!(of(&["0", "1", "10", "2"]).unwrap().contains("the folder 10 is class 2"));
+        assert_eq!((of(&["0", "1"]), of(&["a", "b"])), (None, None));
     }
 
     #[test]

@@ -86,9 +86,11 @@ impl Footer {
             let feature = hub.pointer("/info/features").and_then(|features| features.get(field.name()));
             let classes = feature.and_then(|feature| feature.get("names")?.as_array());
             let classes = classes.filter(|names| !names.is_empty());
-            let text = |name: &serde_json::Value| name.as_str().map_or_else(|| name.to_string(), String::from);
+            let text =
+                |name: &serde_json::Value| name.as_str().map_or_else(|| name.to_string(), String::from);
             Column {
                 name: field.name().clone(),
+                kind: field.data_type().to_string(),
                 holds: holds(field.data_type()),
                 classes: classes.map(|names| names.iter().map(text).collect()),
             }
@@ -111,12 +113,17 @@ impl Footer {
     }
 
     /// Gives a column of labels, with the rows they stand in.
-    pub(crate) fn labels(&self, column: &str, each: &mut dyn FnMut(usize, &Cell) -> Result<()>) -> Result<()> {
+    pub(crate) fn labels(
+        &self,
+        column: &str,
+        each: &mut dyn FnMut(usize, &Cell) -> Result<()>,
+    ) -> Result<()> {
         let context = || format!("reading {}", self.path.display());
         let reader = open(&self.path)?;
         let at = self.schema.index_of(column).bad_input(context)?;
         let mask = ProjectionMask::roots(reader.parquet_schema(), [at]);
-        let batches = reader.with_projection(mask).with_batch_size(LABELS_AT_ONCE).build().bad_input(context)?;
+        let batches =
+            reader.with_projection(mask).with_batch_size(LABELS_AT_ONCE).build().bad_input(context)?;
         let mut row = 0;
         for batch in batches {
             let batch = batch.bad_input(context)?;
@@ -165,7 +172,11 @@ impl Footer {
 
 impl Table {
     /// A file by itself, with the columns that `choose` names.
-    pub(crate) fn open(path: PathBuf, name: String, choose: &dyn Fn(&Footer) -> Result<Columns>) -> Result<Self> {
+    pub(crate) fn open(
+        path: PathBuf,
+        name: String,
+        choose: &dyn Fn(&Footer) -> Result<Columns>,
+    ) -> Result<Self> {
         let footer = Footer::read(path, name)?;
         let columns = choose(&footer)?;
         Ok(footer.table(columns, Arc::default()))
@@ -291,7 +302,11 @@ impl Table {
         let image = plain(batch.column_by_name(name).with_context(|| format!("no column `{name}`"))?)?;
         let (bytes, names) = match image.as_any().downcast_ref::<StructArray>() {
             Some(parts) => (
-                plain(parts.column_by_name("bytes").with_context(|| format!("column `{name}` has no `bytes`"))?)?,
+                plain(
+                    parts
+                        .column_by_name("bytes")
+                        .with_context(|| format!("column `{name}` has no `bytes`"))?,
+                )?,
                 parts.column_by_name("path").map(plain).transpose()?,
             ),
             None => (Arc::clone(&image), None),
@@ -314,9 +329,11 @@ impl Table {
                 };
                 let label = match &labels {
                     None => None,
-                    Some(labels) => Some(self.classes.number(&labels[i]).with_context(|| {
-                        format!("row {} has no label", first + i)
-                    })?),
+                    Some(labels) => Some(
+                        self.classes
+                            .number(&labels[i])
+                            .with_context(|| format!("row {} has no label", first + i))?,
+                    ),
                 };
                 let bytes = if there { binary(&bytes, i, name)? } else { Vec::new() };
                 let picture = Picture { row: first + i, name: path.unwrap_or_default(), bytes, label };

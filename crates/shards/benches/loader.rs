@@ -76,6 +76,7 @@ fn write(folder: &Path, rows: usize) {
         scale: 0.18215,
         vae: String::new(),
         classes: 1000,
+        class_names: Vec::new(),
         image_size: 256,
         flipped: true,
     };

@@ -16,6 +16,7 @@ fn about(flipped: bool) -> About {
         scale: 0.5,
         vae: "0123".into(),
         classes: CLASSES,
+        class_names: Vec::new(),
         image_size: 24,
         flipped,
     }

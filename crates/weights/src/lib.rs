@@ -2,7 +2,7 @@
 
 pub mod pickle;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use stage::{BadInputExt, bad_input};
 use std::collections::{BTreeMap, HashMap};
@@ -69,7 +69,7 @@ impl Weights {
     /// Takes the tensor called `name`, which must have this shape.
     ///
     /// # Errors
-    /// Bad input when it is missing or of another shape.
+    /// Bad input when it is missing or of another shape; a failure when a number in it is none.
     pub fn take(&mut self, name: &str, shape: &[i64]) -> Result<Tensor> {
         let Some(tensor) = self.tensors.remove(name) else {
             let near = stage::nearest(name, self.names());
@@ -78,6 +78,9 @@ impl Weights {
         };
         if tensor.size() != shape {
             bad_input!("{}: tensor {name} has shape {:?}, wanted {shape:?}", self.source, tensor.size())
+        }
+        if !finite(&tensor)? {
+            bail!("{}: tensor {name} holds numbers that are none (NaN or infinite)", self.source)
         }
         Ok(tensor)
     }
@@ -114,6 +117,15 @@ impl Weights {
         }
         Ok(())
     }
+}
+
+/// Whether all numbers of a tensor are numbers: neither NaN nor infinite.
+///
+/// # Errors
+/// When libtorch fails.
+pub fn finite(tensor: &Tensor) -> Result<bool> {
+    let real = matches!(tensor.kind(), Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16);
+    Ok(!real || tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? == 1)
 }
 
 /// Writes tensors as a safetensors file, atomically; the same tensors and metadata give the same bytes.

@@ -43,11 +43,7 @@ impl Cache {
                 && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
         };
         if name.split('/').count() > 2 || !name.split('/').all(part) {
-            bad_input!(
-                "--{} {name}: a {} of the Hub is called ORGANISATION/NAME",
-                kind.noun(),
-                kind.noun()
-            )
+            bad_input!("--{} {name}: a {} of the Hub is called ORGANISATION/NAME", kind.noun(), kind.noun())
         }
         let root = home.join("hub");
         let folder = root.join(format!("{}s--{}", kind.noun(), name.replace('/', "--")));
@@ -113,10 +109,13 @@ pub fn commit(text: &str) -> Result<String> {
 pub fn inside(name: &str) -> Result<&Path> {
     let path = Path::new(name);
     let mut parts = name.split(['/', '\\']);
-    let sound = parts.all(|part| !part.is_empty() && part != "." && part != "..") && !name.contains(['\0', '\\']);
+    let sound =
+        parts.all(|part| !part.is_empty() && part != "." && part != "..") && !name.contains(['\0', '\\']);
     match sound && path.components().all(|part| matches!(part, Component::Normal(_))) {
         true => Ok(path),
-        false => Err(BadInput(format!("the Hub names a file {name:?}, which would lead out of its cache")).into()),
+        false => {
+            Err(BadInput(format!("the Hub names a file {name:?}, which would lead out of its cache")).into())
+        }
     }
 }
 

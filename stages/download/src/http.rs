@@ -66,7 +66,12 @@ impl Client {
     ///
     /// # Errors
     /// Why there is none.
-    pub fn get(&self, url: &Url, headers: &[(&str, String)], follow: Follow) -> Result<Response<Body>, Fault> {
+    pub fn get(
+        &self,
+        url: &Url,
+        headers: &[(&str, String)],
+        follow: Follow,
+    ) -> Result<Response<Body>, Fault> {
         let (mut url, mut sent_away) = (url.clone(), false);
         for _ in 0..REDIRECTS {
             let mut request = self.agent.get(url.as_str());
@@ -88,7 +93,9 @@ impl Client {
             }
             let location = response.headers().get("location").and_then(|value| value.to_str().ok());
             let target = location.and_then(|location| Some((location, url.join(location).ok()?)));
-            let Some((location, target)) = target.filter(|(_, target)| matches!(target.scheme(), "http" | "https")) else {
+            let Some((location, target)) =
+                target.filter(|(_, target)| matches!(target.scheme(), "http" | "https"))
+            else {
                 return Err(Fault::Connection(format!("{url} redirects to nowhere")));
             };
             // A full address may be anybody's, whatever it looks like.

@@ -78,10 +78,12 @@ impl<'a> Normaliser<'a> {
         if table.normal && bad.is_empty() {
             let (name, target) = self.next();
             take(&table.path, &target, self.frozen, self.context)?;
-            self.files.push(File::describe_while(self.folder, &name, table.rows, &|| self.context.check_stop())?);
+            self.files
+                .push(File::describe_while(self.folder, &name, table.rows, &|| self.context.check_stop())?);
             return Ok(());
         }
-        let good = table.read()?.filter(|one| one.as_ref().map_or(true, |one| !bad.contains(&one.picture.row)));
+        let good =
+            table.read()?.filter(|one| one.as_ref().map_or(true, |one| !bad.contains(&one.picture.row)));
         let mut target = Target::new(self.next(), table.labelled());
         for one in good {
             self.context.check_stop()?;
@@ -106,7 +108,7 @@ impl<'a> Normaliser<'a> {
     fn finish(self, source: &str, revision: Option<String>, classes: Option<&Classes>) -> Result<Manifest> {
         let rows = self.files.iter().map(|f| f.rows).sum();
         if rows == 0 {
-            bad_input!("{source}: not one picture")
+            bad_input!("{source}: not one picture among {} rows", self.total)
         }
         let (classes, class_names) = classes.map_or((1, Vec::new()), |c| (c.count, c.names.clone()));
         let revision = revision.unwrap_or_else(|| content(&self.files));
@@ -143,7 +145,11 @@ impl<'a> Normaliser<'a> {
                     self.bad.push(one.place.clone());
                     let allowed = (self.max_bad * self.total as f64).floor();
                     if self.bad.len() as f64 > allowed {
-                        bad_input!("{}: {}", one.place, refusal(fault, self.bad.len(), self.total, self.max_bad))
+                        bad_input!(
+                            "{}: {}",
+                            one.place,
+                            refusal(fault, self.bad.len(), self.total, self.max_bad)
+                        )
                     }
                 }
                 give(one, fault.is_none())?;
@@ -212,7 +218,8 @@ pub fn take(path: &Path, target: &Path, frozen: bool, context: &Context) -> Resu
         return Ok(());
     }
     let what = || format!("copying {} to {}", path.display(), target.display());
-    let (from, mut to) = (fs::File::open(&path).with_context(what)?, fs::File::create(target).with_context(what)?);
+    let (from, mut to) =
+        (fs::File::open(&path).with_context(what)?, fs::File::create(target).with_context(what)?);
     while std::io::copy(&mut (&from).take(COPIED_AT_ONCE), &mut to).with_context(what)? > 0 {
         context.check_stop()?;
     }

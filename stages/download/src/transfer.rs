@@ -73,7 +73,9 @@ pub fn apart<T: Send + 'static>(
         match result {
             Ok(result) => return result,
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return Err(anyhow!("stopped by the fault reported above")),
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(anyhow!("stopped by the fault reported above"));
+            }
         }
     }
 }
@@ -167,7 +169,8 @@ impl Partial {
         };
         let start = if response.status() == 206 { start } else { 0 };
         self.file.set_len(start).with_context(|| format!("clearing {}", self.path.display()))?;
-        let total = header(&response, "content-length").and_then(|v| v.parse::<u64>().ok()).map(|rest| start + rest);
+        let total =
+            header(&response, "content-length").and_then(|v| v.parse::<u64>().ok()).map(|rest| start + rest);
         begin(header(&response, "etag"), total)?;
         counter.add(start);
         counter.take_back(self.counted);

@@ -25,7 +25,8 @@ pub fn download(url: &str, weights: &Path, args: &Args, context: &Context) -> Re
     let (body, etag) = (state.join("weights.part"), state.join("weights.etag"));
     let counter = Arc::new(Counter::default());
     let found = {
-        let (body, etag, weights, counter) = (body.clone(), etag.clone(), weights.to_path_buf(), Arc::clone(&counter));
+        let (body, etag, weights, counter) =
+            (body.clone(), etag.clone(), weights.to_path_buf(), Arc::clone(&counter));
         apart(context, &counter.clone(), move || {
             let file = Remote { url: address, body, etag, weights };
             file.fetch(&counter)?;

@@ -1,8 +1,8 @@
 //! Reads, decodes and crops pictures ahead of the network.
 
 use anyhow::{Context, Result};
-use rayon::prelude::*;
 use pictures::{Picture, Pictures, center_crop, decode};
+use rayon::prelude::*;
 use stage::BadInputExt;
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};

@@ -9,9 +9,9 @@ mod shard;
 
 use anyhow::{Context as _, Result};
 use feed::{Feed, Work};
+use pictures::Pictures;
 use serde::{Deserialize, Serialize};
 use shard::{Encoder, Timing};
-use pictures::Pictures;
 use shards::{About, Shard, write_manifest};
 use stage::{Context, Staged, bad_input, read_json, write_json};
 use std::fs;
@@ -171,6 +171,7 @@ fn about(args: &Args, vae: &Vae, weights: &Path, pictures: &Pictures) -> Result<
         scale: LATENT_SCALE,
         vae: stage::digest(weights)?,
         classes: pictures.manifest().classes,
+        class_names: pictures.manifest().class_names.clone(),
         image_size: size,
         flipped: args.flip,
     })

@@ -15,7 +15,7 @@ pub struct Pictures {
 }
 
 enum Source {
-    Archive { size: [usize; 2] },
+    Archive { size: [usize; 2], class_names: Vec<String> },
     Dataset(Dataset),
 }
 
@@ -42,9 +42,10 @@ impl Pictures {
     pub fn open(path: &Path, selection: &Selection) -> Result<Self> {
         let archive = if path.is_dir() { path.join("samples.npz") } else { path.to_path_buf() };
         if archive.is_file() && !is_parquet(&archive)? {
-            let [count, height, width] = npz::picture_shape(&mut Npz::open(&archive)?)?;
-            return Self { source: Source::Archive { size: [height, width] }, path: archive, count }
-                .checked();
+            let mut npz = Npz::open(&archive)?;
+            let [count, height, width] = npz::picture_shape(&mut npz)?;
+            let source = Source::Archive { size: [height, width], class_names: npz::class_names(&mut npz)? };
+            return Self { source, path: archive, count }.checked();
         }
         let dataset = Dataset::open(path, selection, &|| Ok(()))?;
         let count = dataset.count();
@@ -87,8 +88,8 @@ impl Pictures {
     /// The names of their classes, by number; empty where there are none.
     pub fn class_names(&self) -> &[String] {
         match &self.source {
-            Source::Dataset(Dataset { classes: Some(classes), .. }) => &classes.names,
-            _ => &[],
+            Source::Archive { class_names, .. } => class_names,
+            Source::Dataset(dataset) => dataset.classes.as_ref().map_or(&[], |classes| &classes.names),
         }
     }
 
@@ -98,7 +99,7 @@ impl Pictures {
     /// Bad input when it cannot be decoded.
     pub fn first_size(&self) -> Result<[usize; 2]> {
         let dataset = match &self.source {
-            Source::Archive { size } => return Ok(*size),
+            Source::Archive { size, .. } => return Ok(*size),
             Source::Dataset(dataset) => dataset,
         };
         match dataset.iter().next() {
@@ -119,7 +120,7 @@ impl Pictures {
         give: &mut dyn FnMut(Batch) -> Result<()>,
     ) -> Result<()> {
         match &self.source {
-            Source::Archive { size } => self.archived(*size, batch, give),
+            Source::Archive { size, .. } => self.archived(*size, batch, give),
             Source::Dataset(dataset) => self.decoded(dataset, side, batch, give),
         }
     }

@@ -1,20 +1,11 @@
 //! The command line of `sample`.
 
+use crate::labels::Labels;
 use models::diffusion::Curve;
 use std::path::PathBuf;
 use torch::Precision;
 use torch::device::DeviceChoice;
 use torch::graphs::CudaGraphs;
-
-stage::choice! {
-    /// How labels are given to pictures.
-    pub enum Labels {
-        /// One class after the other, as often as they fit.
-        Balanced = "balanced",
-        /// Uniformly at random; the reference.
-        Uniform = "uniform",
-    }
-}
 
 stage::choice! {
     /// Which weights of a checkpoint are sampled from.
@@ -46,7 +37,8 @@ stage::arguments! {
         param steps: usize = 250, in 1..=1000;
         /// Guidance scale; 1 follows the labels as they are. Unconditional networks have none.
         param guidance: f64 = 1.5, in 0.0..;
-        /// How labels are given out.
+        /// How labels are given out: `uniform`, at random; `balanced`, one class after the other; or the classes to sample in
+        /// turns, by their names where the checkpoint has them (`cat,dog`), else by their numbers.
         param labels: Labels = Labels::Uniform;
         /// Weights to sample from.
         param weights: WeightSet = WeightSet::Ema;

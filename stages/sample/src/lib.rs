@@ -4,12 +4,14 @@ mod arguments;
 mod chain;
 mod experts;
 mod join;
+mod labels;
 mod noise;
 mod pictures;
 mod sampler;
 mod step;
 
-pub use arguments::{Args, Labels, WeightSet};
+pub use arguments::{Args, WeightSet};
+pub use labels::Labels;
 pub use sampler::Sampler;
 
 use anyhow::Result;
@@ -115,7 +117,7 @@ fn pictures_of(
         "images": [mine.start, mine.end],
     });
     let mut sampler = Sampler::new(args, experts)?;
-    let decoder = Decoder::new(vae, about.latents.scale);
+    let decoder = Decoder::new(vae, about.latents.scale, args.guidance);
     let state = sharing.state(context)?;
     let pictures = Pictures::resume(&state, &what, side as usize, mine.start)?;
     let report = |done: usize| {
@@ -126,10 +128,11 @@ fn pictures_of(
     let pictures = fill(pictures, &mut sampler, decoder, &mine, args.batch_size, context, report)?;
     report(mine.len());
     let labels = sampler.labels(mine.start, mine.len());
+    let names = about.class_names.clone();
     sharing.output(
         context,
         samples,
-        |part| pictures.publish(part, &labels),
+        |part| pictures.publish(part, &labels, &names),
         |parts, samples| join::join(parts, samples, all),
     )
 }
@@ -151,7 +154,7 @@ fn fill(
         // libtorch hands the number of threads on to a new thread when that asks for it.
         tch::get_num_threads();
         for (latents, count) in batches {
-            pictures.add(&decoder.bytes(&latents)?, count)?;
+            pictures.add(&decoder.bytes(&latents, pictures.done())?, count)?;
             // Nobody listens any more when the work was stopped.
             let _ = reporter.send(pictures.done());
         }

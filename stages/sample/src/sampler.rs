@@ -1,15 +1,16 @@
 //! The chain from noise to picture.
 
+use crate::Args;
 use crate::chain::Chain;
 use crate::experts::Experts;
+use crate::labels::Order;
 use crate::noise::{Draw, Noise};
 use crate::step::{Link, Step};
-use crate::{Args, Labels};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use models::Network;
 use models::config::TIMESTEPS;
 use models::diffusion::{Curve, Diffusion, Respacing, Schedule};
-use tch::{Kind, Tensor, no_grad};
+use tch::{Device, Kind, Tensor, no_grad};
 use torch::Precision;
 use torch::graphs::CudaGraphs;
 use torch::random::Stream;
@@ -24,7 +25,7 @@ pub struct Sampler {
     steps: Vec<Step>,
     guidance: f64,
     precision: Precision,
-    labels: Labels,
+    labels: Order,
     seed: u64,
     /// For steps that are recorded.
     pub(crate) chain: Option<Chain>,
@@ -40,8 +41,9 @@ impl Sampler {
     /// Bad input when the number of steps does not fit.
     pub(crate) fn new(args: &Args, experts: Experts) -> Result<Self> {
         let schedule = experts.about().schedule;
+        let names = experts.about().class_names.clone();
         let (networks, serves) = experts.into_networks();
-        Self::of(args, networks, serves, schedule)
+        Self::of(args, networks, serves, schedule, &names)
     }
 
     /// A sampler of one network.
@@ -49,7 +51,7 @@ impl Sampler {
     /// # Errors
     /// Bad input when the number of steps does not fit.
     pub fn alone(args: &Args, network: Network, schedule: Curve) -> Result<Self> {
-        Self::of(args, vec![network], |_| 0, schedule)
+        Self::of(args, vec![network], |_| 0, schedule, &[])
     }
 
     /// `serves` says which network is for a timestep.
@@ -58,6 +60,7 @@ impl Sampler {
         networks: Vec<Network>,
         serves: impl Fn(i64) -> usize,
         schedule: Curve,
+        class_names: &[String],
     ) -> Result<Self> {
         let respacing = Respacing::Sections(vec![args.steps]);
         let schedule = Schedule::new(schedule, TIMESTEPS as usize, &respacing)?;
@@ -83,7 +86,7 @@ impl Sampler {
             steps,
             guidance: args.guidance,
             precision: args.precision,
-            labels: args.labels,
+            labels: args.labels.order(networks[0].config().classes, class_names)?,
             seed: args.seed,
         })
     }
@@ -92,10 +95,10 @@ impl Sampler {
     pub fn labels(&self, first: usize, count: usize) -> Vec<i64> {
         let classes = self.networks[0].config().classes as u64;
         (first as u64..(first + count) as u64)
-            .map(|image| match self.labels {
-                Labels::Balanced => image % classes,
-                Labels::Uniform => Stream::new(self.seed, "label", image).below(classes),
-            } as i64)
+            .map(|image| match &self.labels {
+                Order::InTurns(chosen) => chosen[(image % chosen.len() as u64) as usize],
+                Order::Uniform => Stream::new(self.seed, "label", image).below(classes) as i64,
+            })
             .collect()
     }
 
@@ -154,24 +157,53 @@ impl Sampler {
 pub struct Decoder {
     vae: Vae,
     scale: f64,
+    guidance: f64,
 }
 
 impl Decoder {
-    /// `scale` is what latents were multiplied by for the network.
-    pub fn new(vae: Vae, scale: f64) -> Self {
-        Self { vae, scale }
+    /// `scale` is what latents were multiplied by for the network, `guidance` what it was sampled with.
+    pub fn new(vae: Vae, scale: f64, guidance: f64) -> Self {
+        Self { vae, scale, guidance }
     }
 
+    /// The pictures from number `first` on.
+    ///
     /// # Shapes
     /// `latents` `[B, C, S, S]`, to `[B, H, W, 3]`, row by row.
     ///
     /// # Errors
-    /// When libtorch fails.
-    pub fn bytes(&self, latents: &Tensor) -> Result<Vec<u8>> {
+    /// When a picture has numbers that are none, or libtorch fails.
+    pub fn bytes(&self, latents: &Tensor, first: usize) -> Result<Vec<u8>> {
         let _guard = tch::no_grad_guard();
-        let pictures = to_bytes(&self.vae.decode(&(latents / self.scale))?)?; // [B, 3, H, W]
+        let decoded = self.vae.decode(&(latents / self.scale))?; // [B, 3, H, W]
+        // One look for both, as a device has to be waited for.
+        if !weights::finite(&decoded)? {
+            if let Some(at) = not_finite(latents)? {
+                bail!(
+                    "the latents of picture {} hold numbers that are none (NaN or infinite) behind the chain; \
+                     --guidance {} may be more than its numbers bear",
+                    first + at,
+                    self.guidance
+                )
+            }
+            let at = not_finite(&decoded)?.unwrap_or(0);
+            bail!(
+                "picture {} holds numbers that are none (NaN or infinite) behind the autoencoder",
+                first + at
+            )
+        }
+        let pictures = to_bytes(&decoded)?;
         let pictures = pictures.permute([0, 2, 3, 1]).contiguous();
         debug_assert_eq!(pictures.kind(), Kind::Uint8);
         Ok(Vec::try_from(Readback::begin(&pictures)?.wait()?.flatten(0, -1))?)
     }
+}
+
+/// The first of a batch with a number that is none.
+///
+/// # Shapes
+/// `batch` `[B, …]`.
+fn not_finite(batch: &Tensor) -> Result<Option<usize>> {
+    let whole = batch.f_isfinite()?.f_flatten(1, -1)?.f_all_dim(1, false)?; // [B]
+    Ok(Vec::<bool>::try_from(whole.f_to_device(Device::Cpu)?)?.iter().position(|whole| !whole))
 }

@@ -23,6 +23,9 @@ pub struct Recipe {
     pub schedule: Curve,
     /// The latents' space.
     pub latents: LatentSpace,
+    /// Names of the classes, where they have any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub class_names: Vec<String>,
     /// Latents to learn from.
     pub rows: usize,
     /// Latents per step.
@@ -86,6 +89,7 @@ impl Recipe {
             network,
             schedule: args.schedule,
             latents: LatentSpace { scale: about.scale, vae: about.vae.clone() },
+            class_names: about.class_names.clone(),
             rows: latents.len(),
             batch_size: args.batch_size,
             learning_rate: args.learning_rate,
@@ -115,6 +119,7 @@ impl Recipe {
             self.latents.clone(),
         );
         about.interval = self.objective.interval;
+        about.class_names = self.class_names.clone();
         about.training = serde_json::to_value(self)?;
         Ok(about)
     }

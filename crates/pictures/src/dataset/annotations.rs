@@ -1,11 +1,11 @@
 //! Labels in a file beside the pictures: `metadata.csv`, `.jsonl` or `.parquet` of an ImageFolder, `dataset.json` of EDM and
 //! StyleGAN.
 
-use crate::selection::Selection;
 use super::tree::Tree;
 use super::walk::Listing;
 use crate::columns::{self, Column, Holds};
 use crate::labels::{Cell, Classes, Tally};
+use crate::selection::Selection;
 use crate::table::Footer;
 use anyhow::{Context, Result, bail, ensure};
 use stage::{BadInputExt, bad_input};
@@ -63,7 +63,9 @@ pub(crate) fn find(
     selection: &Selection,
 ) -> Result<Option<Annotated>> {
     let beside = sources(folder, listing, selection)?;
-    let nearest = |picture: &Path| picture.ancestors().skip(1).find(|above| beside.contains_key(*above)).map(PathBuf::from);
+    let nearest = |picture: &Path| {
+        picture.ancestors().skip(1).find(|above| beside.contains_key(*above)).map(PathBuf::from)
+    };
     let mut found = Annotated {
         files: Vec::new(),
         faults: BTreeMap::new(),
@@ -133,7 +135,9 @@ pub(crate) fn find(
         }
         found.classes = tally.classes(None, &selection.source)?;
     }
-    let number = |cell: Option<Cell>| found.classes.as_ref().zip(cell).and_then(|(classes, cell)| classes.number(&cell));
+    let number = |cell: Option<Cell>| {
+        found.classes.as_ref().zip(cell).and_then(|(classes, cell)| classes.number(&cell))
+    };
     found.files = labelled.into_iter().map(|(path, cell)| (path, number(cell))).collect();
     Ok(Some(found))
 }
@@ -226,7 +230,9 @@ impl Table {
                     serde_json::Value::Null => Cell::Missing,
                     serde_json::Value::String(text) => Cell::Text(text),
                     serde_json::Value::Bool(value) => Cell::Integer(value.into()),
-                    serde_json::Value::Number(n) if n.is_i64() => Cell::Integer(n.as_i64().unwrap_or_default()),
+                    serde_json::Value::Number(n) if n.is_i64() => {
+                        Cell::Integer(n.as_i64().unwrap_or_default())
+                    }
                     other => {
                         odd.insert(name);
                         Cell::Text(other.to_string())
@@ -271,13 +277,16 @@ impl Table {
                 let name = entry.get(0).and_then(serde_json::Value::as_str);
                 let name = name.with_context(|| format!("{entry} is no pair of a file and its label"))?;
                 let Some(label) = entry.get(1).and_then(serde_json::Value::as_i64) else {
-                    bail!("{name}: its label {} is no number of a class", entry.get(1).unwrap_or(&serde_json::Value::Null))
+                    bail!(
+                        "{name}: its label {} is no number of a class",
+                        entry.get(1).unwrap_or(&serde_json::Value::Null)
+                    )
                 };
                 rows.push(name.to_string());
                 labels.push(Cell::Integer(label));
             }
         }
-        let column = Column { name: "label".into(), holds: Holds::Integers, classes: None };
+        let column = Column { name: "label".into(), holds: Holds::Integers, ..Column::default() };
         let columns = if labelled { vec![column] } else { Vec::new() };
         Ok(Self { rows, cells: if labelled { vec![labels] } else { Vec::new() }, columns, edm: true })
     }
@@ -297,8 +306,10 @@ impl Table {
             false => Holds::Others,
         };
         let names = names.into_iter().enumerate().filter(|(i, _)| *i != at).map(|(_, name)| name);
-        let columns =
-            names.zip(&cells).map(|(name, cells)| Column { name, holds: holds(cells), classes: None }).collect();
+        let columns = names
+            .zip(&cells)
+            .map(|(name, cells)| Column { name, holds: holds(cells), ..Column::default() })
+            .collect();
         Ok(Self { rows, columns, cells, edm: false })
     }
 
@@ -310,7 +321,9 @@ impl Table {
         label: Option<&str>,
         name: &str,
     ) -> Result<HashMap<PathBuf, Option<Cell>>> {
-        let cells = label.and_then(|label| self.columns.iter().position(|c| c.name == label)).map(|at| &self.cells[at]);
+        let cells = label
+            .and_then(|label| self.columns.iter().position(|c| c.name == label))
+            .map(|at| &self.cells[at]);
         let mut named = HashMap::new();
         for (row, file) in self.rows.iter().enumerate() {
             let path = PathBuf::from(file.replace('\\', "/"));

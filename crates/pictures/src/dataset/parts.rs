@@ -13,9 +13,11 @@ const SPLITS: [&str; 10] =
 /// What a configuration without a name is called on the command line.
 const UNNAMED: &str = ".";
 
-/// Whether a folder or file of this name is a split.
+/// Whether a folder or file of this name is a split, perhaps with its year, as `train2017`.
 pub(crate) fn is_split(name: &str) -> bool {
-    SPLITS.iter().any(|split| split.eq_ignore_ascii_case(name))
+    let word = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    let year = if name.len() - word.len() == 4 { word } else { name };
+    SPLITS.iter().any(|split| split.eq_ignore_ascii_case(year))
 }
 
 /// Where a file belongs.
@@ -164,7 +166,8 @@ impl Part {
         let places: Vec<Place> = files.iter().map(|file| place(file)).collect();
         let config = config(&places.iter().map(|place| place.config.clone()).collect(), selection)?;
         let chosen = files.into_iter().zip(places).filter(|(_, place)| place.config == config);
-        let chosen: Vec<(PathBuf, Option<String>)> = chosen.map(|(file, place)| (file, place.split)).collect();
+        let chosen: Vec<(PathBuf, Option<String>)> =
+            chosen.map(|(file, place)| (file, place.split)).collect();
         let split = split(&chosen.iter().filter_map(|(_, split)| split.clone()).collect(), selection)?;
         let (files, rest): (Vec<_>, Vec<_>) = chosen.into_iter().partition(|(_, of)| *of == split);
         let loose: Vec<&PathBuf> = rest.iter().filter(|(_, of)| of.is_none()).map(|(file, _)| file).collect();
@@ -190,6 +193,7 @@ mod tests {
         let selection = Selection {
             split: Some(split.into()),
             config: config.map(String::from),
+            flags: true,
             ..Selection::default()
         };
         Ok(Part::choose(paths(files), &selection)?.files)
@@ -214,6 +218,8 @@ mod tests {
             ("a.parquet", "", None),
             ("data/a.parquet", "", None),
             ("trained.parquet", "", None),
+            ("test1.parquet", "", None),
+            ("train2017/0.parquet", "", Some("train2017")),
         ] {
             let expected = Place { config: config.into(), split: split.map(String::from) };
             assert_eq!(place(Path::new(path)), expected, "{path}");
@@ -232,7 +238,10 @@ mod tests {
         assert_eq!(choose(&plain, "train", None).unwrap(), paths(&plain));
         assert!(choose(&plain, "test", None).is_err());
         assert_eq!(choose(&["data/a.parquet"], "train", None).unwrap(), paths(&["data/a.parquet"]));
-        assert_eq!(choose(&["train.parquet", "extra.parquet"], "train", None).unwrap(), paths(&["train.parquet"]));
+        assert_eq!(
+            choose(&["train.parquet", "extra.parquet"], "train", None).unwrap(),
+            paths(&["train.parquet"])
+        );
     }
 
     #[test]

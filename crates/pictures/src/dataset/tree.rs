@@ -2,8 +2,8 @@
 
 use super::parts::{self, is_split};
 use super::walk::Listing;
+use crate::labels::{Labels, out_of_order};
 use crate::selection::Selection;
-use crate::labels::Labels;
 use anyhow::Result;
 use stage::bad_input;
 use std::collections::{BTreeMap, BTreeSet};
@@ -104,25 +104,43 @@ impl Tree {
                 here.folders.first().map(String::as_str).unwrap_or_default()
             )
         }
-        // A class has its number in every split.
-        let names: BTreeSet<&String> = self.roots.iter().flat_map(|root| &self.index.at(root).folders).collect();
-        let folders = listing.folders.iter().filter(|folder| self.roots.iter().any(|r| folder.parent() == Some(r)));
-        let folders = folders.filter_map(|folder| folder.file_name().map(|name| name.to_string_lossy().into_owned()));
-        if let Some(folder) = folders.collect::<BTreeSet<String>>().iter().find(|folder| !names.contains(folder)) {
-            bad_input!(
-                "{}: no picture in {}; remove it if it is no class, else its pictures are missing",
-                selection.source,
-                self.root.join(folder).display()
-            )
-        }
-        let names: Vec<String> = names.into_iter().cloned().collect();
+        let (names, other) = self.names(listing, selection)?;
         let missing = names.iter().find(|name| !here.folders.contains(*name));
-        let mut notes: Vec<String> = missing
-            .map(|name| format!("class {name} has no pictures in {}; it keeps its number", self.root.display()))
-            .into_iter()
-            .collect();
-        notes.extend(numbers_as_text(&names));
+        let kept =
+            |name| format!("class {name} has no pictures in {}; it keeps its number", self.root.display());
+        let mut notes: Vec<String> = missing.map(kept).into_iter().collect();
+        notes.extend(other.map(|other| {
+            format!(
+                "the folders in {} are none of {}'s; classes are those of it alone",
+                other.display(),
+                self.root.display()
+            )
+        }));
+        notes.extend(out_of_order(&names, "folder"));
         Ok(Some(ByFolder { names, notes }))
+    }
+
+    /// The names of the classes, sorted, and a split that holds its pictures otherwise, if there is one.
+    fn names(&self, listing: &Listing, selection: &Selection) -> Result<(Vec<String>, Option<&PathBuf>)> {
+        let of = |root: &PathBuf| &self.index.at(root).folders;
+        // A class has its number in every split that has some of the same classes.
+        let (alike, others): (Vec<&PathBuf>, Vec<&PathBuf>) =
+            self.roots.iter().partition(|root| !of(root).is_disjoint(of(&self.root)));
+        let names: BTreeSet<&String> = alike.iter().flat_map(|root| of(root)).collect();
+        for folder in
+            listing.folders.iter().filter(|f| alike.iter().any(|root| f.parent() == Some(root.as_path())))
+        {
+            let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if !names.contains(&name) {
+                bad_input!(
+                    "{}: no picture in {}; remove it if it is no class, else its pictures are missing",
+                    selection.source,
+                    folder.display()
+                )
+            }
+        }
+        let other = others.into_iter().find(|root| !of(root).is_empty());
+        Ok((names.into_iter().cloned().collect(), other))
     }
 
     /// The folder that is a picture's class.
@@ -140,13 +158,6 @@ pub(crate) struct ByFolder {
     pub(crate) notes: Vec<String>,
 }
 
-/// Folders called 0 to 10 are in the order 0, 1, 10, 2, as `torchvision` has it.
-fn numbers_as_text(names: &[String]) -> Option<String> {
-    let numbers: Option<Vec<u64>> = names.iter().map(|name| name.parse().ok()).collect();
-    let other = numbers?.iter().enumerate().position(|(i, number)| *number != i as u64)?;
-    Some(format!("classes are numbered in the order of their names: the folder {} is class {other}", names[other]))
-}
-
 impl Index {
     fn of(listing: &Listing, selection: &Selection) -> Result<Self> {
         let mut index: BTreeMap<PathBuf, Inside> = BTreeMap::new();
@@ -160,7 +171,11 @@ impl Index {
             for below in folder.ancestors() {
                 let (Some(above), Some(name)) = (below.parent(), below.file_name()) else { break };
                 let Some(name) = name.to_str() else {
-                    bad_input!("{}: the name of the folder {} is no UTF-8; rename it", selection.source, below.display())
+                    bad_input!(
+                        "{}: the name of the folder {} is no UTF-8; rename it",
+                        selection.source,
+                        below.display()
+                    )
                 };
                 let above = index.entry(above.into()).or_default();
                 if !above.folders.insert(name.into()) {
@@ -177,8 +192,14 @@ impl Index {
     }
 
     /// The chosen folder and its like, where the folders in `top` are splits, or configurations of splits.
-    fn parts(&self, selection: &Selection, top: &Path, here: &Inside) -> Result<Option<(PathBuf, Vec<PathBuf>)>> {
-        let splits = |inside: &Inside| !inside.folders.is_empty() && inside.folders.iter().all(|name| is_split(name));
+    fn parts(
+        &self,
+        selection: &Selection,
+        top: &Path,
+        here: &Inside,
+    ) -> Result<Option<(PathBuf, Vec<PathBuf>)>> {
+        let splits =
+            |inside: &Inside| !inside.folders.is_empty() && inside.folders.iter().all(|name| is_split(name));
         let below = |name: &String| self.at(&top.join(name));
         if splits(here) {
             parts::config(&BTreeSet::new(), selection)?;
@@ -213,9 +234,11 @@ mod tests {
     use super::*;
 
     fn listing(pictures: &[&str], folders: &[&str]) -> Listing {
-        let mut listing = Listing { pictures: pictures.iter().map(PathBuf::from).collect(), ..Listing::default() };
+        let mut listing =
+            Listing { pictures: pictures.iter().map(PathBuf::from).collect(), ..Listing::default() };
         let above = listing.pictures.iter().flat_map(|p| p.ancestors().skip(1)).map(PathBuf::from);
-        listing.folders = above.chain(folders.iter().map(PathBuf::from)).filter(|f| !f.as_os_str().is_empty()).collect();
+        listing.folders =
+            above.chain(folders.iter().map(PathBuf::from)).filter(|f| !f.as_os_str().is_empty()).collect();
         listing.pictures.sort();
         listing
     }
@@ -256,7 +279,9 @@ mod tests {
         let vehicles = listing(&["car/0.png", "plane/0.png", "train/0.png"], &[]);
         assert_eq!(names(&vehicles, "train").unwrap().1, some(&["car", "plane", "train"]));
         let doubt = listing(&["extra/0.png", "train/ant/0.png"], &[]);
-        assert!(names(&doubt, "train").unwrap_err().to_string().contains("train could be a split, but extra"));
+        assert!(
+            names(&doubt, "train").unwrap_err().to_string().contains("train could be a split, but extra")
+        );
         let loose = listing(&["0.png", "ant/0.png"], &[]);
         assert!(names(&loose, "train").unwrap_err().to_string().contains("0.png stands beside folders"));
         let wrapped = listing(&["set/ant/0.png", "set/bee/0.png"], &[]);
@@ -274,9 +299,9 @@ mod tests {
     }
 
     #[test]
-    fn folders_of_numbers_say_which_class_they_are() {
-        let of = |names: &[&str]| numbers_as_text(&names.iter().map(|n| n.to_string()).collect::<Vec<_>>());
-        assert!(of(&["0", "1", "10", "2"]).unwrap().contains("the folder 10 is class 2"));
-        assert_eq!((of(&["0", "1"]), of(&["a", "b"])), (None, None));
+    fn a_split_of_other_folders_changes_no_number() {
+        let tiny = listing(&["train/n01/images/0.png", "train/n02/images/0.png", "val/images/0.png"], &[]);
+        assert_eq!(names(&tiny, "train").unwrap().1, some(&["n01", "n02"]));
+        assert_eq!(names(&tiny, "val").unwrap().1, some(&["images"]));
     }
 }

@@ -99,7 +99,6 @@ forms |= {
     "grey.tif": saved(small.convert("L"), "TIFF"),
     "two.tif": saved(small.convert("1"), "TIFF"),
     "alpha.tif": saved(pale, "TIFF"),
-    "palette.tif": saved(small.quantize(32), "TIFF"),
     "cmyk.tif": saved(small.convert("CMYK"), "TIFF"),
     "grey16.tif": saved(Image.fromarray((deep[..., 0] // 128).astype(np.uint16)), "TIFF"),
     "turned.tif": saved(small, "TIFF", tiffinfo={274: 6}),
@@ -129,7 +128,15 @@ forms |= {
     "wide.ppm": b"P6 5 7 65535\n" + wide.tobytes(),
     "wide.pgm": b"P5 5 7 65535\n" + wide[..., 0].tobytes(),
     "narrow.pgm": b"P5 5 7 1023\n" + (wide[..., 0] // 64).astype(">u2").tobytes(),
+    "narrow.ppm": b"P6 5 7 1023\n" + (wide // 64).astype(">u2").tobytes(),
     "bmp.png": saved(small, "BMP"),
+}
+# What Pillow reads and `decode` names as what it is.
+unread = {
+    "palette.tif": saved(small.quantize(32), "TIFF"),
+    "small.avif": saved(small, "AVIF"),
+    "small.jp2": saved(small, "JPEG2000"),
+    "small.ico": saved(small, "ICO"),
 }
 whole = {kind: saved(rgb, kind) for kind in ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")}
 progressive = forms["progressive.jpg"]
@@ -150,7 +157,7 @@ broken = {
 }
 
 os.makedirs("forms", exist_ok=True)
-for name, content in (forms | broken).items():
+for name, content in (forms | broken | unread).items():
     with open(f"forms/{name}", "wb") as file:
         file.write(content)
 for name in forms:
@@ -163,4 +170,4 @@ for name in broken:
         continue
     raise SystemExit(f"Pillow reads {name}")
 about = {"pillow": PIL.__version__, "libjpeg_turbo": features.version("libjpeg_turbo"), "numpy": np.__version__}
-json.dump(about | {"forms": list(forms), "broken": list(broken)}, open("forms.json", "w"), indent=1)
+json.dump(about | {"forms": list(forms), "broken": list(broken), "unread": list(unread)}, open("forms.json", "w"), indent=1)

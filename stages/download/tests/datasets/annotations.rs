@@ -12,18 +12,25 @@ fn the_metadata_of_an_image_folder_says_the_labels() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("data");
     pictures(&folder, &["a.png", "b.png", "deep/c.png"]);
-    put(&folder.join("metadata.csv"), "\u{feff}file_name,label,note\nb.png,1,x\na.png,0,\"y, z\"\ndeep/c.png,4,\n");
+    put(
+        &folder.join("metadata.csv"),
+        "\u{feff}file_name,label,note\nb.png,1,x\na.png,0,\"y, z\"\ndeep/c.png,4,\n",
+    );
     let taken = opens(&download(dir.path(), &folder, &[]), dir.path());
     assert_eq!((labels(&taken), taken.manifest().classes), (vec![0, 1, 4], 5));
 
     std::fs::remove_file(folder.join("metadata.csv")).unwrap();
-    let lines = ["deep/c.png\", \"species\": \"eel", "a.png\", \"species\": \"ant", "b.png\", \"species\": \"eel"];
+    let lines =
+        ["deep/c.png\", \"species\": \"eel", "a.png\", \"species\": \"ant", "b.png\", \"species\": \"eel"];
     let lines = lines.map(|line| format!("{{\"file_name\": \"{line}\", \"box\": [1, 2]}}\n"));
     put(&folder.join("metadata.jsonl"), lines.concat());
     let output = download(dir.path(), &folder, &[]);
     assert!(said(&output).contains("labels come from the column species"), "{}", said(&output));
     let taken = opens(&output, dir.path());
-    assert_eq!((labels(&taken), taken.manifest().class_names.as_slice()), (vec![0, 1, 1], ["ant", "eel"].map(String::from).as_slice()));
+    assert_eq!(
+        (labels(&taken), taken.manifest().class_names.as_slice()),
+        (vec![0, 1, 1], ["ant", "eel"].map(String::from).as_slice())
+    );
     let dropped = opens(&download(dir.path(), &folder, &["--labels", "drop"]), dir.path());
     assert_eq!(rows(&dropped).len(), 3);
     assert!(rows(&dropped).iter().all(|(_, label)| label.is_none()));
@@ -50,7 +57,10 @@ fn metadata_of_each_split_and_of_folders_that_are_classes() {
     pictures(&tree, &["ant/a.png", "bee/b.png"]);
     put(&tree.join("metadata.csv"), "file_name,caption,width\nant/a.png,an ant,9\nbee/b.png,a bee,9\n");
     let taken = opens(&download(dir.path(), &tree, &[]), dir.path());
-    assert_eq!((labels(&taken), taken.manifest().class_names.as_slice()), (vec![0, 1], ["ant", "bee"].map(String::from).as_slice()));
+    assert_eq!(
+        (labels(&taken), taken.manifest().class_names.as_slice()),
+        (vec![0, 1], ["ant", "bee"].map(String::from).as_slice())
+    );
 }
 
 #[test]
@@ -66,7 +76,11 @@ fn edms_dataset_json_says_the_labels_and_its_folders_are_none() {
     assert_eq!((labels(&taken), taken.manifest().classes), (vec![6, 2, 0], 7));
     put(&folder.join("dataset.json"), r#"{"labels": null}"#);
     let output = download(dir.path(), &folder, &[]);
-    assert!(said(&output).contains("dataset.json: no labels in it, the data is one class"), "{}", said(&output));
+    assert!(
+        said(&output).contains("dataset.json: no labels in it, the data is one class"),
+        "{}",
+        said(&output)
+    );
     assert_eq!(opens(&output, dir.path()).manifest().classes, 1);
 }
 
@@ -79,23 +93,46 @@ fn what_is_missing_on_either_side_is_named() {
         put(&folder.join("metadata.csv"), text);
         download(dir.path(), &folder, more)
     };
-    refuses(&with("file_name,label\na.png,1\n", &[]), dir.path(), "1 of 2 pictures are not named in it, the first is b.png");
+    refuses(
+        &with("file_name,label\na.png,1\n", &[]),
+        dir.path(),
+        "1 of 2 pictures are not named in it, the first is b.png",
+    );
     refuses(&with("file_name,label\na.png,1\nb.png,\n", &[]), dir.path(), "b.png: no label");
     refuses(&with("name,label\na.png,1\nb.png,0\n", &[]), dir.path(), "no column file_name");
-    refuses(&with("file_name,label\na.png,1\n../b.png,0\n", &[]), dir.path(), "../b.png is not below its folder");
+    refuses(
+        &with("file_name,label\na.png,1\n../b.png,0\n", &[]),
+        dir.path(),
+        "../b.png is not below its folder",
+    );
     refuses(&with("file_name,label\na.png,1\na.png,0\nb.png,0\n", &[]), dir.path(), "a.png is named twice");
-    refuses(&with("file_name,kind,sort\na.png,1,1\nb.png,0,1\n", &[]), dir.path(), "the columns kind, sort perhaps hold labels");
+    refuses(
+        &with("file_name,kind,sort\na.png,1,1\nb.png,0,1\n", &[]),
+        dir.path(),
+        "the columns kind, sort perhaps hold labels",
+    );
     let gone = "file_name,label\na.png,1\nb.png,0\nc.png,2\n";
     refuses(&with(gone, &[]), dir.path(), "c.png: not a picture: named in metadata.csv, but not there");
     let taken = opens(&with(gone, &["--max-bad", "0.4"]), dir.path());
-    assert_eq!((labels(&taken), taken.manifest().classes, taken.manifest().bad.as_slice()), (vec![1, 0], 3, ["c.png".to_string()].as_slice()));
+    assert_eq!(
+        (labels(&taken), taken.manifest().classes, taken.manifest().bad.as_slice()),
+        (vec![1, 0], 3, ["c.png".to_string()].as_slice())
+    );
     std::fs::remove_dir_all(dir.path().join("images")).unwrap();
     put(&folder.join("metadata.jsonl"), "{\"file_name\": \"a.png\"}\n");
     refuses(&download(dir.path(), &folder, &[]), dir.path(), "both metadata.csv and metadata.jsonl");
     std::fs::remove_file(folder.join("metadata.jsonl")).unwrap();
     std::fs::remove_file(folder.join("metadata.csv")).unwrap();
-    refuses(&download(dir.path(), &folder, &["--label-column", "x"]), dir.path(), "has no table beside its pictures");
+    refuses(
+        &download(dir.path(), &folder, &["--label-column", "x"]),
+        dir.path(),
+        "has no table beside its pictures",
+    );
     // A table of pictures is no metadata.
     table(&folder.join("a.parquet"), &[("image", images(0, 1))]);
-    refuses(&download(dir.path(), &folder, &[]), dir.path(), "both Parquet files (a.parquet) and pictures (a.png)");
+    refuses(
+        &download(dir.path(), &folder, &[]),
+        dir.path(),
+        "both Parquet files (a.parquet) and pictures (a.png)",
+    );
 }

@@ -4,8 +4,8 @@ use crate::support::{
     digits, download, images, integers, labels, opens, png, refuses, rows, said, table, table_as, texts,
 };
 use arrow::array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, DictionaryArray, Float64Array, Int64Array, LargeBinaryArray, ListArray,
-    NullArray, StringArray, StructArray,
+    Array, ArrayRef, BinaryArray, BooleanArray, DictionaryArray, Float64Array, Int64Array, LargeBinaryArray,
+    ListArray, NullArray, StringArray, StructArray,
 };
 use arrow::datatypes::{DataType, Field, Fields, Int32Type, Int64Type};
 use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
@@ -22,27 +22,39 @@ fn folder(dir: &Path, columns: &[(&str, ArrayRef)]) -> std::path::PathBuf {
 #[test]
 fn a_column_of_labels_is_taken_where_it_is_clear_and_offered_where_it_is_not() {
     let dir = tempfile::tempdir().unwrap();
-    let try_with = |columns: &[(&str, ArrayRef)], more: &[&str]| download(dir.path(), &folder(dir.path(), columns), more);
+    let try_with = |columns: &[(&str, ArrayRef)], more: &[&str]| {
+        download(dir.path(), &folder(dir.path(), columns), more)
+    };
     let image = || ("image", images(0, 3));
 
-    let output = try_with(&[image(), ("labels", integers(&[0, 1, 2])), ("image_id", integers(&[7, 8, 9]))], &[]);
+    let output =
+        try_with(&[image(), ("labels", integers(&[0, 1, 2])), ("image_id", integers(&[7, 8, 9]))], &[]);
     assert!(said(&output).contains("labels come from the column labels"), "{}", said(&output));
     assert_eq!(labels(&opens(&output, dir.path())), [0, 1, 2]);
     std::fs::remove_dir_all(dir.path().join("images")).unwrap();
 
-    let cifar = || [("img", images(0, 3)), ("fine_label", integers(&[5, 6, 7])), ("coarse_label", integers(&[0, 1, 1]))];
+    let cifar = || {
+        [("img", images(0, 3)), ("fine_label", integers(&[5, 6, 7])), ("coarse_label", integers(&[0, 1, 1]))]
+    };
     refuses(
         &try_with(&cifar(), &[]),
         dir.path(),
         "the columns fine_label, coarse_label perhaps hold labels; choose one with --label-column; --labels drop does without labels",
     );
     refuses(&try_with(&cifar(), &["--label-column", "fine_labels"]), dir.path(), "did you mean fine_label?");
-    assert_eq!(labels(&opens(&try_with(&cifar(), &["--label-column", "coarse_label"]), dir.path())), [0, 1, 1]);
+    assert_eq!(
+        labels(&opens(&try_with(&cifar(), &["--label-column", "coarse_label"]), dir.path())),
+        [0, 1, 1]
+    );
     let dropped = opens(&try_with(&cifar(), &["--labels", "drop"]), dir.path());
     assert!(dropped.manifest().classes == 1 && dropped.iter().all(|p| p.unwrap().label.is_none()));
     std::fs::remove_dir_all(dir.path().join("images")).unwrap();
 
-    refuses(&try_with(&[image(), ("digit", integers(&[0, 1, 2]))], &[]), dir.path(), "the column digit perhaps holds labels");
+    refuses(
+        &try_with(&[image(), ("digit", integers(&[0, 1, 2]))], &[]),
+        dir.path(),
+        "the column digit perhaps holds labels",
+    );
     let output = try_with(&[image(), ("caption", texts(&["a", "b", "c"]))], &[]);
     let what = "no labels are taken, the data is one class; --label-column takes them from one of the columns caption";
     assert!(said(&output).contains(what), "{}", said(&output));
@@ -57,7 +69,11 @@ fn a_column_of_pictures_is_taken_where_it_is_the_only_one() {
     assert_eq!(rows(&taken), [("0.png".to_string(), Some(0)), ("1.png".to_string(), Some(1))]);
     std::fs::remove_dir_all(dir.path().join("images")).unwrap();
     let two = folder(dir.path(), &[("photo", images(0, 2)), ("mask", images(5, 2))]);
-    refuses(&download(dir.path(), &two, &[]), dir.path(), "pictures in the columns photo, mask; choose one with --image-column");
+    refuses(
+        &download(dir.path(), &two, &[]),
+        dir.path(),
+        "pictures in the columns photo, mask; choose one with --image-column",
+    );
     let mask = opens(&download(dir.path(), &two, &["--image-column", "mask"]), dir.path());
     assert_eq!(rows(&mask)[0].0, "5.png");
     std::fs::remove_dir_all(dir.path().join("images")).unwrap();
@@ -81,12 +97,18 @@ fn labels_of_every_type_become_classes_or_are_refused() {
     ];
     for (array, expected, names) in names {
         let taken = opens(&label(array, &[]), dir.path());
-        assert_eq!((labels(&taken), taken.manifest().class_names.as_slice()), (expected, names.map_names().as_slice()));
+        assert_eq!(
+            (labels(&taken), taken.manifest().class_names.as_slice()),
+            (expected, names.map_names().as_slice())
+        );
     }
     std::fs::remove_dir_all(dir.path().join("images")).unwrap();
     let list = ListArray::from_iter_primitive::<Int64Type, _, _>(vec![Some(vec![Some(1)]); 3]);
     let wrong: [(ArrayRef, &str); 5] = [
-        (Arc::new(Int64Array::from(vec![Some(0), None, Some(1)])), "a.parquet row 1: no label; --labels drop does without labels"),
+        (
+            Arc::new(Int64Array::from(vec![Some(0), None, Some(1)])),
+            "a.parquet row 1: no label; --labels drop does without labels",
+        ),
         (integers(&[0, -1, 1]), "label -1 is no class; --labels drop does without labels"),
         (Arc::new(Float64Array::from(vec![0.5, 1.0, 2.0])), "label 0.5 is no class"),
         (Arc::new(list), "the column label holds no labels"),
@@ -99,7 +121,11 @@ fn labels_of_every_type_become_classes_or_are_refused() {
         assert_eq!((dropped.manifest().rows, dropped.manifest().classes), (3, 1));
         std::fs::remove_dir_all(dir.path().join("images")).unwrap();
     }
-    refuses(&label(integers(&[0, 1, 2]), &["--labels", "drop", "--label-column", "label"]), dir.path(), "contradict");
+    refuses(
+        &label(integers(&[0, 1, 2]), &["--labels", "drop", "--label-column", "label"]),
+        dir.path(),
+        "contradict",
+    );
 }
 
 trait Names {
@@ -128,7 +154,10 @@ fn names_of_classes_travel_and_must_agree() {
     let images = dir.path().join("images");
     std::fs::rename(&images, dir.path().join("first")).unwrap();
     let again = opens(&download(dir.path(), &dir.path().join("first"), &[]), dir.path());
-    assert_eq!((again.manifest().class_names.as_slice(), labels(&again)), (taken.manifest().class_names.as_slice(), vec![0, 1]));
+    assert_eq!(
+        (again.manifest().class_names.as_slice(), labels(&again)),
+        (taken.manifest().class_names.as_slice(), vec![0, 1])
+    );
     std::fs::remove_dir_all(&images).unwrap();
     write("b.parquet", &["bee", "ant", "cow"], &[0, 1]);
     refuses(&download(dir.path(), &data, &[]), dir.path(), "name the classes of `label` differently");
@@ -193,7 +222,11 @@ fn a_row_without_a_picture_is_bad() {
     let valid = vec![true, true, false, true].into();
     let array = StructArray::new(fields, vec![Arc::new(bytes), Arc::new(paths)], Some(valid));
     let folder = folder(dir.path(), &[("image", Arc::new(array)), ("label", integers(&[0, 1, 2, 3]))]);
-    refuses(&download(dir.path(), &folder, &[]), dir.path(), "a.parquet row 1 (1.png): not a picture: no bytes, only the path 1.png");
+    refuses(
+        &download(dir.path(), &folder, &[]),
+        dir.path(),
+        "a.parquet row 1 (1.png): not a picture: no bytes, only the path 1.png",
+    );
     let taken = opens(&download(dir.path(), &folder, &["--max-bad", "0.5"]), dir.path());
     assert_eq!((labels(&taken), taken.manifest().classes), (vec![0, 3], 4));
     assert_eq!(taken.manifest().bad, ["a.parquet row 1 (1.png)", "a.parquet row 2"]);

@@ -30,7 +30,11 @@ fn every_form_is_read_and_another_is_named() {
         put(&folder.join(other), "about");
     }
     let output = download(dir.path(), &folder, &[]);
-    assert!(said(&output).contains("ignored: 3 files that are no pictures (first: 0_cat/notes.txt)"), "{}", said(&output));
+    assert!(
+        said(&output).contains("ignored: 3 files that are no pictures (first: 0_cat/notes.txt)"),
+        "{}",
+        said(&output)
+    );
     let taken = opens(&output, dir.path());
     assert_eq!((labels(&taken), taken.manifest().classes), (vec![0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 2], 3));
     assert_eq!(taken.manifest().class_names, ["0_cat", "1_dog", "2_eel"]);
@@ -40,7 +44,11 @@ fn every_form_is_read_and_another_is_named() {
     std::fs::remove_dir_all(folder.join("1_dog")).unwrap();
     put(&folder.join("1_dog/0.avif"), b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf");
     put(&folder.join("1_dog/1.heic"), b"\0\0\0\x18ftypheic\0\0\0\0mif1heic");
-    refuses(&download(dir.path(), &folder, &[]), dir.path(), "1_dog/0.avif: a picture in AVIF, which is not read; convert it");
+    refuses(
+        &download(dir.path(), &folder, &[]),
+        dir.path(),
+        "1_dog/0.avif: a picture in AVIF, which is not read; convert it",
+    );
     let taken = opens(&download(dir.path(), &folder, &["--max-bad", "0.3"]), dir.path());
     assert_eq!((labels(&taken), taken.manifest().classes), (vec![0, 0, 0, 0, 0, 2], 3));
     assert_eq!(taken.manifest().bad, ["1_dog/0.avif", "1_dog/1.heic"]);
@@ -64,10 +72,22 @@ fn what_was_never_fetched_says_how_to_fetch_it() {
     refuses(&download(dir.path(), &folder, &[]), dir.path(), "a.png: not a picture: ");
     std::fs::remove_file(folder.join("a.png")).unwrap();
     put(&folder.join("train.parquet"), pointer);
-    refuses(&download(dir.path(), &folder, &[]), dir.path(), "train.parquet: no Parquet file but a Git LFS pointer");
+    refuses(
+        &download(dir.path(), &folder, &[]),
+        dir.path(),
+        "train.parquet: no Parquet file but a Git LFS pointer",
+    );
     put(&dir.path().join("other/a.zip"), "PK");
-    refuses(&download(dir.path(), &dir.path().join("other"), &[]), dir.path(), "neither Parquet files nor pictures in it, but a.zip");
-    refuses(&download(dir.path(), &dir.path().join("other/a.zip"), &[]), dir.path(), "neither a folder nor a Parquet file");
+    refuses(
+        &download(dir.path(), &dir.path().join("other"), &[]),
+        dir.path(),
+        "neither Parquet files nor pictures in it, but a.zip",
+    );
+    refuses(
+        &download(dir.path(), &dir.path().join("other/a.zip"), &[]),
+        dir.path(),
+        "neither a folder nor a Parquet file",
+    );
 }
 
 #[test]
@@ -106,14 +126,25 @@ fn a_link_to_nowhere_a_fifo_and_an_empty_class_are_named() {
     let folder = dir.path().join("data");
     put(&folder.join("a/0.png"), png(1));
     symlink("nowhere.png", folder.join("a/1.png")).unwrap();
-    refuses(&download(dir.path(), &folder, &[]), dir.path(), "a/1.png: not a picture: a link to nowhere.png, which is not there");
+    refuses(
+        &download(dir.path(), &folder, &[]),
+        dir.path(),
+        "a/1.png: not a picture: a link to nowhere.png, which is not there",
+    );
     let taken = opens(&download(dir.path(), &folder, &["--max-bad", "0.5"]), dir.path());
-    assert_eq!((taken.manifest().rows, taken.manifest().bad.as_slice()), (1, ["a/1.png".to_string()].as_slice()));
+    assert_eq!(
+        (taken.manifest().rows, taken.manifest().bad.as_slice()),
+        (1, ["a/1.png".to_string()].as_slice())
+    );
     std::fs::remove_dir_all(dir.path().join("images")).unwrap();
     std::fs::remove_file(folder.join("a/1.png")).unwrap();
 
     symlink("/nowhere/b", folder.join("b")).unwrap();
-    refuses(&download(dir.path(), &folder, &[]), dir.path(), "data/b: a link to /nowhere/b, which is not there");
+    refuses(
+        &download(dir.path(), &folder, &[]),
+        dir.path(),
+        "data/b: a link to /nowhere/b, which is not there",
+    );
     std::fs::remove_file(folder.join("b")).unwrap();
     std::fs::create_dir(folder.join("b")).unwrap();
     refuses(&download(dir.path(), &folder, &[]), dir.path(), "no picture in b; remove it if it is no class");

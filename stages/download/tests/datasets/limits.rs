@@ -52,15 +52,36 @@ fn a_profile_that_unfolds_to_gigabytes_costs_nothing() {
 #[test]
 fn a_picture_of_too_many_pixels_is_refused_before_memory_is_taken() {
     let dir = tempfile::tempdir().unwrap();
-    let header = |width: u32, height: u32| [&width.to_be_bytes()[..], &height.to_be_bytes(), &[8, 2, 0, 0, 0]].concat();
-    let huge = [b"\x89PNG\r\n\x1a\n".as_slice(), &chunk(b"IHDR", &header(30_000, 30_000)), &chunk(b"IDAT", &zlib_bomb(1)), &chunk(b"IEND", b"")];
+    let header = |width: u32, height: u32| {
+        [&width.to_be_bytes()[..], &height.to_be_bytes(), &[8, 2, 0, 0, 0]].concat()
+    };
+    let huge = [
+        b"\x89PNG\r\n\x1a\n".as_slice(),
+        &chunk(b"IHDR", &header(30_000, 30_000)),
+        &chunk(b"IDAT", &zlib_bomb(1)),
+        &chunk(b"IEND", b""),
+    ];
     put(&dir.path().join("data/0.png"), huge.concat());
-    refuses(&bounded(dir.path(), 700_000), dir.path(), "0.png: not a picture: 30000 × 30000 pixels, more than the 89478485");
-    let long = [b"\x89PNG\r\n\x1a\n".as_slice(), &chunk(b"IHDR", &header(100_000, 1)), &chunk(b"IDAT", &zlib_bomb(1)), &chunk(b"IEND", b"")];
+    refuses(
+        &bounded(dir.path(), 700_000),
+        dir.path(),
+        "0.png: not a picture: 30000 × 30000 pixels, more than the 89478485",
+    );
+    let long = [
+        b"\x89PNG\r\n\x1a\n".as_slice(),
+        &chunk(b"IHDR", &header(100_000, 1)),
+        &chunk(b"IDAT", &zlib_bomb(1)),
+        &chunk(b"IEND", b""),
+    ];
     put(&dir.path().join("data/0.png"), long.concat());
-    refuses(&download(dir.path(), Path::new("data"), &[]), dir.path(), "0.png: not a picture: ");
+    refuses(
+        &download(dir.path(), Path::new("data"), &[]),
+        dir.path(),
+        "0.png: not a picture: 100000 × 1 pixels",
+    );
     let mut gif = b"GIF89a".to_vec();
     gif.extend([0xff, 0xff, 0xff, 0xff, 0, 0, 0]);
+    gif.extend([0x2c, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 2, 1, 0, 0, 0x3b]);
     put(&dir.path().join("data/0.png"), gif);
     refuses(&bounded(dir.path(), 700_000), dir.path(), "65535 × 65535 pixels");
 }

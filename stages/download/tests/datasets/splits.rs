@@ -1,6 +1,8 @@
 //! The split and the configuration that were asked for, and nothing else.
 
-use crate::support::{download, images, integers, labels, opens, png, put, refuses, rows, said, table, texts};
+use crate::support::{
+    download, images, integers, labels, opens, png, put, refuses, rows, said, table, texts,
+};
 use std::path::Path;
 
 /// A Parquet file of so many pictures, numbered from `first`.
@@ -15,7 +17,11 @@ fn names(dir: &Path, folder: &Path, more: &[&str]) -> Vec<String> {
 #[test]
 fn a_file_or_folder_of_another_split_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
-    let files = [("train.parquet", "test.parquet"), ("train/0.parquet", "test/0.parquet"), ("set_train.parquet", "set_test.parquet")];
+    let files = [
+        ("train.parquet", "test.parquet"),
+        ("train/0.parquet", "test/0.parquet"),
+        ("set_train.parquet", "set_test.parquet"),
+    ];
     for (i, (train, test)) in files.iter().enumerate() {
         let folder = dir.path().join(format!("data{i}"));
         part(&folder.join(train), 0, 2);
@@ -31,7 +37,11 @@ fn a_file_or_folder_of_another_split_is_left_alone() {
     refuses(&output, dir.path(), "has no splits");
     part(&dir.path().join("data0/extra.parquet"), 3, 1);
     let output = download(dir.path(), &dir.path().join("data0"), &[]);
-    assert!(said(&output).contains("ignored: a Parquet file of no split (extra.parquet)"), "{}", said(&output));
+    assert!(
+        said(&output).contains("ignored: a Parquet file of no split (extra.parquet)"),
+        "{}",
+        said(&output)
+    );
 }
 
 #[test]
@@ -72,7 +82,11 @@ fn folders_of_pictures_have_splits_too() {
     std::fs::remove_dir_all(dir.path().join("images")).unwrap();
     refuses(&download(dir.path(), &folder, &["--split", "test"]), dir.path(), "the dataset has train, val");
     put(&folder.join("extra/4.png"), png(1));
-    refuses(&download(dir.path(), &folder, &[]), dir.path(), "train could be a split, but extra beside it is none");
+    refuses(
+        &download(dir.path(), &folder, &[]),
+        dir.path(),
+        "train could be a split, but extra beside it is none",
+    );
 
     let sizes = dir.path().join("sizes");
     for name in ["32/train/ant/0.png", "64/train/ant/1.png"] {
@@ -86,7 +100,10 @@ fn folders_of_pictures_have_splits_too() {
 fn labels_by_name_have_the_same_number_in_every_split() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("data");
-    table(&folder.join("train.parquet"), &[("image", images(0, 3)), ("label", texts(&["ant", "bee", "cow"]))]);
+    table(
+        &folder.join("train.parquet"),
+        &[("image", images(0, 3)), ("label", texts(&["ant", "bee", "cow"]))],
+    );
     table(&folder.join("test.parquet"), &[("image", images(3, 2)), ("label", texts(&["cow", "ant"]))]);
     let test = opens(&download(dir.path(), &folder, &["--split", "test"]), dir.path());
     assert_eq!((labels(&test), test.manifest().classes), (vec![2, 0], 3));

@@ -66,12 +66,18 @@ pub fn table(path: &Path, columns: &[(&str, ArrayRef)]) {
 }
 
 /// Writes a Parquet file in a codec, with what the Hub says of its columns.
-pub fn table_as(path: &Path, columns: &[(&str, ArrayRef)], codec: Compression, features: Option<serde_json::Value>) {
+pub fn table_as(
+    path: &Path,
+    columns: &[(&str, ArrayRef)],
+    codec: Compression,
+    features: Option<serde_json::Value>,
+) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     let fields = columns.iter().map(|(name, array)| Field::new(*name, array.data_type().clone(), true));
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let batch =
-        RecordBatch::try_new(schema.clone(), columns.iter().map(|(_, array)| array.clone()).collect()).unwrap();
+        RecordBatch::try_new(schema.clone(), columns.iter().map(|(_, array)| array.clone()).collect())
+            .unwrap();
     let hub = features.map(|features| {
         KeyValue::new("huggingface".into(), serde_json::json!({"info": {"features": features}}).to_string())
     });

@@ -153,12 +153,13 @@ fn a_gated_repository_says_what_to_accept_and_what_to_set() {
 fn the_token_goes_to_the_hub_and_nowhere_else() {
     let (hub, storage, dir) = (Hub::start(), Hub::start(), tempfile::tempdir().unwrap());
     for fault in ["away-", "moved-"] {
+        let name = format!("org/{fault}private");
         for server in [&hub, &storage] {
-            dataset(server, "org/private", fault);
+            dataset(server, &name, fault);
         }
-        hub.gate("datasets/org/private");
+        hub.gate(&format!("datasets/{name}"));
         hub.store_at(&storage);
-        let mut fetch = command(&hub, dir.path(), &["--dataset", "org/private", "--images", "images"]);
+        let mut fetch = command(&hub, dir.path(), &["--dataset", &name, "--images", "images"]);
         let output = fetch.env("HF_TOKEN", TOKEN).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         whole(dir.path());
@@ -209,15 +210,22 @@ fn no_name_of_a_server_leads_out_of_the_cache() {
 #[test]
 fn splits_and_configurations_of_the_hub_are_told_apart() {
     let (hub, dir) = (Hub::start(), tempfile::tempdir().unwrap());
-    for file in ["a/train/0000.parquet", "a/test/0000.parquet", "b/train/0000.parquet", "b/train/0001.parquet"] {
+    for file in
+        ["a/train/0000.parquet", "a/test/0000.parquet", "b/train/0000.parquet", "b/train/0001.parquet"]
+    {
         let part = if file.contains("0001") { "1" } else { "0" };
         hub.add("datasets/org/two", file, digits(&format!("train-0000{part}-of-00002.parquet")));
     }
     let with = |more: &[&str]| {
-        command(&hub, dir.path(), &[&["--dataset", "org/two", "--images", "images"], more].concat()).output().unwrap()
+        command(&hub, dir.path(), &[&["--dataset", "org/two", "--images", "images"], more].concat())
+            .output()
+            .unwrap()
     };
     let error = fails(&with(&[]), 2, dir.path());
-    assert!(error.contains("dataset org/two: several configurations: a, b; choose one with --config"), "{error}");
+    assert!(
+        error.contains("dataset org/two: several configurations: a, b; choose one with --config"),
+        "{error}"
+    );
     let error = fails(&with(&["--config", "a", "--split", "val"]), 2, dir.path());
     assert!(error.contains("--split val: the dataset has test, train"), "{error}");
     assert!(with(&["--config", "b"]).status.success());

@@ -4,7 +4,7 @@
 //! says under `evaluate` how they were made.
 
 use super::Rows;
-use crate::Network;
+use crate::network::Network;
 use crate::scores::Note;
 use anyhow::{Context as _, Result, ensure};
 use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array, Int64Array, RecordBatch};
@@ -73,7 +73,10 @@ impl FeatureFiles {
                 )
             }
             opened.count += rows;
-            opened.note = note;
+            // Features of DINOv2 are there where all files have them.
+            let dinov2 = |note: &Option<Note>| note.as_ref().and_then(|note| note.dinov2.clone());
+            let agreed = if i > 0 && dinov2(&note) != dinov2(&opened.note) { None } else { dinov2(&note) };
+            opened.note = note.map(|note| Note { dinov2: agreed, ..note });
             opened.files.push(file.clone());
         }
         if opened.files.is_empty() {

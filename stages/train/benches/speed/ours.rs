@@ -138,6 +138,7 @@ fn latents(config: &Config, folder: &Path) -> Result<Latents> {
         scale: 0.18215,
         vae: String::new(),
         classes: config.classes as usize,
+        class_names: Vec::new(),
         image_size: side * 8,
         flipped: false,
     };

@@ -20,6 +20,7 @@ fn recipe(flags: &[(&str, &str)]) -> Recipe {
         network,
         schedule: args.schedule,
         latents: LatentSpace { scale: 1.0, vae: String::new() },
+        class_names: Vec::new(),
         rows: 64,
         batch_size: args.batch_size,
         learning_rate: 1e-3,

@@ -23,6 +23,7 @@ impl Place {
             scale: 0.18215,
             vae: String::new(),
             classes: 2,
+            class_names: Vec::new(),
             image_size: 64,
             flipped: false,
         };
