@@ -128,6 +128,15 @@ pub fn about(path: &Path) -> Result<About> {
     described(path, weights::metadata(path)?.get(KEY))
 }
 
+/// What is wrong with a file of ours, if anything: it is cut short, or something has changed in it since it was written. All of
+/// it is read; files of the time before checksums are only held to their length.
+///
+/// # Errors
+/// Bad input when it cannot be opened.
+pub fn damage(path: &Path) -> Result<Option<String>> {
+    weights::verify(path)
+}
+
 /// The checkpoint that `path` means: the file itself, or a folder's last step.
 ///
 /// # Errors
@@ -158,12 +167,7 @@ impl Checkpoint {
     pub fn read(path: &Path) -> Result<Self> {
         let path = resolve(path)?;
         let weights = Weights::read(&path)?;
-        let context = || format!("reading {}", path.display());
-        let metadata: BTreeMap<String, String> = match weights.metadata().get("json") {
-            Some(text) => serde_json::from_str(text).bad_input(context)?,
-            None => BTreeMap::new(),
-        };
-        Ok(Self { about: described(&path, metadata.get(KEY))?, weights })
+        Ok(Self { about: described(&path, weights.metadata().get(KEY))?, weights })
     }
 
     /// The trained network itself (`decay` none) or one of its averages, for inference.

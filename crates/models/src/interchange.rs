@@ -130,12 +130,11 @@ fn read_pickle(path: &Path, hints: &Hints, whole: bool) -> Result<Checkpoint> {
         }
     }
     let prefix = about.ema_decays.first().map(|decay| average_prefix(*decay)).unwrap_or_default();
-    let named = |weights: Weights, prefix: &str| {
-        let prefix = prefix.to_string();
-        weights.into_tensors().into_iter().map(move |(name, tensor)| (format!("{prefix}{name}"), tensor))
-    };
-    let optimiser = optimiser.map(Optimiser::tensors).unwrap_or_default();
-    let tensors = named(model, "model.").chain(named(ema, &prefix)).chain(optimiser).collect();
+    let mut tensors = optimiser.map(Optimiser::tensors).unwrap_or_default();
+    for (weights, prefix) in [(model, "model."), (ema, &*prefix)] {
+        let named = weights.into_tensors()?.into_iter();
+        tensors.extend(named.map(|(name, tensor)| (format!("{prefix}{name}"), tensor)));
+    }
     Ok(Checkpoint { about, weights: Weights::new(source, tensors) })
 }
 
@@ -176,18 +175,18 @@ fn infer(state: &Weights, hints: &Hints) -> Result<Config> {
         let rows = sizes(name, 2)?[0];
         Ok(telling(state, name)?.sum(Kind::Double).double_value(&[]) / rows as f64)
     };
-    if state.get("routers.0._unit_mapping").is_some() {
+    if state.has("routers.0._unit_mapping") {
         config.architecture = Architecture::Dtr;
         let kept = ones("routers.0._unit_mapping")?;
         if kept != (config.beta * width as f64).floor() {
             // The middle of what is cut down to this number of channels.
             config.beta = ((kept + 0.5) / width as f64).min(1.0);
         }
-    } else if state.get("routers.0.experts.w").is_some() {
+    } else if state.has("routers.0.experts.w") {
         config.architecture = Architecture::SwitchDit;
         config.experts = sizes("routers.0.experts.w", 3)?[0];
         config.top_k = (ones("prior._unit_mapping")? / blocks as f64).round() as i64;
-        if state.get("routers.0.f_noise.1.weight").is_some() {
+        if state.has("routers.0.f_noise.1.weight") {
             config.allocation = Allocation::NoisyGate;
         }
     }
@@ -197,7 +196,7 @@ fn infer(state: &Weights, hints: &Hints) -> Result<Config> {
 
 /// A tensor that the network's sizes are read from.
 fn telling<'a>(state: &'a Weights, name: &str) -> Result<&'a Tensor> {
-    match state.get(name) {
+    match state.get(name)? {
         Some(tensor) => Ok(tensor),
         None => bad_input!("{}: no tensor {name}, which says how large the network is", state.source()),
     }

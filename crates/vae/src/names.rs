@@ -21,7 +21,7 @@ pub fn current(mut weights: Weights) -> Result<Weights> {
     let source = weights.source().to_string();
     let levels = 1 + weights.names().filter_map(decoder_level).max().unwrap_or(0);
     let mut renamed = BTreeMap::new();
-    for (name, tensor) in weights.into_tensors() {
+    for (name, tensor) in weights.into_tensors()? {
         if NOT_WEIGHTS.iter().any(|prefix| name.starts_with(prefix)) {
             continue;
         }

@@ -60,7 +60,7 @@ impl Optimiser {
         }
         first.finish()?;
         second.finish()?;
-        let scales = match weights.get(SCALES[0]).map(Tensor::size) {
+        let scales = match weights.size(SCALES[0]) {
             Some(shape) => Some(taken(weights, &SCALES, &shape)?),
             None => None,
         };
@@ -82,7 +82,7 @@ impl Optimiser {
         }
         let source = tensors.source().to_string();
         let weighted = format!("uw.{REFERENCE_SCALES}");
-        let scales = tensors.get(&weighted).map(Tensor::size);
+        let scales = tensors.size(&weighted);
         let count = network.parameters().len();
         let wanted = if scales.is_some() { vec![count, 1] } else { vec![count] };
         if groups(numbers) != wanted {

@@ -61,7 +61,7 @@ fn trained(recipe: &Recipe, fixed: bool) -> Vec<(String, Tensor)> {
     trainer.settle(&team).unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
     trainer.save(file.path()).unwrap();
-    Checkpoint::read(file.path()).unwrap().weights.into_tensors().into_iter().collect()
+    Checkpoint::read(file.path()).unwrap().weights.into_tensors().unwrap().into_iter().collect()
 }
 
 #[test]
