@@ -171,13 +171,13 @@ impl Recipe {
             theirs.insert("ema-decay".into(), serde_json::to_value(&about.ema_decays)?);
             ours.retain(|name, _| theirs.contains_key(name));
         }
-        Ok(first_difference(&ours, &theirs))
+        Ok(differences(&ours, &theirs))
     }
 
     /// What differs between this network and a checkpoint's. The share of hidden labels is this training's own.
     fn other_network(&self, about: &About) -> Result<Option<String>> {
         let theirs = Config { label_dropout: self.network.label_dropout, ..about.network.clone() };
-        Ok(first_difference(&serde_json::to_value(&self.network)?, &serde_json::to_value(theirs)?))
+        Ok(differences(&serde_json::to_value(&self.network)?, &serde_json::to_value(theirs)?))
     }
 }
 
@@ -211,10 +211,11 @@ pub fn network(args: &Args, channels: i64, side: i64, classes: i64) -> Result<Co
     Ok(network)
 }
 
-fn first_difference(ours: &serde_json::Value, theirs: &serde_json::Value) -> Option<String> {
+/// Where two values differ, in words.
+fn differences(ours: &serde_json::Value, theirs: &serde_json::Value) -> Option<String> {
     let mut found = Vec::new();
     compare("", ours, theirs, &mut found);
-    found.into_iter().next()
+    (!found.is_empty()).then(|| found.join(", "))
 }
 
 /// Adds the places where two values differ, in words.
