@@ -1,10 +1,11 @@
 //! Encodes pictures as the posterior moments of a VAE, in Parquet shards.
 //!
-//! Pictures are decoded and cropped ahead of the network in threads of their own; a finished shard is kept in the state
-//! folder, so that a killed run redoes at most one.
+//! Pictures are decoded and cropped ahead of the network in threads of their own; finished shards, and of the one that is being
+//! made the batches so far, are kept in the state folder, so that a run that is stopped or killed redoes at most one batch.
 
 mod feed;
 mod join;
+mod journal;
 mod outputs;
 mod shard;
 
@@ -115,12 +116,13 @@ pub fn encode(args: &Args, context: &Context) -> Result<()> {
     let mut done = finished(state, &fingerprint, plan.len())?;
     let about = &fingerprint.about;
 
-    let todo: Vec<Work> = plan
-        .iter()
-        .enumerate()
-        .filter(|(index, _)| mine.contains(index) && done[*index].is_none())
-        .map(|(index, rows)| Work { shard: index, rows: rows.clone() })
-        .collect();
+    let mut todo = Vec::new();
+    for (shard, rows) in plan.iter().enumerate() {
+        if mine.contains(&shard) && done[shard].is_none() {
+            let begun = journal::rows(&state.join(journal_name(shard)), about)?;
+            todo.push(Work { shard, rows: (rows.start + begun).min(rows.end)..rows.end });
+        }
+    }
     let start = Instant::now();
     let mut timing = Timing::default();
     let todo_rows: usize = todo.iter().map(|work| work.rows.len()).sum();
@@ -128,8 +130,9 @@ pub fn encode(args: &Args, context: &Context) -> Result<()> {
     std::thread::scope(|scope| -> Result<()> {
         let mut feed = Feed::start(scope, &pictures, todo.clone(), args.image_size, args.batch_size);
         for work in &todo {
-            let mut encoder = Encoder::new(&vae, about, &state.join(name(work.shard)))?;
-            while encoder.rows() < work.rows.len() {
+            let journal = state.join(journal_name(work.shard));
+            let mut encoder = Encoder::new(&vae, about, &state.join(name(work.shard)), &journal)?;
+            while encoder.rows() < plan[work.shard].len() {
                 context.check_stop()?;
                 encoded += encoder.add(&mut feed, &mut timing)?;
                 if sharing.leads() {
@@ -138,6 +141,7 @@ pub fn encode(args: &Args, context: &Context) -> Result<()> {
             }
             let shard = encoder.finish(&mut timing)?;
             write_json(&state.join(format!("{}.json", name(work.shard))), &shard)?;
+            fs::remove_file(&journal).with_context(|| format!("removing {}", journal.display()))?;
             done[work.shard] = Some(shard);
         }
         Ok(())
@@ -195,6 +199,10 @@ fn weights_file(path: &Path) -> Result<PathBuf> {
 
 fn name(shard: usize) -> String {
     format!("{shard:05}.parquet")
+}
+
+fn journal_name(shard: usize) -> String {
+    format!("{shard:05}.batches")
 }
 
 /// The shards that an earlier run of the same work has finished.
