@@ -1,0 +1,110 @@
+//! Our side: the trainer's own checkpoint, and the sampler's own way to a network.
+
+use crate::{Args, Measured};
+use anyhow::{Context, Result};
+use half::f16;
+use models::checkpoint::{About, Checkpoint, Content, LatentSpace, average_prefix};
+use models::diffusion::Curve;
+use models::{Config, Network};
+use shards::{About as Space, Latents, Rows, ShardWriter, write_manifest};
+use stage::{Arguments, Values, bad_input};
+use std::path::Path;
+use std::time::Instant;
+use tch::Device;
+use train::{Recipe, Team, Trainer};
+
+const DECAY: f64 = 0.9999;
+
+/// Whether a training of this size is measured as it is.
+pub fn fits(size: &str) -> Result<bool> {
+    match size {
+        "s" | "b" => Ok(true),
+        "l" | "xl" => Ok(false),
+        _ => bad_input!("--sizes: {size} is none of s, b, l, xl"),
+    }
+}
+
+/// Measures one part.
+pub fn measure(args: &Args, part: &str, size: &str, file: &Path) -> Result<Measured> {
+    tch::set_num_threads(i32::try_from(args.threads)?);
+    let config = Config::preset(&format!("switch-dit-{size}/2"), 32, 1000)?;
+    match part {
+        "write" if fits(size)? => {
+            let trainer = Trainer::fresh(recipe(&config)?, Device::Cpu, &Team::default())?;
+            writing(|| trainer.save(file))
+        }
+        "write" => {
+            let network = Network::fresh(&config, 0, Device::Cpu)?;
+            let mut content = Content::default();
+            for prefix in ["model.", &average_prefix(DECAY), "optimizer.first.", "optimizer.second."] {
+                let tensors = network.parameters().iter().map(|p| (p.name.clone(), p.tensor.detach()));
+                content.add(prefix, tensors.collect::<Vec<_>>());
+            }
+            let latents = LatentSpace { scale: 1.0, vae: String::new() };
+            let about = About::new(0, config, Curve::Cosine, vec![DECAY], latents);
+            writing(|| content.write(file, &about))
+        }
+        "sample" => reading(|| Checkpoint::read(file)?.network(Some(DECAY), Device::Cpu)),
+        "go on" => {
+            let recipe = recipe(&config)?;
+            reading(|| Trainer::resume(recipe, Checkpoint::read(file)?, Device::Cpu, &Team::default()))
+        }
+        _ => bad_input!("--part: {part} is none of write, sample, go on"),
+    }
+}
+
+/// A training of this network on latents that nobody reads.
+fn recipe(config: &Config) -> Result<Recipe> {
+    let folder = tempfile::tempdir()?;
+    let [channels, side] = [config.channels, config.side].map(|n| n as usize);
+    let about = Space {
+        shape: [channels, side, side],
+        dtype: "float16".into(),
+        scale: 1.0,
+        vae: String::new(),
+        classes: config.classes as usize,
+        image_size: 8 * side,
+        flipped: false,
+    };
+    let mut writer = ShardWriter::create(&folder.path().join("00000.parquet"), &about)?;
+    let (mean, std) = (vec![f16::ZERO; about.numel()], vec![f16::ZERO; about.numel()]);
+    writer.write(Rows { mean, std, label: vec![0], source: vec![String::new()], ..Rows::default() })?;
+    write_manifest(folder.path(), &about, vec![writer.finish()?])?;
+    let path = folder.path().display().to_string();
+    let given = [("latents", path.as_str()), ("checkpoints", &path), ("log", &path)];
+    let args = train::Args::from_values(&Values::new(&train::Args::spec(), given)?)?;
+    Ok(Recipe { network: config.clone(), ..Recipe::new(&args, &Latents::open(folder.path())?)? })
+}
+
+/// Measures what writing takes beside what is there before.
+fn writing(write: impl FnOnce() -> Result<()>) -> Result<Measured> {
+    forget_peak()?;
+    let (held, begin) = (memory("VmRSS")?, Instant::now());
+    write()?;
+    Ok(Measured { held, peak: memory("VmHWM")?, seconds: begin.elapsed().as_secs_f64() })
+}
+
+/// Measures what reading takes beside what is there afterwards.
+fn reading<T>(read: impl FnOnce() -> Result<T>) -> Result<Measured> {
+    forget_peak()?;
+    let begin = Instant::now();
+    let kept = read()?;
+    let seconds = begin.elapsed().as_secs_f64();
+    let (held, peak) = (memory("VmRSS")?, memory("VmHWM")?);
+    drop(kept);
+    Ok(Measured { held, peak, seconds })
+}
+
+/// Lets the peak begin at what the process holds now.
+fn forget_peak() -> Result<()> {
+    std::fs::write("/proc/self/clear_refs", "5").context("forgetting the peak of memory")
+}
+
+/// A size in the kernel's account of this process, bytes.
+fn memory(name: &str) -> Result<f64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let kilobytes =
+        line.and_then(|line| line.trim().strip_suffix("kB")).context("reading /proc/self/status")?;
+    Ok(1024.0 * kilobytes.trim().parse::<f64>()?)
+}
