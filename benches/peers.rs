@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
 
+use measure::{median, peak_memory_of};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -62,11 +63,6 @@ fn find(name: &str) -> Option<PathBuf> {
         .find(|p| p.is_file())
 }
 
-fn median(mut times: Vec<f64>) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
-}
-
 /// Times a program, which must succeed.
 fn time(program: &Path, words: &[&str], folder: &Path) -> f64 {
     let start = Instant::now();
@@ -91,16 +87,13 @@ impl Bench {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let status = format!("/proc/{}/status", child.id());
+        let process = child.id().to_string();
         loop {
             if let Some(code) = child.try_wait().unwrap() {
                 assert!(code.success(), "pipeline {words:?} in {}", folder.display());
                 return start.elapsed().as_secs_f64();
             }
-            let text = fs::read_to_string(&status).unwrap_or_default();
-            let peak = text.lines().find_map(|l| l.strip_prefix("VmHWM:"));
-            let peak = peak.and_then(|l| l.trim().trim_end_matches(" kB").parse::<u64>().ok());
-            self.memory = self.memory.max(peak.unwrap_or(0) * 1024);
+            self.memory = self.memory.max(peak_memory_of(&process).unwrap_or(0));
             std::thread::sleep(Duration::from_micros(200));
         }
     }

@@ -1,11 +1,11 @@
 //! The command line.
 
 use crate::session::Options;
-use crate::study::Choice;
-use crate::study::cluster::EngineName;
-use crate::study::file::{Bytes, Time};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
+use study::Choice;
+use study::file::EngineName;
+use study::{Bytes, Time};
 
 /// Runs a study: a DAG of programs whose outputs are cached by content.
 #[derive(Debug, Parser)]
@@ -21,6 +21,32 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 a stage failed, 2 wrong usage or
 75 a stage asks to be run again later, 130 stopped by a signal.
 Environment: CARGO_TARGET_DIR moves the folder of built programs; CUDA_VISIBLE_DEVICES limits the GPUs handed out; \
 PIPELINE_EVENTS and PIPELINE_STATE are set for every stage.";
+
+/// What `run` is told.
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    /// Stages to run, with all that they need [default: all]
+    #[arg(value_name = "STAGE")]
+    pub stages: Vec<String>,
+    /// Do not ask before a long stage runs again only because its program changed
+    #[arg(long, short)]
+    pub yes: bool,
+    /// Fail when an output is not the one that the lock file names
+    #[arg(long)]
+    pub locked: bool,
+    /// Show no progress, only what goes wrong, and the summary
+    #[arg(long, short)]
+    pub quiet: bool,
+    /// `json` prints every event of the run on standard output, one object a line, in the place of the summary
+    #[arg(long, value_enum, default_value = "text", value_name = "FORMAT", conflicts_with = "json")]
+    pub log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
 
 /// What `gc` keeps beside the newest result of each stage.
 #[derive(Debug, Args)]
@@ -83,17 +109,7 @@ pub struct Global {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run what is not cached, and show the scores
-    Run {
-        /// Stages to run, with all that they need [default: all]
-        #[arg(value_name = "STAGE")]
-        stages: Vec<String>,
-        /// Do not ask before a long stage runs again only because its program changed
-        #[arg(long, short)]
-        yes: bool,
-        /// Fail when an output is not the one that the lock file names
-        #[arg(long)]
-        locked: bool,
-    },
+    Run(RunArguments),
     /// Take the newest outputs of a stage as those of its changed program, parameters or inputs
     Accept {
         #[arg(value_name = "STAGE", required = true)]
@@ -158,7 +174,7 @@ pub enum Command {
     Check,
     /// Remove old results from the store, and what no result names
     Gc(GcLimits),
-    /// Read the whole store again and put aside what is damaged
+    /// Read the whole store again and put what is damaged into quarantine
     Verify,
     /// Write the digests of all outputs beside the study, for `run --locked`
     Lock,

@@ -1,8 +1,11 @@
-//! What can go wrong, and the exit code of each.
+//! What ends a command without success, and the exit code of each.
 
-use crate::study::tree::Mark;
+use crate::cache;
+use crate::cache::remote::error::Unusable;
+use crate::{engine, session};
 use std::io;
-use std::path::Path;
+use std::path::PathBuf;
+use study::Mark;
 
 /// A result of the runner.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -10,40 +13,76 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Everything that ends a command without success. The texts are one line.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The command line is wrong.
-    #[error("{0}")]
-    Usage(String),
-    /// The study file is wrong.
-    #[error("{mark}: {text}")]
-    Study {
-        /// Where.
-        mark: Mark,
-        /// What, and the way out.
-        text: String,
-    },
-    /// The operating system refused something.
-    #[error("{what}: {source}")]
-    Io {
-        /// What was attempted on what.
-        what: String,
-        /// Why it failed.
-        source: io::Error,
-    },
-    /// The store holds something it cannot hold.
-    #[error("{0}")]
-    Store(String),
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error(transparent)]
+    Study(#[from] study::Error),
+    #[error(transparent)]
+    Session(#[from] session::Error),
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
+    /// Results, archives and records of runs.
+    #[error(transparent)]
+    Results(cache::Error),
     /// A shared cache cannot be used.
-    #[error("{0}")]
-    Cache(String),
+    #[error(transparent)]
+    Cache(Unusable),
     /// One or more stages failed; each has been told of already.
     #[error("{}", failed(.0))]
     Failed(Vec<String>),
-    /// A stage asked to be run again later.
-    #[error("stage {0} asks to be run again later")]
-    TryAgain(String),
+    /// Stages that were left out although none before them failed.
+    #[error(
+        "not run, as what they read is not at hand: {}; run them again with --force, or `pipeline verify`",
+        .0.join(", ")
+    )]
+    NotAtHand(Vec<String>),
+    /// One or more stages asked to be run again later, and nothing failed for good.
+    #[error("{}", later(.0))]
+    TryAgain(Vec<String>),
     /// The user stopped the run.
     #[error("stopped; `pipeline run` goes on from here")]
     Interrupted,
+    #[error("a run is going on in this store; try again after it")]
+    Busy,
+    #[error("{0} damaged files were moved to .pipeline/damaged; the next run makes them again")]
+    Damaged(usize),
+    #[error("the result of {stage} in run {run} is no longer in the store")]
+    Gone { stage: String, run: String },
+    #[error("writing to standard output: {0}")]
+    Output(#[source] io::Error),
+    #[error("encoding JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("rendering the manual page: {0}")]
+    Manual(#[source] io::Error),
+    #[error("no shared cache: give one with --cache URL, or as `cache:` in the study")]
+    NoCache,
+    #[error("{0} is not done; `pipeline run` first")]
+    NotDone(String),
+    #[error("stage {0} has not run, so nothing after it can be accepted")]
+    NotRun(String),
+    #[error("{0} has to run first (or be accepted as well)")]
+    HasToRun(String),
+    #[error("{0} has no outputs that could be accepted")]
+    NothingToAccept(String),
+    #[error("{0} now has other outputs; it has to run")]
+    OtherOutputs(String),
+    #[error("there is no run `{name}`, and the study is called `{study}`")]
+    NoRun { name: String, study: String },
+    #[error("there is neither a run nor a variant `{name}`{near}")]
+    NeitherRunNorVariant { name: String, near: String },
+    #[error("no such archive: {}", .0.display())]
+    NoArchive(PathBuf),
+    #[error("{} is there already", .0.display())]
+    Exists(PathBuf),
+    #[error("stage {0} has no log: it never ran here")]
+    NoLog(String),
+    #[error("{0} is watched already")]
+    Watched(String),
+    #[error(
+        "{} reads no output that is declared with `stream`; e.g. `outputs: {{checkpoints: {{stream: true}}}}`",
+        .0.join(", ")
+    )]
+    NothingToWatch(Vec<String>),
 }
 
 fn failed(stages: &[String]) -> String {
@@ -53,48 +92,62 @@ fn failed(stages: &[String]) -> String {
     }
 }
 
-impl Error {
-    /// A mistake in the study file.
-    pub fn study(mark: &Mark, text: impl Into<String>) -> Self {
-        // A mistake is told on one line, also when it quotes a text of several.
-        let words: String = text.into().split_whitespace().collect::<Vec<_>>().join(" ");
-        let short = words.char_indices().nth(400).map_or(words.len(), |(at, _)| at);
-        Self::Study { mark: mark.clone(), text: words[..short].to_string() }
+fn later(stages: &[String]) -> String {
+    match stages {
+        [one] => format!("stage {one} asks to be run again later"),
+        many => format!("stages {} ask to be run again later", many.join(", ")),
     }
+}
 
-    /// The exit code: 1 a stage or the runner failed, 2 wrong usage or study file, 75 try again, 130 stopped.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Usage(_) | Self::Study { .. } => 2,
-            Self::Io { .. } | Self::Store(_) | Self::Cache(_) | Self::Failed(_) => 1,
-            Self::TryAgain(_) => 75,
-            Self::Interrupted => 130,
+impl From<cache::Error> for Error {
+    fn from(e: cache::Error) -> Self {
+        match e {
+            cache::Error::Unusable(e) => Self::Cache(e),
+            cache::Error::Stopped => Self::Interrupted,
+            e => Self::Results(e),
         }
     }
 }
 
-/// Says what was attempted on which path.
-pub trait IoContext<T> {
-    /// `verb` is like "reading".
-    ///
-    /// # Errors
-    /// The same, with its context.
-    fn at(self, verb: &str, path: &Path) -> Result<T>;
-}
-
-impl<T, E: Into<io::Error>> IoContext<T> for Result<T, E> {
-    fn at(self, verb: &str, path: &Path) -> Result<T> {
-        self.map_err(|e| Error::Io { what: format!("{verb} {}", path.display()), source: e.into() })
+impl Error {
+    /// A mistake in the study file.
+    pub fn study(mark: &Mark, text: impl Into<String>) -> Self {
+        study::Error::mistake(mark, text).into()
     }
-}
 
-/// `; did you mean `x`?` for the candidate nearest to `word`, or the list of them when it is short.
-pub fn hint<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
-    let all: Vec<_> = candidates.into_iter().collect();
-    match stage::nearest(word, all.iter().copied()) {
-        Some(near) => format!("; did you mean `{near}`?"),
-        None if all.is_empty() => String::new(),
-        None if all.len() <= 12 => format!("; there is {}", all.join(", ")),
-        None => String::new(),
+    /// The exit code: 1 a stage or the runner failed, 2 wrong usage or study file, 75 try again, 130 stopped.
+    pub fn exit_code(&self) -> u8 {
+        let mistake = match self {
+            Self::TryAgain(_) => return 75,
+            Self::Interrupted => return 130,
+            Self::Store(_)
+            | Self::Cache(_)
+            | Self::Failed(_)
+            | Self::NotAtHand(_)
+            | Self::Busy
+            | Self::Damaged(_)
+            | Self::Gone { .. }
+            | Self::Output(_)
+            | Self::Json(_)
+            | Self::Manual(_) => false,
+            Self::Study(e) => !matches!(e, study::Error::Io { .. }),
+            Self::Session(e) => e.is_mistake(),
+            Self::Engine(e) => e.is_mistake(),
+            Self::Results(e) => e.is_mistake(),
+            Self::NoCache
+            | Self::NotDone(_)
+            | Self::NotRun(_)
+            | Self::HasToRun(_)
+            | Self::NothingToAccept(_)
+            | Self::OtherOutputs(_)
+            | Self::NoRun { .. }
+            | Self::NeitherRunNorVariant { .. }
+            | Self::NoArchive(_)
+            | Self::Exists(_)
+            | Self::NoLog(_)
+            | Self::Watched(_)
+            | Self::NothingToWatch(_) => true,
+        };
+        if mistake { 2 } else { 1 }
     }
 }

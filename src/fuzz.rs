@@ -2,14 +2,17 @@
 //!
 //! A reader may refuse; it must not panic, hang, or accept what it would not write.
 
-use crate::run::report::Report;
-use crate::store::digest::Digest;
-use crate::store::manifest::Manifest;
-use crate::store::results::{Last, Outcome};
-use crate::store::{record, statcache};
-use crate::study::file::{Bytes, Command, Time};
-use crate::study::{self, Choice, template};
-use std::path::Path;
+use crate::cache::archive;
+use crate::cache::results::{ActionResult, Last};
+use crate::cache::runs::Report;
+use std::collections::BTreeSet;
+use std::path::{Component, Path};
+use store::digest::Digest;
+use store::manifest::{self, Manifest};
+use store::{Store, record, statcache};
+use study::file::Command;
+use study::{Bytes, Time};
+use study::{Choice, template};
 
 /// Reads a study. What stands before a line `=====` extends what stands behind it.
 ///
@@ -63,22 +66,83 @@ pub fn records(bytes: &[u8]) {
     if let Some(manifest) = Manifest::decode(bytes) {
         assert_eq!(manifest.encode(), bytes);
     }
+    // From outside: a list that is accepted makes a folder, and nothing outside of it.
+    if let Ok(manifest) = Manifest::parse(bytes, &manifest::digest_of(bytes)) {
+        assert_eq!(manifest.check(), Ok(()));
+        let inside = |path: &Path| path.components().all(|c| matches!(c, Component::Normal(_)));
+        assert!(manifest.0.iter().all(|entry| inside(&entry.path)));
+    }
     // With a right checksum, as a damaged one is refused before anything is looked at.
     let mut sealed = bytes.to_vec();
     sealed.extend(blake3::hash(bytes).as_bytes());
     for bytes in [bytes, &sealed] {
-        assert!(statcache::count(bytes).is_none_or(|files| files * 73 < bytes.len()));
+        assert!(statcache::count(bytes).is_none_or(|files| files * 81 < bytes.len()));
     }
     let mut text = bytes.to_vec();
     text.extend(format!("\n{}\n", blake3::hash(bytes).to_hex()).into_bytes());
     for text in [bytes, &text] {
-        if let Some(outcome) = record::parse::<Outcome>(text) {
-            assert_eq!(outcome.action.key().len(), 64);
+        if let Some(outcome) = record::parse::<ActionResult>(text) {
+            assert_eq!(outcome.action.key().to_string().len(), 64);
         }
         let _ = (record::parse::<Last>(text), record::parse::<Report>(text));
         let _ = record::parse::<stage::Spec>(text);
     }
     let _ = serde_json::from_slice::<stage::Event>(bytes);
+}
+
+/// Imports an archive into a store below `folder`. Its entries are separated by lines `=====`; each is a name and, after a
+/// line's end, a content. A `?` at the end of a name stands for what the content makes it: a digest, or the key of a record that
+/// gets its checksum. Returns whether it was taken.
+///
+/// # Panics
+/// When something is written beside the store, or a refused archive leaves something in it.
+pub fn archive(folder: &Path, bytes: &[u8]) -> bool {
+    let file = folder.join("fuzz.tar.zst");
+    let Ok(store) = Store::open(folder, "fuzz") else { return false };
+    if archive::pack_for_fuzz(&file, entries(bytes)).is_err() {
+        return false;
+    }
+    let taken = archive::read(&store, &file).is_ok();
+    let names = |path: &Path| -> BTreeSet<_> {
+        std::fs::read_dir(path).map(|d| d.flatten().map(|e| e.file_name()).collect()).unwrap_or_default()
+    };
+    assert_eq!(names(folder), [".pipeline", "fuzz.tar.zst"].map(Into::into).into());
+    assert!(names(&store.path.join("attempts")).is_empty());
+    assert!(
+        taken || ["blobs", "trees", "results", "runs"].iter().all(|f| names(&store.path.join(f)).is_empty())
+    );
+    let _ = std::fs::remove_dir_all(&store.path);
+    taken
+}
+
+/// The entries that the bytes stand for.
+fn entries(mut bytes: &[u8]) -> impl Iterator<Item = (String, Vec<u8>)> {
+    const BETWEEN: &[u8] = b"\n=====\n";
+    std::iter::from_fn(move || {
+        let end = bytes.windows(BETWEEN.len()).position(|window| window == BETWEEN);
+        let one = &bytes[..end.unwrap_or(bytes.len())];
+        bytes = end.map_or(&[], |end| &bytes[end + BETWEEN.len()..]);
+        (!one.is_empty()).then(|| entry(one))
+    })
+}
+
+fn entry(bytes: &[u8]) -> (String, Vec<u8>) {
+    let end = bytes.iter().position(|b| *b == b'\n').unwrap_or(bytes.len());
+    let name = String::from_utf8_lossy(&bytes[..end]).into_owned();
+    let bytes = bytes.get(end + 1..).unwrap_or_default();
+    let Some(kind) = name.strip_suffix('?') else { return (name, bytes.into()) };
+    let sealed = [bytes, format!("\n{}\n", blake3::hash(bytes).to_hex()).as_bytes()].concat();
+    match kind {
+        "trees/" => (kind.to_string() + &manifest::digest_of(bytes).hex(), bytes.into()),
+        "results/" => {
+            let key = record::parse::<ActionResult>(&sealed)
+                .map(|o| o.action.key().to_string())
+                .unwrap_or_default();
+            (kind.to_string() + &key, sealed)
+        }
+        "run" => (kind.into(), sealed),
+        _ => (format!("{kind}{}", blake3::hash(bytes).to_hex()), bytes.into()),
+    }
 }
 
 #[cfg(test)]
@@ -97,6 +161,9 @@ mod tests {
         };
         files("study").iter().for_each(|bytes| study(folder.path(), bytes));
         files("interpolation").iter().for_each(|bytes| interpolation(bytes));
+        let beside = tempfile::tempdir().unwrap();
+        let taken = files("archive").iter().filter(|bytes| super::archive(beside.path(), bytes)).count();
+        assert_eq!(taken, 2, "a file and a folder are taken, what is strange is not");
         files("records").iter().for_each(|bytes| records(bytes));
     }
 }

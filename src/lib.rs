@@ -3,21 +3,25 @@
 //! It knows nothing of what the programs do. A study file names them, with their inputs, parameters and outputs;
 //! the runner finds out which have to run, runs them, and keeps what they give.
 
-mod archive;
+#![warn(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "these panic when nobody reads any more; `stderr::line` and `commands::output::print` do not"
+)]
+
+mod action;
+mod cache;
 mod cli;
 mod commands;
+mod engine;
 mod error;
 #[doc(hidden)]
 pub mod fuzz;
-mod key;
-mod lineage;
-mod plan;
-mod remote;
 mod run;
+mod screen;
 mod session;
-mod store;
-mod study;
-mod survey;
+mod stderr;
+mod text;
 
 use clap::Parser;
 use std::ffi::OsString;
@@ -25,11 +29,11 @@ use std::process::ExitCode;
 
 /// The whole program: a command line in, an exit code out.
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
-    if arguments.get(1).is_some_and(|word| word == run::supervise::WORD) {
-        return ExitCode::from(run::supervise::supervise(&arguments[2..]));
+    if arguments.get(1).is_some_and(|word| word == engine::supervise::WORD) {
+        return ExitCode::from(engine::supervise::supervise(&arguments[2..]));
     }
-    if arguments.get(1).is_some_and(|word| word == run::slurm::job::WORD) {
-        return ExitCode::from(run::slurm::job::main(&arguments[2..]));
+    if arguments.get(1).is_some_and(|word| word == engine::slurm::job::WORD) {
+        return ExitCode::from(engine::slurm::job::main(&arguments[2..]));
     }
     let cli = match cli::Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
@@ -42,7 +46,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     match commands::call(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("error: {e}");
+            stderr::line(format_args!("error: {e}"));
             ExitCode::from(e.exit_code())
         }
     }

@@ -1,11 +1,11 @@
 //! `pipeline accept STAGE`.
 
-use super::{print, print_json};
+use super::output::{print, print_json};
+use crate::cache::results::{self, ActionResult, Last};
 use crate::cli::Global;
 use crate::error::{Error, Result};
-use crate::run::reasons;
-use crate::session::{Known, Session};
-use crate::store::results::{self, Last, Outcome};
+use crate::session::reasons::reasons;
+use crate::session::{Session, StepOutputs};
 use serde_json::json;
 
 /// Records the newest outputs of stages under their present keys, and says what that overlooks.
@@ -16,51 +16,50 @@ pub fn accept(global: &Global, stages: &[String]) -> Result<()> {
     for name in stages {
         asked.extend(session.graph.find(name)?);
     }
-    let mut known: Vec<Option<Known>> = vec![None; session.graph.steps.len()];
+    let mut known: Vec<Option<StepOutputs>> = vec![None; session.graph.steps.len()];
     let mut accepted = Vec::new();
     for i in 0..known.len() {
         if !session.wanted[i] {
             continue;
         }
         let step = &session.graph.steps[i];
-        let Some(units) = session.units(i, &known)? else {
-            return Err(Error::Usage(format!(
-                "stage {} has not run, so nothing after it can be accepted",
-                step.id
-            )));
+        let Some(tasks) = session.tasks(i, &known)? else {
+            return Err(Error::NotRun(step.id.clone()));
         };
         let mut done = Vec::new();
-        for unit in units {
-            if let Some(outcome) = session.store.lookup(&unit.key)? {
-                done.push((unit, outcome));
+        for task in tasks {
+            if let Some(outcome) = results::lookup(&session.store, &task.key)? {
+                done.push((task, outcome));
                 continue;
             }
             if !asked.contains(&i) {
-                return Err(Error::Usage(format!(
-                    "{} has to run first (or be accepted as well)",
-                    unit.label
-                )));
+                return Err(Error::HasToRun(task.label));
             }
-            let old = session.store.last(&unit.label).map(|last| last.action.key());
-            let Some(outcome) = old.as_ref().map(|key| session.store.lookup(key)).transpose()?.flatten()
+            let old = results::last(&session.store, &task.label).map(|last| last.action.key());
+            let Some(outcome) =
+                old.as_ref().map(|key| results::lookup(&session.store, key)).transpose()?.flatten()
             else {
-                return Err(Error::Usage(format!("{} has no outputs that could be accepted", unit.label)));
+                return Err(Error::NothingToAccept(task.label));
             };
-            if unit.action.outputs != outcome.action.outputs {
-                return Err(Error::Usage(format!("{} now has other outputs; it has to run", unit.label)));
+            if task.action.outputs != outcome.action.outputs {
+                return Err(Error::OtherOutputs(task.label));
             }
-            let overlooked = reasons(&session, &unit);
-            let new =
-                Outcome { action: unit.action.clone(), accepted: old, finished: results::now(), ..outcome };
-            session.store.record(&unit.key, &new)?;
+            let overlooked = reasons(&session, &task);
+            let new = ActionResult {
+                action: task.action.clone(),
+                accepted: old,
+                finished: results::now(),
+                ..outcome
+            };
+            results::record(&session.store, &task.key, &new)?;
             let last = Last { action: new.action.clone(), seconds: new.seconds, finished: new.finished };
-            session.store.set_last(&unit.label, &last)?;
-            accepted.push((unit.label.clone(), overlooked));
-            done.push((unit, new));
+            results::set_last(&session.store, &task.label, &last)?;
+            accepted.push((task.label.clone(), overlooked));
+            done.push((task, new));
         }
+        let done: Vec<_> = done.iter().map(|(task, outcome)| (task, outcome)).collect();
         known[i] = Some(session.gather(&session.graph.steps[i], &done)?);
     }
-    session.store.stats.save();
     if global.json {
         let list: Vec<_> =
             accepted.iter().map(|(stage, why)| json!({"stage": stage, "overlooked": why})).collect();

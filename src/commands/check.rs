@@ -1,17 +1,15 @@
 //! `pipeline check`.
 
-use super::{print, print_json};
+use super::output::{print, print_json};
 use crate::cli::Global;
 use crate::error::Result;
-use crate::run::build;
 use crate::session::Session;
 use serde_json::json;
 
 /// Checks the study file, and the stages' parameters as far as their programs are there to ask.
 pub fn check(global: &Global) -> Result<()> {
     let mut session = Session::open(&global.options(&[]))?;
-    let stale = build::stale(&session)?.is_some();
-    session.find_programs(stale)?;
+    session.find_built_programs()?;
     let unknown: Vec<&str> = session
         .graph
         .steps
@@ -20,7 +18,6 @@ pub fn check(global: &Global) -> Result<()> {
         .filter(|(_, program)| program.is_none())
         .map(|(step, _)| step.stage.as_str())
         .collect();
-    session.store.stats.save();
     if global.json {
         return print_json(&json!({ "study": session.graph.name, "not-built": unknown }));
     }

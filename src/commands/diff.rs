@@ -1,19 +1,21 @@
 //! `pipeline diff A B`.
 
-use super::{print, print_json, table};
+use super::output::{print, print_json};
+use crate::action::{Action, changes};
+use crate::cache::results;
+use crate::cache::runs::past;
 use crate::cli::Global;
-use crate::error::{Error, Result, hint};
-use crate::key::Action;
-use crate::run::report::Report;
-use crate::run::screen::significant;
+use crate::error::{Error, Result};
+use crate::session::survey::survey;
 use crate::session::{Options, Session};
-use crate::store::results::Produced;
-use crate::store::{Store, record};
-use crate::study::{self, Choice};
-use crate::survey::survey;
+use crate::text::significant;
+use crate::text::table;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
+use store::Produced;
+use store::Store;
+use study::Choice;
 
 /// What is known of a stage on one side.
 #[derive(Clone, Debug, Default)]
@@ -67,56 +69,32 @@ fn side(global: &Global, store: &Store, name: &str) -> Result<BTreeMap<String, S
     let choice = Choice { variants: vec![name.to_string()], ..global.choice() };
     match study::load(&choice) {
         Ok(_) => variant(choice),
-        Err(Error::Usage(unknown)) => run(store, name)?.ok_or_else(|| {
-            let text = unknown.replace("the study has no variant", "there is neither a run nor a variant");
-            Error::Usage(text)
-        }),
-        Err(e) => Err(e),
+        Err(study::Error::NoVariant { name, near }) => {
+            run(store, &name)?.ok_or_else(|| Error::NeitherRunNorVariant { name, near })
+        }
+        Err(e) => Err(e.into()),
     }
 }
 
 fn variant(choice: Choice) -> Result<BTreeMap<String, Side>> {
     let mut session = Session::open(&Options { choice, ..Options::default() })?;
-    let stale = crate::run::build::stale(&session)?.is_some();
-    session.find_programs(stale)?;
-    let found = survey(&session, |unit| session.lookup(unit))?;
+    session.find_built_programs()?;
+    let found = survey(&session, |task| session.lookup(task))?;
     let sides = session.graph.steps.iter().zip(found).filter_map(|(step, found)| {
-        let action = found.units?.first().map(|(unit, _)| unit.action.clone());
+        let action = found.tasks?.first().map(|(task, _)| task.action.clone());
         Some((
             step.stage.clone(),
             Side { action, outputs: found.known.map(|k| k.outputs).unwrap_or_default() },
         ))
     });
     let sides = sides.collect();
-    session.store.stats.save();
     Ok(sides)
-}
-
-/// The record of a past run, by its name or the beginning of it.
-pub fn past(store: &Store, name: &str) -> Result<Option<Report>> {
-    let names = std::fs::read_dir(store.at("runs")).map(|d| {
-        let files = d.flatten().map(|e| e.file_name().to_string_lossy().into_owned());
-        files.filter_map(|f| f.strip_suffix(".json").map(str::to_string)).collect::<Vec<_>>()
-    });
-    let mut found: Vec<String> =
-        names.unwrap_or_default().into_iter().filter(|n| n.starts_with(name)).collect();
-    if found.len() > 1 {
-        found.sort();
-        return Err(Error::Usage(format!(
-            "`{name}` begins several runs{}",
-            hint("", found.iter().map(String::as_str))
-        )));
-    }
-    let Some(found) = found.first() else { return Ok(None) };
-    record::read(&store.at("runs").join(format!("{found}.json")))
-        .map(Some)
-        .ok_or_else(|| Error::Store(format!("the record of run {found} is damaged")))
 }
 
 fn run(store: &Store, name: &str) -> Result<Option<BTreeMap<String, Side>>> {
     let Some(report) = past(store, name)? else { return Ok(None) };
     let sides = report.stages.into_iter().map(|row| {
-        let outcome = row.keys.first().and_then(|key| store.outcomes(key).into_iter().next());
+        let outcome = row.keys.first().and_then(|key| results::all(store, key).into_iter().next());
         let side = Side { action: outcome.map(|o| o.action), outputs: row.outputs };
         (row.stage.split('@').next().unwrap_or_default().to_string(), side)
     });
@@ -125,18 +103,19 @@ fn run(store: &Store, name: &str) -> Result<Option<BTreeMap<String, Side>>> {
 
 fn compare(store: &Store, stage: &str, a: &Side, b: &Side, found: &mut Vec<Difference>) {
     let mut add = |what, a: BTreeMap<String, String>, b: BTreeMap<String, String>| {
-        let names: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
-        for name in names {
-            let (a, b) = (a.get(name).cloned(), b.get(name).cloned());
-            if a != b {
-                found.push(Difference { stage: stage.into(), what, name: name.clone(), a, b });
-            }
-        }
+        let different = changes(&a, &b).into_iter().map(|(name, a, b)| Difference {
+            stage: stage.into(),
+            what,
+            name: name.clone(),
+            a: a.cloned(),
+            b: b.cloned(),
+        });
+        found.extend(different);
     };
     let of = |side: &Side, pick: &dyn Fn(&Action) -> BTreeMap<String, String>| {
         side.action.as_ref().map(pick).unwrap_or_default()
     };
-    let short = |digest: &crate::store::digest::Digest| digest.hex()[..12].to_string();
+    let short = |digest: &store::digest::Digest| digest.hex()[..12].to_string();
     let params = |x: &Action| x.params.clone();
     add("parameter", of(a, &params), of(b, &params));
     let inputs = |x: &Action| x.inputs.iter().map(|(n, d)| (n.clone(), short(d))).collect();

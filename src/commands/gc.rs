@@ -1,108 +1,28 @@
 //! `pipeline gc`.
 
-use super::{print, print_json, size};
+use super::output::{print, print_json};
+use crate::cache::sweep::{self, Limits, Plan, weight};
 use crate::cli::{GcLimits, Global};
+use crate::engine::slurm;
 use crate::error::{Error, Result};
-use crate::run::slurm;
-use crate::store::digest::{Digest, Kind};
-use crate::store::manifest::Item;
-use crate::store::results::{Last, Outcome};
-use crate::store::{Store, link, lock, record};
-use crate::study::{self, Choice};
+use crate::text::size;
 use serde_json::json;
-use std::collections::HashSet;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use store::{Store, link, lock};
+use study::Choice;
 
-/// A result that no stage needs now but that a parameter put back would find.
-struct Spare {
-    path: PathBuf,
-    outcome: Outcome,
-    used: SystemTime,
-}
-
-/// Keeps the newest result of every stage of the study and its variants, then the most recently used others as far
-/// as they are younger than the grace time or fit the size limit. Everything that no result names goes, and so do the
-/// contents of `temp` outputs that were not used within the grace time.
+/// Removes what no stage of the study and its variants needs and no limit keeps.
 pub fn gc(global: &Global, limits: &GcLimits) -> Result<()> {
     let everything = Choice { variants: vec!["*".into()], ..global.choice() };
     let own = study::load(&global.choice())?;
     let variants = study::load(&everything).map(|g| g.steps).unwrap_or_default();
     let store = Store::open(&own.root, &own.name)?;
-    let Some(_held) = lock::attempt(&store.at("locks/store"), false)? else {
-        return Err(Error::Store("a run is going on in this store; try again after it".into()));
+    let Some(_held) = lock::attempt(&store.lock_of_store(), false)? else {
+        return Err(Error::Busy);
     };
-    let mut live: HashSet<PathBuf> = HashSet::new();
-    let mut bytes = 0;
-    let ids: HashSet<&str> = own.steps.iter().chain(&variants).map(|s| s.id.as_str()).collect();
-    // Of other studies that share the store, every stage counts; of this one, those that it still has.
-    let needed: HashSet<String> = files(&store.at("last"), 1)
-        .into_iter()
-        .filter(|path| {
-            let label = path.file_stem().unwrap_or_default().to_string_lossy();
-            let other = !path.starts_with(store.at("last").join(&store.study));
-            other || ids.contains(label.split('[').next().unwrap_or_default())
-        })
-        .filter_map(|path| Some(record::read::<Last>(&path)?.action.key()))
-        .collect();
-    // Outputs whose contents are not needed for their results to count.
-    let temp: HashSet<(&str, &String)> = own
-        .steps
-        .iter()
-        .chain(&variants)
-        .flat_map(|s| s.outputs.iter().filter(|o| o.temp).map(|o| (s.stage.as_str(), &o.name)))
-        .collect();
-    let oldest = SystemTime::now().checked_sub(limits.grace.0).unwrap_or(SystemTime::UNIX_EPOCH);
-    let mut doomed: Vec<PathBuf> = Vec::new();
-    let mut spare: Vec<Spare> = Vec::new();
-    for path in files(&store.at("results"), 2) {
-        let Some(outcome) = record::read::<Outcome>(&path) else {
-            doomed.push(path);
-            continue;
-        };
-        let used = fs::metadata(&path).and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-        if needed.contains(&outcome.action.key()) {
-            for (name, output) in &outcome.outputs {
-                if used <= oldest && temp.contains(&(outcome.action.stage.as_str(), name)) {
-                    live.insert(store.manifest_path(&output.digest));
-                } else {
-                    bytes += reach(&store, &output.digest, &mut live);
-                }
-            }
-            continue;
-        }
-        spare.push(Spare { path, outcome, used });
-    }
-    spare.sort_by_key(|s| std::cmp::Reverse(s.used));
-    for Spare { path, outcome, used } in spare {
-        let more: u64 = outcome.outputs.values().map(|o| o.bytes).sum();
-        if used > oldest || bytes + more <= limits.max_size.0 {
-            outcome.outputs.values().for_each(|o| bytes += reach(&store, &o.digest, &mut live));
-        } else {
-            doomed.push(path);
-        }
-    }
-    for (folder, depth) in [("blobs", 1), ("views", 0), ("trees", 1)] {
-        // `plan` tells the changes of a folder by its old manifest; a month of them costs nothing.
-        let young =
-            |p: &PathBuf| depth == 1 && folder == "trees" && age(p) < Duration::from_secs(30 * 86_400);
-        doomed.extend(files(&store.at(folder), depth).into_iter().filter(|p| !live.contains(p) && !young(p)));
-    }
+    let keep = Limits { max_size: limits.max_size.0, grace: limits.grace.0, logs: limits.logs.0 };
+    let steps: Vec<_> = own.steps.iter().chain(&variants).collect();
     // A job on a cluster outlives its runner, and writes there.
-    doomed.extend(files(&store.at("attempts"), 0).into_iter().filter(|p| !slurm::holds(p)));
-    doomed.extend(files(&store.at("damaged"), 0));
-    for folder in ["logs", "runs"] {
-        doomed.extend(files(&store.at(folder), 0).into_iter().filter(|p| age(p) >= limits.logs.0));
-    }
-    // What an interrupted stage left is an hour of somebody's GPU: it goes only when it is older than the grace time.
-    doomed.extend(files(&store.at("state"), 0).into_iter().filter(|p| age(p) > limits.grace.0));
-    for path in files(&store.at("locks"), 0).into_iter().filter(|p| !p.ends_with("store")) {
-        // One that is held belongs to a stage that is just being stopped.
-        if lock::attempt(&path, false)?.is_some() {
-            doomed.push(path);
-        }
-    }
+    let Plan { doomed, kept } = sweep::plan(&store, &steps, &keep, slurm::holds)?;
     let mut freed = 0;
     for path in &doomed {
         freed += weight(path);
@@ -111,46 +31,11 @@ pub fn gc(global: &Global, limits: &GcLimits) -> Result<()> {
         }
     }
     if global.json {
-        let (count, kept) = (doomed.len(), bytes);
+        let count = doomed.len();
         return print_json(
             &json!({ "removed": count, "freed": freed, "kept": kept, "dry-run": limits.dry_run }),
         );
     }
     let verb = if limits.dry_run { "would remove" } else { "removed" };
-    print(&format!("{verb} {} files and folders, {}; {} are kept\n", doomed.len(), size(freed), size(bytes)))
-}
-
-/// Notes the places of a content and of everything in it; returns the bytes that were not noted before.
-fn reach(store: &Store, digest: &Digest, live: &mut HashSet<PathBuf>) -> u64 {
-    let place = store.place(digest);
-    if digest.kind != Kind::Tree {
-        let bytes = fs::metadata(&place).map_or(0, |m| m.len());
-        return if live.insert(place) { bytes } else { 0 };
-    }
-    live.insert(place);
-    live.insert(store.manifest_path(digest));
-    let Some(manifest) = store.manifest(digest) else { return 0 };
-    let blobs =
-        manifest.0.iter().filter_map(|e| if let Item::File(blob, _) = &e.item { Some(blob) } else { None });
-    blobs.map(|blob| reach(store, blob, live)).sum()
-}
-
-fn age(path: &Path) -> Duration {
-    let changed = fs::symlink_metadata(path).and_then(|m| m.modified()).ok();
-    changed.and_then(|t| t.elapsed().ok()).unwrap_or_default()
-}
-
-/// Bytes that go with a file or folder. The files of a view share their blocks with blobs and weigh nothing.
-fn weight(path: &Path) -> u64 {
-    fs::symlink_metadata(path).map_or(0, |meta| if meta.is_file() { meta.len() } else { 0 })
-}
-
-/// What lies `depth` folders below `folder`.
-pub fn files(folder: &Path, depth: usize) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).map(|d| d.flatten().map(|e| e.path()).collect::<Vec<_>>());
-    let entries = entries.unwrap_or_default();
-    match depth {
-        0 => entries,
-        _ => entries.iter().flat_map(|e| files(e, depth - 1)).collect(),
-    }
+    print(&format!("{verb} {} files and folders, {}; {} are kept\n", doomed.len(), size(freed), size(kept)))
 }

@@ -1,19 +1,18 @@
 //! `pipeline graph`.
 
-use super::{print, print_json};
+use super::output::{print, print_json};
 use crate::cli::{Global, GraphFormat};
 use crate::error::Result;
-use crate::study;
-use crate::study::graph::{Graph, Source};
 use serde_json::json;
 use std::collections::BTreeMap;
+use study::graph::{Graph, Source};
 
 /// Prints the study as a Mermaid or DOT picture, or as JSON.
 pub fn graph(global: &Global, format: GraphFormat) -> Result<()> {
     let graph = study::load(&global.choice())?;
     let edges = edges(&graph);
     if global.json {
-        let stages: Vec<&str> = graph.steps.iter().map(|s| s.stage.as_str()).collect();
+        let stages: Vec<&str> = graph.steps.iter().map(|s| s.id.as_str()).collect();
         let edges: Vec<_> =
             edges.iter().map(|((from, to), on)| json!({"from": from, "to": to, "outputs": on})).collect();
         return print_json(&json!({ "study": graph.name, "stages": stages, "edges": edges }));
@@ -23,10 +22,10 @@ pub fn graph(global: &Global, format: GraphFormat) -> Result<()> {
         GraphFormat::Mermaid => {
             text.push_str("flowchart LR\n");
             for step in &graph.steps {
-                text.push_str(&format!("    {0}[{0}]\n", step.stage));
+                text.push_str(&format!("    {}[{}]\n", node(&step.id), step.id));
             }
             for ((from, to), outputs) in &edges {
-                text.push_str(&format!("    {from} -->|{}| {to}\n", outputs.join(", ")));
+                text.push_str(&format!("    {} -->|{}| {}\n", node(from), outputs.join(", "), node(to)));
             }
         }
         GraphFormat::Dot => {
@@ -35,7 +34,7 @@ pub fn graph(global: &Global, format: GraphFormat) -> Result<()> {
                 graph.name
             ));
             for step in &graph.steps {
-                text.push_str(&format!("    \"{}\";\n", step.stage));
+                text.push_str(&format!("    \"{}\";\n", step.id));
             }
             for ((from, to), outputs) in &edges {
                 text.push_str(&format!("    \"{from}\" -> \"{to}\" [label=\"{}\"];\n", outputs.join(", ")));
@@ -46,6 +45,11 @@ pub fn graph(global: &Global, format: GraphFormat) -> Result<()> {
     print(&text)
 }
 
+/// The name of a node in Mermaid, which takes no `@` and no `.`.
+fn node(id: &str) -> String {
+    id.replace(['@', '.'], "__")
+}
+
 /// The outputs that go from one stage to another.
 fn edges(graph: &Graph) -> BTreeMap<(&str, &str), Vec<&str>> {
     let mut edges: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
@@ -53,7 +57,7 @@ fn edges(graph: &Graph) -> BTreeMap<(&str, &str), Vec<&str>> {
         for input in &step.inputs {
             let Source::Output(from, output) = input.source else { continue };
             let from = &graph.steps[from];
-            let names = edges.entry((from.stage.as_str(), step.stage.as_str())).or_default();
+            let names = edges.entry((from.id.as_str(), step.id.as_str())).or_default();
             names.push(from.outputs[output].name.as_str());
         }
     }

@@ -1,9 +1,9 @@
 //! `pipeline init`.
 
-use super::print;
+use super::output::print;
 use crate::cli::Global;
 use crate::error::{Error, Result};
-use crate::store::record;
+use store::record;
 
 /// A study that runs as it stands and shows most of what there is.
 const STUDY: &str = r#"# A study: programs, what they read, and what they write.
@@ -34,7 +34,7 @@ stages:
 /// Writes a commented study, never over one that is there.
 pub fn init(global: &Global) -> Result<()> {
     if global.file.exists() {
-        return Err(Error::Usage(format!("{} is there already", global.file.display())));
+        return Err(Error::Exists(global.file.clone()));
     }
     record::write_bytes(&global.file, STUDY.as_bytes(), false)?;
     print(&format!("{}: `pipeline run` runs it\n", global.file.display()))

@@ -1,34 +1,47 @@
 //! `pipeline log STAGE`.
 
-use super::{print, print_json};
+use super::output::{print, print_json};
 use crate::cli::Global;
-use crate::error::{Error, IoContext, Result, hint};
-use crate::store::Store;
-use crate::study;
+use crate::error::{Error, Result};
 use serde_json::json;
+use store::IoContext;
+use store::Store;
+use study::hint;
 
 /// Prints the newest log of a stage.
 pub fn log(global: &Global, stage: &str) -> Result<()> {
-    let graph = study::load(&global.choice())?;
+    let mut choice = global.choice();
+    if stage.contains('@') && choice.variants.is_empty() {
+        // The name that a run of the variant prints.
+        choice.variants.push("*".into());
+    }
+    let graph = study::load(&choice)?;
     let ids = || graph.steps.iter().map(|s| s.id.as_str());
     let stages = || graph.steps.iter().map(|s| s.stage.as_str()).chain(["build"]);
     // Of a stage with several parts, each has its log: `score[0007]`.
     let whole = stage.split('[').next().unwrap_or_default();
     if !stages().chain(ids()).any(|s| s == whole) {
-        return Err(Error::Usage(format!("the study has no stage `{stage}`{}", hint(stage, stages()))));
+        return Err(study::Error::NoStage { name: stage.into(), near: hint(stage, stages()) }.into());
     }
     let store = Store::open(&graph.root, &graph.name)?;
-    let mut runs: Vec<_> =
-        std::fs::read_dir(store.at("logs")).map(|d| d.flatten().collect()).unwrap_or_default();
-    runs.sort_by_key(|run| std::cmp::Reverse(run.file_name()));
-    let path = runs.iter().map(|run| run.path().join(format!("{stage}.log"))).find(|p| p.is_file());
-    let Some(path) = path else {
-        return Err(Error::Usage(format!("stage {stage} has no log: it never ran here")));
+    // A stage of a variant that differs is called otherwise: `train@switch-s`.
+    let part = &stage[whole.len()..];
+    let exact = graph.steps.iter().filter(|s| s.id == whole && stage.contains('@'));
+    let labels: Vec<String> = match exact.map(|s| s.id.clone()).next() {
+        Some(id) => vec![id],
+        None => {
+            graph.steps.iter().filter(|s| s.id == whole || s.stage == whole).map(|s| s.id.clone()).collect()
+        }
+    };
+    let labels = if labels.is_empty() { vec![whole.to_string()] } else { labels };
+    let newest = labels.iter().filter_map(|label| store.newest_log(&format!("{label}{part}"))).max();
+    let Some(path) = newest else {
+        return Err(Error::NoLog(stage.into()));
     };
     if global.json {
         return print_json(&json!({ "stage": stage, "log": path }));
     }
     let text = std::fs::read(&path).at("reading", &path)?;
-    eprintln!("{}", path.display());
+    crate::stderr::line(path.display());
     print(&String::from_utf8_lossy(&text))
 }

@@ -9,10 +9,12 @@ mod graph;
 mod init;
 mod lock;
 mod log;
+mod output;
 mod plan;
 mod pull;
 mod push;
 mod run;
+mod transfers;
 mod verify;
 mod watch;
 mod why;
@@ -20,14 +22,13 @@ mod why;
 use crate::cli::{Cli, Command};
 use crate::error::{Error, Result};
 use clap::CommandFactory;
-use serde::Serialize;
-use std::io::Write;
+use output::{print, print_json};
 
 /// Does what the command line says.
 pub fn call(cli: &Cli) -> Result<()> {
     let global = &cli.global;
     match &cli.command {
-        Command::Run { stages, yes, locked } => run::run(global, stages, *yes, *locked),
+        Command::Run(arguments) => run::run(global, arguments),
         Command::Accept { stages } => accept::accept(global, stages),
         Command::Plan { stages } => plan::plan(global, stages),
         Command::Push { stages } => push::push(global, stages),
@@ -49,53 +50,12 @@ pub fn call(cli: &Cli) -> Result<()> {
             clap_complete::generate(*shell, &mut Cli::command(), "pipeline", &mut text);
             print(&String::from_utf8_lossy(&text))
         }
-        Command::Schema => print_json(&crate::study::schema::schema()),
+        Command::Schema => print_json(&study::schema::schema()),
         Command::Man => {
             let mut text = Vec::new();
             let rendered = clap_mangen::Man::new(Cli::command()).render(&mut text);
-            rendered.map_err(|e| Error::Io { what: "rendering the manual page".into(), source: e })?;
+            rendered.map_err(Error::Manual)?;
             print(&String::from_utf8_lossy(&text))
         }
-    }
-}
-
-/// Prints text for people or programs. A reader that has gone away is no failure.
-fn print(text: &str) -> Result<()> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Error::Io { what: "writing to standard output".into(), source: e })
-        }
-        _ => Ok(()),
-    }
-}
-
-fn print_json(value: &impl Serialize) -> Result<()> {
-    let json = serde_json::to_string_pretty(value)
-        .map_err(|e| Error::Io { what: "encoding JSON".into(), source: e.into() })?;
-    print(&(json + "\n"))
-}
-
-/// Columns, each as wide as its widest cell.
-fn table(rows: &[Vec<String>]) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|s| s.chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut text = String::new();
-    for row in rows {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        let line = cells.collect::<Vec<_>>().join("  ");
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
-}
-
-/// `1.5 GiB`.
-pub fn size(bytes: u64) -> String {
-    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let power = (bytes.max(1).ilog2() / 10).min(4);
-    match power {
-        0 => format!("{bytes} B"),
-        _ => format!("{:.1} {}", bytes as f64 / f64::from(power * 10).exp2(), units[power as usize]),
     }
 }

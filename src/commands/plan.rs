@@ -1,17 +1,16 @@
 //! `pipeline plan`.
 
-use super::{print, print_json, table};
+use super::output::{print, print_json};
 use crate::cli::Global;
 use crate::error::Result;
-use crate::plan::State;
-use crate::run::screen::duration;
 use crate::session::Session;
+use crate::session::plan::State;
+use crate::text::{duration, size, table};
 
 /// Says what a run would do, and why.
 pub fn plan(global: &Global, stages: &[String]) -> Result<()> {
     let mut session = Session::open(&global.options(stages))?;
-    let planned = crate::plan::plan(&mut session)?;
-    session.store.stats.save();
+    let planned = crate::session::plan::plan(&mut session)?;
     if global.json {
         return print_json(&planned);
     }
@@ -21,7 +20,7 @@ pub fn plan(global: &Global, stages: &[String]) -> Result<()> {
             let (state, why) = match &p.state {
                 State::Cached => ("cached", String::new()),
                 State::Replaced => ("replaced", "--with stands in for it".into()),
-                State::ToFetch { bytes } => ("to fetch", format!("{} from the cache", super::size(*bytes))),
+                State::ToFetch { bytes } => ("to fetch", format!("{} from the cache", size(*bytes))),
                 State::ToRun { reasons } => ("to run", reasons.join(", ")),
                 State::Waiting { on } => ("waiting", format!("on {}", on.join(", "))),
             };

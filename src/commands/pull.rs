@@ -1,125 +1,40 @@
-//! `pipeline pull`, and what it shares with `push`.
+//! `pipeline pull`.
 
-use super::{print, print_json, size, table};
+use super::transfers::{Console, Moved, list, remote};
 use crate::cli::Global;
 use crate::error::{Error, Result};
-use crate::remote::{Remote, Watch};
-use crate::run::publish::publish;
-use crate::run::screen::Screen;
-use crate::run::stop::Stop;
+use crate::run::out::publish;
 use crate::session::Session;
-use crate::store::lock;
-use crate::survey::survey;
-use serde::Serialize;
-use std::sync::{Arc, Mutex, PoisonError};
+use crate::session::survey::survey;
+use store::lock;
 
 /// Brings what the shared cache has of the wanted stages into the store, and shows it in `out/`.
 pub fn pull(global: &Global, stages: &[String]) -> Result<()> {
     let mut session = Session::open(&global.options(stages))?;
     let remote = remote(&mut session)?;
     let console = Console::new("fetching")?;
-    let stopped = || console.stop.asked();
-    let _shared = lock::wait(&session.store.at("locks/store"), true, || {}, stopped)?;
-    let stale = crate::run::build::stale(&session)?.is_some();
-    session.find_programs(stale)?;
+    let stopped = || console.asked_to_stop();
+    let _shared = lock::wait(&session.store.lock_of_store(), true, || {}, stopped)?;
+    session.find_built_programs()?;
     let mut moved = Vec::new();
-    let all = survey(&session, |unit| {
-        let held = session.store.lock(&unit.key, || {}, stopped)?;
+    let all = survey(&session, |task| {
+        let held = session.store.lock(&task.key, || {}, stopped)?;
         let Some(_held) = held else { return Err(Error::Interrupted) };
-        let (outcome, state) = match session.lookup(unit)? {
-            None => (remote.fetch(&session.store, &unit.key, &console.about(&unit.label))?, "fetched"),
+        let (outcome, state) = match session.lookup(task)? {
+            None => (remote.fetch(&session.store, &task.key, &console.about(&task.label))?, "fetched"),
             here => (here, "here"),
         };
         let bytes = outcome.iter().flat_map(|o| o.outputs.values()).map(|o| o.bytes).sum();
-        moved.push(Moved::new(&unit.label, if outcome.is_some() { state } else { "not-there" }, bytes));
-        outcome.iter().try_for_each(|outcome| session.note_last(unit, outcome))?;
+        moved.push(Moved::new(&task.label, if outcome.is_some() { state } else { "not-there" }, bytes));
+        outcome.iter().try_for_each(|outcome| session.note_last(task, outcome))?;
         Ok(outcome)
     })?;
     for (i, found) in all.iter().enumerate().filter(|(i, _)| session.wanted[*i]) {
-        match (&found.known, &found.units) {
+        match (&found.known, &found.tasks) {
             (Some(known), Some(_)) => drop(publish(&session, i, known)?),
             (None, None) => moved.push(Moved::new(&session.graph.steps[i].id, "unknown", 0)),
             _ => {}
         }
     }
-    session.store.stats.save();
     list(global, &moved)
-}
-
-/// The cache of a session, which these commands cannot do without.
-pub fn remote(session: &mut Session) -> Result<Remote> {
-    session.remote.take().ok_or_else(|| {
-        Error::Usage("no shared cache: give one with --cache URL, or as `cache:` in the study".into())
-    })
-}
-
-/// What became of one result.
-#[derive(Debug, Serialize)]
-pub struct Moved {
-    stage: String,
-    /// `fetched`, `here`, `not-there`, `unknown`; `sent`, `there`, `not-done`, `dropped`.
-    state: &'static str,
-    bytes: u64,
-}
-
-impl Moved {
-    pub fn new(stage: &str, state: &'static str, bytes: u64) -> Self {
-        Self { stage: stage.into(), state, bytes }
-    }
-}
-
-/// Prints what became of all.
-pub fn list(global: &Global, moved: &[Moved]) -> Result<()> {
-    if global.json {
-        return print_json(&moved);
-    }
-    let words = |state: &str| match state {
-        "not-there" => "not in the cache".to_string(),
-        "unknown" => "a stage before it is not here".to_string(),
-        "there" => "in the cache already".to_string(),
-        "not-done" => "not done".to_string(),
-        "dropped" => "done, but its contents were dropped".to_string(),
-        state => state.to_string(),
-    };
-    let bytes = |m: &Moved| if m.bytes == 0 { String::new() } else { size(m.bytes) };
-    let rows = moved.iter().map(|m| vec![m.stage.clone(), words(m.state), bytes(m)]);
-    print(&table(&rows.collect::<Vec<_>>()))
-}
-
-/// The screen and the wish to stop, shared by the transfers of a command.
-pub struct Console {
-    screen: Mutex<Screen>,
-    stop: Arc<Stop>,
-    what: &'static str,
-}
-
-impl Console {
-    pub fn new(what: &'static str) -> Result<Self> {
-        Ok(Self { screen: Mutex::new(Screen::new(false)), stop: Stop::on_signals()?, what })
-    }
-
-    /// The view of one result's transfer.
-    pub fn about<'a>(&'a self, label: &'a str) -> impl Watch + 'a {
-        About { console: self, label }
-    }
-}
-
-struct About<'a> {
-    console: &'a Console,
-    label: &'a str,
-}
-
-impl Watch for About<'_> {
-    fn progress(&self, done: u64, total: u64) {
-        let mut screen = self.console.screen.lock().unwrap_or_else(PoisonError::into_inner);
-        screen.track(self.label, self.console.what, done, total);
-    }
-
-    fn say(&self, text: &str) {
-        self.console.screen.lock().unwrap_or_else(PoisonError::into_inner).say(text);
-    }
-
-    fn stopped(&self) -> bool {
-        self.console.stop.asked()
-    }
 }

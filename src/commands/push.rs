@@ -1,41 +1,40 @@
 //! `pipeline push`.
 
-use super::pull::{Console, Moved, list, remote};
+use super::transfers::{Console, Moved, list, remote};
+use crate::cache::results;
 use crate::cli::Global;
 use crate::error::Result;
 use crate::session::Session;
-use crate::survey::survey;
+use crate::session::survey::survey;
 
 /// Sends what the store has of the wanted stages to the shared cache.
 pub fn push(global: &Global, stages: &[String]) -> Result<()> {
     let mut session = Session::open(&global.options(stages))?;
     let remote = remote(&mut session)?;
     let console = Console::new("sending")?;
-    let stale = crate::run::build::stale(&session)?.is_some();
-    session.find_programs(stale)?;
+    session.find_built_programs()?;
     let mut moved = Vec::new();
-    let all = survey(&session, |unit| session.lookup(unit))?;
+    let all = survey(&session, |task| session.lookup(task))?;
     for (i, found) in all.into_iter().enumerate().filter(|(i, _)| session.wanted[*i]) {
-        let Some(units) = found.units else {
+        let Some(tasks) = found.tasks else {
             if found.known.is_none() {
                 moved.push(Moved::new(&session.graph.steps[i].id, "not-done", 0));
             }
             continue;
         };
-        for (unit, outcome) in units {
+        for (task, outcome) in tasks {
             let Some(outcome) = outcome else {
-                moved.push(Moved::new(&unit.label, "not-done", 0));
+                moved.push(Moved::new(&task.label, "not-done", 0));
                 continue;
             };
-            if session.store.lookup(&unit.key)?.is_none() {
-                moved.push(Moved::new(&unit.label, "dropped", 0));
+            if results::lookup(&session.store, &task.key)?.is_none() {
+                moved.push(Moved::new(&task.label, "dropped", 0));
                 continue;
             }
-            let sent = remote.send(&session.store, &unit.key, &outcome, &console.about(&unit.label))?;
+            let sent = remote.send(&session.store, &task.key, &outcome, &console.about(&task.label))?;
             let bytes = outcome.outputs.values().map(|o| o.bytes).sum();
-            moved.push(Moved::new(&unit.label, if sent { "sent" } else { "there" }, bytes));
+            moved.push(Moved::new(&task.label, if sent { "sent" } else { "there" }, bytes));
         }
     }
-    session.store.stats.save();
     list(global, &moved)
 }

@@ -1,71 +1,75 @@
 //! `pipeline run`.
 
-use super::{print, print_json, size, table};
-use crate::cli::Global;
+use super::output::{print, print_json};
+use crate::cache::events::RunEvent;
+use crate::cache::runs::{Report, Status};
+use crate::cli::{Global, LogFormat, RunArguments};
+use crate::engine::stop::Stop;
 use crate::error::{Error, Result};
-use crate::run::report::{Fate, Report};
-use crate::run::screen::{Screen, duration, significant};
-use crate::run::stop::Stop;
-use crate::run::{RunOptions, build};
-use crate::session::Session;
-use crate::store::lock;
+use crate::run::stream::Stream;
+use crate::run::{RunOptions, build, run_name};
+use crate::screen::Screen;
+use crate::session::{Session, lockfile};
+use crate::text::{duration, significant};
+use crate::text::{size, table};
+use serde::Serialize;
 use serde_json::{Map, Value};
+use std::time::{SystemTime, UNIX_EPOCH};
+use store::lock;
 
 /// Runs what is not cached, then prints what became of each stage, and the scores.
-pub fn run(global: &Global, stages: &[String], yes: bool, locked: bool) -> Result<()> {
-    let mut session = Session::open(&global.options(stages))?;
+pub fn run(global: &Global, arguments: &RunArguments) -> Result<()> {
+    let mut session = Session::open(&global.options(&arguments.stages))?;
     let stop = Stop::on_signals()?;
-    let mut screen = Screen::new(false);
+    let screen = Screen::new(arguments.quiet);
     let busy = || screen.say("waiting for a gc of the store");
-    let shared = lock::wait(&session.store.at("locks/store"), true, busy, || stop.asked())?;
+    let shared = lock::wait(&session.store.lock_of_store(), true, busy, || stop.asked())?;
     let Some(_shared) = shared else { return Err(Error::Interrupted) };
-    let name = run_name();
-    let result = build::build(&session, &name, &mut screen, &stop)
-        .and_then(|()| session.find_programs(false))
+    let (name, mut stream) = (run_name(), Stream::new(screen));
+    let lines = arguments.log_format == LogFormat::Json;
+    if lines {
+        stream.listen(Box::new(print_line));
+    }
+    crate::run::begin(&session, &name, &mut stream);
+    let result = build::build(&session, &name, &mut stream, &stop)
+        .and_then(|()| Ok(session.find_programs(false)?))
         .and_then(|()| {
             let jobs = global.jobs.map(|n| n as usize);
-            let options = RunOptions { jobs, keep_going: global.keep_going, yes, gpus_from_top: false };
-            crate::run::run(&session, &options, name, &stop, screen)
+            let (keep_going, yes) = (global.keep_going, arguments.yes);
+            let options = RunOptions { jobs, keep_going, yes, gpus_from_top: false };
+            crate::run::run(&session, &options, &name, &stop, &mut stream)
         });
-    session.store.stats.save();
+    let result = crate::run::end(&session, stream, result);
     let report = result?;
-    if global.json {
-        print_json(&report)?;
-    } else {
-        print(&summary(&report))?;
-        print(&scores(&session, &report))?;
-    }
-    report.verdict(&stop)?;
-    if locked {
+    let printed = match global.json {
+        _ if lines => Ok(()),
+        true => print_json(&report),
+        false => print(&(summary(&report) + &scores(&session, &report))),
+    };
+    // What became of the run counts for more than whether anybody could be told.
+    crate::run::verdict(&report, &stop)?;
+    if arguments.locked {
         let outputs = report.stages.iter().flat_map(|row| {
             row.outputs.iter().map(|(name, output)| (row.stage.as_str(), name.as_str(), output.digest))
         });
-        super::lock::compare(global, outputs)?;
+        lockfile::compare(&global.file, outputs)?;
     }
-    Ok(())
+    printed
 }
 
-/// `20261122T201700.123-4567`: sorts by time, and no two runs share it.
-pub fn run_name() -> String {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let (days, seconds) = (now.as_secs() / 86_400, now.as_secs() % 86_400);
-    let (year, month, day) = date(days as i64);
-    let (h, m, s) = (seconds / 3600, seconds % 3600 / 60, seconds % 60);
-    let (millis, pid) = (now.subsec_millis(), std::process::id());
-    format!("{year:04}{month:02}{day:02}T{h:02}{m:02}{s:02}.{millis:03}-{pid}")
-}
-
-/// Year, month and day of a day counted from 1970 in the Gregorian calendar.
-fn date(days: i64) -> (i64, i64, i64) {
-    // Years that begin in March put the leap day last; 146,097 days are 400 years.
-    let shifted = days + 719_468;
-    let (era, day) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let first = (153 * month + 2) / 5;
-    let calendar_month = if month < 10 { month + 3 } else { month - 9 };
-    (era * 400 + year + i64::from(calendar_month <= 2), calendar_month, day - first + 1)
+/// Prints an event, with the time. A reader that has gone away is no reason to stop.
+fn print_line(event: &RunEvent) {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        /// Seconds since 1970.
+        time: f64,
+        #[serde(flatten)]
+        event: &'a RunEvent,
+    }
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
+    if let Ok(line) = serde_json::to_string(&Line { time, event }) {
+        let _ = print(&(line + "\n"));
+    }
 }
 
 fn summary(report: &Report) -> String {
@@ -73,19 +77,19 @@ fn summary(report: &Report) -> String {
         .stages
         .iter()
         .map(|row| {
-            let fate = match row.fate {
-                Fate::Cached => "cached",
-                Fate::Restored => "restored",
-                Fate::Fetched => "fetched",
-                Fate::Ran => "ran",
-                Fate::Replaced => "replaced",
-                Fate::Failed => "FAILED",
-                Fate::Skipped => "skipped",
+            let status = match row.status {
+                Status::Cached => "cached",
+                Status::Restored => "restored",
+                Status::Fetched => "fetched",
+                Status::Ran => "ran",
+                Status::Replaced => "replaced",
+                Status::Failed => "FAILED",
+                Status::Skipped => "skipped",
             };
             let bytes = row.outputs.values().map(|o| o.bytes).sum();
             let seconds = row.seconds.map(duration).unwrap_or_default();
             let size = if row.outputs.is_empty() { String::new() } else { size(bytes) };
-            vec![row.stage.clone(), fate.into(), seconds, size, row.reason.clone()]
+            vec![row.stage.clone(), status.into(), seconds, size, row.reason.clone()]
         })
         .collect();
     table(&rows)
@@ -115,17 +119,4 @@ fn scores(session: &Session, report: &Report) -> String {
         }
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dates() {
-        assert_eq!(
-            [0, 59, 11_016, 20_779].map(date),
-            [(1970, 1, 1), (1970, 3, 1), (2000, 2, 29), (2026, 11, 22)]
-        );
-    }
 }

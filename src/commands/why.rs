@@ -1,16 +1,15 @@
 //! `pipeline why STAGE`.
 
-use super::{print, print_json};
+use super::output::{print, print_json};
 use crate::cli::Global;
 use crate::error::Result;
-use crate::plan::State;
 use crate::session::Session;
+use crate::session::plan::State;
 
 /// Says how a stage differs from its last success.
 pub fn why(global: &Global, stage: &str) -> Result<()> {
     let mut session = Session::open(&global.options(&[stage.to_string()]))?;
-    let planned = crate::plan::plan(&mut session)?;
-    session.store.stats.save();
+    let planned = crate::session::plan::plan(&mut session)?;
     let planned: Vec<_> = planned.into_iter().filter(|p| p.step == stage || p.stage == stage).collect();
     if global.json {
         return print_json(&planned);

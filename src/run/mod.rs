@@ -1,89 +1,113 @@
 //! Running a study: what is cached is restored, the rest runs as its inputs become known.
 
-pub mod attempt;
 pub mod build;
-mod consent;
-pub mod engine;
-pub mod events;
-mod gauge;
-pub mod publish;
-mod remake;
-pub mod report;
-mod schedule;
-pub mod screen;
-mod settle;
-pub mod slots;
-pub mod slurm;
-pub mod stop;
-pub mod supervise;
+mod commit;
+mod driver;
+mod hear;
+mod job;
+mod look;
+mod machine;
+mod options;
+pub mod out;
+mod rows;
+mod scheduler;
+pub mod stream;
+mod tail;
+mod threads;
 mod transfer;
 pub mod watch;
-pub mod worker;
+mod worker;
 
-use crate::error::Result;
-use crate::run::report::{Fate, Report};
-use crate::run::screen::Screen;
-use crate::run::stop::Stop;
-use crate::session::{Session, Unit};
-use crate::store::{record, results};
-use std::sync::Arc;
+use crate::cache::events::RunEvent;
+use crate::cache::failure::Failure;
+use crate::cache::results;
+use crate::cache::runs::{Report, StageReport, Status};
+use crate::engine::stop::Stop;
+use crate::error::{Error, Result};
+use crate::session::Session;
+use driver::Driver;
+use jiff::Timestamp;
+use store::record;
+use stream::Stream;
 
-/// This many last lines of the log of a failed stage are shown.
-const LOG_LINES: usize = 20;
+pub use options::RunOptions;
 
-/// How a run goes about it.
-#[derive(Clone, Debug, Default)]
-pub struct RunOptions {
-    /// Stages that run at the same time, at most.
-    pub jobs: Option<usize>,
-    /// Long stages run again without asking when only their program changed.
-    pub yes: bool,
-    /// After a failure, everything that does not need the failed stage still runs.
-    pub keep_going: bool,
-    /// GPUs are handed out from the highest number down, out of the way of a run beside.
-    pub gpus_from_top: bool,
-}
-
-/// Why a stage has to run.
-pub fn reasons(session: &Session, unit: &Unit) -> Vec<String> {
-    if session.forced.contains(&unit.step) {
-        return vec!["forced".into()];
-    }
-    let Some(last) = session.store.last(&unit.label) else {
-        return vec!["it never ran".into()];
-    };
-    let words = unit.action.differences(&last.action, |digest| session.store.manifest(digest));
-    if words.is_empty() {
-        vec!["its outputs are no longer in the store, or were changed there".into()]
-    } else {
-        words
-    }
-}
-
-/// Shows the end of a log and where the whole of it is.
-pub fn show_log(screen: &Screen, log: &std::path::Path) {
-    let text = std::fs::read(log).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text[text.len().saturating_sub(16_384)..]).into_owned();
-    let lines: Vec<_> = text.lines().collect();
-    for line in &lines[lines.len().saturating_sub(LOG_LINES)..] {
-        screen.say(&format!("  | {line}"));
-    }
-    screen.say(&format!("  the whole log: {}", log.display()));
+/// Tells that a run begins.
+pub fn begin(session: &Session, run: &str, stream: &mut Stream) {
+    let wanted = session.graph.steps.iter().zip(&session.wanted).filter(|(_, wanted)| **wanted);
+    stream.emit(RunEvent::RunStarted {
+        run: run.into(),
+        study: session.graph.name.clone(),
+        started: results::now(),
+        stages: wanted.map(|(step, _)| step.id.clone()).collect(),
+    });
 }
 
 /// Runs all wanted steps of a session.
 pub fn run(
     session: &Session,
     options: &RunOptions,
-    run: String,
-    stop: &Arc<Stop>,
-    screen: Screen,
-) -> Result<Report> {
-    let started = results::now();
-    let stages = schedule::Runner::new(session, options, run.clone(), stop, screen)?.finish()?;
-    let report = Report { run, study: session.graph.name.clone(), started, finished: results::now(), stages };
-    if report.stages.iter().any(|r| !matches!(r.fate, Fate::Cached | Fate::Replaced)) {
-        record::write(&session.store.at("runs").join(format!("{}.json", report.run)), &report, false)?;
+    run: &str,
+    stop: &Stop,
+    stream: &mut Stream,
+) -> Result<()> {
+    Driver::new(session, options, run, stop, stream)?.finish()
+}
+
+/// Tells that a run has ended, and keeps its record where more happened than looking.
+pub fn end(session: &Session, mut stream: Stream, result: Result<()>) -> Result<Report> {
+    let error = result.as_ref().err().map(ToString::to_string);
+    stream.emit(RunEvent::RunEnded { finished: results::now(), error });
+    result?;
+    let report = stream.report();
+    if report.stages.iter().any(|r| !matches!(r.status, Status::Cached | Status::Replaced)) {
+        record::write(&session.store.run(&report.run), &report, false)?;
     }
     Ok(report)
+}
+
+/// What the exit code of a run is made from.
+pub fn verdict(report: &Report, stop: &Stop) -> Result<()> {
+    if stop.asked() {
+        return Err(Error::Interrupted);
+    }
+    let failed = || report.stages.iter().filter(|r| r.status == Status::Failed);
+    let stages: Vec<String> = failed().map(|row| row.stage.clone()).collect();
+    let later = |row: &StageReport| {
+        !row.failures.is_empty() && row.failures.iter().all(|f| f.how.failure == Failure::TryAgain)
+    };
+    // Without a failure before it, nothing may be left out.
+    let left = report.stages.iter().filter(|r| stages.is_empty() && r.status == Status::Skipped);
+    let left: Vec<String> = left.map(|row| row.stage.clone()).collect();
+    match stages.is_empty() {
+        true if left.is_empty() => Ok(()),
+        true => Err(Error::NotAtHand(left)),
+        // To try again later is worth it only where nothing failed for good.
+        false if failed().all(later) => Err(Error::TryAgain(stages)),
+        false => Err(Error::Failed(stages)),
+    }
+}
+
+/// `20261122T201700.123-4567`: sorts by time, and no two runs share it.
+pub fn run_name() -> String {
+    format!("{}-{}", stamp(Timestamp::now()), std::process::id())
+}
+
+fn stamp(time: Timestamp) -> String {
+    time.strftime("%Y%m%dT%H%M%S%.3f").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates() {
+        let day = |day: i64| stamp(Timestamp::from_second(day * 86_400).unwrap());
+        assert_eq!(
+            [0, 59, 11_016, 20_779].map(day),
+            ["19700101", "19700301", "20000229", "20261122"].map(|date| format!("{date}T000000.000"))
+        );
+        assert_eq!(stamp(Timestamp::from_millisecond(1_795_378_620_007).unwrap()), "20261122T201700.007");
+    }
 }

@@ -1,200 +1,73 @@
-//! What moves between the store and the shared cache while a study runs, on threads beside the stages.
+//! One result on its way between the store and the shared cache, on a thread beside the stages.
 
-use crate::commands::size;
-use crate::error::{Error, Result};
-use crate::remote::{Remote, Watch};
-use crate::run::events::{Events, Note};
-use crate::run::report::Fate;
-use crate::run::schedule::{Done, Runner};
-use crate::run::stop::Stop;
-use crate::session::{Session, Unit};
-use crate::store::results::Outcome;
-use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, PoisonError};
+use crate::cache::remote::Progress;
+use crate::cache::results::{self, ActionResult};
+use crate::engine::stop::Stop;
+use crate::error::Result;
+use crate::run::job::WorkerEvent;
+use crate::session::{Session, Task};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Results that are on their way at the same time.
-const SIDE_BY_SIDE: usize = 4;
+pub const SIDE_BY_SIDE: usize = 4;
 /// How often progress is told.
 const TELL: Duration = Duration::from_millis(100);
 
-/// One result on its way.
-#[derive(Clone, Debug)]
-pub(super) enum Transfer {
-    Fetch(Unit),
-    Send(Unit, Box<Outcome>),
-}
-
-impl Transfer {
-    /// The unit whose fate hangs on it.
-    pub(super) fn awaited(&self) -> Option<&Unit> {
-        match self {
-            Self::Fetch(unit) => Some(unit),
-            Self::Send(..) => None,
-        }
+/// Brings a result from the cache, if it has it; the store may have it by now.
+pub fn fetch(session: &Session, task: &Task, progress: &dyn Progress) -> Result<Option<ActionResult>> {
+    let (store, Some(remote)) = (&session.store, &session.remote) else { return Ok(None) };
+    let busy = || progress.say("waiting for another runner that does the same");
+    let lock = store.lock(&task.key, busy, || progress.stopped())?;
+    if lock.is_none() || !remote.answers() {
+        return Ok(None);
     }
-
-    fn name(&self) -> String {
-        match self {
-            Self::Fetch(unit) => unit.label.clone(),
-            Self::Send(unit, _) => format!("{} (sending)", unit.label),
-        }
-    }
-
-    fn work(&self, session: &Session, watch: &Courier) -> Result<Option<Outcome>> {
-        let (store, Some(remote)) = (&session.store, &session.remote) else { return Ok(None) };
-        match self {
-            Self::Fetch(unit) => {
-                let busy = || watch.say("waiting for another runner that does the same");
-                let lock = store.lock(&unit.key, busy, || watch.stopped())?;
-                if lock.is_none() || !remote.answers() {
-                    return Ok(None);
-                }
-                match store.lookup(&unit.key)? {
-                    None => remote.fetch(store, &unit.key, watch),
-                    found => Ok(found),
-                }
-            }
-            Self::Send(unit, outcome) => {
-                let sent = remote.takes() && remote.send(store, &unit.key, outcome, watch)?;
-                Ok(sent.then(|| (**outcome).clone()))
-            }
-        }
+    match results::lookup(store, &task.key)? {
+        None => Ok(remote.fetch(store, &task.key, progress)?),
+        found => Ok(found),
     }
 }
 
-/// Tells the screen how a transfer gets on.
-struct Courier {
-    feed: Sender<Note>,
-    stop: Arc<Stop>,
-    what: &'static str,
+/// Sends a result to the cache, if it takes any. Gives what was sent.
+pub fn send(
+    session: &Session,
+    task: &Task,
+    outcome: &ActionResult,
+    progress: &dyn Progress,
+) -> Result<Option<ActionResult>> {
+    let Some(remote) = &session.remote else { return Ok(None) };
+    let sent = remote.takes() && remote.send(&session.store, &task.key, outcome, progress)?;
+    Ok(sent.then(|| outcome.clone()))
+}
+
+/// Tells how a transfer gets on, now and then.
+pub struct TransferProgress<'a> {
+    tell: &'a (dyn Fn(WorkerEvent) + Sync),
+    stop: &'a Stop,
     told: Mutex<Option<Instant>>,
 }
 
-impl Watch for Courier {
-    fn progress(&self, done: u64, total: u64) {
+impl<'a> TransferProgress<'a> {
+    /// Nothing was told yet.
+    pub fn new(tell: &'a (dyn Fn(WorkerEvent) + Sync), stop: &'a Stop) -> Self {
+        Self { tell, stop, told: Mutex::default() }
+    }
+}
+
+impl Progress for TransferProgress<'_> {
+    fn moved(&self, done: u64, total: u64) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.is_some_and(|at| at.elapsed() < TELL) {
-            return;
+        if told.is_none_or(|at| at.elapsed() >= TELL) {
+            *told = Some(Instant::now());
+            (self.tell)(WorkerEvent::Moved(done, total));
         }
-        // Nobody listens any more when the runner is on its way out; so below.
-        if told.is_none() {
-            let _ = self.feed.send(Note::Begin(format!("{} {}", self.what, size(total))));
-        }
-        *told = Some(Instant::now());
-        let _ = self.feed.send(Note::Progress(done, total));
     }
 
     fn say(&self, text: &str) {
-        let _ = self.feed.send(Note::Say(text.into()));
+        (self.tell)(WorkerEvent::Say(text.into()));
     }
 
     fn stopped(&self) -> bool {
         self.stop.asked()
-    }
-}
-
-impl Runner<'_> {
-    /// A unit that the store does not have is looked for in the cache, if there is one, before it is queued.
-    pub(super) fn seek(&mut self, unit: Unit) {
-        let asked = self.session.remote.as_ref().is_some_and(Remote::answers);
-        if asked && !self.session.forced.contains(&unit.step) {
-            self.transfers.push(Transfer::Fetch(unit));
-        } else {
-            self.enqueue(unit);
-        }
-    }
-
-    /// Shares a result that was made here.
-    pub(super) fn share(&mut self, unit: &Unit, outcome: &Outcome) {
-        if self.session.remote.as_ref().is_some_and(Remote::takes) {
-            self.transfers.push(Transfer::Send(unit.clone(), Box::new(outcome.clone())));
-        }
-    }
-
-    /// Starts what waits. After a failure only results are still sent; when asked to stop, nothing is: they are safe
-    /// in the store, and `push` sends them later.
-    pub(super) fn dispatch_transfers<'s>(
-        &mut self,
-        scope: &'s std::thread::Scope<'s, '_>,
-        sender: &Sender<Done>,
-    ) where
-        Self: 's,
-    {
-        let (asked, stopping) = (self.stop.asked(), self.stopping());
-        self.transfers.retain(|t| !asked && (!stopping || t.awaited().is_none()));
-        while self.moving.len() < SIDE_BY_SIDE && !self.transfers.is_empty() {
-            let transfer = self.transfers.remove(0);
-            let (events, feed) = Events::new();
-            self.moving.insert(transfer.name(), (transfer.clone(), events));
-            let what = if transfer.awaited().is_some() { "fetching" } else { "sending" };
-            let courier = Courier { feed, stop: Arc::clone(&self.stop), what, told: Mutex::default() };
-            let (session, sender) = (self.session, sender.clone());
-            scope.spawn(move || {
-                let moved = transfer.work(session, &courier);
-                // The receiver lives as long as anything runs.
-                let _ = sender.send(Done::Moved(Box::new((transfer, moved))));
-            });
-        }
-    }
-
-    /// Takes in what became of a transfer.
-    pub(super) fn moved(&mut self, transfer: Transfer, moved: Result<Option<Outcome>>) -> Result<()> {
-        let name = transfer.name();
-        if let Some((_, mut events)) = self.moving.remove(&name) {
-            events.show(&name, &mut self.screen);
-        }
-        let moved = match moved {
-            Err(e @ Error::Cache(_)) => {
-                let remote = self.session.remote.as_ref();
-                let warning = remote.and_then(|r| r.failed(&e, transfer.awaited().is_none()));
-                self.screen.finish_quietly(&name);
-                warning.iter().for_each(|line| self.screen.say(line));
-                None
-            }
-            Err(Error::Interrupted) => None,
-            moved => moved?,
-        };
-        let bytes = |outcome: &Outcome| size(outcome.outputs.values().map(|o| o.bytes).sum());
-        match (transfer, moved) {
-            (Transfer::Fetch(unit), Some(outcome)) => {
-                self.screen.finish(&name, &format!("fetched {} from the cache", bytes(&outcome)));
-                let step = unit.step;
-                self.progress[step].fetched += 1;
-                self.progress[step].reason = "from the cache".into();
-                self.complete(unit, outcome)?;
-                self.settle(step)
-            }
-            (Transfer::Fetch(unit), None) => {
-                self.screen.finish_quietly(&name);
-                let step = unit.step;
-                self.enqueue(unit);
-                self.settle(step)
-            }
-            (Transfer::Send(unit, _), Some(outcome)) => {
-                self.screen.finish_quietly(&name);
-                self.screen.say(&format!("{}: sent {} to the cache", unit.label, bytes(&outcome)));
-                Ok(())
-            }
-            (Transfer::Send(..), None) => {
-                self.screen.finish_quietly(&name);
-                Ok(())
-            }
-        }
-    }
-
-    /// Queues a unit that has to run, unless it cannot run here or a person does not want it to.
-    pub(super) fn enqueue(&mut self, unit: Unit) {
-        if let Err(e) = self.slots.check(&self.session.graph.steps[unit.step]) {
-            self.screen.say(&format!("{}: {e}", unit.label));
-            let progress = &mut self.progress[unit.step];
-            progress.failed = Some(Fate::Failed);
-            progress.reason = format!("not run: {e}");
-        } else if let Some(seconds) = self.costly(&unit) {
-            self.ask(&unit, seconds);
-        }
-        if self.progress[unit.step].failed.is_none() {
-            self.queue.push(unit);
-        }
     }
 }

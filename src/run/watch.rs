@@ -1,10 +1,14 @@
 //! Following what a running stage publishes.
 
-use crate::error::{IoContext, Result};
-use crate::session::{Session, Unit};
-use crate::store::lock::{self, Lock};
-use crate::store::{Store, link};
-use crate::study::graph::{Output, Stream};
+use crate::cache::runs::{Report, Status};
+use crate::engine::stop::Stop;
+use crate::error::{Error, Result};
+use crate::run::stream::Stream;
+use crate::run::{RunOptions, begin, end, run_name, verdict};
+use crate::screen::Screen;
+use crate::session::survey::survey;
+use crate::session::{Session, Task};
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,9 +16,134 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use store::IoContext;
+use store::lock::{self, Lock};
+use store::{Key, Store, link};
+use study::graph::{self, Output, Source};
 
 /// How often a stage's folder is looked at.
-pub const LOOK: Duration = Duration::from_millis(300);
+const LOOK: Duration = Duration::from_millis(300);
+
+/// An output that is followed: its step and its place among the step's outputs.
+pub type Place = (usize, usize);
+
+/// What is to be watched.
+pub struct Watched<'a> {
+    /// The stages that run on what is published.
+    pub stages: &'a [String],
+    /// The outputs that they read of stages that may still run.
+    pub places: Vec<Place>,
+    /// Only what is there now.
+    pub once: bool,
+    /// Stages that run at the same time, at most.
+    pub jobs: Option<usize>,
+}
+
+/// Runs stages on what is published, until the stages that publish are done.
+pub fn watch(session: &mut Session, watched: &Watched, screen: &Screen, stop: &Arc<Stop>) -> Result<()> {
+    let mut followers: BTreeMap<Place, (Key, Follower)> = BTreeMap::new();
+    let mut tried: HashSet<(Place, String)> = HashSet::new();
+    let mut waits = false;
+    let mut failed = Vec::new();
+    while !stop.asked() {
+        let found = survey(session, |task| session.lookup(task))?;
+        let open: Vec<Place> =
+            watched.places.iter().copied().filter(|(step, _)| found[*step].known.is_none()).collect();
+        if open.is_empty() {
+            followers.clear();
+            let report = round(session, watched.jobs, stop)?;
+            return verdict(&report, stop);
+        }
+        for place in &open {
+            let Some([(task, _)]) = found[place.0].tasks.as_deref() else {
+                if !std::mem::replace(&mut waits, true) {
+                    screen.say(&format!("waiting until {} can start", session.graph.steps[place.0].id));
+                }
+                continue;
+            };
+            if followers.get(place).is_none_or(|(key, _)| *key != task.key) {
+                let output = &session.graph.steps[place.0].outputs[place.1];
+                let Some(stream) = &output.stream else { continue };
+                let name = format!("{}.{}", task.label, output.name);
+                let follower = Follower::start(session, task, output, stream)?
+                    .ok_or_else(|| Error::Watched(name.clone()))?;
+                screen.say(&format!("watching {name}"));
+                followers.insert(*place, (task.key, follower));
+            }
+        }
+        let fresh = |(place, (_, follower)): (&Place, &(Key, Follower))| {
+            follower.entries().into_iter().any(|name| !tried.contains(&(*place, name)))
+        };
+        if followers.len() == open.len() && followers.iter().any(fresh) {
+            let kept = session.wanted.clone();
+            let mut names = BTreeMap::new();
+            for (place, (_, follower)) in &followers {
+                let entries = follower.entries();
+                let folder = follower.snapshot(&session.store, &entries)?;
+                let produced = session.store.import_copy(&folder)?;
+                let output = session.graph.steps[place.0].outputs[place.1].name.clone();
+                session.replaced.entry(place.0).or_default().insert(output, produced);
+                tried.extend(entries.iter().map(|name| (*place, name.clone())));
+                names.insert(*place, entries);
+            }
+            session.want(watched.stages)?;
+            let report = round(session, watched.jobs, stop)?;
+            failed.extend(report.stages.into_iter().filter(|r| r.status == Status::Failed).map(|r| r.stage));
+            for (place, entries) in names {
+                followers[&place].1.forget(&entries)?;
+                session.replaced.remove(&place.0);
+            }
+            session.wanted = kept;
+        } else if watched.once {
+            break;
+        }
+        std::thread::sleep(LOOK);
+    }
+    failed.sort();
+    failed.dedup();
+    match failed.as_slice() {
+        _ if stop.asked() => Err(Error::Interrupted),
+        [] => Ok(()),
+        _ => Err(Error::Failed(failed)),
+    }
+}
+
+/// The streamed outputs that the wanted stages read.
+pub fn streams(session: &Session, stages: &[String]) -> Result<Vec<Place>> {
+    let steps = &session.graph.steps;
+    let mut places = Vec::new();
+    for (reader, _) in steps.iter().zip(&session.wanted).filter(|(_, wanted)| **wanted) {
+        for input in &reader.inputs {
+            if let Source::Output(step, output) = input.source
+                && steps[step].outputs[output].stream.is_some()
+                && !session.replaced.contains_key(&step)
+            {
+                places.push((step, output));
+            }
+        }
+    }
+    places.sort_unstable();
+    places.dedup();
+    if let Some((step, _)) = places.iter().find(|(step, _)| steps[*step].mapped()) {
+        let text = format!("stage {} runs in several pieces; its outputs cannot be watched", steps[*step].id);
+        return Err(Error::study(&steps[*step].mark, text));
+    }
+    if places.is_empty() {
+        return Err(Error::NothingToWatch(stages.to_vec()));
+    }
+    Ok(places)
+}
+
+/// One run over what is there.
+fn round(session: &Session, jobs: Option<usize>, stop: &Arc<Stop>) -> Result<Report> {
+    let options = RunOptions { jobs, yes: true, keep_going: true, gpus_from_top: true };
+    let (run, mut stream) = (run_name(), Stream::new(Screen::new(false)));
+    begin(session, &run, &mut stream);
+    let result = super::run(session, &options, &run, stop, &mut stream);
+    let report = end(session, stream, result)?;
+    session.store.stats.save();
+    Ok(report)
+}
 
 /// Gives everything that a stage publishes a second name, so that it stays when the stage takes it away again.
 pub struct Follower {
@@ -27,18 +156,21 @@ pub struct Follower {
 
 impl Follower {
     /// Follows an output of an action, whether it runs already or not. `None` when somebody else does.
-    pub fn start(session: &Session, unit: &Unit, output: &Output, stream: &Stream) -> Result<Option<Self>> {
-        let (store, key) = (&session.store, &unit.key[..32]);
-        let Some(lock) =
-            lock::attempt(&store.at("locks").join(format!("watch-{key}-{}", output.name)), false)?
-        else {
+    pub fn start(
+        session: &Session,
+        task: &Task,
+        output: &Output,
+        stream: &graph::Stream,
+    ) -> Result<Option<Self>> {
+        let (store, key) = (&session.store, &task.key);
+        let Some(lock) = lock::attempt(&store.lock_of_watch(key, &output.name), false)? else {
             return Ok(None);
         };
         let source = match stream {
-            Stream::Output => store.at("attempts").join(key).join("out").join(&output.file),
-            Stream::State(..) => store.at("state").join(key),
+            graph::Stream::Output => store.attempt(key).join("out").join(&output.file),
+            graph::Stream::State(..) => store.state(key),
         };
-        let folder = store.at("attempts").join(format!("watch-{key}-{}", output.name));
+        let folder = store.watched(key, &output.name);
         store.fresh(&folder.join("seen"))?;
         let _ = keep(&source, &folder.join("seen"), stream);
         let stop = Arc::new(AtomicBool::new(false));
@@ -79,7 +211,7 @@ impl Follower {
         for name in names.iter().filter(|name| !self.source.join(name).exists()) {
             link::remove(&self.folder.join("seen").join(name))?;
         }
-        link::remove(&self.folder.join("round"))
+        Ok(link::remove(&self.folder.join("round"))?)
     }
 }
 
@@ -95,7 +227,7 @@ impl Drop for Follower {
 }
 
 /// Gives new entries their second names.
-fn keep(from: &Path, to: &Path, stream: &Stream) -> io::Result<()> {
+fn keep(from: &Path, to: &Path, stream: &graph::Stream) -> io::Result<()> {
     for entry in fs::read_dir(from)? {
         let name = entry?.file_name();
         let text = name.to_string_lossy();

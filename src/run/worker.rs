@@ -1,201 +1,100 @@
-//! One action from its lock to its result.
+//! One attempt at a task: from the lock of its action to its result.
 
-use crate::error::{Error, IoContext};
-use crate::run::attempt::{self, Attempt};
-use crate::run::engine::{self, End, Engine, Work};
-use crate::run::events::Note;
-use crate::run::slurm;
-use crate::run::stop::Stop;
-use crate::session::{Session, Unit};
-use crate::store::link;
-use crate::store::results::{self, Outcome, Produced};
-use crate::study::graph::Source;
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::mpsc::Sender;
+use crate::cache::failure::{Failure, TRY_AGAIN};
+use crate::cache::results::{self, ActionResult};
+use crate::engine::attempt::Attempt;
+use crate::engine::contract::{End, Engine, Work};
+use crate::engine::slurm::{self, SLURM};
+use crate::engine::supervise::NOT_STARTED;
+use crate::engine::{self, steady};
+use crate::run::commit::commit;
+use crate::run::job::{Job, Unmade, WorkerEvent};
+use crate::text::shown;
+use std::cell::Cell;
+use store::link;
 
-/// How the text of a failure with exit code 75 begins.
-pub const TRY_AGAIN: &str = "asks to be run again later";
-/// Why an action gave no result.
-#[derive(Debug)]
-pub struct Failure {
-    /// In words, as the end of "stage: …".
-    pub text: String,
-    /// Where its output is.
-    pub log: Option<PathBuf>,
-    /// The user stopped it.
-    pub stopped: bool,
+/// Waits for the action's lock, takes the result if somebody else made it meanwhile, else makes it.
+pub fn work(job: &Job) -> Result<ActionResult, Unmade> {
+    let (store, key) = (&job.session.store, &job.task.key);
+    let waited = Cell::new(false);
+    let busy = || {
+        waited.set(true);
+        job.say("waiting for another runner that does the same".into());
+    };
+    let lock = store.lock(key, busy, || job.stop.asked())?;
+    let Some(lock) = lock.filter(|_| !job.stop.asked()) else { return Err(Failure::Stopped.into()) };
+    let forced = job.session.forced.contains(&job.task.step);
+    // It was looked up before; only what came since can make a difference.
+    let changed = (waited.get() && !forced) || results::newest(store, key) != job.seen;
+    if changed && let Some(outcome) = results::lookup(store, key)? {
+        return Ok(outcome);
+    }
+    let parts = steady::parts(job.session, &job.task)?;
+    let (engine, attempt) = prepare(job)?;
+    (job.tell)(WorkerEvent::Follow(attempt.events.clone(), attempt.log.clone()));
+    job.say(shown(&attempt.words));
+    let end = engine.execute(&Work {
+        session: job.session,
+        task: &job.task,
+        attempt: &attempt,
+        parts: &parts,
+        lock: &lock,
+        gpus: &job.gpus,
+        stop: job.stop,
+        say: &|text| job.say(text),
+    })?;
+    let unmade = match end {
+        End::Success(seconds) => match commit(job, &attempt, &parts, seconds) {
+            Err(unmade) => unmade,
+            made => return made,
+        },
+        End::Stale(changes) => Unmade::Stale(changes),
+        End::Disturbed(parts) => Failure::Changed { parts }.into(),
+        End::Stopped => Failure::Stopped.into(),
+        End::Exit(TRY_AGAIN) => Failure::TryAgain.into(),
+        End::Exit(NOT_STARTED) => Failure::NotStarted.into(),
+        End::Exit(code) => Failure::Exit { code }.into(),
+        End::Signal(signal) => Failure::Signal { signal }.into(),
+        End::Timeout => {
+            let limit = job.session.graph.steps[job.task.step].timeout;
+            Failure::Timeout { seconds: limit.map(|limit| limit.as_secs_f64()) }.into()
+        }
+    };
+    Err(give_up(job, &attempt, unmade)?)
 }
 
-impl From<Error> for Failure {
-    fn from(e: Error) -> Self {
-        Self { text: format!("failed: {e}"), log: None, stopped: false }
+/// The folders of an attempt, and who executes it. A job that a killed runner left on a cluster goes on, wherever the
+/// task would run now.
+fn prepare(job: &Job) -> Result<(&'static dyn Engine, Attempt), Unmade> {
+    if let Some(attempt) = slurm::left(job.session, &job.task)? {
+        attempt.show_as(&job.log)?;
+        job.say("goes on with the job of an earlier run".into());
+        return Ok((&*SLURM, attempt));
     }
+    let engine = engine::of(&job.session.graph.steps[job.task.step]);
+    Ok((engine, Attempt::prepare(job.session, &job.task, job.log.clone())?))
 }
 
-/// One action to be done.
-pub struct Job<'a> {
-    pub session: &'a Session,
-    pub unit: Unit,
-    pub log: PathBuf,
-    pub run: String,
-    /// GPUs that are ours.
-    pub gpus: Vec<String>,
-    pub feed: Sender<Note>,
-    pub stop: Arc<Stop>,
-}
-
-impl Job<'_> {
-    /// Waits for the action's lock, takes the result if somebody else made it meanwhile, else makes it.
-    pub fn work(self) -> Result<Outcome, Failure> {
-        let store = &self.session.store;
-        let before = store.outcomes(&self.unit.key).len();
-        let say = |text: &str| {
-            // Nobody listens any more when the runner is on its way out.
-            let _ = self.feed.send(Note::Say(text.into()));
-        };
-        let lock = store.lock(
-            &self.unit.key,
-            || say("waiting for another runner that does the same"),
-            || self.stop.asked(),
-        )?;
-        let Some(lock) = lock else { return Err(self.stopped()) };
-        let forced =
-            self.session.forced.contains(&self.unit.step) && store.outcomes(&self.unit.key).len() == before;
-        if !forced && let Some(outcome) = store.lookup(&self.unit.key)? {
-            return Ok(outcome);
-        }
-        let step = &self.session.graph.steps[self.unit.step];
-        let mut tries = 0;
-        loop {
-            if self.stop.asked() {
-                return Err(self.stopped());
-            }
-            // A job that a killed runner left on a cluster goes on, wherever the stage would run now.
-            let (engine, attempt) = match slurm::left(self.session, &self.unit)? {
-                Some(attempt) => {
-                    attempt.show_as(&self.log)?;
-                    say("goes on with the job of an earlier run");
-                    (&*slurm::SLURM as &dyn Engine, attempt)
-                }
-                None => (engine::of(step), Attempt::prepare(self.session, &self.unit, self.log.clone())?),
-            };
-            let _ = self.feed.send(Note::Follow(attempt.events.clone(), attempt.log.clone()));
-            say(&attempt::shown(&attempt.words));
-            let end = engine.execute(&Work {
-                session: self.session,
-                unit: &self.unit,
-                attempt: &attempt,
-                lock: &lock,
-                gpus: &self.gpus,
-                stop: &self.stop,
-                feed: &self.feed,
-            })?;
-            let mut text = match end {
-                End::Success(seconds) => {
-                    return self.commit(&attempt, seconds).inspect_err(|_| slurm::forget(&attempt.folder));
-                }
-                End::Stopped => {
-                    link::remove(&attempt.folder)?;
-                    return Err(self.stopped());
-                }
-                End::Exit(75) => format!("{TRY_AGAIN} (exit code 75)"),
-                End::Exit(127) => "could not be started".into(),
-                End::Exit(code) => format!("failed with exit code {code}"),
-                End::Signal(signal) => format!("killed by signal {signal}"),
-                End::Timeout => match step.timeout {
-                    Some(limit) => format!("stopped after its time limit of {} s", limit.as_secs()),
-                    None => "stopped at the time limit of its job".into(),
-                },
-            };
-            if store.full() {
-                text += &format!("; the disk of {} is full", store.path.display());
-            }
-            link::remove(&attempt.folder)?;
-            let again = matches!(end, End::Exit(75) | End::Signal(_) | End::Timeout);
-            if !again || tries >= step.retries {
-                return Err(Failure { text, log: Some(self.log.clone()), stopped: false });
-            }
-            tries += 1;
-            say(&format!("{text}; try {} of {}", tries + 1, step.retries + 1));
-        }
-    }
-
-    fn stopped(&self) -> Failure {
-        Failure { text: "stopped".into(), log: Some(self.log.clone()), stopped: true }
-    }
-
-    /// Takes in the outputs, then writes the result, which alone makes them exist.
-    fn commit(&self, attempt: &Attempt, seconds: f64) -> Result<Outcome, Failure> {
-        let (session, step) = (self.session, &self.session.graph.steps[self.unit.step]);
-        let failure = |text: String| Failure { text, log: Some(self.log.clone()), stopped: false };
-        let store = &session.store;
-        for output in &step.outputs {
-            if std::fs::symlink_metadata(attempt.out.join(&output.file)).is_err() {
-                return Err(failure(format!(
-                    "failed: it exited with 0 but did not write its output `{}`",
-                    output.name
-                )));
-            }
-        }
-        for entry in std::fs::read_dir(&attempt.out).at("reading", &attempt.out)?.flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if !step.outputs.iter().any(|o| o.file == name) {
-                let _ = self
-                    .feed
-                    .send(Note::Say(format!("wrote `{name}`, which is not one of its outputs; not kept")));
-            }
-        }
-        self.check_inputs().map_err(failure)?;
-        let mut taken = Vec::new();
-        let mut outputs = BTreeMap::new();
-        for output in &step.outputs {
-            let hashed = store.take(&attempt.out.join(&output.file))?;
-            let produced = Produced { digest: hashed.digest, bytes: hashed.bytes, files: hashed.files };
-            outputs.insert(output.name.clone(), produced);
-            taken.push(hashed);
-        }
-        store.sync(&taken)?;
-        let outcome = Outcome {
-            action: self.unit.action.clone(),
-            outputs,
-            finished: results::now(),
-            seconds,
-            run: self.run.clone(),
-            accepted: None,
-        };
-        store.record(&self.unit.key, &outcome)?;
-        // From here on the result exists; what is left over can go.
+/// Removes what an attempt left that gave no result, as far as nobody may want to look at it.
+fn give_up(job: &Job, attempt: &Attempt, unmade: Unmade) -> Result<Unmade, Unmade> {
+    let Unmade::Failed(mut failed) = unmade else {
         link::remove(&attempt.folder)?;
-        link::remove(&attempt.state)?;
-        Ok(outcome)
+        return Ok(unmade);
+    };
+    let store = &job.session.store;
+    if failed.failure.has_log() {
+        failed.log = Some(job.log.clone());
     }
-
-    /// An input that is not what it was at the start would make the key a lie.
-    fn check_inputs(&self) -> Result<(), String> {
-        let session = self.session;
-        let wrong = |name: &str| {
-            Err(format!("failed: its input `{name}` changed while it ran; its outputs are not kept"))
-        };
-        let step = &session.graph.steps[self.unit.step];
-        for (index, input) in step.inputs.iter().enumerate() {
-            let before = &self.unit.action.inputs[&input.name];
-            let same = match &input.source {
-                Source::Path(path) if step.each != Some(index) => {
-                    session.hash_path(path, &input.mark).is_ok_and(|now| now.digest == *before)
-                }
-                Source::Path(_) | Source::Output(..) | Source::Lineage => {
-                    let path = session.store.place(before);
-                    let links = crate::store::walk::Links::Keep;
-                    crate::store::walk::hash(&path, &session.store.stats, links)
-                        .is_ok_and(|now| now.digest == *before)
-                }
-            };
-            if !same {
-                return wrong(&input.name);
-            }
+    match failed.failure {
+        // Its outputs were refused, and stay until the next attempt.
+        Failure::NoOutput { .. } | Failure::Changed { .. } | Failure::Error { .. } => {
+            slurm::forget(&attempt.folder);
         }
-        Ok(())
+        _ => {
+            let ended = !matches!(failed.failure, Failure::Stopped);
+            failed.full = (ended && store.full()).then(|| store.path.clone());
+            link::remove(&attempt.folder)?;
+        }
     }
+    Ok(Unmade::Failed(failed))
 }

@@ -4,7 +4,7 @@ use crate::study::{Study, TOY, said, stderr};
 use std::fs;
 use std::path::PathBuf;
 
-fn exported(what: &str) -> (Study, PathBuf) {
+pub fn exported(what: &str) -> (Study, PathBuf) {
     let study = Study::new(TOY);
     study.run(&[]);
     let run = fs::read_dir(study.path(".pipeline/runs")).unwrap().next().unwrap().unwrap().file_name();
@@ -17,7 +17,7 @@ fn exported(what: &str) -> (Study, PathBuf) {
     (study, path)
 }
 
-fn import(study: &Study, path: &std::path::Path) -> std::process::Output {
+pub fn import(study: &Study, path: &std::path::Path) -> std::process::Output {
     study.call(&["import", path.to_str().unwrap()])
 }
 
@@ -57,10 +57,10 @@ fn a_run_travels_with_its_record() {
 }
 
 /// A name and a content.
-type Entry = (String, Vec<u8>);
+pub type Entry = (String, Vec<u8>);
 
 /// The entries of an archive.
-fn entries(path: &std::path::Path) -> Vec<Entry> {
+pub fn entries(path: &std::path::Path) -> Vec<Entry> {
     let mut tar = tar::Archive::new(zstd::Decoder::new(fs::File::open(path).unwrap()).unwrap());
     let read = |entry: std::io::Result<tar::Entry<_>>| {
         let mut entry = entry.unwrap();
@@ -71,7 +71,7 @@ fn entries(path: &std::path::Path) -> Vec<Entry> {
     tar.entries().unwrap().map(read).collect()
 }
 
-fn packed(path: &std::path::Path, entries: &[Entry]) {
+pub fn packed(path: &std::path::Path, entries: &[Entry]) {
     let mut tar = tar::Builder::new(zstd::Encoder::new(fs::File::create(path).unwrap(), 0).unwrap());
     for (name, bytes) in entries {
         let mut header = tar::Header::new_gnu();

@@ -87,3 +87,58 @@ fn the_key_follows_what_matters_and_nothing_else() {
     assert_eq!(keys.len(), by_set.len(), "two different sets have one key");
     assert!(by_set.len() > COUNT[0] + 10, "too few cases");
 }
+
+/// Two files of one content, read one by one by a stage that writes their names.
+const NAMES: &str = "name: names
+stages:
+  a:
+    command: sh -c 'mkdir $1; echo same > $1/cat.txt; echo same > $1/dog.txt; echo same > $1/cow; echo same > $1/pig' sh ${outputs.o}
+    outputs: [o]
+  b:
+    command: sh -c 'basename $1 .txt >> ran; basename $1 .txt > $2' sh ${inputs.f} ${outputs.o}
+    each: f
+    inputs: {f: a.o}
+    outputs: [o]
+";
+
+#[test]
+fn an_input_under_another_name_is_another_input() {
+    let study = Study::new(NAMES);
+    let ran = study.run(&[]);
+    assert_eq!(study.read("out/b/o/cat"), "cat\n");
+    assert_eq!(study.read("out/b/o/dog"), "dog\n");
+    // Without an ending a name means nothing: the stage sees a name of the store, and equal contents are one action.
+    assert_eq!(ran.len(), 3, "{ran:?}");
+    assert_eq!(study.read("out/b/o/cow"), study.read("out/b/o/pig"));
+
+    let renamed = Study::new(
+        "name: renamed
+stages:
+  a:
+    command: cp in ${outputs.o}
+    outputs: {o: table.csv}
+  b:
+    command: sh -c 'echo read as ${1##*.} > $2' sh ${inputs.t} ${outputs.o}
+    inputs: {t: a.o}
+    outputs: [o]
+",
+    );
+    renamed.write("in", "1");
+    renamed.run(&[]);
+    assert_eq!(renamed.read("out/b/o"), "read as csv\n");
+    renamed.write("pipeline.yaml", &renamed.read("pipeline.yaml").replace("table.csv", "table.tsv"));
+    renamed.run(&[]);
+    assert_eq!(renamed.read("out/b/o"), "read as tsv\n");
+    // One of the study's own files under another name.
+    let own = Study::new(
+        "name: own\nstages:\n  b:\n    command: sh -c 'basename $1 > $2' sh ${inputs.t} ${outputs.o}\n    inputs: {t: x.csv}\n    outputs: [o]\n",
+    );
+    own.write("x.csv", "1");
+    own.run(&[]);
+    fs::rename(own.path("x.csv"), own.path("y.csv")).unwrap();
+    own.write("pipeline.yaml", &own.read("pipeline.yaml").replace("x.csv", "y.csv"));
+    let why = said(&own.call(&["why", "b"]));
+    assert!(why.contains("the file name of input `t` `x.csv` → `y.csv`"), "{why}");
+    own.run(&[]);
+    assert_eq!(own.read("out/b/o"), "y.csv\n");
+}

@@ -4,14 +4,24 @@
 
 mod archive;
 mod caching;
+mod consoles;
 mod disks;
+mod environment;
+mod events;
+mod everyday;
 mod faults;
+mod folders;
+mod forged;
 mod keys;
+mod locks;
 mod mistakes;
 mod processes;
+mod programs;
 mod shared;
 mod slurm;
 mod study;
 mod temp;
+mod terminals;
 mod variants;
 mod watch;
+mod words;

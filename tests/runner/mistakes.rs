@@ -61,7 +61,7 @@ fn of_the_study() {
         ),
         ("${outputs.n}", "there", "pipeline.yaml:11: the command never names ${outputs.n}"),
         ("run: ./gen", "run: ./gem", "pipeline.yaml:4: no such program: ./gem"),
-        ("    run: ./gen\n", "", "pipeline.yaml:3: stage gen has neither `run` nor `command`"),
+        ("    run: ./gen\n", "", "pipeline.yaml:3: stage gen has neither `run` nor `command` nor `shell`"),
         (
             "  gen:\n",
             "  pipeline:\n",

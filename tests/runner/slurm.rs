@@ -98,7 +98,7 @@ type Case = fn(&Cluster);
 #[test]
 fn stages_run_on_a_cluster() {
     let Some(cluster) = Cluster::up() else { return };
-    let cases: [(&str, Case); 11] = [
+    let cases: [(&str, Case); 12] = [
         ("a job", a_job_gets_what_the_stage_asks_for),
         ("codes", exit_codes_and_signals_come_back),
         ("array", instances_are_one_array),
@@ -107,7 +107,8 @@ fn stages_run_on_a_cluster() {
         ("stop", a_first_signal_lets_jobs_save),
         ("gone", a_second_signal_ends_them),
         ("preempted", a_preempted_job_goes_on_from_its_state),
-        ("changed", a_script_that_changed_in_the_queue_is_not_run),
+        ("changed", a_script_that_changed_in_the_queue_is_another_action),
+        ("disturbed", a_script_that_changed_on_the_node_makes_its_outputs_unkept),
         ("time", a_time_limit_holds_on_the_node),
         ("wrong", what_slurm_refuses_is_told),
     ];
@@ -276,7 +277,7 @@ fn a_preempted_job_goes_on_from_its_state(cluster: &Cluster) {
     assert!(log.contains("a: runs again on n1") && log.matches("submitted").count() == 1, "{log}");
 }
 
-fn a_script_that_changed_in_the_queue_is_not_run(cluster: &Cluster) {
+fn a_script_that_changed_in_the_queue_is_another_action(cluster: &Cluster) {
     let study = one(cluster, "echo a >> ran; echo 1 > $1", "    slurm: {options: [--hold]}\n");
     let mut runner = cluster.start(&study);
     until("the queue", || study.read("runner.log").contains("a: job "));
@@ -284,10 +285,36 @@ fn a_script_that_changed_in_the_queue_is_not_run(cluster: &Cluster) {
     let log = study.read("runner.log");
     let id = log.lines().find_map(|l| l.split_once("submitted as job ")).unwrap().1;
     cluster.call(&format!("scontrol release {id}"));
+    // What waited is not run; what is there now is submitted, and waits in its turn.
+    let second = || study.read("runner.log").lines().filter(|l| l.contains("submitted as job ")).count() == 2;
+    until("the second job", second);
+    let log = study.read("runner.log");
+    assert!(
+        log.contains("a: `script.sh` changed since the run began; going on with what is there now"),
+        "{log}"
+    );
+    assert_eq!(study.read("ran"), "");
+    let id = log.lines().filter_map(|l| l.split_once("submitted as job ")).next_back().unwrap().1;
+    cluster.call(&format!("scontrol release {id}"));
+    assert_eq!(runner.wait().unwrap().code(), Some(0), "{}", study.read("runner.log"));
+    assert_eq!((study.read("ran"), study.read("out/a/x")), ("other\n".into(), "2\n".into()));
+}
+
+fn a_script_that_changed_on_the_node_makes_its_outputs_unkept(cluster: &Cluster) {
+    let script = "touch up; while [ ! -e go ]; do sleep 0.05; done; echo 1 > $1; exit 0";
+    let study = one(cluster, script, "");
+    let mut runner = cluster.start(&study);
+    until("the start", || study.exists("up"));
+    study.write("script.sh", "other");
+    study.write("script.sh", script);
+    study.write("go", "");
     assert_eq!(runner.wait().unwrap().code(), Some(1));
     let log = study.read("runner.log");
-    assert!(log.contains("script.sh changed while the job waited; run the study again"), "{log}");
-    assert_eq!(study.read("ran"), "");
+    assert!(
+        log.contains("`script.sh` (and put back, or written again as it was) changed while it ran"),
+        "{log}"
+    );
+    assert!(!study.exists("out/a/x"));
 }
 
 fn a_time_limit_holds_on_the_node(cluster: &Cluster) {

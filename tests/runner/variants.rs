@@ -1,6 +1,7 @@
 //! Studies of studies: variants, matrices, profiles, variables, stages mapped over folders.
 
-use crate::study::{GEN, Study, TOY, stderr};
+use crate::study::{GEN, Study, TOY, said, stderr};
+use std::fs;
 
 const MODELS: &str = r#"name: models
 vars: {model: plain}
@@ -113,6 +114,51 @@ fn a_stage_is_mapped_over_a_folder_and_gathered() {
     let plan =
         String::from_utf8(study.call(&["plan", "--set", "gen.size=4", "--force", "score"]).stdout).unwrap();
     assert!(plan.contains("score  to run") && plan.contains("4 of 4 entries"), "{plan}");
+}
+
+const FOLDER: &str = "name: folder
+stages:
+  m:
+    command: sh -c 'basename $1 >> ran; cp $1 $2' -- ${inputs.f} ${outputs.o}
+    each: f
+    inputs: {f: d}
+    outputs: {o: o.txt}
+";
+
+#[test]
+fn a_stage_is_mapped_over_a_plain_folder_of_the_study() {
+    let study = Study::new(FOLDER);
+    for (name, text) in [("d/a.txt", "1"), ("d/b.txt", "2"), ("d/b.bin", "3"), ("d/c", "1")] {
+        study.write(name, text);
+    }
+    let check = study.call(&["check"]);
+    assert!(check.status.success(), "{}", said(&check));
+    let mut ran = study.run(&[]);
+    ran.sort();
+    // Two files of one content are two actions, as the stage sees two names.
+    assert_eq!(ran, ["a.txt", "b.bin", "b.txt", "c"]);
+    let out = |name: &str| study.read(&format!("out/m/o.txt/{name}"));
+    assert_eq!(["a.txt", "b.txt.txt", "b.bin.txt", "c.txt"].map(out), ["1", "2", "3", "1"]);
+    assert!(study.run(&[]).is_empty());
+    // Only what is new or changed runs.
+    study.write("d/a.txt", "4");
+    assert_eq!(study.run(&[]), ["a.txt"]);
+    fs::rename(study.path("d/c"), study.path("d/g")).unwrap();
+    assert_eq!(study.run(&[]), ["g"]);
+    assert_eq!(study.read("out/m/o.txt/g.txt"), "1");
+    // A folder is an entry as well.
+    study.write("d/e/f", "5");
+    study.write("pipeline.yaml", &FOLDER.replace("cp $1 $2", "cat $1 > $2 2> /dev/null || ls $1 > $2"));
+    assert_eq!(study.run(&[]).len(), 5);
+    assert_eq!(study.read("out/m/o.txt/e.txt"), "f\n");
+    // What is no folder has no entries.
+    study.write("pipeline.yaml", &FOLDER.replace("f: d}", "f: d/a.txt}"));
+    let refused = study.call(&["run"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+    assert!(
+        said(&refused)
+            .contains("pipeline.yaml:6: stage m runs over the entries of `f`, which is not a folder")
+    );
 }
 
 const SHARDS: &str = r#"name: shards

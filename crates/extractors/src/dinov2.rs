@@ -110,9 +110,6 @@ impl DinoV2 {
     ///
     /// # Shapes
     /// `pictures`: `[B, 3, 224, 224]`, less [`MEAN`], over [`DEVIATION`]; returns `[B, D]`.
-    ///
-    /// # Errors
-    /// When the tensors cannot be computed.
     pub fn features(&self, pictures: &Tensor) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
         let (count, width) = (pictures.size()[0], self.width());

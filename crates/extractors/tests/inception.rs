@@ -5,7 +5,7 @@
 mod recipe;
 
 use extractors::inception::Inception;
-use extractors::inception::resize::{Pictures, Resize, bilinear_tf1, prepare};
+use extractors::inception::resize::{RawPictures, Resize, bilinear_tf1, prepare};
 use recipe::{bytes_of, get, golden, json, near, seed, structured_images};
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
@@ -32,7 +32,7 @@ fn sides(io: &weights::Weights) -> Vec<usize> {
 
 fn pictures(io: &weights::Weights, side: usize) -> Tensor {
     let bytes = bytes_of(&get(io, &format!("img_u8_{side}")));
-    prepare(&Pictures { bytes: &bytes, size: [side, side] }, Resize::Adm, 2).unwrap()
+    prepare(&RawPictures { bytes: &bytes, size: [side, side] }, Resize::Adm, 2).unwrap()
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn pytorch_fids_way_is_an_option() {
     for side in sides(&io) {
         let bytes = bytes_of(&get(&io, &format!("img_u8_{side}")));
         let pictures =
-            prepare(&Pictures { bytes: &bytes, size: [side, side] }, Resize::PytorchFid, 2).unwrap();
+            prepare(&RawPictures { bytes: &bytes, size: [side, side] }, Resize::PytorchFid, 2).unwrap();
         // The recorded rows may be before or after the scaling to ±1, and of bytes or of fractions.
         let recorded = get(&io, &format!("resize_torch_{side}_img0_rows0_20")).to_kind(Kind::Double);
         let ours = pictures.get(0).narrow(1, 0, recorded.size()[1]).to_kind(Kind::Double);
@@ -147,11 +147,11 @@ fn pytorch_fids_way_is_an_option() {
 #[test]
 fn clean_fids_way_is_an_option() {
     let flat = vec![77u8; 64 * 64 * 3];
-    let prepared = prepare(&Pictures { bytes: &flat, size: [64, 64] }, Resize::CleanFid, 2).unwrap();
+    let prepared = prepare(&RawPictures { bytes: &flat, size: [64, 64] }, Resize::CleanFid, 2).unwrap();
     near("constant", &prepared, &(prepared.ones_like() * ((77.0 - 128.0) / 128.0)), 1e-6);
     let noise = structured_images(1, "clean", 1, 299);
     let [same, adm] = [Resize::CleanFid, Resize::Adm]
-        .map(|resize| prepare(&Pictures { bytes: &noise, size: [299, 299] }, resize, 2).unwrap());
+        .map(|resize| prepare(&RawPictures { bytes: &noise, size: [299, 299] }, resize, 2).unwrap());
     near("identity", &same, &adm, 0.0);
 }
 
@@ -231,7 +231,7 @@ fn a_narrow_member_runs_through_the_same_code() {
     let network = Inception::load(weights::Weights::new("narrow", narrow_weights()), Device::Cpu).unwrap();
     assert_eq!((network.width(), network.classes()), (2048 / 16, 10));
     let bytes = structured_images(1, "narrow", 2, 32);
-    let pictures = prepare(&Pictures { bytes: &bytes, size: [32, 32] }, Resize::Adm, 2).unwrap();
+    let pictures = prepare(&RawPictures { bytes: &bytes, size: [32, 32] }, Resize::Adm, 2).unwrap();
     let features = network.features(&pictures).unwrap();
     assert_eq!(features.pool.size(), [2, 128]);
     assert_eq!(features.spatial.size(), [2, 17 * 17 * 7]);

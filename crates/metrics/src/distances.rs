@@ -131,9 +131,6 @@ pub(crate) struct Seen<V> {
 }
 
 /// Shows all distances of a block.
-///
-/// # Errors
-/// When the tensors cannot be computed.
 pub(crate) fn scan<A: Arithmetic, V: Visitor<A::T>>(
     u: &Points<A>,
     rows: Range<usize>,

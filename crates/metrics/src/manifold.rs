@@ -153,9 +153,6 @@ impl<T: Number> Visitor<T> for Cover<'_, T> {
 /// The squared distance of every point to its `k`-th neighbour: entry `k` of the sorted row, itself included.
 ///
 /// `points` and `otherwise` are the same points, for the two arithmetics.
-///
-/// # Errors
-/// When the tensors cannot be computed.
 pub(crate) fn radii<A, B>(
     points: &Points<A>,
     otherwise: &Points<B>,

@@ -66,7 +66,7 @@ pub fn total(cost: &[i64], columns: &[usize]) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use torch::random::Stream;
+    use rng::Stream;
 
     fn brute(cost: &[i64], size: usize, row: usize, used: &mut Vec<bool>) -> i64 {
         if row == size {

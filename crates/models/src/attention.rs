@@ -15,9 +15,6 @@ pub struct Attention {
 
 impl Attention {
     /// `PATH.qkv` and `PATH.proj`.
-    ///
-    /// # Errors
-    /// When the weights do not fit.
     pub fn new(builder: &mut Builder, path: &str, width: i64, heads: i64) -> Result<Self> {
         Ok(Self {
             qkv: Linear::xavier(builder, &format!("{path}.qkv"), width, 3 * width)?,

@@ -14,20 +14,18 @@ use torch::shim::fused;
 pub struct Block {
     attention: Attention,
     mlp: Mlp,
-    modulation: Modulation,
+    /// `shift_msa`, `scale_msa`, `gate_msa`, `shift_mlp`, `scale_mlp`, `gate_mlp`.
+    modulation: Modulation<6>,
 }
 
 impl Block {
     /// `blocks.INDEX`.
-    ///
-    /// # Errors
-    /// When the weights do not fit.
     pub fn new(builder: &mut Builder, config: &Config, index: i64) -> Result<Self> {
         let path = format!("blocks.{index}");
         Ok(Self {
             attention: Attention::new(builder, &format!("{path}.attn"), config.width, config.heads)?,
             mlp: Mlp::new(builder, &format!("{path}.mlp"), config.width)?,
-            modulation: Modulation::new(builder, &path, config.width, 6)?,
+            modulation: Modulation::new(builder, &path, config.width)?,
         })
     }
 
@@ -37,18 +35,19 @@ impl Block {
     /// `activated`, which is SiLU(c), `[B, D]`, to `[B, N, D]`.
     pub fn forward(&self, entry: &Entry, activated: &Tensor) -> Tensor {
         if fused::serves(entry.z) {
-            self.fused(entry, &self.modulation.forward_fused(activated))
+            self.fused(entry, self.modulation.forward_fused(activated))
         } else {
-            self.plain(entry, &self.modulation.forward(activated))
+            self.plain(entry, self.modulation.forward(activated))
         }
     }
 
     /// The formulas, in any precision and on any device.
-    fn plain(&self, entry: &Entry, m: &[Tensor]) -> Tensor {
+    fn plain(&self, entry: &Entry, modulation: [Tensor; 6]) -> Tensor {
+        let [shift_msa, scale_msa, gate_msa, shift_mlp, scale_mlp, gate_mlp] = modulation;
         let change = entry.excess.as_ref().map(|excess| entry.z * excess.sum());
         let r = change.as_ref().map_or_else(|| entry.z.shallow_clone(), |change| entry.z + change);
-        let r = r.addcmul(&m[2], &self.attention.forward(&modulate(&r, &m[0], &m[1])));
-        let r = r.addcmul(&m[5], &self.mlp.forward(&modulate(&r, &m[3], &m[4])));
+        let r = r.addcmul(&gate_msa, &self.attention.forward(&modulate(&r, &shift_msa, &scale_msa)));
+        let r = r.addcmul(&gate_mlp, &self.mlp.forward(&modulate(&r, &shift_mlp, &scale_mlp)));
         match change.filter(|_| entry.skip) {
             Some(change) => r - change,
             None => r,
@@ -56,18 +55,19 @@ impl Block {
     }
 
     /// The same where passes are fused: between two products everything is done in one pass over the tokens.
-    fn fused(&self, entry: &Entry, m: &[Tensor]) -> Tensor {
+    fn fused(&self, entry: &Entry, modulation: [Tensor; 6]) -> Tensor {
+        let [shift_msa, scale_msa, gate_msa, shift_mlp, scale_mlp, gate_mlp] = modulation;
         let (r, keep, h) = match &entry.excess {
-            None => (entry.z.shallow_clone(), None, fused::modulate(entry.z, &m[0], &m[1])),
+            None => (entry.z.shallow_clone(), None, fused::modulate(entry.z, &shift_msa, &scale_msa)),
             Some(Mixture { tokens, shared }) => {
-                let entered = fused::enter(entry.z, tokens.as_ref(), shared, &m[0], &m[1]);
+                let entered = fused::enter(entry.z, tokens.as_ref(), shared, &shift_msa, &scale_msa);
                 (entered.r, Some(entered.keep).filter(|_| entry.skip), entered.h)
             }
         };
         let (y, bias) = self.attention.forward_fused(&h);
-        let [r, h] = fused::join(&r, &y, bias, &m[2], &m[3], &m[4]);
+        let [r, h] = fused::join(&r, &y, bias, &gate_msa, &shift_mlp, &scale_mlp);
         let (y, bias) = self.mlp.forward_fused(&h);
-        fused::leave(&r, &y, bias, &m[5], keep.as_ref())
+        fused::leave(&r, &y, bias, &gate_mlp, keep.as_ref())
     }
 }
 
@@ -123,7 +123,7 @@ mod tests {
                     all
                 };
                 let m = || block.modulation.forward(&c.silu());
-                for (got, want) in run(block.fused(&entry, &m())).iter().zip(run(block.plain(&entry, &m()))) {
+                for (got, want) in run(block.fused(&entry, m())).iter().zip(run(block.plain(&entry, m()))) {
                     let distance = ((got - &want).norm() / want.norm()).double_value(&[]);
                     assert!(distance < ROUNDING, "{n} tokens, skip {skip}: {distance:e}");
                 }

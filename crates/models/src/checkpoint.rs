@@ -2,11 +2,11 @@
 //!
 //! Tensors: `model.NAME`, `ema.DECAY.NAME` for each decay, `optimizer.first.NAME` and `optimizer.second.NAME`, where `NAME`
 //! is the name in the reference's state dict; `uw.scales`, `uw.first` and `uw.second` where scales are learned. Metadata:
-//! [`About`].
+//! [`CheckpointMetadata`].
 
 use crate::Network;
 use crate::config::{Config, TIMESTEPS};
-use crate::diffusion::Curve;
+use crate::diffusion::NoiseSchedule;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use stage::{BadInputExt, bad_input};
@@ -18,13 +18,13 @@ use weights::Weights;
 
 /// Version 1: as described here.
 const VERSION: u32 = 1;
-/// The metadata key that holds [`About`] as JSON.
+/// The metadata key that holds [`CheckpointMetadata`] as JSON.
 const KEY: &str = "checkpoint";
 
 /// What a checkpoint holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct About {
+pub struct CheckpointMetadata {
     /// Version of the file's layout.
     pub version: u32,
     /// Optimiser steps done.
@@ -32,7 +32,7 @@ pub struct About {
     /// The network.
     pub network: Config,
     /// The noise schedule it is trained with.
-    pub schedule: Curve,
+    pub schedule: NoiseSchedule,
     /// First timestep that it is trained on, and the one after the last.
     #[serde(default = "all_timesteps")]
     pub interval: [i64; 2],
@@ -63,12 +63,12 @@ fn all_timesteps() -> [i64; 2] {
     [0, TIMESTEPS]
 }
 
-impl About {
+impl CheckpointMetadata {
     /// A description with the current version.
     pub fn new(
         step: usize,
         network: Config,
-        schedule: Curve,
+        schedule: NoiseSchedule,
         ema_decays: Vec<f64>,
         latents: LatentSpace,
     ) -> Self {
@@ -124,7 +124,7 @@ pub fn may_be_ours(path: &Path) -> Result<bool> {
 ///
 /// # Errors
 /// Bad input when it is missing, or no checkpoint.
-pub fn about(path: &Path) -> Result<About> {
+pub fn about(path: &Path) -> Result<CheckpointMetadata> {
     described(path, weights::metadata(path)?.get(KEY))
 }
 
@@ -154,7 +154,7 @@ pub fn resolve(path: &Path) -> Result<PathBuf> {
 /// A checkpoint that has been read.
 pub struct Checkpoint {
     /// What it holds.
-    pub about: About,
+    pub about: CheckpointMetadata,
     /// Its tensors, under the names in the file.
     pub weights: Weights,
 }
@@ -191,11 +191,12 @@ impl Checkpoint {
 }
 
 /// Reads the description in a file's metadata.
-fn described(path: &Path, text: Option<&String>) -> Result<About> {
+fn described(path: &Path, text: Option<&String>) -> Result<CheckpointMetadata> {
     let Some(text) = text else {
         bad_input!("{}: no checkpoint of this program; its metadata lacks `{KEY}`", path.display())
     };
-    let about: About = serde_json::from_str(text).bad_input(|| format!("reading {}", path.display()))?;
+    let about: CheckpointMetadata =
+        serde_json::from_str(text).bad_input(|| format!("reading {}", path.display()))?;
     if about.version != VERSION {
         bad_input!(
             "{}: version {} of the layout, this program reads {VERSION}",
@@ -233,7 +234,7 @@ impl Content {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn write(&self, path: &Path, about: &About) -> Result<()> {
+    pub fn write(&self, path: &Path, about: &CheckpointMetadata) -> Result<()> {
         self.write_marked(path, about, None)
     }
 
@@ -241,7 +242,12 @@ impl Content {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub(crate) fn write_marked(&self, path: &Path, about: &About, mark: Option<(&str, &str)>) -> Result<()> {
+    pub(crate) fn write_marked(
+        &self,
+        path: &Path,
+        about: &CheckpointMetadata,
+        mark: Option<(&str, &str)>,
+    ) -> Result<()> {
         let mut metadata = BTreeMap::from([(KEY.to_string(), serde_json::to_string(about)?)]);
         metadata.extend(mark.map(|(name, value)| (name.to_string(), value.to_string())));
         weights::write(path, self.0.iter().map(|(name, tensor)| (name.clone(), tensor)), &metadata)

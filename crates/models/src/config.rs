@@ -48,7 +48,7 @@ stage::choice! {
     /// Which form of Eq. 7 the prior map takes.
     pub enum Form {
         /// The reference code's.
-        Code = "code",
+        Reference = "code",
         /// The paper's, read literally.
         Paper = "paper",
     }
@@ -166,7 +166,7 @@ impl Config {
             allocation: Allocation::Gate,
             allocation_seed: 0,
             integration: Integration::MaskSkipOne,
-            relations: Form::Code,
+            relations: Form::Reference,
             alpha: 4.0,
             beta: 0.8,
         };

@@ -7,5 +7,5 @@ pub mod steps;
 
 pub use losses::{Losses, Weighting};
 pub use respacing::Respacing;
-pub use schedule::{Curve, Schedule};
+pub use schedule::{NoiseSchedule, Schedule};
 pub use steps::{Coefficients, Diffusion, Prediction};

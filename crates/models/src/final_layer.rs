@@ -12,22 +12,19 @@ use torch::shim::fused;
 /// Adaptive normalisation, affine map, patches put in place.
 pub struct FinalLayer {
     linear: Linear,
-    modulation: Modulation,
+    modulation: Modulation<2>,
     patch: i64,
     outputs: i64,
 }
 
 impl FinalLayer {
     /// `final_layer`, zero when fresh.
-    ///
-    /// # Errors
-    /// When the weights do not fit.
     pub fn new(builder: &mut Builder, config: &Config) -> Result<Self> {
         let Config { width, patch, channels, .. } = *config;
         let outputs = 2 * channels;
         Ok(Self {
             linear: Linear::new(builder, "final_layer.linear", width, patch * patch * outputs, Init::Zero)?,
-            modulation: Modulation::new(builder, "final_layer", width, 2)?,
+            modulation: Modulation::new(builder, "final_layer", width)?,
             patch,
             outputs,
         })
@@ -39,11 +36,11 @@ impl FinalLayer {
     /// `z` `[B, N, D]`, `activated` `[B, D]`, to `[B, N, patch · patch · 2C]`.
     pub fn tokens(&self, z: &Tensor, activated: &Tensor) -> Tensor {
         let h = if fused::serves(z) {
-            let m = self.modulation.forward_fused(activated);
-            fused::modulate(z, &m[0], &m[1])
+            let [shift, scale] = self.modulation.forward_fused(activated);
+            fused::modulate(z, &shift, &scale)
         } else {
-            let m = self.modulation.forward(activated);
-            modulate(z, &m[0], &m[1])
+            let [shift, scale] = self.modulation.forward(activated);
+            modulate(z, &shift, &scale)
         };
         self.linear.forward(&h)
     }

@@ -1,17 +1,17 @@
 //! Checkpoints of the reference implementation and of facebookresearch/DiT: read, and written under the same names.
 //!
-//! The reference saves a dictionary with the state dicts `model` and `ema`, AdamW's state `opt`, the scales of uncertainty
+//! The reference saves a dictionary with the state dicts `model` and `ema`, AdamW's state `opt`, the log variances of uncertainty
 //! weighting `uw` where it learns them, and its settings, which are left alone; facebookresearch/DiT publishes one bare state
-//! dict. What we write also has our [`About`] as JSON under `about`.
+//! dict. What we write also has our [`CheckpointMetadata`] as JSON under `about`.
 
 mod optimiser;
 
 use crate::Network;
-use crate::checkpoint::{About, Checkpoint, LatentSpace, average_prefix};
+use crate::checkpoint::{Checkpoint, CheckpointMetadata, LatentSpace, average_prefix};
 use crate::config::{Allocation, Architecture, Config};
-use crate::diffusion::Curve;
+use crate::diffusion::NoiseSchedule;
 use anyhow::{Context, Result};
-use optimiser::{Optimiser, REFERENCE_SCALES};
+use optimiser::{Optimiser, REFERENCE_LOG_VARIANCES};
 use serde_json::json;
 use stage::{BadInputExt, bad_input};
 use std::collections::BTreeMap;
@@ -25,7 +25,7 @@ use weights::pickle::{self, Item, Wanted};
 const REFERENCE_DECAY: f64 = 0.9999;
 /// What its latents, of Stable Diffusion's autoencoder, are multiplied by.
 const REFERENCE_SCALE: f64 = 0.18215;
-/// The key of [`About`] in a file of ours.
+/// The key of [`CheckpointMetadata`] in a file of ours.
 const ABOUT: &str = "about";
 
 /// What the metadata of a converted file of our own form says, beside what a checkpoint's do.
@@ -35,7 +35,7 @@ const CONVERTED: (&str, &str) = ("made-by", "sample");
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Hints {
     /// The noise schedule.
-    pub schedule: Option<Curve>,
+    pub schedule: Option<NoiseSchedule>,
     /// Attention heads; known without a hint where width and blocks are those of a preset.
     pub heads: Option<i64>,
 }
@@ -45,7 +45,7 @@ impl Hints {
     ///
     /// # Errors
     /// Bad input that names the first contradiction.
-    pub fn check(&self, about: &About, source: &str) -> Result<()> {
+    pub fn check(&self, about: &CheckpointMetadata, source: &str) -> Result<()> {
         if let Some(schedule) = self.schedule.filter(|s| *s != about.schedule) {
             bad_input!("{source}: trained with the schedule {}, not {schedule}", about.schedule)
         }
@@ -112,7 +112,10 @@ fn read_pickle(path: &Path, hints: &Hints, whole: bool) -> Result<Checkpoint> {
             };
             let decays = if averaged { vec![REFERENCE_DECAY] } else { vec![] };
             let latents = LatentSpace { scale: REFERENCE_SCALE, vae: String::new() };
-            About { foreign: true, ..About::new(0, network, schedule, decays, latents) }
+            CheckpointMetadata {
+                foreign: true,
+                ..CheckpointMetadata::new(0, network, schedule, decays, latents)
+            }
         }
     };
     let optimiser = match whole && model.names().next().is_some() {
@@ -139,7 +142,7 @@ fn read_pickle(path: &Path, hints: &Hints, whole: bool) -> Result<Checkpoint> {
 }
 
 /// The network that is trained, which knows which of its parameters are.
-fn trained(about: &About, model: Weights) -> Result<Network> {
+fn trained(about: &CheckpointMetadata, model: Weights) -> Result<Network> {
     Network::load(&about.network, model, true, Device::Cpu).context("taking the tensors model.*")
 }
 
@@ -217,8 +220,10 @@ pub fn write(path: &Path, checkpoint: &mut Checkpoint, decay: Option<f64>) -> Re
     let step = optimiser.as_ref().map(Optimiser::step_tensor);
     if let (Some(optimiser), Some(step)) = (&optimiser, &step) {
         items.push(("opt", optimiser.item(step)));
-        let scales = optimiser.scales().map(|scales| (REFERENCE_SCALES.to_string(), scales));
-        items.extend(scales.map(|scales| ("uw", Item::State(vec![scales]))));
+        let log_variances = optimiser
+            .log_variances()
+            .map(|log_variances| (REFERENCE_LOG_VARIANCES.to_string(), log_variances));
+        items.extend(log_variances.map(|log_variances| ("uw", Item::State(vec![log_variances]))));
     }
     items.push((ABOUT, Item::Text(serde_json::to_string(&about)?)));
     pickle::write(path, &Item::named(items))
@@ -242,7 +247,7 @@ pub fn write_native(path: &Path, checkpoint: &mut Checkpoint, decay: Option<f64>
 pub fn is_converted(path: &Path) -> bool {
     if is_pickle(path) {
         let note = pickle::note(path, ABOUT).ok().flatten();
-        return note.is_some_and(|text| serde_json::from_str::<About>(&text).is_ok());
+        return note.is_some_and(|text| serde_json::from_str::<CheckpointMetadata>(&text).is_ok());
     }
     let metadata = weights::metadata(path);
     metadata.is_ok_and(|metadata| metadata.get(CONVERTED.0).is_some_and(|by| by == CONVERTED.1))
@@ -250,7 +255,7 @@ pub fn is_converted(path: &Path) -> bool {
 
 /// What is written of a checkpoint, checked by loading it.
 struct Parts {
-    about: About,
+    about: CheckpointMetadata,
     /// The weights and one average, by the prefix they have in our checkpoints.
     states: Vec<(String, BTreeMap<String, Tensor>)>,
     optimiser: Option<Optimiser>,

@@ -12,9 +12,6 @@ pub struct LabelEmbedding {
 
 impl LabelEmbedding {
     /// `y_embedder.embedding_table`.
-    ///
-    /// # Errors
-    /// When the weights do not fit.
     pub fn new(builder: &mut Builder, config: &Config) -> Result<Self> {
         let shape = [config.label_rows(), config.width];
         Ok(Self {

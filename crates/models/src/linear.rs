@@ -14,9 +14,6 @@ pub struct Linear {
 
 impl Linear {
     /// The layer at `path`, its bias 0 when fresh.
-    ///
-    /// # Errors
-    /// When the weights do not fit.
     pub fn new(builder: &mut Builder, path: &str, inputs: i64, outputs: i64, init: Init) -> Result<Self> {
         Ok(Self {
             weight: builder.parameter(&format!("{path}.weight"), &[outputs, inputs], init)?,
@@ -25,9 +22,6 @@ impl Linear {
     }
 
     /// Xavier-uniform, as every layer that has no rule of its own.
-    ///
-    /// # Errors
-    /// When the weights do not fit.
     pub fn xavier(builder: &mut Builder, path: &str, inputs: i64, outputs: i64) -> Result<Self> {
         Self::new(builder, path, inputs, outputs, Init::Xavier { inputs, outputs })
     }

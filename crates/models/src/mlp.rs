@@ -17,9 +17,6 @@ pub struct Mlp {
 
 impl Mlp {
     /// `PATH.fc1` and `PATH.fc2`.
-    ///
-    /// # Errors
-    /// When the weights do not fit.
     pub fn new(builder: &mut Builder, path: &str, width: i64) -> Result<Self> {
         Ok(Self {
             first: Linear::xavier(builder, &format!("{path}.fc1"), width, RATIO * width)?,

@@ -50,7 +50,7 @@ pub struct Timesteps {
 
 impl Timesteps {
     /// What an evaluation reads of it, in tensors of their own, into which [`Timesteps::fill`] copies others.
-    pub fn fixed(&self) -> Self {
+    pub fn copy(&self) -> Self {
         let copy = |tensor: &Option<Tensor>| tensor.as_ref().map(Tensor::copy);
         Self { embedding: self.embedding.copy(), gates: None, kept: copy(&self.kept), mask: copy(&self.mask) }
     }
@@ -104,7 +104,7 @@ impl Network {
         let final_layer = FinalLayer::new(b, config)?;
         let device = builder.device();
         let relations = match config.relations {
-            Form::Code => Relations::prior(blocks, experts, top_k, alpha, TIMESTEPS),
+            Form::Reference => Relations::prior(blocks, experts, top_k, alpha, TIMESTEPS),
             Form::Paper => Relations::paper(blocks, experts, top_k, alpha, TIMESTEPS),
         };
         let fixed = (config.routed() && config.allocation == Allocation::Random)
@@ -296,13 +296,10 @@ impl Network {
     /// `x` `[2n, C, S, S]` of which the first half is read, `t` and `y` `[2n]`, the labels then the null labels, to
     /// `[2n, 2C, S, S]`.
     pub fn forward_with_cfg(&self, x: &Tensor, t: &Tensor, y: &Tensor, scale: f64) -> Tensor {
-        let images = x.size()[0] / 2;
-        let half = x.narrow(0, 0, images);
+        let half = x.narrow(0, 0, x.size()[0] / 2);
         let out = self.forward(&Tensor::cat(&[&half, &half], 0), t, y);
-        let (noise, variance) = self.split(&out);
-        let (conditional, null) = (noise.narrow(0, 0, images), noise.narrow(0, images, images));
-        let guided = &null + (conditional - &null) * scale;
-        Tensor::cat(&[Tensor::cat(&[&guided, &guided], 0), variance], 1)
+        let (noise, variance) = self.guide(&out, scale);
+        Tensor::cat(&[Tensor::cat(&[&noise, &noise], 0), variance], 1)
     }
 
     /// One guided evaluation for images that are all at the same timestep; `timesteps` has one row.
@@ -313,18 +310,21 @@ impl Network {
         if !self.config.conditional() {
             return self.forward_at(x, timesteps, y);
         }
-        let images = x.size()[0];
         let labels = Tensor::cat(&[y, &y.full_like(self.config.null_label())], 0);
         let out = self.forward_at(&Tensor::cat(&[x, x], 0), timesteps, &labels);
-        let (noise, variance) = self.split(&out);
-        let (conditional, null) = (noise.narrow(0, 0, images), noise.narrow(0, images, images));
-        let guided = &null + (conditional - &null) * scale;
-        Tensor::cat(&[guided, variance.narrow(0, 0, images)], 1)
+        let (noise, variance) = self.guide(&out, scale);
+        Tensor::cat(&[noise, variance.narrow(0, 0, x.size()[0])], 1)
     }
 
-    fn split(&self, out: &Tensor) -> (Tensor, Tensor) {
-        let channels = self.config.channels;
-        (out.narrow(1, 0, channels), out.narrow(1, channels, channels))
+    /// The guided noise, and the variance values as they are.
+    ///
+    /// # Shapes
+    /// `out` `[2n, 2C, S, S]`, with labels and then with the null label, to `[n, C, S, S]` and `[2n, C, S, S]`.
+    fn guide(&self, out: &Tensor, scale: f64) -> (Tensor, Tensor) {
+        let (channels, images) = (self.config.channels, out.size()[0] / 2);
+        let (noise, variance) = (out.narrow(1, 0, channels), out.narrow(1, channels, channels));
+        let (conditional, null) = (noise.narrow(0, 0, images), noise.narrow(0, images, images));
+        (&null + (conditional - &null) * scale, variance)
     }
 
     /// The values inside one evaluation, by name, for tests and figures.

@@ -20,14 +20,14 @@ pub enum Init {
     },
 }
 
-enum Source<'a> {
+enum ParameterSource<'a> {
     Draw(u64),
     Take(&'a mut Weights),
 }
 
 /// Hands out the parameters while a network is put together.
 pub struct Builder<'a> {
-    source: Source<'a>,
+    source: ParameterSource<'a>,
     device: Device,
     trained: bool,
     parameters: Vec<Parameter>,
@@ -36,12 +36,12 @@ pub struct Builder<'a> {
 impl<'a> Builder<'a> {
     /// Draws every parameter from (seed, its name).
     pub fn fresh(seed: u64, device: Device) -> Self {
-        Self { source: Source::Draw(seed), device, trained: true, parameters: Vec::new() }
+        Self { source: ParameterSource::Draw(seed), device, trained: true, parameters: Vec::new() }
     }
 
     /// Takes every parameter from `weights`; `trained` says whether gradients will be wanted.
     pub fn stored(weights: &'a mut Weights, trained: bool, device: Device) -> Self {
-        Self { source: Source::Take(weights), device, trained, parameters: Vec::new() }
+        Self { source: ParameterSource::Take(weights), device, trained, parameters: Vec::new() }
     }
 
     /// The parameter called `name`, f32.
@@ -50,8 +50,8 @@ impl<'a> Builder<'a> {
     /// When the weights lack it or have it in another shape.
     pub fn parameter(&mut self, name: &str, shape: &[i64], init: Init) -> Result<Tensor> {
         let tensor = match &mut self.source {
-            Source::Take(weights) => weights.take(name, shape)?.to_kind(Kind::Float),
-            Source::Draw(seed) => match init {
+            ParameterSource::Take(weights) => weights.take(name, shape)?.to_kind(Kind::Float),
+            ParameterSource::Draw(seed) => match init {
                 Init::Zero => Tensor::zeros(shape, (Kind::Float, Device::Cpu)),
                 Init::Normal(std) => random::normal(*seed, &format!("init/{name}"), 0, shape) * std,
                 Init::Xavier { inputs, outputs } => {
@@ -72,8 +72,8 @@ impl<'a> Builder<'a> {
     /// When the weights lack it or have it in another shape.
     pub fn frozen(&mut self, name: &str, value: &Tensor) -> Result<Tensor> {
         let tensor = match &mut self.source {
-            Source::Take(weights) => weights.take(name, &value.size())?.to_kind(Kind::Float),
-            Source::Draw(_) => value.copy(),
+            ParameterSource::Take(weights) => weights.take(name, &value.size())?.to_kind(Kind::Float),
+            ParameterSource::Draw(_) => value.copy(),
         };
         let tensor = tensor.to_device(self.device);
         self.push(name, &tensor, false);

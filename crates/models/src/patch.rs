@@ -15,9 +15,6 @@ pub struct PatchEmbedding {
 
 impl PatchEmbedding {
     /// `x_embedder.proj` and `pos_embed`.
-    ///
-    /// # Errors
-    /// When the weights do not fit.
     pub fn new(builder: &mut Builder, config: &Config) -> Result<Self> {
         let Config { width, channels, patch, .. } = *config;
         let positions = builder.frozen("pos_embed", &position_table(width, config.grid()).unsqueeze(0))?;

@@ -3,8 +3,8 @@
 use crate::assignment::assign;
 use crate::relations::Relations;
 use crate::router::Gates;
+use rng::Stream;
 use tch::{Device, Kind, Tensor};
-use torch::random::Stream;
 
 /// Inside every logarithm of the divergence (reference behaviour).
 const EPSILON: f64 = 1e-6;
@@ -41,16 +41,16 @@ impl Prior {
     pub fn matching(cost: &Tensor, seed: u64, step: u64) -> Tensor {
         let size = cost.size()[0] as usize;
         let values: Vec<f32> = Vec::try_from(cost.to_device(Device::Cpu).flatten(0, -1)).unwrap_or_default();
-        let rows = Stream::new(seed, "matching/gates", step).permutation(size);
-        let columns = Stream::new(seed, "matching/prior", step).permutation(size);
+        let rows = Stream::new(seed, "matching/gates", step).permutation(size as u32);
+        let columns = Stream::new(seed, "matching/prior", step).permutation(size as u32);
         let shuffled: Vec<i64> = rows
             .iter()
-            .flat_map(|&r| columns.iter().map(move |c| (r, c)))
-            .map(|(r, c)| values[r * size + c] as i64)
+            .flat_map(|r| columns.iter().map(move |c| (r, c)))
+            .map(|(&r, &c)| values[r as usize * size + c as usize] as i64)
             .collect();
         let mut matched = vec![0i64; size];
         for (row, column) in assign(&shuffled, size).into_iter().enumerate() {
-            matched[rows[row]] = columns[column] as i64;
+            matched[rows[row] as usize] = i64::from(columns[column]);
         }
         Tensor::from_slice(&matched)
     }

@@ -73,9 +73,6 @@ pub struct Router {
 impl Router {
     /// `routers.INDEX.f_gate.1` and `routers.INDEX.experts`; fresh experts give 0 where the mask begins as 1. A noisy gate has
     /// `routers.INDEX.f_noise.1` too, which the reference lacks.
-    ///
-    /// # Errors
-    /// When the weights do not fit.
     pub fn new(builder: &mut Builder, config: &Config, index: i64) -> Result<Self> {
         let (experts, width) = (config.experts, config.width);
         let path = format!("routers.{index}");

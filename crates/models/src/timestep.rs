@@ -18,9 +18,6 @@ pub struct TimestepEmbedding {
 
 impl TimestepEmbedding {
     /// `t_embedder.mlp`.
-    ///
-    /// # Errors
-    /// When the weights do not fit.
     pub fn new(builder: &mut Builder, width: i64) -> Result<Self> {
         let std = 0.02;
         Ok(Self {

@@ -132,8 +132,11 @@ fn the_paper_s_relations_differ_where_they_move() {
         let config = Config { relations, ..tiny() };
         Network::fresh(&config, 0, Device::Cpu).unwrap().buffers()["prior._unit_mapping"].copy()
     };
-    let rows =
-        (map(Form::Code) - map(Form::Paper)).abs().sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
+    let rows = (map(Form::Reference) - map(Form::Paper)).abs().sum_dim_intlist(
+        [1i64].as_slice(),
+        false,
+        Kind::Float,
+    );
     let config = tiny();
     let moves = config.blocks * (config.experts - config.top_k);
     assert_eq!(rows.sum(Kind::Float).double_value(&[]), moves as f64);

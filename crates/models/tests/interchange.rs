@@ -1,9 +1,9 @@
-//! Checkpoints of `torch.save`, made by `pickle/reference.py`: read, written, and refused by the name of what is wrong.
+//! Checkpoints of `torch.save`, made by `reference/reference.py`: read, written, and refused by the name of what is wrong.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use models::config::Architecture;
-use models::diffusion::Curve;
+use models::diffusion::NoiseSchedule;
 use models::interchange::{self, Hints};
 use models::{Config, Network};
 use sha2::{Digest, Sha256};
@@ -15,10 +15,10 @@ use torch::shim::AdamW;
 use weights::Weights;
 use weights::pickle::{self, Found, Item, Wanted};
 
-const HINTS: Hints = Hints { schedule: Some(Curve::Linear), heads: Some(2) };
+const HINTS: Hints = Hints { schedule: Some(NoiseSchedule::Linear), heads: Some(2) };
 
 fn file(name: &str) -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pickle")).join(name)
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference")).join(name)
 }
 
 fn bytes(tensor: &Tensor) -> Vec<u8> {
@@ -77,7 +77,7 @@ fn the_reference_s_file_is_read() {
     let about = checkpoint.about.clone();
     let preset = Config::preset("switch-dit-tiny/2", 4, 3).unwrap();
     assert_eq!(about.network, Config { width: 8, blocks: 1, heads: 2, experts: 3, top_k: 2, ..preset });
-    assert_eq!((about.schedule, about.ema_decays), (Curve::Linear, vec![0.9999]));
+    assert_eq!((about.schedule, about.ema_decays), (NoiseSchedule::Linear, vec![0.9999]));
     let trained = checkpoint.network(None, Device::Cpu).unwrap();
     for (k, (name, tensor)) in sorted(&trained).iter().enumerate() {
         let start = wanted(k as i64, tensor);

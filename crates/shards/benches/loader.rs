@@ -8,7 +8,8 @@
 #![expect(clippy::unwrap_used, reason = "a bench whose set-up fails has failed")]
 
 use half::f16;
-use shards::{About, Latents, Loader, Residence, Rows, ShardWriter, Stream, write_manifest};
+use rng::Stream;
+use shards::{Latents, LatentsMetadata, Loader, Residence, Rows, ShardWriter, write_manifest};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -38,7 +39,10 @@ fn main() {
         latents.verify().unwrap();
         let speed = measure(&latents, batch, time);
         best = best.max(speed);
-        println!("ours, {residence}: {speed:.0} latents/s, peak {:.0} MiB", peak());
+        println!(
+            "ours, {residence}: {speed:.0} latents/s, peak {} MiB",
+            measure::peak_memory().unwrap() >> 20
+        );
     }
     if let Some(python) = std::env::var_os("TORCH_PYTHON") {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/dataloader.py");
@@ -70,7 +74,7 @@ fn main() {
 
 fn write(folder: &Path, rows: usize) {
     std::fs::create_dir(folder).unwrap();
-    let about = About {
+    let about = LatentsMetadata {
         shape: [4, 32, 32],
         dtype: "float16".into(),
         scale: 0.18215,
@@ -79,7 +83,7 @@ fn write(folder: &Path, rows: usize) {
         image_size: 256,
         flipped: true,
     };
-    let mut stream = Stream::new(0, "bench", 0);
+    let mut stream = Stream::by_bytes(0, "bench", 0);
     let mut numbers = |scale: f64, count: usize| -> Vec<f16> {
         (0..count).map(|_| f16::from_f64(scale * stream.normal())).collect()
     };
@@ -115,13 +119,6 @@ fn measure(latents: &Latents, batch: usize, time: Duration) -> f64 {
         step += 1;
     }
     ((step - 4) * batch) as f64 / start.elapsed().as_secs_f64()
-}
-
-/// Most memory this process has had, mapped files included, in MiB.
-fn peak() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches("kB").trim().parse::<f64>().unwrap() / 1024.0
 }
 
 /// Has the system forget what it keeps of the files.

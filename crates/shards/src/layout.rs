@@ -1,7 +1,7 @@
 //! How a shard lies in its file. One uncompressed, plainly encoded page per column and row group, so that row `r` of
 //! a column of moments is at a known place and needs no decoding; any Parquet reader reads it too.
 
-use crate::manifest::{About, Shard};
+use crate::manifest::{LatentsMetadata, Shard};
 use anyhow::{Context, Result, ensure};
 use arrow::datatypes::{DataType, Field, Schema};
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 /// The columns.
-pub fn schema(about: &About) -> Schema {
+pub fn schema(about: &LatentsMetadata) -> Schema {
     let width = about.width() as i32;
     let moments =
         about.columns().iter().map(|name| Field::new(*name, DataType::FixedSizeBinary(width), false));
@@ -23,7 +23,7 @@ pub fn schema(about: &About) -> Schema {
 }
 
 /// How they are written.
-pub fn properties(about: &About) -> Result<WriterProperties> {
+pub fn properties(about: &LatentsMetadata) -> Result<WriterProperties> {
     let pair = |key: &str, value: String| KeyValue::new(key.to_string(), value);
     let metadata = vec![
         pair("shape", serde_json::to_string(&about.shape)?),
@@ -53,7 +53,7 @@ pub fn digest_labels(labels: &[i64]) -> String {
 }
 
 /// A row group of an open file.
-pub struct Group {
+pub struct RowGroup {
     /// Its first row in the file.
     pub first: usize,
     /// Where the values of each column of moments begin.
@@ -63,7 +63,7 @@ pub struct Group {
 }
 
 /// Finds the row groups of a file whose footer has been verified.
-pub fn groups(metadata: &ParquetMetaData, about: &About, shard: &Shard) -> Result<Vec<Group>> {
+pub fn groups(metadata: &ParquetMetaData, about: &LatentsMetadata, shard: &Shard) -> Result<Vec<RowGroup>> {
     ensure!(metadata.num_row_groups() == shard.row_groups.len(), "it has not the row groups of the manifest");
     let mut first = 0;
     let mut groups = Vec::new();
@@ -83,7 +83,7 @@ pub fn groups(metadata: &ParquetMetaData, about: &About, shard: &Shard) -> Resul
             // The page's header comes first, the values last.
             values.push((end - size) as usize);
         }
-        groups.push(Group { first, values, verified: AtomicBool::new(false) });
+        groups.push(RowGroup { first, values, verified: AtomicBool::new(false) });
         first += rows;
     }
     Ok(groups)

@@ -8,14 +8,12 @@ pub mod pictures;
 mod layout;
 mod loader;
 mod manifest;
-mod random;
 mod reader;
 mod residence;
 mod writer;
 
 pub use loader::{Batch, Loader};
-pub use manifest::{About, Manifest, RowGroup, Section, Shard};
-pub use random::Stream;
-pub use reader::{Latents, Row};
+pub use manifest::{LatentsMetadata, Manifest, RowGroup, Section, Shard};
+pub use reader::{LatentRow, Latents};
 pub use residence::Residence;
 pub use writer::{Rows, ShardWriter, write_manifest};

@@ -4,10 +4,11 @@
 //! stretch of `B` visits that begins at visit `(step * R + r) * B`; so ranks see disjoint rows, a batch may begin in one
 //! epoch and end in the next, and a resumed run finds its place by arithmetic.
 
-use crate::{Latents, Stream};
+use crate::Latents;
 use anyhow::{Context, Result, ensure};
 use half::f16;
 use rayon::prelude::*;
+use rng::Stream;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -30,7 +31,7 @@ pub struct Batch {
 
 /// Makes the batches, a few ahead of the training in a thread of its own.
 pub struct Loader {
-    source: Source,
+    source: BatchReader,
     ahead: Mutex<Option<Ahead>>,
 }
 
@@ -38,7 +39,7 @@ pub struct Loader {
 type Order = Arc<Vec<u32>>;
 
 #[derive(Clone)]
-struct Source {
+struct BatchReader {
     latents: Latents,
     batch: usize,
     seed: u64,
@@ -70,7 +71,8 @@ impl Loader {
         ensure!(batch > 0, "a batch of no rows");
         ensure!(rank < ranks, "rank {rank} of {ranks}");
         ensure!(u32::try_from(latents.len()).is_ok(), "{} rows are too many", latents.len());
-        let source = Source { latents: latents.clone(), batch, seed, rank, ranks, orders: Arc::default() };
+        let source =
+            BatchReader { latents: latents.clone(), batch, seed, rank, ranks, orders: Arc::default() };
         Ok(Self { source, ahead: Mutex::new(None) })
     }
 
@@ -136,7 +138,7 @@ impl Loader {
     }
 }
 
-impl Source {
+impl BatchReader {
     fn batch(&self, step: usize) -> Result<Batch> {
         let numel = self.latents.about().numel();
         let visits = self.visits(step);
@@ -159,7 +161,7 @@ impl Source {
     }
 
     fn flipped(&self, visit: u64) -> bool {
-        self.latents.about().flipped && Stream::new(self.seed, "flip", visit).bits() >> 63 == 1
+        self.latents.about().flipped && Stream::by_bytes(self.seed, "flip", visit).bits() >> 63 == 1
     }
 
     /// `scale * (mean + std * noise)` into `sample`.
@@ -173,7 +175,7 @@ impl Source {
     ) -> Result<()> {
         self.latents.read(row, self.flipped(visit), scratch, sample, std)?;
         let scale = self.latents.about().scale as f32;
-        let mut noise = Stream::new(self.seed, "posterior", visit);
+        let mut noise = Stream::by_bytes(self.seed, "posterior", visit);
         for (value, std) in sample.iter_mut().zip(std) {
             *value = scale * (*value + *std * noise.normal() as f32);
         }
@@ -185,7 +187,8 @@ impl Source {
         if let Some((_, order)) = orders.iter().find(|(e, _)| *e == epoch) {
             return Arc::clone(order);
         }
-        let order = Arc::new(Stream::new(self.seed, "order", epoch).permutation(self.latents.len()));
+        let order =
+            Arc::new(Stream::by_bytes(self.seed, "order", epoch).permutation(self.latents.len() as u32));
         if orders.len() >= ORDERS {
             orders.remove(0);
         }

@@ -16,7 +16,7 @@ pub struct Manifest {
     /// Rows in all shards together.
     pub rows: usize,
     /// What every row holds.
-    pub latents: About,
+    pub latents: LatentsMetadata,
     /// The files, in the order of their rows.
     pub shards: Vec<Shard>,
 }
@@ -24,7 +24,7 @@ pub struct Manifest {
 /// What the rows of a folder hold; also in the metadata of each file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct About {
+pub struct LatentsMetadata {
     /// `[C, H, W]` of one latent.
     pub shape: [usize; 3],
     /// How a number is stored: `float16`, little-endian, row-major.
@@ -41,7 +41,7 @@ pub struct About {
     pub flipped: bool,
 }
 
-impl About {
+impl LatentsMetadata {
     /// Numbers in one latent.
     pub fn numel(&self) -> usize {
         self.shape.iter().product()

@@ -9,7 +9,7 @@ mod writer;
 
 pub use crop::center_crop;
 pub use decode::decode;
-pub use files::{File, Layout, Manifest, Picture, Pictures, read_parquet, sha256};
+pub use files::{File, Layout, Manifest, Picture, Pictures, read_parquet};
 pub use resample::{Filter, resize};
 pub use writer::PicturesWriter;
 

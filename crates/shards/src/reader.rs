@@ -1,7 +1,7 @@
 //! Opens a folder of latents; every byte is checked against its digest before it is used.
 
-use crate::layout::{self, Group, Map};
-use crate::manifest::{self, About, Manifest, Shard};
+use crate::layout::{self, Map, RowGroup};
+use crate::manifest::{self, LatentsMetadata, Manifest, Shard};
 use crate::residence::Residence;
 use anyhow::{Context, Result, ensure};
 use arrow::array::AsArray;
@@ -36,7 +36,7 @@ struct OpenShard {
     data: Bytes,
     /// The same bytes where they are mapped from the disk; none once they are all in memory.
     map: Option<Map>,
-    groups: Vec<Group>,
+    groups: Vec<RowGroup>,
 }
 
 /// Where a row lies.
@@ -50,7 +50,7 @@ struct Place<'a> {
 
 /// The moments of one picture, not scaled.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Row {
+pub struct LatentRow {
     /// Mean. `[C, H, W]`.
     pub mean: Vec<f32>,
     /// Standard deviation. `[C, H, W]`.
@@ -156,7 +156,7 @@ impl Latents {
     }
 
     /// What the rows hold.
-    pub fn about(&self) -> &About {
+    pub fn about(&self) -> &LatentsMetadata {
         &self.inner.manifest.latents
     }
 
@@ -177,13 +177,13 @@ impl Latents {
     ///
     /// # Panics
     /// When there is no such row.
-    pub fn row(&self, row: usize, flipped: bool) -> Result<Row> {
+    pub fn row(&self, row: usize, flipped: bool) -> Result<LatentRow> {
         let mut scratch = vec![f16::ZERO; self.about().numel()];
         let mut moments = [vec![0.0; scratch.len()], vec![0.0; scratch.len()]];
         let [mean, std] = &mut moments;
         self.read(row, flipped, &mut scratch, mean, std)?;
         let [mean, std] = moments;
-        Ok(Row { mean, std, label: self.inner.labels[row] })
+        Ok(LatentRow { mean, std, label: self.inner.labels[row] })
     }
 
     /// Compares every row group with its digest, where that has not been done yet.
@@ -271,7 +271,7 @@ impl Latents {
     }
 }
 
-fn open_shard(path: &Path, shard: &Shard, about: &About) -> Result<(OpenShard, Vec<i64>)> {
+fn open_shard(path: &Path, shard: &Shard, about: &LatentsMetadata) -> Result<(OpenShard, Vec<i64>)> {
     let map = Map::new(path)?;
     let data = map.bytes();
     let size = data.len() as u64;

@@ -1,7 +1,7 @@
 //! Writes latents: one Parquet file at a time, digests as it goes.
 
 use crate::layout::{self, schema};
-use crate::manifest::{self, About, Manifest, RowGroup, Section, Shard};
+use crate::manifest::{self, LatentsMetadata, Manifest, RowGroup, Section, Shard};
 use anyhow::{Context, Result, ensure};
 use arrow::array::{ArrayRef, FixedSizeBinaryArray, Int64Array, RecordBatch, StringArray};
 use arrow::buffer::Buffer;
@@ -18,9 +18,9 @@ pub struct Rows {
     pub mean: Vec<f16>,
     /// Posterior standard deviations, not scaled.
     pub std: Vec<f16>,
-    /// The same of the mirrored pictures; empty unless [`About::flipped`].
+    /// The same of the mirrored pictures; empty unless [`LatentsMetadata::flipped`].
     pub mean_flipped: Vec<f16>,
-    /// The same of the mirrored pictures; empty unless [`About::flipped`].
+    /// The same of the mirrored pictures; empty unless [`LatentsMetadata::flipped`].
     pub std_flipped: Vec<f16>,
     /// Classes; 0 without labels.
     pub label: Vec<i64>,
@@ -31,7 +31,7 @@ pub struct Rows {
 /// A shard being written. The same rows give the same bytes.
 pub struct ShardWriter {
     path: PathBuf,
-    about: About,
+    about: LatentsMetadata,
     writer: ArrowWriter<File>,
     labels: Vec<i64>,
 }
@@ -41,7 +41,7 @@ impl ShardWriter {
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn create(path: &Path, about: &About) -> Result<Self> {
+    pub fn create(path: &Path, about: &LatentsMetadata) -> Result<Self> {
         let context = || format!("writing {}", path.display());
         let file = File::create(path).with_context(context)?;
         let writer = ArrowWriter::try_new(file, Arc::new(schema(about)), Some(layout::properties(about)?))
@@ -113,7 +113,7 @@ impl ShardWriter {
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn write_manifest(folder: &Path, about: &About, shards: Vec<Shard>) -> Result<Manifest> {
+pub fn write_manifest(folder: &Path, about: &LatentsMetadata, shards: Vec<Shard>) -> Result<Manifest> {
     let rows = shards.iter().map(|s| s.rows).sum();
     let manifest = Manifest { version: manifest::VERSION, rows, latents: about.clone(), shards };
     stage::write_json(&folder.join(manifest::FILE), &manifest)?;

@@ -3,14 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
 
 use half::f16;
-use shards::{About, Latents, Loader, Residence, Rows, ShardWriter, Stream, write_manifest};
+use rng::Stream;
+use shards::{Latents, LatentsMetadata, Loader, Residence, Rows, ShardWriter, write_manifest};
 use std::collections::BTreeMap;
 use std::path::Path;
 
 const CLASSES: usize = 7;
 
-fn about(flipped: bool) -> About {
-    About {
+fn about(flipped: bool) -> LatentsMetadata {
+    LatentsMetadata {
         shape: [2, 3, 5],
         dtype: "float16".into(),
         scale: 0.5,

@@ -41,23 +41,6 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     serde_json::from_str(&text).bad_input(context)
 }
 
-/// The BLAKE3 digest of a file, in hexadecimal.
-///
-/// # Errors
-/// When it cannot be read.
-pub fn digest(path: &Path) -> Result<String> {
-    let context = || format!("hashing {}", path.display());
-    let mut file = fs::File::open(path).with_context(context)?;
-    // Read, not mapped: a mapped file counts as this process's memory, as long as all of it.
-    let (mut hasher, mut buffer) = (blake3::Hasher::new(), vec![0; 4 << 20]);
-    loop {
-        match io::Read::read(&mut file, &mut buffer).with_context(context)? {
-            0 => return Ok(hasher.finalize().to_hex().to_string()),
-            n => hasher.update_rayon(&buffer[..n]),
-        };
-    }
-}
-
 /// The folder that something lies in.
 pub(crate) fn parent(path: &Path) -> &Path {
     match path.parent() {

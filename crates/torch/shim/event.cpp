@@ -1,6 +1,6 @@
 // A point in a device's stream of work that the host can wait for. Needs no header of CUDA's: c10 asks the device's own
 // implementation, which libtorch_cuda registers when it is loaded.
-#include "border.h"
+#include "ffi.h"
 
 #include <c10/core/Device.h>
 #include <c10/core/Event.h>

@@ -1,5 +1,5 @@
 // Operations over all parameters at once: AdamW, the moving average, the norm of the gradients.
-#include "border.h"
+#include "ffi.h"
 
 #include <ATen/ops/_foreach_lerp.h>
 #include <ATen/ops/_foreach_mul.h>

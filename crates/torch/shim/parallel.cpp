@@ -1,5 +1,5 @@
 // Several processes that train one network: joining, and the sum of gradients while the backward pass runs.
-#include "border.h"
+#include "ffi.h"
 #include "transport.h"
 
 #define USE_C10D_GLOO

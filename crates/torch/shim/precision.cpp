@@ -1,5 +1,5 @@
 // Automatic mixed precision on a device, with the previous state kept for whoever ends it.
-#include "border.h"
+#include "ffi.h"
 
 #include <ATen/autocast_mode.h>
 

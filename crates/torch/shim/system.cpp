@@ -1,5 +1,5 @@
 // Facts about the libtorch that is loaded, and its switches for the whole process.
-#include "border.h"
+#include "ffi.h"
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>

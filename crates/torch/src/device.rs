@@ -1,8 +1,6 @@
 //! Which device a stage computes on, and why not another.
 
-pub(crate) mod libraries;
-
-use crate::shim;
+use crate::{libraries, shim};
 use anyhow::Result;
 use stage::{Kind, Value, bad_input};
 use std::fmt::{self, Display, Formatter};

@@ -83,7 +83,7 @@ impl Place {
 }
 
 /// AdamW's moments, laid out like the parameters.
-pub struct Moments {
+pub struct AdamMoments {
     /// Moving average of the gradient.
     pub first: Tensor,
     /// Moving average of its square.
@@ -92,10 +92,7 @@ pub struct Moments {
 
 impl Flat {
     /// AdamW's update number `step`, counted from 1.
-    ///
-    /// # Errors
-    /// When libtorch fails.
-    pub fn update(&mut self, adam: &AdamW, moments: &mut Moments, step: usize) -> Result<()> {
+    pub fn update(&mut self, adam: &AdamW, moments: &mut AdamMoments, step: usize) -> Result<()> {
         let one = |tensor: &Tensor| [tensor.shallow_clone()];
         let step = count(step, self.values.device())?;
         adam.step(
@@ -108,9 +105,6 @@ impl Flat {
     }
 
     /// Moves an average towards the parameters: `decay · average + (1 − decay) · values`.
-    ///
-    /// # Errors
-    /// When libtorch fails.
     pub fn average(&self, average: &mut Tensor, decay: f64) -> Result<()> {
         lerp(&[average.shallow_clone()], &[self.values.shallow_clone()], 1.0 - decay)
     }
@@ -118,9 +112,6 @@ impl Flat {
 
 /// The number of a step as AdamW takes it. Made on the device: a copy from the host would make it wait for all that the
 /// device has been given.
-///
-/// # Errors
-/// When libtorch fails.
 pub fn count(step: usize, device: Device) -> Result<Tensor> {
     Ok(Tensor::f_full([0i64; 0], step as f64, (Kind::Float, device))?)
 }
@@ -139,7 +130,7 @@ mod tests {
             trained: true,
         });
         let mut flat = Flat::new(&parameters);
-        let mut moments = Moments { first: flat.zeros(), second: flat.zeros() };
+        let mut moments = AdamMoments { first: flat.zeros(), second: flat.zeros() };
         for step in 1..=2 {
             flat.clear();
             (tensor.square().sum(Kind::Float) + &other * 3.0).sum(Kind::Float).backward();

@@ -3,6 +3,7 @@
 //! Legend of every `# Shapes` section: `B` batch, `N` tokens, `D` width, `E` experts.
 
 pub mod device;
+pub mod distance;
 pub mod flat;
 pub mod graphs;
 pub mod parallel;
@@ -11,6 +12,7 @@ pub mod random;
 pub mod shim;
 pub mod transfer;
 
+mod libraries;
 mod parameter;
 
 pub use parameter::Parameter;

@@ -14,6 +14,7 @@ mod sharing;
 pub use launch::Launch;
 pub use sharing::Sharing;
 
+use crate::Parameter;
 use crate::shim::parallel as shim;
 use anyhow::{Context, Result, ensure};
 use std::ops::Range;
@@ -28,24 +29,30 @@ const TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// enough that the first leaves early in the backward pass.
 const BUCKET_BYTES: usize = 25 << 20;
 
-/// The processes of one training, joined.
-pub struct Group {
-    joined: Rc<shim::Group>,
+/// The processes of one training; mostly one, that is alone.
+#[derive(Default)]
+pub struct ProcessGroup {
+    /// None for a process alone.
+    joined: Option<Joined>,
+}
+
+struct Joined {
+    gloo: Rc<shim::Gloo>,
     rank: usize,
     size: usize,
 }
 
-impl Group {
-    /// Waits until all processes are there.
+impl ProcessGroup {
+    /// Waits until all processes are there, if there are others.
     ///
     /// # Errors
     /// When they cannot be reached in 15 minutes.
-    pub fn join(launch: &Launch) -> Result<Self> {
-        Self::join_for(launch, TIMEOUT, TIMEOUT)
+    pub fn join(launch: Option<&Launch>) -> Result<Self> {
+        launch.map_or(Ok(Self::default()), |launch| Self::join_for(launch, TIMEOUT, TIMEOUT))
     }
 
     fn join_for(launch: &Launch, timeout: Duration, patience: Duration) -> Result<Self> {
-        let joined = shim::Group::join(&shim::Meeting {
+        let gloo = shim::Gloo::join(&shim::Meeting {
             host: &launch.host,
             port: launch.port,
             host_store: launch.hosts_store,
@@ -58,17 +65,22 @@ impl Group {
         .with_context(|| {
             format!("joining process {} of {} at {}:{}", launch.rank, launch.size, launch.host, launch.port)
         })?;
-        Ok(Self { joined: Rc::new(joined), rank: launch.rank, size: launch.size })
+        Ok(Self { joined: Some(Joined { gloo: Rc::new(gloo), rank: launch.rank, size: launch.size }) })
     }
 
     /// The number of this process, from 0. Process 0 writes the outputs.
     pub fn rank(&self) -> usize {
-        self.rank
+        self.joined.as_ref().map_or(0, |joined| joined.rank)
+    }
+
+    /// Whether this process is the one that writes and reports.
+    pub fn leads(&self) -> bool {
+        self.rank() == 0
     }
 
     /// Processes in all.
     pub fn size(&self) -> usize {
-        self.size
+        self.joined.as_ref().map_or(1, |joined| joined.size)
     }
 
     /// The rows of this process in a batch of `rows`, which must divide among the processes.
@@ -76,11 +88,12 @@ impl Group {
     /// # Errors
     /// Bad input when it does not.
     pub fn share(&self, rows: usize) -> Result<Range<usize>> {
-        if rows == 0 || !rows.is_multiple_of(self.size) {
-            stage::bad_input!("a batch of {rows} does not divide among {} processes", self.size)
+        let (rank, size) = (self.rank(), self.size());
+        if rows == 0 || !rows.is_multiple_of(size) {
+            stage::bad_input!("a batch of {rows} does not divide among {size} processes")
         }
-        let each = rows / self.size;
-        Ok(self.rank * each..(self.rank + 1) * each)
+        let each = rows / size;
+        Ok(rank * each..(rank + 1) * each)
     }
 
     /// Replaces a tensor, in place, by its sum over the processes.
@@ -88,7 +101,10 @@ impl Group {
     /// # Errors
     /// When another process is gone.
     pub fn sum(&self, tensor: &Tensor) -> Result<()> {
-        self.joined.sum(tensor).context("adding up over the processes")
+        self.joined
+            .as_ref()
+            .map_or(Ok(()), |joined| joined.gloo.sum(tensor))
+            .context("adding up over the processes")
     }
 
     /// Replaces a tensor, in place, by its mean over the processes.
@@ -96,8 +112,10 @@ impl Group {
     /// # Errors
     /// When another process is gone.
     pub fn mean(&self, tensor: &Tensor) -> Result<()> {
-        self.sum(tensor)?;
-        let _ = tensor.shallow_clone().f_div_scalar_(self.size as f64)?;
+        if self.joined.is_some() {
+            self.sum(tensor)?;
+            let _ = tensor.shallow_clone().f_div_scalar_(self.size() as f64)?;
+        }
         Ok(())
     }
 
@@ -106,7 +124,8 @@ impl Group {
     /// # Errors
     /// When another process is gone.
     pub fn broadcast(&self, tensor: &Tensor) -> Result<()> {
-        self.joined.broadcast(tensor, 0).context("sending process 0's tensor to all")
+        let sent = self.joined.as_ref().map_or(Ok(()), |joined| joined.gloo.broadcast(tensor, 0));
+        sent.context("sending process 0's tensor to all")
     }
 
     /// Every process's number, by rank.
@@ -114,21 +133,50 @@ impl Group {
     /// # Errors
     /// When another process is gone.
     pub fn gather(&self, number: i64) -> Result<Vec<i64>> {
-        let mut numbers = vec![0; self.size];
-        numbers[self.rank] = number;
+        let mut numbers = vec![0; self.size()];
+        numbers[self.rank()] = number;
         let numbers = Tensor::from_slice(&numbers);
         self.sum(&numbers)?;
         Ok(Vec::try_from(&numbers)?)
     }
 
-    /// Whether any process says yes; all get the same answer.
+    /// Whether any process says yes; all get the same answer. All come here before any goes on.
     ///
     /// # Errors
     /// When another process is gone.
     pub fn any(&self, yes: bool) -> Result<bool> {
+        if self.joined.is_none() {
+            return Ok(yes);
+        }
         let votes = Tensor::from(i64::from(yes));
         self.sum(&votes)?;
         Ok(votes.int64_value(&[]) > 0)
+    }
+
+    /// Checks that all begin at the same step.
+    ///
+    /// # Errors
+    /// When one has found another checkpoint.
+    pub fn agree(&self, step: usize) -> Result<()> {
+        let first = Tensor::from(step as i64);
+        self.broadcast(&first)?;
+        let first = first.int64_value(&[]);
+        let differs = self.any(first != step as i64)?;
+        ensure!(
+            !differs,
+            "the processes begin at different steps ({step} here, {first} in process 0); they must see one state folder"
+        );
+        Ok(())
+    }
+
+    /// What averages the gradients of these parameters, parts of the flat vector `gradient`, if there are other processes.
+    ///
+    /// # Errors
+    /// When a trained parameter's gradient is no part of `gradient`.
+    pub fn reducer(&self, parameters: &[Parameter], gradient: &Tensor) -> Result<Option<Reducer>> {
+        let trained = parameters.iter().filter(|p| p.trained).map(|p| p.tensor.shallow_clone());
+        let trained: Vec<Tensor> = trained.collect();
+        self.joined.as_ref().map(|joined| Reducer::new(joined, &trained, gradient)).transpose()
     }
 }
 
@@ -149,12 +197,12 @@ impl Reducer {
     ///
     /// # Errors
     /// When a parameter has no gradient yet, or one that is no part of `gradient`.
-    pub fn new(group: &Group, parameters: &[Tensor], gradient: &Tensor) -> Result<Self> {
-        Self::with_bucket_bytes(group, parameters, gradient, BUCKET_BYTES)
+    fn new(joined: &Joined, parameters: &[Tensor], gradient: &Tensor) -> Result<Self> {
+        Self::with_bucket_bytes(joined, parameters, gradient, BUCKET_BYTES)
     }
 
     fn with_bucket_bytes(
-        group: &Group,
+        joined: &Joined,
         parameters: &[Tensor],
         gradient: &Tensor,
         bytes: usize,
@@ -174,7 +222,7 @@ impl Reducer {
                 end = start;
             }
         }
-        let reducer = shim::Reducer::new(&group.joined, parameters, &bucket_of, &buckets)?;
+        let reducer = shim::Reducer::new(&joined.gloo, parameters, &bucket_of, &buckets)?;
         Ok(Self { reducer, buckets: buckets.len() })
     }
 
@@ -184,9 +232,6 @@ impl Reducer {
     }
 
     /// Before the backward pass whose gradients are to be averaged; with gradient accumulation only the last one.
-    ///
-    /// # Errors
-    /// When libtorch fails.
     pub fn begin(&self) -> Result<()> {
         self.reducer.begin()
     }

@@ -24,9 +24,6 @@ impl Precision {
     }
 
     /// Runs an evaluation of a network in this precision. The backward pass goes outside.
-    ///
-    /// # Errors
-    /// When libtorch refuses the precision.
     pub fn run<T>(self, device: Device, work: impl FnOnce() -> T) -> Result<T> {
         shim::autocast(device, self.kind(), || Ok(work()))
     }

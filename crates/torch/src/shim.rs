@@ -8,7 +8,7 @@ pub(crate) mod panics;
 pub(crate) mod parallel;
 mod precision;
 
-pub use cuda::{Graph, Side};
+pub use cuda::{Graph, SideStream};
 pub use event::Event;
 pub use optimiser::{AdamW, clip, lerp, norm};
 pub use precision::{autocast, autocast_kind, without_autocast};
@@ -30,9 +30,6 @@ unsafe extern "C" {
 }
 
 /// How this libtorch was built, with its version and libraries, as libtorch says it.
-///
-/// # Errors
-/// When libtorch fails.
 pub fn build_settings() -> Result<String> {
     let mut text = std::ptr::null_mut();
     // SAFETY: `text` is written before it is read, and owned by us afterwards.
@@ -40,9 +37,6 @@ pub fn build_settings() -> Result<String> {
 }
 
 /// The instruction set that libtorch's kernels use on this processor: `AVX2`, `AVX512`, …
-///
-/// # Errors
-/// When libtorch fails.
 pub fn cpu_capability() -> Result<String> {
     let mut text = std::ptr::null_mut();
     // SAFETY: as above.
@@ -73,9 +67,6 @@ pub fn pin(tensor: &Tensor) -> Result<Tensor> {
 }
 
 /// Whether f32 products on a GPU may be rounded to the 10-bit mantissa of TF32.
-///
-/// # Errors
-/// When libtorch fails.
 pub fn set_tf32(on: bool) -> Result<()> {
     // SAFETY: no pointer is passed.
     unsafe { check(shim_set_tf32(on)) }

@@ -13,9 +13,6 @@ pub fn pin(tensor: Tensor, device: Device) -> Result<Tensor> {
 }
 
 /// The tensor on a device. From pinned memory the host does not wait for the copy.
-///
-/// # Errors
-/// When the device has no memory left.
 pub fn upload(tensor: &Tensor, device: Device) -> Result<Tensor> {
     Ok(if tensor.device() == device {
         tensor.shallow_clone()
@@ -32,9 +29,6 @@ pub struct Readback {
 
 impl Readback {
     /// Starts the copy, behind the work that makes the tensor.
-    ///
-    /// # Errors
-    /// When libtorch fails.
     pub fn begin(tensor: &Tensor) -> Result<Self> {
         let (tensor, device) = (tensor.detach(), tensor.device());
         if !device.is_cuda() {

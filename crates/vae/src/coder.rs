@@ -1,7 +1,7 @@
 //! The two halves of the autoencoder: encoder and decoder, level by level.
 
+use super::config::{Config, Trace};
 use super::layers::{Attention, Conv, Norm, Resnet, Take};
-use super::{Config, Trace};
 use anyhow::Result;
 use tch::Tensor;
 

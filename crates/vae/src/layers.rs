@@ -1,6 +1,6 @@
 //! The building blocks: convolution, norm, residual block, attention.
 
-use super::Trace;
+use super::config::Trace;
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 

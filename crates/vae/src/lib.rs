@@ -1,6 +1,7 @@
 //! The autoencoder of Stable Diffusion (`AutoencoderKL`): pictures to latents and back.
 
 mod coder;
+mod config;
 mod layers;
 mod names;
 
@@ -12,6 +13,8 @@ use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 use weights::Weights;
 
+pub use config::{Config, Trace};
+
 /// What a latent is multiplied by before a diffusion model sees it: one over its standard deviation over natural
 /// pictures (latent diffusion, §4.3.2 and its released configuration).
 pub const LATENT_SCALE: f64 = 0.18215;
@@ -19,38 +22,8 @@ pub const LATENT_SCALE: f64 = 0.18215;
 /// Reference behaviour: diffusers clamps the predicted log-variance to this range.
 const LOGVAR_RANGE: (f64, f64) = (-30.0, 20.0);
 
-/// Sees every layer's output under diffusers' module name; for comparing two implementations layer by layer.
-pub type Trace<'a> = &'a mut dyn FnMut(&str, &Tensor);
-
-/// The sizes of the network; all of them show in the shapes of its weights.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// Channels of each level, from the picture inwards; multiples of 32, the number of groups of every norm.
-    /// Between two levels both sides are halved.
-    pub channels: Vec<i64>,
-    /// Residual blocks of a level of the encoder; the decoder has one more.
-    pub layers: i64,
-    /// Channels of the latent.
-    pub latent: i64,
-    /// Channels of the picture.
-    pub picture: i64,
-}
-
 impl Config {
-    /// `sd-vae-ft-ema` and its kin: 83,653,863 parameters, 8 pixels to one latent position.
-    pub fn stable_diffusion() -> Self {
-        Self { channels: vec![128, 256, 512, 512], layers: 2, latent: 4, picture: 3 }
-    }
-
-    /// Pixels of the picture per position of the latent, on one side.
-    pub fn factor(&self) -> i64 {
-        1 << (self.channels.len() - 1)
-    }
-
     /// Every tensor under diffusers' current name, with its shape.
-    ///
-    /// # Errors
-    /// When libtorch fails.
     pub fn shapes(&self) -> Result<BTreeMap<String, Vec<i64>>> {
         let mut shapes = BTreeMap::new();
         Vae::build(self.clone(), Device::Cpu, Kind::Float, &mut |name, shape| {
@@ -92,7 +65,7 @@ impl Config {
 
 /// The posterior of a latent, a normal distribution per position; none of it is scaled by [`LATENT_SCALE`].
 #[derive(Debug)]
-pub struct Moments {
+pub struct Posterior {
     /// Mean. `[B, C, H, W]`, f32.
     pub mean: Tensor,
     /// Standard deviation. `[B, C, H, W]`, f32.
@@ -101,7 +74,7 @@ pub struct Moments {
     pub logvar: Tensor,
 }
 
-impl Moments {
+impl Posterior {
     /// From the encoder's output, the means above the log-variances.
     ///
     /// # Shapes
@@ -131,9 +104,6 @@ impl Moments {
     }
 
     /// The divergence from the standard normal distribution, summed over each latent. `[B]`.
-    ///
-    /// # Errors
-    /// When libtorch fails.
     pub fn kl(&self) -> Result<Tensor> {
         let variance = self.logvar.f_exp()?;
         let terms = self.mean.f_square()?.f_add(&variance)?.f_sub_scalar(1.0)?.f_sub(&self.logvar)?;
@@ -206,8 +176,8 @@ impl Vae {
     ///
     /// # Errors
     /// When the shape is none the network can take, or libtorch fails.
-    pub fn encode_moments(&self, x: &Tensor) -> Result<Moments> {
-        Moments::new(&self.encode_traced(x, &mut |_, _| {})?)
+    pub fn encode_moments(&self, x: &Tensor) -> Result<Posterior> {
+        Posterior::new(&self.encode_traced(x, &mut |_, _| {})?)
     }
 
     /// The encoder's raw output, `trace` seeing every layer on the way.
@@ -262,9 +232,6 @@ impl Vae {
 /// Pictures as the network gives them, about in [-1, 1], as bytes: `clamp(127.5 x + 128, 0, 255)`, the fraction dropped.
 ///
 /// Reference behaviour: DiT's `sample_ddp.py` and its descendants; rounding would give other bytes.
-///
-/// # Errors
-/// When libtorch fails.
 pub fn to_bytes(x: &Tensor) -> Result<Tensor> {
     Ok(x.f_mul_scalar(127.5)?.f_add_scalar(128.0)?.f_clamp(0.0, 255.0)?.f_to_kind(Kind::Uint8)?)
 }
@@ -272,9 +239,6 @@ pub fn to_bytes(x: &Tensor) -> Result<Tensor> {
 /// Bytes as the network wants them: `(u/255 - 0.5) / 0.5`, f32 in [-1, 1].
 ///
 /// Reference behaviour: torchvision's `ToTensor` and `Normalize` with mean and deviation 0.5.
-///
-/// # Errors
-/// When libtorch fails.
 pub fn from_bytes(bytes: &Tensor) -> Result<Tensor> {
     let unit = bytes.f_to_kind(Kind::Float)?.f_div_scalar(255.0)?;
     Ok(unit.f_sub_scalar(0.5)?.f_div_scalar(0.5)?)

@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
-use vae::{Config, Moments, Vae};
+use vae::{Config, Posterior, Vae};
 use weights::Weights;
 
 /// CompVis' code and diffusers' differ by 8.1e-6 on these weights, as do f32 and f64; other hosts sum in other orders.
@@ -153,7 +153,7 @@ fn the_full_network_has_the_published_tensors() {
 #[test]
 fn posterior_and_bytes_match_at_the_edges() {
     let misc = tensors("vae_misc.safetensors");
-    let moments = Moments::new(&misc["params"]).unwrap();
+    let moments = Posterior::new(&misc["params"]).unwrap();
     close("mean", &moments.mean, &misc["mean"], 0.0);
     close("logvar", &moments.logvar, &misc["logvar"], 0.0);
     close("std", &(&moments.std / &misc["std"]), &misc["std"].ones_like(), 1e-6);

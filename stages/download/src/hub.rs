@@ -8,7 +8,7 @@ use hf_hub::api::Progress;
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
 use sha1::Digest as _;
-use shards::pictures::sha256;
+use stage::sha256;
 use stage::{BadInput, Context, Staged, TryAgain, bad_input};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;

@@ -2,8 +2,8 @@
 
 use crate::{ANY, Args};
 use anyhow::Result;
-use shards::pictures::{Manifest, sha256};
-use stage::{Known, Layout};
+use shards::pictures::Manifest;
+use stage::{Known, Layout, sha256};
 use std::fs;
 use std::path::{Path, PathBuf};
 

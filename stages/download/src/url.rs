@@ -2,7 +2,7 @@
 
 use crate::{ANY, ATTEMPTS, Args, disk, pause};
 use anyhow::{Context as _, Result};
-use shards::pictures::sha256;
+use stage::sha256;
 use stage::{Context, Staged, TryAgain, bad_input};
 use std::fs;
 use std::io::{Read, Write};

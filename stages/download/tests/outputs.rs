@@ -68,7 +68,7 @@ fn weights_that_are_there_are_not_fetched_again() {
     let dir = tempfile::tempdir().unwrap();
     let to = dir.path().join("vae.safetensors");
     fs::write(&to, "weights").unwrap();
-    let digest = shards::pictures::sha256(&to).unwrap();
+    let digest = stage::sha256(&to).unwrap();
     let said = succeeds(weights(&digest.to_uppercase(), &to));
     assert!(said.contains("is there already"), "{said}");
     assert_eq!(fs::read_to_string(&to).unwrap(), "weights");

@@ -3,15 +3,16 @@
 //! `cargo run --release -p encode --example digits-vae -- --images data/digits --weights data/digits/vae.safetensors`
 
 use anyhow::{Context as _, Result};
+use rng::Stream;
 use shards::pictures::{center_crop, decode, read_parquet};
 use stage::{Context, Known, bad_input};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tch::{Device, Kind, Tensor};
-use torch::random::{Stream, normal, uniform};
+use torch::random::{normal, uniform};
 use torch::shim::AdamW;
-use vae::{Config, LATENT_SCALE, Moments, Vae, from_bytes};
+use vae::{Config, LATENT_SCALE, Posterior, Vae, from_bytes};
 use weights::Weights;
 
 stage::arguments! {
@@ -65,9 +66,9 @@ fn train(args: &Args, context: &Context) -> Result<()> {
     for step in 0..steps {
         context.check_stop()?;
         let (epoch, place) = (step / steps_per_epoch, step % steps_per_epoch);
-        let order = Stream::new(args.seed, "order", epoch as u64).permutation(count);
+        let order = Stream::new(args.seed, "order", epoch as u64).permutation(count as u32);
         let rows: Vec<i64> =
-            order[place * args.batch_size..][..args.batch_size].iter().map(|&i| i as i64).collect();
+            order[place * args.batch_size..][..args.batch_size].iter().map(|&i| i64::from(i)).collect();
         let x = pictures.f_index_select(0, &Tensor::from_slice(&rows))?;
         let posterior = vae.encode_moments(&x)?;
         let noise = normal(args.seed, "noise", step as u64, &posterior.mean.size());
@@ -173,15 +174,16 @@ fn schedule(step: usize, steps: usize) -> f64 {
 }
 
 /// The posterior of all pictures.
-fn encode(vae: &Vae, pictures: &Tensor) -> Result<Moments> {
+fn encode(vae: &Vae, pictures: &Tensor) -> Result<Posterior> {
     let parts = pictures.split(64, 0).iter().map(|x| vae.encode_moments(x)).collect::<Result<Vec<_>>>()?;
-    let join = |part: fn(&Moments) -> &Tensor| Tensor::f_cat(&parts.iter().map(part).collect::<Vec<_>>(), 0);
-    Ok(Moments { mean: join(|m| &m.mean)?, std: join(|m| &m.std)?, logvar: join(|m| &m.logvar)? })
+    let join =
+        |part: fn(&Posterior) -> &Tensor| Tensor::f_cat(&parts.iter().map(part).collect::<Vec<_>>(), 0);
+    Ok(Posterior { mean: join(|m| &m.mean)?, std: join(|m| &m.std)?, logvar: join(|m| &m.logvar)? })
 }
 
 /// Moves and stretches each channel of the latent so that a scaled sample has mean 0 and variance 1, and the decoder back:
 /// the last layer of the encoder and the first of the decoder are affine, so the pictures stay the same.
-fn whiten(mut tensors: BTreeMap<String, Tensor>, posterior: &Moments) -> Result<BTreeMap<String, Tensor>> {
+fn whiten(mut tensors: BTreeMap<String, Tensor>, posterior: &Posterior) -> Result<BTreeMap<String, Tensor>> {
     let over = [0i64, 2, 3];
     let mean = posterior.mean.f_mean_dim(&over[..], false, Kind::Float)?; // [C]
     let spread = posterior.mean.f_var_dim(&over[..], false, false)?;

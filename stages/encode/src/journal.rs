@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result};
 use half::f16;
-use shards::{About, Rows};
+use shards::{LatentsMetadata, Rows};
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -20,7 +20,11 @@ impl Journal {
     ///
     /// # Errors
     /// When it cannot be read or written; what `give` returns.
-    pub fn open(path: &Path, about: &About, give: &mut dyn FnMut(Rows) -> Result<()>) -> Result<Self> {
+    pub fn open(
+        path: &Path,
+        about: &LatentsMetadata,
+        give: &mut dyn FnMut(Rows) -> Result<()>,
+    ) -> Result<Self> {
         let context = || format!("going on with {}", path.display());
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
         let mut file = file.with_context(context)?;
@@ -50,7 +54,7 @@ impl Journal {
 ///
 /// # Errors
 /// When it cannot be read.
-pub fn rows(path: &Path, about: &About) -> Result<usize> {
+pub fn rows(path: &Path, about: &LatentsMetadata) -> Result<usize> {
     if !path.exists() {
         return Ok(0);
     }
@@ -63,7 +67,7 @@ pub fn rows(path: &Path, about: &About) -> Result<usize> {
 }
 
 /// The next whole batch and the length of its record.
-fn next(reader: &mut impl Read, about: &About) -> Option<(Rows, u64)> {
+fn next(reader: &mut impl Read, about: &LatentsMetadata) -> Option<(Rows, u64)> {
     let mut length = [0; 8];
     reader.read_exact(&mut length).ok()?;
     let length = u64::from_le_bytes(length);
@@ -88,7 +92,7 @@ fn pack(batch: &Rows) -> Vec<u8> {
     bytes
 }
 
-fn unpack(mut bytes: &[u8], about: &About) -> Option<Rows> {
+fn unpack(mut bytes: &[u8], about: &LatentsMetadata) -> Option<Rows> {
     fn some<'a>(bytes: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
         let (first, rest) = bytes.split_at_checked(count)?;
         *bytes = rest;
@@ -120,8 +124,8 @@ fn unpack(mut bytes: &[u8], about: &About) -> Option<Rows> {
 mod tests {
     use super::*;
 
-    fn about(flipped: bool) -> About {
-        About {
+    fn about(flipped: bool) -> LatentsMetadata {
+        LatentsMetadata {
             shape: [1, 2, 1],
             dtype: "float16".into(),
             scale: 1.0,

@@ -3,37 +3,27 @@
 //! Pictures are decoded and cropped ahead of the network in threads of their own; finished shards, and of the one that is being
 //! made the batches so far, are kept in the state folder, so that a run that is stopped or killed redoes at most one batch.
 
-mod feed;
 mod join;
 mod journal;
 mod outputs;
+mod prefetcher;
 mod shard;
 
 use anyhow::{Context as _, Result};
-use feed::{Feed, Work};
+use prefetcher::{Prefetcher, ShardWork};
 use serde::{Deserialize, Serialize};
 use shard::{Encoder, Timing};
 use shards::pictures::Pictures;
-use shards::{About, Shard, write_manifest};
+use shards::{LatentsMetadata, Shard, write_manifest};
 use stage::{Context, Staged, bad_input, read_json, write_json};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use tch::Kind;
+use torch::Precision;
 use torch::device::{self, DeviceChoice};
 use torch::parallel::Sharing;
 use vae::{LATENT_SCALE, Vae};
 use weights::Weights;
-
-stage::choice! {
-    /// Numbers the network computes with.
-    pub enum Precision {
-        /// 32 bits; the reference.
-        F32 = "f32",
-        /// 16 bits with the range of 32; faster on GPUs that have it.
-        Bf16 = "bf16",
-    }
-}
 
 stage::arguments! {
     /// Encode pictures as VAE latents.
@@ -53,7 +43,7 @@ stage::arguments! {
         param flip: bool = false;
         /// Rows of a file.
         param shard_rows: usize = 4096, in 1.., unit "rows";
-        /// Numbers the network computes with.
+        /// What the network computes with; in bf16 all of it, for GPUs that have it.
         param precision: Precision = Precision::F32;
         /// Encode only one of so many shards of the files; `--latents-parts` joins them.
         param shards: usize = 1, in 1..;
@@ -73,7 +63,7 @@ stage::arguments! {
 /// What the shards in the state folder were made from; shards of other work are no use.
 #[derive(PartialEq, Serialize, Deserialize)]
 struct Fingerprint {
-    about: About,
+    about: LatentsMetadata,
     images: String,
     shard_rows: usize,
     precision: Precision,
@@ -94,11 +84,7 @@ pub fn encode(args: &Args, context: &Context) -> Result<()> {
     }
     let pictures = Pictures::open(&args.images)?;
     let weights = weights_file(&args.vae)?;
-    let kind = match args.precision {
-        Precision::F32 => Kind::Float,
-        Precision::Bf16 => Kind::BFloat16,
-    };
-    let vae = Vae::load(Weights::read(&weights)?, device, kind)?;
+    let vae = Vae::load(Weights::read(&weights)?, device, args.precision.kind())?;
     let about = about(args, &vae, &weights, &pictures)?;
 
     let rows = pictures.manifest().rows;
@@ -120,7 +106,7 @@ pub fn encode(args: &Args, context: &Context) -> Result<()> {
     for (shard, rows) in plan.iter().enumerate() {
         if mine.contains(&shard) && done[shard].is_none() {
             let begun = journal::rows(&state.join(journal_name(shard)), about)?;
-            todo.push(Work { shard, rows: (rows.start + begun).min(rows.end)..rows.end });
+            todo.push(ShardWork { shard, rows: (rows.start + begun).min(rows.end)..rows.end });
         }
     }
     let start = Instant::now();
@@ -128,13 +114,14 @@ pub fn encode(args: &Args, context: &Context) -> Result<()> {
     let todo_rows: usize = todo.iter().map(|work| work.rows.len()).sum();
     let mut encoded = rows - todo_rows;
     std::thread::scope(|scope| -> Result<()> {
-        let mut feed = Feed::start(scope, &pictures, todo.clone(), args.image_size, args.batch_size);
+        let mut prefetcher =
+            Prefetcher::start(scope, &pictures, todo.clone(), args.image_size, args.batch_size);
         for work in &todo {
             let journal = state.join(journal_name(work.shard));
             let mut encoder = Encoder::new(&vae, about, &state.join(name(work.shard)), &journal)?;
             while encoder.rows() < plan[work.shard].len() {
                 context.check_stop()?;
-                encoded += encoder.add(&mut feed, &mut timing)?;
+                encoded += encoder.add(&mut prefetcher, &mut timing)?;
                 if sharing.leads() {
                     context.progress(encoded, rows, "images");
                 }
@@ -154,7 +141,7 @@ pub fn encode(args: &Args, context: &Context) -> Result<()> {
 }
 
 /// Puts finished shards into a folder, atomically.
-fn publish(state: &Path, latents: &Path, about: &About, shards: Vec<Shard>) -> Result<()> {
+fn publish(state: &Path, latents: &Path, about: &LatentsMetadata, shards: Vec<Shard>) -> Result<()> {
     let staged = Staged::folder(latents, &outputs::LATENTS)?;
     for shard in &shards {
         let (from, to) = (state.join(&shard.path), staged.path().join(&shard.path));
@@ -165,12 +152,12 @@ fn publish(state: &Path, latents: &Path, about: &About, shards: Vec<Shard>) -> R
     staged.commit()
 }
 
-fn about(args: &Args, vae: &Vae, weights: &Path, pictures: &Pictures) -> Result<About> {
+fn about(args: &Args, vae: &Vae, weights: &Path, pictures: &Pictures) -> Result<LatentsMetadata> {
     let (size, factor) = (args.image_size, vae.config().factor() as usize);
     if size % factor != 0 {
         bad_input!("--image-size {size}: this network halves to a {factor}th; use a multiple of {factor}")
     }
-    Ok(About {
+    Ok(LatentsMetadata {
         shape: [vae.config().latent as usize, size / factor, size / factor],
         dtype: "float16".into(),
         scale: LATENT_SCALE,

@@ -1,14 +1,14 @@
 //! One shard: batches through the network into row groups.
 
-use crate::feed::Feed;
 use crate::journal::Journal;
+use crate::prefetcher::Prefetcher;
 use anyhow::Result;
 use half::f16;
-use shards::{About, Rows, Shard, ShardWriter};
+use shards::{LatentsMetadata, Rows, Shard, ShardWriter};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tch::{Kind, Tensor};
-use vae::{Moments, Vae, from_bytes};
+use vae::{Posterior, Vae, from_bytes};
 
 /// Rows of a row group, the least a reader verifies: 2 MiB of latents of 32×32 with their mirrored copies at 64 rows.
 const GROUP: usize = 64;
@@ -40,7 +40,7 @@ impl Timing {
 /// A shard being encoded.
 pub struct Encoder<'a> {
     vae: &'a Vae,
-    about: &'a About,
+    about: &'a LatentsMetadata,
     writer: ShardWriter,
     journal: Journal,
     waiting: Rows,
@@ -50,7 +50,7 @@ pub struct Encoder<'a> {
 impl<'a> Encoder<'a> {
     /// Starts the file `path` with the batches of its journal; what a killed run left there goes first, as it may be linked
     /// elsewhere.
-    pub fn new(vae: &'a Vae, about: &'a About, path: &Path, journal: &Path) -> Result<Self> {
+    pub fn new(vae: &'a Vae, about: &'a LatentsMetadata, path: &Path, journal: &Path) -> Result<Self> {
         if path.exists() {
             std::fs::remove_file(path)?;
         }
@@ -69,8 +69,8 @@ impl<'a> Encoder<'a> {
     }
 
     /// Encodes the next batch and says how many pictures it had.
-    pub fn add(&mut self, feed: &mut Feed, timing: &mut Timing) -> Result<usize> {
-        let batch = clock(&mut timing.waiting, || feed.next())?;
+    pub fn add(&mut self, prefetcher: &mut Prefetcher, timing: &mut Timing) -> Result<usize> {
+        let batch = clock(&mut timing.waiting, || prefetcher.next())?;
         let count = batch.labels.len();
         let size = self.about.image_size as i64;
         let mut rows = Rows { label: batch.labels, source: batch.sources, ..Rows::default() };
@@ -105,13 +105,13 @@ impl<'a> Encoder<'a> {
         })
     }
 
-    fn moments(&self, pictures: &Tensor) -> Result<Moments> {
+    fn moments(&self, pictures: &Tensor) -> Result<Posterior> {
         tch::no_grad(|| self.vae.encode_moments(pictures))
     }
 }
 
 /// Writes whole row groups.
-fn write_groups(waiting: &mut Rows, about: &About, writer: &mut ShardWriter) -> Result<()> {
+fn write_groups(waiting: &mut Rows, about: &LatentsMetadata, writer: &mut ShardWriter) -> Result<()> {
     while waiting.label.len() >= GROUP {
         writer.write(first(waiting, about, GROUP))?;
     }
@@ -119,7 +119,7 @@ fn write_groups(waiting: &mut Rows, about: &About, writer: &mut ShardWriter) -> 
 }
 
 /// Takes the first so many rows.
-fn first(waiting: &mut Rows, about: &About, rows: usize) -> Rows {
+fn first(waiting: &mut Rows, about: &LatentsMetadata, rows: usize) -> Rows {
     let numbers = rows * about.numel();
     let flipped = if about.flipped { numbers } else { 0 };
     Rows {
@@ -142,7 +142,7 @@ fn append(batch: Rows, waiting: &mut Rows) {
 }
 
 /// Mean and standard deviation as they are stored.
-fn halves(moments: &Moments) -> Result<(Vec<f16>, Vec<f16>)> {
+fn halves(moments: &Posterior) -> Result<(Vec<f16>, Vec<f16>)> {
     let half = |tensor: &Tensor| -> Result<Vec<f16>> {
         let half = tensor.f_to_device(tch::Device::Cpu)?.f_to_kind(Kind::Half)?.f_contiguous()?;
         let mut numbers = vec![f16::ZERO; half.numel()];

@@ -5,15 +5,16 @@
 use anyhow::{Context as _, Result, ensure};
 use evaluate::pictures::Pictures;
 use extractors::inception::Inception;
-use extractors::inception::resize::{Pictures as Raw, Resize, prepare};
+use extractors::inception::resize::{RawPictures, Resize, prepare};
 use extractors::inception::trainable::Trainable;
+use rng::Stream;
 use stage::{Context, Known};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tch::nn::{self, OptimizerConfig};
 use tch::{Device, Kind, Tensor};
-use torch::random::{Stream, normal};
+use torch::random::normal;
 use weights::Weights;
 
 stage::arguments! {
@@ -101,7 +102,7 @@ fn read(args: &Args) -> Result<(Split, Split)> {
         Ok(())
     })?;
     let [training, held_out] = parts.map(|(bytes, labels)| -> Result<Split> {
-        let pictures = Raw { bytes: &bytes, size: [side, side] };
+        let pictures = RawPictures { bytes: &bytes, size: [side, side] };
         let pictures = prepare(&pictures, Resize::Adm, args.threads as usize)?.contiguous();
         Ok(Split { pictures, labels: Tensor::from_slice(&labels) })
     });
@@ -124,14 +125,14 @@ fn phase(
     let steps = (count / batch).max(1);
     let total = steps * epochs as usize;
     for epoch in 0..epochs {
-        let order = Stream::new(args.seed, name, epoch).permutation(count);
+        let order = Stream::new(args.seed, name, epoch).permutation(count as u32);
         let mut losses = 0.0;
         for (i, rows) in order.chunks(batch).take(steps).enumerate() {
             context.check_stop()?;
             let step = epoch as usize * steps + i;
             let share = (1.0 + (std::f64::consts::PI * step as f64 / total as f64).cos()) / 2.0;
             optimizer.set_lr(args.learning_rate * share);
-            let rows: Vec<i64> = rows.iter().map(|&r| r as i64).collect();
+            let rows: Vec<i64> = rows.iter().map(|&r| i64::from(r)).collect();
             let rows = Tensor::from_slice(&rows);
             let logits = network.forward(&pictures.index_select(0, &rows), 0.1)?;
             let loss = logits.cross_entropy_for_logits(&labels.index_select(0, &rows));

@@ -9,18 +9,16 @@ mod outputs;
 mod reference;
 mod scores;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use extractors::dinov2::DinoV2;
 use extractors::inception::resize::Resize;
 use extractors::inception::{self, Inception};
 use features::file::FeatureWriter;
-use features::{Gathering, Source};
+use features::{FeatureSource, Gathering};
 use metrics::{Distances, precision_recall};
 use scores::{More, Note, Scores, Side};
-use sha2::{Digest, Sha256};
-use stage::{BadInputExt, Context, Staged, bad_input, write_json};
+use stage::{Context, Staged, bad_input, sha256, write_json};
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use tch::{Device, Tensor};
 use torch::device::unused_gpu;
@@ -143,7 +141,7 @@ pub fn evaluate(args: &Args, context: &Context) -> Result<()> {
         }
         return Ok(());
     };
-    let samples = args.samples.as_deref().map(Source::open).transpose()?;
+    let samples = args.samples.as_deref().map(FeatureSource::open).transpose()?;
     let side = match (args.image_size, &samples) {
         (Some(side), _) => Some(side as usize),
         (None, Some(samples)) => samples.size()?.filter(|[h, w]| h == w).map(|[h, _]| h),
@@ -182,7 +180,7 @@ type Also<'a> = dyn FnMut(Option<&pictures::Batch>, &[i64]) -> Result<()> + 'a;
 /// A pass over pictures or kept features.
 pub(crate) struct Pass<'a> {
     network: &'a Network,
-    source: &'a Source,
+    source: &'a FeatureSource,
     /// Side to which pictures are cropped, where they are no archive.
     side: Option<usize>,
     /// How many features are kept in memory.
@@ -218,7 +216,7 @@ fn score(
     args: &Args,
     network: &Network,
     path: &Path,
-    source: &Source,
+    source: &FeatureSource,
     reference: &reference::Reference,
     context: &Context,
 ) -> Result<Scores> {
@@ -346,17 +344,4 @@ fn more(
         fid_classes,
         classes,
     })
-}
-
-/// The SHA-256 of a file, in hexadecimal.
-pub(crate) fn sha256(path: &Path) -> Result<String> {
-    let context = || format!("reading {}", path.display());
-    let mut file = std::fs::File::open(path).bad_input(context)?;
-    let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
-    loop {
-        match file.read(&mut buffer).with_context(context)? {
-            0 => return Ok(hasher.finalize().iter().map(|b| format!("{b:02x}")).collect()),
-            n => hasher.update(&buffer[..n]),
-        }
-    }
 }

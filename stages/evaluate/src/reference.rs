@@ -1,13 +1,14 @@
 //! What samples are compared with: statistics and the features of some pictures, computed or read.
 
 use crate::arrays;
-use crate::features::Source;
+use crate::features::FeatureSource;
 use crate::pictures::Pictures;
 use crate::scores::Note;
-use crate::{Args, Network, Pass, sha256};
+use crate::{Args, Network, Pass};
 use anyhow::Result;
 use metrics::Statistics;
 use npz::{Npz, Writer};
+use stage::sha256;
 use stage::{BadInputExt, Context, Staged, bad_input};
 use std::path::Path;
 use tch::{Kind, Tensor};
@@ -99,7 +100,7 @@ fn from_statistics(path: &Path, network: &Network, context: &Context) -> Result<
     }
     let wants_dinov2 = network.dinov2.is_some() && dinov2.is_none();
     if npz.has("arr_0") && (features.is_none() || wants_dinov2) {
-        let source = Source::Pictures(Pictures::open(path)?);
+        let source = FeatureSource::Pictures(Pictures::open(path)?);
         let count = source.count();
         note.size = source.size()?;
         let unit = "reference pictures";
@@ -119,13 +120,13 @@ fn from_statistics(path: &Path, network: &Network, context: &Context) -> Result<
 
 /// Checks features that were kept; returns what a reader of the numbers should know.
 pub(crate) fn check_source(
-    source: &Source,
+    source: &FeatureSource,
     path: &Path,
     network: &Network,
     what: &str,
 ) -> Result<Option<String>> {
     match (source, source.note()) {
-        (Source::Kept(_), None) => {
+        (FeatureSource::Kept(_), None) => {
             Ok(Some(format!("the {what} do not say with which weights and resize their features were made")))
         }
         (_, None) => Ok(None),
@@ -167,20 +168,20 @@ fn compute(
     side: Option<usize>,
     context: &Context,
 ) -> Result<Reference> {
-    let source = Source::open(path)?;
+    let source = FeatureSource::open(path)?;
     let warnings: Vec<String> =
         check_source(&source, path, network, "reference pictures")?.into_iter().collect();
     let count = source.count();
-    let archive = matches!(&source, Source::Pictures(pictures) if pictures.is_archive());
+    let archive = matches!(&source, FeatureSource::Pictures(pictures) if pictures.is_archive());
     let kept = if archive { count } else { count.min(args.reference_images as usize) };
     let mut size = source.size()?;
-    if let (Source::Pictures(_), Some(side), false) = (&source, side, archive) {
+    if let (FeatureSource::Pictures(_), Some(side), false) = (&source, side, archive) {
         size = Some([side, side]);
     }
     let note = Note { precision_recall_images: kept, size, ..source.provenance(path, network)? };
     let staged = args.statistics.as_deref().map(Staged::file).transpose()?;
     let mut writer = staged.as_ref().map(|staged| Writer::create(staged.path())).transpose()?;
-    if let (Some(writer), Source::Pictures(_), Some([height, width])) = (&mut writer, &source, size) {
+    if let (Some(writer), FeatureSource::Pictures(_), Some([height, width])) = (&mut writer, &source, size) {
         writer.start("arr_0", "|u1", &[kept, height, width, 3])?;
     }
     let (file, unit) = (args.features.as_deref().filter(|_| args.samples.is_none()), "reference pictures");

@@ -2,7 +2,7 @@
 
 use evaluate::pictures::Pictures;
 use extractors::inception::Inception;
-use extractors::inception::resize::{Pictures as Raw, Resize, prepare};
+use extractors::inception::resize::{RawPictures, Resize, prepare};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 use weights::Weights;
@@ -31,7 +31,7 @@ fn the_digits_inception_reads_held_out_digits() {
     Pictures::open(folder).unwrap().batches(Some(32), 64, &mut give).unwrap();
     let mut right = 0;
     for (bytes, wanted) in held_out.chunks(60 * 32 * 32 * 3).zip(labels.chunks(60)) {
-        let pictures = prepare(&Raw { bytes, size: [32, 32] }, Resize::Adm, 2).unwrap();
+        let pictures = prepare(&RawPictures { bytes, size: [32, 32] }, Resize::Adm, 2).unwrap();
         let logits = network.features(&pictures).unwrap().logits + &bias;
         right +=
             logits.argmax(1, false).eq_tensor(&Tensor::from_slice(wanted)).sum(Kind::Int64).int64_value(&[]);

@@ -25,7 +25,7 @@ pub struct Tile {
 }
 
 /// A heading with what stands under it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Section {
     /// The heading; its slug is the anchor.
     pub title: String,
@@ -34,12 +34,14 @@ pub struct Section {
 }
 
 /// One piece of content. Text may hold `code` between backticks and no other markup.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Block {
     /// A paragraph.
     Text(String),
     /// A table.
     Table(Table),
+    /// A table of results.
+    Grid(Grid),
     /// A picture with its caption.
     Figure(Figure),
     /// Commands to type.
@@ -47,7 +49,7 @@ pub enum Block {
 }
 
 /// Rows under named columns.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Table {
     /// What the table shows.
     pub caption: String,
@@ -55,10 +57,26 @@ pub struct Table {
     pub columns: Vec<Column>,
     /// Cells, as many a row as there are columns.
     pub rows: Vec<Vec<String>>,
+    /// How a page sets it.
+    pub kind: Kind,
+}
+
+/// How a page sets a table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// As any other.
+    #[default]
+    Plain,
+    /// Many short rows, small and in columns where it is printed.
+    Settings,
+    /// Long digests, small where it is printed.
+    Digests,
+    /// Values with a sentence on each, which stands below them on a narrow page.
+    Explained,
 }
 
 /// A column of a table.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Column {
     /// Its heading.
     pub title: String,
@@ -66,8 +84,74 @@ pub struct Column {
     pub number: bool,
 }
 
+/// A table of results: numbers under headings that may have two of them, rows in blocks.
+#[derive(Clone, Debug, Default)]
+pub struct Grid {
+    /// Heading of the names of the rows.
+    pub first: String,
+    /// The headings beside it.
+    pub heads: Vec<Head>,
+    /// The blocks, between which a rule stands.
+    pub blocks: Vec<GridBlock>,
+}
+
+/// A heading over one column or more.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// Its text.
+    pub title: String,
+    /// What stands under it, once for each column; one empty text for a heading of one column.
+    pub under: Vec<String>,
+}
+
+/// Rows that are compared with each other.
+#[derive(Clone, Debug)]
+pub struct GridBlock {
+    /// What they have in common; may be empty.
+    pub title: String,
+    /// The rows.
+    pub rows: Vec<GridRow>,
+}
+
+/// A row of results.
+#[derive(Clone, Debug)]
+pub struct GridRow {
+    /// What was measured.
+    pub name: String,
+    /// As many as there are columns beside the name.
+    pub cells: Vec<Cell>,
+}
+
+/// One result; empty where there is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cell {
+    /// The number as printed.
+    pub text: String,
+    /// Whether it is the best of its block.
+    pub best: bool,
+}
+
+impl Grid {
+    /// The columns beside the name: heading, and what stands under it.
+    pub fn columns(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.heads.iter().flat_map(|h| h.under.iter().map(|u| (h.title.as_str(), u.as_str())))
+    }
+
+    /// Whether headings have something under them.
+    pub fn two_levels(&self) -> bool {
+        self.columns().any(|(_, under)| !under.is_empty())
+    }
+}
+
+impl Cell {
+    /// The text, or a dash.
+    pub fn shown(&self) -> &str {
+        if self.text.is_empty() { "–" } else { &self.text }
+    }
+}
+
 /// An SVG picture that also stands alone as a file.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Figure {
     /// File name without its ending.
     pub name: String,
@@ -75,7 +159,7 @@ pub struct Figure {
     pub alt: String,
     /// What is seen, with units and source.
     pub caption: String,
-    /// The whole `<svg>` element, coloured through the classes of `figure.css`.
+    /// The whole `<svg>` element.
     pub svg: String,
 }
 
@@ -103,7 +187,12 @@ impl Table {
             title: title.trim_end_matches('#').trim_end().into(),
             number: title.ends_with('#'),
         });
-        Self { caption: caption.into(), columns: columns.collect(), rows: Vec::new() }
+        Self { caption: caption.into(), columns: columns.collect(), ..Self::default() }
+    }
+
+    /// The same table, set otherwise.
+    pub fn set(self, kind: Kind) -> Self {
+        Self { kind, ..self }
     }
 
     /// Adds a row.

@@ -1,7 +1,8 @@
 //! The report as one HTML file that needs nothing else: no script, no font, no picture from outside.
 
-use crate::document::{Block, Document, Section, Table};
-use crate::svg::{FIGURE_CSS, escape};
+use crate::document::{Block, Document, Figure, Grid, Kind, Section, Table};
+use crate::figure::looks;
+use crate::figure::svg::escape;
 use std::fmt::Write;
 
 const PAGE_CSS: &str = include_str!("page.css");
@@ -16,7 +17,8 @@ pub fn render(document: &Document) -> String {
             "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}</title>\n\
-         <style>\n{FIGURE_CSS}{PAGE_CSS}</style>\n</head>\n<body>\n<header>\n<h1>{title}</h1>\n<p class=\"lead\">{}</p>\n",
+         <style>\n{PAGE_CSS}@media screen and (prefers-color-scheme: dark) {{{}}}\n</style>\n</head>\n<body>\n<header>\n<h1>{title}</h1>\n<p class=\"lead\">{}</p>\n",
+            looks::dark_css(),
             inline(&document.lead)
         ),
     );
@@ -56,30 +58,55 @@ fn section(out: &mut String, section: &Section) {
         out,
         format_args!("<section id=\"{}\">\n<h2>{}</h2>\n", escape(&section.slug()), escape(&section.title)),
     );
-    for block in &section.blocks {
-        match block {
-            Block::Text(text) => put(out, format_args!("<p>{}</p>\n", inline(text))),
-            Block::Table(t) => table(out, t),
-            Block::Figure(f) => put(
-                out,
-                format_args!(
-                    "<figure id=\"{}\" role=\"group\" aria-label=\"{}\">\n<div class=\"scroll\">{}</div>\n<figcaption>{}</figcaption>\n</figure>\n",
-                    escape(&f.name),
-                    escape(&f.alt),
-                    f.svg,
-                    inline(&f.caption)
-                ),
-            ),
-            Block::Code(text) => {
-                put(out, format_args!("<pre><code>{}</code></pre>\n", escape(text.trim_end())))
-            }
+    // Figures that follow each other may stand side by side.
+    let both = |a: &Block, b: &Block| matches!((a, b), (Block::Figure(_), Block::Figure(_)));
+    for part in section.blocks.chunk_by(both) {
+        let side_by_side = part.len() > 1;
+        if side_by_side {
+            out.push_str("<div class=\"figures\">\n");
+        }
+        part.iter().for_each(|b| block(out, b));
+        if side_by_side {
+            out.push_str("</div>\n");
         }
     }
     out.push_str("</section>\n");
 }
 
+fn block(out: &mut String, block: &Block) {
+    match block {
+        Block::Text(text) => put(out, format_args!("<p>{}</p>\n", inline(text))),
+        Block::Table(t) => table(out, t),
+        Block::Grid(g) => grid(out, g),
+        Block::Figure(f) => figure(out, f),
+        Block::Code(text) => put(out, format_args!("<pre><code>{}</code></pre>\n", escape(text.trim_end()))),
+    }
+}
+
+fn figure(out: &mut String, figure: &Figure) {
+    put(
+        out,
+        format_args!(
+            "<figure id=\"{}\" role=\"group\" aria-label=\"{}\">\n<div class=\"scroll\">{}</div>\n<figcaption>{}</figcaption>\n</figure>\n",
+            escape(&figure.name),
+            escape(&figure.alt),
+            figure.svg,
+            inline(&figure.caption)
+        ),
+    );
+}
+
 fn table(out: &mut String, table: &Table) {
-    out.push_str("<div class=\"scroll\"><table>\n");
+    // On a narrow page many columns become lines, each with the heading of its column.
+    let cards = table.columns.len() > 3 && table.kind == Kind::Plain;
+    let kind = match table.kind {
+        Kind::Plain if cards => " cards",
+        Kind::Plain => "",
+        Kind::Settings => " settings",
+        Kind::Digests => " digests",
+        Kind::Explained => " explained",
+    };
+    put(out, format_args!("<div class=\"scroll{kind}\"><table>\n"));
     if !table.caption.is_empty() {
         put(out, format_args!("<caption>{}</caption>\n", inline(&table.caption)));
     }
@@ -92,11 +119,58 @@ fn table(out: &mut String, table: &Table) {
     for row in &table.rows {
         out.push_str("<tr>");
         for (text, c) in row.iter().zip(&table.columns) {
-            put(out, format_args!("<td{}>{}</td>", class(c.number), inline(text)));
+            let of = if cards { format!(" data-of=\"{}\"", escape(&c.title)) } else { String::new() };
+            put(out, format_args!("<td{}{of}>{}</td>", class(c.number), inline(text)));
         }
         out.push_str("</tr>\n");
     }
     out.push_str("</tbody>\n</table></div>\n");
+}
+
+/// A table of results. Every cell says which column it is of, for pages that are too narrow for columns.
+fn grid(out: &mut String, grid: &Grid) {
+    out.push_str("<div class=\"scroll wide\"><table class=\"grid\">\n<thead><tr>");
+    let two = grid.two_levels();
+    let down = if two { " rowspan=\"2\"" } else { "" };
+    put(out, format_args!("<th scope=\"col\"{down}>{}</th>", inline(&grid.first)));
+    for head in &grid.heads {
+        let span = match head.under.len() {
+            1 => String::new(),
+            n => format!(" colspan=\"{n}\""),
+        };
+        put(out, format_args!("<th scope=\"colgroup\" class=\"n\"{span}>{}</th>", inline(&head.title)));
+    }
+    if two {
+        out.push_str("</tr>\n<tr>");
+        for (_, under) in grid.columns() {
+            put(out, format_args!("<th scope=\"col\" class=\"n\">{}</th>", inline(under)));
+        }
+    }
+    out.push_str("</tr></thead>\n");
+    let all = grid.columns().count() + 1;
+    for block in &grid.blocks {
+        out.push_str("<tbody>\n");
+        if !block.title.is_empty() {
+            put(
+                out,
+                format_args!(
+                    "<tr><th scope=\"rowgroup\" colspan=\"{all}\">{}</th></tr>\n",
+                    inline(&block.title)
+                ),
+            );
+        }
+        for row in &block.rows {
+            put(out, format_args!("<tr><th scope=\"row\">{}</th>", inline(&row.name)));
+            for (cell, (title, under)) in row.cells.iter().zip(grid.columns()) {
+                let (text, of) = (inline(cell.shown()), escape(format!("{title} {under}").trim_end()));
+                let text = if cell.best { format!("<b>{text}</b>") } else { text };
+                put(out, format_args!("<td class=\"n\" data-of=\"{of}\">{text}</td>"));
+            }
+            out.push_str("</tr>\n");
+        }
+        out.push_str("</tbody>\n");
+    }
+    out.push_str("</table></div>\n");
 }
 
 /// Escapes text and turns what stands between backticks into code.

@@ -1,29 +1,33 @@
 //! Writes what a study found, as Markdown and as one HTML file that needs nothing else.
 //!
-//! Each input is one section; what is not given is left out. The same inputs give the same bytes.
+//! Each input is one section; what is not given is left out. The same inputs give the same bytes, but for the table that says
+//! where the report was written.
 
-mod chart;
 mod compare;
 mod document;
+mod figure;
 mod gating;
 mod html;
-mod lineage;
 mod log;
 mod markdown;
 mod outputs;
-mod raster;
+mod provenance;
 mod samples;
 mod scores;
-mod svg;
 mod tables;
 
 use anyhow::{Context as _, Result};
-use document::{Block, Document, Section, Tile, grouped};
+use compare::runs::Folders;
+use document::{Block, Document, Figure, Kind, Section, Tile, grouped};
+use figure::render::render;
+use markdown::FIGURES;
 use models::analysis::Gating;
-use models::diffusion::Curve;
+use models::checkpoint::CheckpointMetadata;
+use models::diffusion::NoiseSchedule;
 use models::interchange::{self, Hints};
-use stage::{Context, Staged, bad_input};
-use std::collections::BTreeMap;
+use provenance::{Here, Lineage};
+use stage::{Context, Staged, Value as _, bad_input};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use tch::Device;
@@ -43,7 +47,15 @@ stage::arguments! {
         input checkpoints: Option<PathBuf>;
         /// What came before, as the runner writes it for `pipeline.lineage`.
         input lineage: Option<PathBuf>;
-        /// Runs to compare: a folder with VARIANT/evaluate/scores and VARIANT/train/log, as a study with variants leaves it.
+        /// Variants to compare: a folder with one entry for each, named for it: its scores, or a folder of them by checkpoint.
+        /// `NAME-seed-1`, `NAME-seed-2` are seeds of one variant, as are `seed-1`, `seed-2` in a folder NAME.
+        input variant_scores: Option<PathBuf>;
+        /// Logs of the variants, by name.
+        input variant_logs: Option<PathBuf>;
+        /// Checkpoints of the variants, by name; they say how large a network is.
+        input variant_checkpoints: Option<PathBuf>;
+        /// Runs to compare: a folder with VARIANT/evaluate/scores, VARIANT/train/log and VARIANT/train/checkpoints, as a study with
+        /// variants leaves it.
         input runs: Option<PathBuf>;
         /// Numbers that were published for these variants, the JSON in `pipelines/published/`.
         input published: Option<PathBuf>;
@@ -58,10 +70,13 @@ stage::arguments! {
         /// Timesteps whose paths through the experts are drawn.
         param timesteps: Vec<f64> = vec![0.25, 0.5, 0.75, 1.0], in 0.0..=1.0, unit "share of all";
         /// Noise schedule that a foreign `.pt` was trained with; our checkpoints say it themselves.
-        param schedule: Option<Curve>;
+        param schedule: Option<NoiseSchedule>;
         /// Attention heads of a foreign `.pt` whose width and blocks are no preset's.
         param heads: Option<i64>, in 1..;
-        /// Folder with `report.md`, `report.html` and `figures/`.
+        /// Say on which day and machine, with which libtorch and at which commit of the working folder the report was written;
+        /// without it the same inputs give the same bytes anywhere.
+        param place: bool = true;
+        /// Folder with `report.md`, `report.html` and `figures/`; of a comparison also `comparison.md`, `.html`, `.tex` and `.csv`.
         output report: PathBuf, known outputs::KNOWN;
     }
 }
@@ -70,6 +85,8 @@ stage::arguments! {
 #[derive(Default)]
 struct Work {
     document: Document,
+    /// Figures that are files only.
+    pictures: Vec<Figure>,
     files: Vec<(String, Vec<u8>)>,
 }
 
@@ -78,13 +95,17 @@ struct Work {
 /// # Errors
 /// Bad input when no input is given, or one cannot be understood; else when the output cannot be written.
 pub fn report(args: &Args, context: &Context) -> Result<()> {
+    // Before a checkpoint asks libtorch for anything.
+    let here = args.place.then(Here::look);
     let mut work = Work::default();
     work.document.title = args.title.clone();
-    let given = [&args.scores, &args.log, &args.samples, &args.checkpoints, &args.lineage, &args.runs];
-    let total = given.iter().filter(|p| p.is_some()).count();
+    let variants = [&args.runs, &args.variant_scores, &args.variant_logs, &args.variant_checkpoints];
+    let comparing = variants.iter().any(|p| p.is_some());
+    let given = [&args.scores, &args.log, &args.samples, &args.checkpoints, &args.lineage];
+    let total = given.iter().filter(|p| p.is_some()).count() + usize::from(comparing);
     if total == 0 {
         bad_input!(
-            "nothing to report: give at least one of --scores, --log, --samples, --checkpoints, --lineage, --runs"
+            "nothing to report: give at least one of --scores, --log, --samples, --checkpoints, --lineage, --variant-scores, --runs"
         )
     }
     let mut done = 0;
@@ -93,14 +114,25 @@ pub fn report(args: &Args, context: &Context) -> Result<()> {
         done += 1;
         context.check_stop()
     };
-    if args.published.is_some() && args.runs.is_none() {
-        bad_input!("--published without --runs: there is nothing to compare the published numbers with")
+    if args.published.is_some() && !comparing {
+        bad_input!(
+            "--published without --variant-scores or --runs: there is nothing to compare the published numbers with"
+        )
     }
-    if let Some(path) = &args.runs {
+    let lineage = args.lineage.as_deref().map(Lineage::read).transpose()?;
+    if comparing {
         step()?;
-        let compared = compare::compare(path, args.published.as_deref(), args.smoothing)?;
+        let folders = Folders {
+            runs: args.runs.as_deref(),
+            scores: args.variant_scores.as_deref(),
+            logs: args.variant_logs.as_deref(),
+            checkpoints: args.variant_checkpoints.as_deref(),
+        };
+        let compared = compare::compare(&folders, args.published.as_deref(), &args.title, args.smoothing)?;
         work.document.sections.extend(compared.sections);
         work.document.lead = compared.lead;
+        work.pictures.push(compared.picture);
+        work.files.extend(compared.files);
     }
     if let Some(path) = &args.scores {
         step()?;
@@ -112,58 +144,109 @@ pub fn report(args: &Args, context: &Context) -> Result<()> {
         step()?;
         let (section, png) = samples::Grid::read(path, args.classes, args.per_class)?.section()?;
         work.document.sections.push(section);
-        work.files.push(("figures/samples.png".into(), png));
+        work.files.push((format!("{FIGURES}/samples-grid.png"), png));
     }
+    // The log's section comes first, but what the checkpoint says of the training explains it.
+    let network = args.checkpoints.as_deref().map(|path| {
+        step()?;
+        checkpoint(path, args)
+    });
+    let network = network.transpose()?;
     if let Some(path) = &args.log {
         step()?;
         let log = log::Log::read(path)?;
-        work.document.sections.push(log::section(&log, args.smoothing));
+        let known = known(network.as_ref().map(|n| &n.about), lineage.as_ref());
+        work.document.sections.push(log::section(&log, args.smoothing, &known));
         work.document.tiles.extend(steps_tile(&log));
     }
-    if let Some(path) = &args.checkpoints {
-        step()?;
-        checkpoint(path, args, &mut work)?;
+    if let Some(network) = network {
+        work.document.sections.extend(network.sections);
+        work.files.extend(network.files);
     }
-    if let Some(path) = &args.lineage {
+    work.document.sections.extend(provenance::run(lineage.as_ref(), here.as_ref()));
+    if let Some(lineage) = &lineage {
         step()?;
-        let lineage = lineage::Lineage::read(path)?;
-        work.document.sections.extend([lineage.settings(), lineage.provenance(), lineage.reproduce()]);
+        let programs = here.as_ref().and_then(|_| provenance::programs());
+        let reproduce = provenance::reproduce(lineage, programs.as_deref());
+        work.document.sections.extend([lineage.settings(), lineage.provenance(), reproduce]);
     }
     if work.document.lead.is_empty() {
         work.document.lead = lead(args);
     }
+    distinct(&mut work.document);
     write(&work, &args.report)?;
     context.progress(total, total, "sections");
     context.message(&format!("report in {}", args.report.join("report.html").display()));
     Ok(())
 }
 
+/// What a checkpoint says.
+struct Shown {
+    about: CheckpointMetadata,
+    sections: Vec<Section>,
+    files: gating::Files,
+}
+
 /// The network's own section, and its gates' where it has some.
-fn checkpoint(path: &Path, args: &Args, work: &mut Work) -> Result<()> {
+fn checkpoint(path: &Path, args: &Args) -> Result<Shown> {
     let hints = Hints { schedule: args.schedule, heads: args.heads };
     let mut checkpoint = interchange::read(path, &hints)?;
     let about = checkpoint.about.clone();
     // The average that samples are drawn from by default.
     let decay = about.ema_decays.first().copied();
     let network = checkpoint.network(decay, Device::Cpu)?;
+    let weights = match decay {
+        Some(decay) => format!("moving average, decay {decay}"),
+        None => "as trained".into(),
+    };
+    let step = grouped(about.step as i64);
+    let mut shown = Shown { about: about.clone(), sections: Vec::new(), files: Vec::new() };
     if let Some(gating) = Gating::of(&network) {
-        let (section, files) = gating::section(&gating, &args.timesteps)?;
-        work.document.sections.push(section);
-        work.files.extend(files);
+        let known = gating::Known {
+            source: format!("the weights of step {step} ({weights})"),
+            allocation: about.network.allocation,
+            trained: about.training.pointer("/objective/gating").and_then(|g| g.as_str()),
+        };
+        let (section, files) = gating::section(&gating, &args.timesteps, &known)?;
+        shown.sections.push(section);
+        shown.files = files;
     }
     let mut section = Section::new("Network");
-    let step = grouped(about.step as i64);
     let caption = format!("The network, as its checkpoint of step {step} describes it.");
-    let mut table = lineage::table(&caption, &serde_json::to_value(&about.network)?);
+    let mut table = provenance::table(&caption, &serde_json::to_value(&about.network)?);
     table.row(["`schedule`".into(), about.schedule.to_string()]);
     let values: i64 = network.parameters().iter().map(|p| p.tensor.numel() as i64).sum();
     table.row(["parameters".into(), grouped(values)]);
-    if let Some(decay) = decay {
-        table.row(["weights shown".into(), format!("moving average, decay {decay}")]);
-    }
+    table.row(["weights shown".into(), weights]);
+    table.kind = Kind::Settings;
     section.blocks.push(Block::Table(table));
-    work.document.sections.push(section);
-    Ok(())
+    shown.sections.push(section);
+    Ok(shown)
+}
+
+/// What the checkpoint, or else the lineage, says of the training behind a log.
+fn known(about: Option<&CheckpointMetadata>, lineage: Option<&Lineage>) -> log::Known {
+    let param = |name: &str| lineage?.param("train", name);
+    let batch = about.and_then(|a| a.training.get("batch-size")?.as_f64());
+    log::Known {
+        schedule: about.map(|a| a.schedule).or_else(|| NoiseSchedule::parse(param("schedule")?).ok()),
+        batch_size: batch.or_else(|| param("batch-size")?.parse().ok()),
+    }
+}
+
+/// Gives every figure a file name of its own.
+fn distinct(document: &mut Document) {
+    let mut seen = BTreeSet::new();
+    for block in document.sections.iter_mut().flat_map(|s| &mut s.blocks) {
+        if let Block::Figure(figure) = block {
+            let name = figure.name.clone();
+            let mut number = 2;
+            while !seen.insert(figure.name.clone()) {
+                figure.name = format!("{name}-{number}");
+                number += 1;
+            }
+        }
+    }
 }
 
 fn steps_tile(log: &log::Log) -> Option<Tile> {
@@ -182,19 +265,21 @@ fn lead(args: &Args) -> String {
     ];
     let names: Vec<&str> = given.iter().filter(|g| g.1).map(|g| g.0).collect();
     match names.as_slice() {
-        [most @ .., last] if !most.is_empty() => {
-            format!("From the {} and {last} of one run.", most.join(", "))
-        }
-        names => format!("From the {} of one run.", names.concat()),
+        [most @ .., last] if !most.is_empty() => format!("From the {} and {last}.", most.join(", ")),
+        names => format!("From the {}.", names.concat()),
     }
 }
 
 fn write(work: &Work, target: &Path) -> Result<()> {
     let mut files = BTreeMap::from([("report.md".into(), markdown::render(&work.document).into_bytes())]);
-    for block in work.document.sections.iter().flat_map(|s| &s.blocks) {
-        if let Block::Figure(figure) = block {
-            let name = format!("{}/{}.svg", markdown::FIGURES, figure.name);
-            files.insert(name, svg::standalone(&figure.svg).into_bytes());
+    let shown = work.document.sections.iter().flat_map(|s| &s.blocks).filter_map(|block| match block {
+        Block::Figure(figure) => Some(figure),
+        _ => None,
+    });
+    for figure in shown.chain(&work.pictures) {
+        let drawn = render(&figure.svg, &figure.alt).with_context(|| format!("drawing {}", figure.name))?;
+        for (ending, bytes) in [("svg", drawn.svg.into_bytes()), ("png", drawn.png), ("pdf", drawn.pdf)] {
+            files.insert(format!("{FIGURES}/{}.{ending}", figure.name), bytes);
         }
     }
     files.extend(work.files.iter().cloned());

@@ -1,8 +1,10 @@
 //! The training log: JSON lines, read into series, and the section with its curves.
 
-use crate::chart::{Panel, panels};
 use crate::document::{Block, Figure, Section, Table, grouped, number};
+use crate::figure::chart::{Across, Panel, Series, panels};
+use crate::provenance::duration;
 use anyhow::Result;
+use models::diffusion::NoiseSchedule;
 use serde_json::{Map, Value as Json};
 use stage::{BadInputExt, bad_input};
 use std::collections::BTreeMap;
@@ -72,8 +74,17 @@ pub fn smooth(points: &[(f64, f64)], window: usize) -> Vec<(f64, f64)> {
     points.iter().enumerate().map(|(i, p)| (p.0, median(i))).collect()
 }
 
+/// What is known of the training beside its log.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// The noise schedule.
+    pub schedule: Option<NoiseSchedule>,
+    /// Images of a step.
+    pub batch_size: Option<f64>,
+}
+
 /// The section on training; `share` of the logged steps is the window of the smooth line.
-pub fn section(log: &Log, share: f64) -> Section {
+pub fn section(log: &Log, share: f64, known: &Known) -> Section {
     let mut section = Section::new("Training");
     // What a training does not have, its log has as 0 throughout.
     let found = CURVES.iter().filter_map(|c| Some((c, log.get(c.0)?)));
@@ -88,10 +99,10 @@ pub fn section(log: &Log, share: f64) -> Section {
         title: (*title).into(),
         log: *log,
         raw,
-        series: vec![(String::new(), line.as_slice())],
-        dots: false,
+        series: vec![Series { name: String::new(), look: 0, points: line }],
+        ..Panel::default()
     });
-    let svg = panels(&drawn.collect::<Vec<_>>(), "training step");
+    let svg = panels(&drawn.collect::<Vec<_>>(), Across { title: "training step", log: false });
     let pale = if window > 1 {
         format!(
             "Pale: as logged, each value the mean since the line before. Strong: median of {window} logged values, centred."
@@ -99,25 +110,45 @@ pub fn section(log: &Log, share: f64) -> Section {
     } else {
         "Each value as logged, the mean since the line before.".into()
     };
-    let spikes = if log.get("vb").is_some() {
-        " The variance term has rare tall spikes where the noisiest timesteps were drawn; they belong to the cosine \
-         schedule, not to a fault."
-    } else {
-        ""
-    };
+    let spikes = log.get("vb").map(|vb| spikes(vb, known.schedule)).unwrap_or_default();
     section.blocks.push(Block::Figure(Figure {
         name: "losses".into(),
         alt: "Loss curves over the training steps".into(),
         caption: format!("Losses over the training. {pale}{spikes} Source: the training log."),
         svg,
     }));
-    section.blocks.push(Block::Table(summary(log, &found)));
+    section.blocks.push(Block::Table(summary(log, &found, known)));
     section
+}
+
+/// How far above the median of the variance term a value is a spike.
+const SPIKE: f64 = 10.0;
+
+/// A sentence on the spikes of the variance term, where it has some.
+fn spikes(vb: &[(f64, f64)], schedule: Option<NoiseSchedule>) -> String {
+    let mut values: Vec<f64> = vb.iter().map(|p| p.1).collect();
+    values.sort_by(f64::total_cmp);
+    let median = values[values.len() / 2];
+    let count = values.iter().filter(|v| **v > SPIKE * median).count();
+    let reason = match schedule {
+        Some(NoiseSchedule::Cosine) => {
+            ": where the noisiest timesteps of the cosine schedule were drawn, which is no fault of the training"
+        }
+        _ => "",
+    };
+    match count {
+        0 => String::new(),
+        1 => format!(" One value of the variance term is more than ten times its median{reason}."),
+        n => format!(
+            " {} values of the variance term are more than ten times its median{reason}.",
+            grouped(n as i64)
+        ),
+    }
 }
 
 type Found<'a> = (&'a (&'a str, &'a str, bool), &'a [(f64, f64)]);
 
-fn summary(log: &Log, found: &[Found]) -> Table {
+fn summary(log: &Log, found: &[Found], known: &Known) -> Table {
     let tail = |s: &[(f64, f64)]| {
         let last = &s[s.len() - s.len().div_ceil(10)..];
         last.iter().map(|p| p.1).sum::<f64>() / last.len() as f64
@@ -133,6 +164,11 @@ fn summary(log: &Log, found: &[Found]) -> Table {
     let steps = found.iter().filter_map(|f| f.1.last()).map(|p| p.0).fold(0.0, f64::max);
     let mut caption = format!("{} steps. ", grouped(steps as i64));
     if let Some(rates) = log.get("images_per_second") {
+        if let Some(batch) = known.batch_size {
+            let ends = std::iter::once(0.0).chain(rates.iter().map(|p| p.0));
+            let seconds: f64 = rates.iter().zip(ends).map(|(p, from)| (p.0 - from) * batch / p.1).sum();
+            caption += &format!("{} of training steps, by the speeds in the log. ", duration(seconds));
+        }
         let mut rates: Vec<f64> = rates.iter().map(|p| p.1).collect();
         rates.sort_by(f64::total_cmp);
         caption +=

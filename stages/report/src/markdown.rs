@@ -1,6 +1,6 @@
 //! The report as Markdown, with its pictures as files beside it.
 
-use crate::document::{Block, Document, Table};
+use crate::document::{Block, Document, Grid, Table};
 use std::fmt::Write;
 
 /// Folder of the pictures, beside `report.md`.
@@ -24,6 +24,7 @@ pub fn render(document: &Document) -> String {
             match block {
                 Block::Text(text) => line(&mut out, format_args!("{}", escape(text))),
                 Block::Table(t) => table(&mut out, t),
+                Block::Grid(g) => grid(&mut out, g),
                 Block::Figure(f) => {
                     let alt = escape(&f.alt);
                     line(
@@ -48,6 +49,30 @@ fn table(out: &mut String, table: &Table) {
     line(out, format_args!("{}", row(rules.collect())));
     for cells in &table.rows {
         line(out, format_args!("{}", row(cells.iter().map(|c| cell(c)).collect())));
+    }
+}
+
+/// Markdown has one row of headings, and no rules between rows: a block is a row of its own with its title.
+fn grid(out: &mut String, grid: &Grid) {
+    let row = |cells: &[String]| format!("| {} |", cells.join(" | "));
+    let heads = grid.columns().map(|(title, under)| cell(format!("{title} {under}").trim_end()));
+    let heads: Vec<String> = std::iter::once(cell(&grid.first)).chain(heads).collect();
+    let columns = heads.len() - 1;
+    line(out, format_args!("{}", row(&heads)));
+    let rules = std::iter::once(":--".to_string()).chain(std::iter::repeat_n("--:".to_string(), columns));
+    line(out, format_args!("{}", row(&rules.collect::<Vec<_>>())));
+    for block in &grid.blocks {
+        if !block.title.is_empty() {
+            let title = std::iter::once(format!("*{}*", cell(&block.title)));
+            let cells = title.chain(std::iter::repeat_n(String::new(), columns));
+            line(out, format_args!("{}", row(&cells.collect::<Vec<_>>())));
+        }
+        for r in &block.rows {
+            let bold = |text: &str, best: bool| if best { format!("**{text}**") } else { text.into() };
+            let cells = r.cells.iter().map(|c| bold(&cell(c.shown()), c.best));
+            let cells: Vec<String> = std::iter::once(cell(&r.name)).chain(cells).collect();
+            line(out, format_args!("{}", row(&cells)));
+        }
     }
 }
 

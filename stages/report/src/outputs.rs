@@ -12,7 +12,18 @@ use std::path::{Path, PathBuf};
 
 /// `--report`.
 pub const REPORT: Layout = Layout {
-    files: &["report.md", "report.html", "*.parquet", "figures/*.svg", "figures/*.png", "figures/*.pdf"],
+    files: &[
+        "report.md",
+        "report.html",
+        "comparison.md",
+        "comparison.html",
+        "comparison.tex",
+        "comparison.csv",
+        "*.parquet",
+        "figures/*.svg",
+        "figures/*.png",
+        "figures/*.pdf",
+    ],
     check: first_other,
 };
 /// The same to the contract.

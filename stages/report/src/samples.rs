@@ -1,8 +1,8 @@
 //! The grid of samples: one row per class.
 
 use crate::document::{Block, Figure, Section, grouped};
-use crate::raster;
-use crate::svg::{Anchor, Svg, WIDTH};
+use crate::figure::raster;
+use crate::figure::svg::{Anchor, Svg, WIDTH};
 use anyhow::{Context, Result};
 use image::{RgbImage, RgbaImage, imageops};
 use npz::Npz;
@@ -106,10 +106,9 @@ impl Grid {
         let height = row * self.rows.len() as f64;
         let mut svg = Svg::default();
         for (i, (label, _)) in self.rows.iter().enumerate() {
-            svg.text("", (left - 8.0, row * (i as f64 + 0.5) + 3.5), Anchor::End, label);
+            svg.text("soft", (left - 8.0, row * (i as f64 + 0.5) + 3.5), Anchor::End, label);
         }
-        let class = if cell_width <= 64 { "pixels" } else { "" };
-        svg.image(class, &png, left, 0.0, width, height);
+        svg.image(cell_width <= 64, &png, left, 0.0, width, height);
         let what = match (labelled, self.rows.len() == self.classes) {
             (true, true) => {
                 format!("One row per class: the first {columns} samples asked for that label, unselected.")

@@ -1,19 +1,20 @@
 //! The scores: what evaluate measured, each field explained.
 
-use crate::chart::{Panel, panels};
-use crate::document::{Block, Figure, Section, Table, Tile, code, number};
+use crate::document::{Block, Figure, Kind, Section, Table, Tile, code, number};
+use crate::figure::chart::{Across, Panel, Series, panels};
 use anyhow::{Context, Result};
 use serde_json::Value as Json;
 use stage::{BadInputExt, bad_input};
 use std::path::Path;
 
-/// A metric: keys it may stand under, name, which way is better, what it says.
+/// A metric: keys it may stand under, name, which way is better, what it says; of those that are tiles, the decimals that a
+/// usual number of samples carries.
 struct Metric {
     keys: &'static [&'static str],
     name: &'static str,
     better: &'static str,
     meaning: &'static str,
-    tile: bool,
+    tile: Option<usize>,
 }
 
 const METRICS: [Metric; 12] = [
@@ -22,84 +23,84 @@ const METRICS: [Metric; 12] = [
         name: "FID",
         better: "lower",
         meaning: "Fréchet distance between Gaussians fitted to the pooled Inception features of samples and reference",
-        tile: true,
+        tile: Some(2),
     },
     Metric {
         keys: &["sfid"],
         name: "sFID",
         better: "lower",
         meaning: "the same on spatial features, which see where things stand in the picture",
-        tile: true,
+        tile: Some(2),
     },
     Metric {
         keys: &["inception_score", "is"],
         name: "IS",
         better: "higher",
         meaning: "Inception score: how sure the classifier is of each sample, and how varied its answers are",
-        tile: true,
+        tile: Some(2),
     },
     Metric {
         keys: &["precision"],
         name: "Precision",
         better: "higher",
         meaning: "share of samples that lie within the manifold of the reference (0 to 1)",
-        tile: true,
+        tile: Some(3),
     },
     Metric {
         keys: &["recall"],
         name: "Recall",
         better: "higher",
         meaning: "share of the reference that lies within the manifold of the samples (0 to 1)",
-        tile: true,
+        tile: Some(3),
     },
     Metric {
         keys: &["fid_10k"],
         name: "FID-10K",
         better: "lower",
         meaning: "FID of 10,000 of the samples",
-        tile: false,
+        tile: None,
     },
     Metric {
         keys: &["kid", "kid_mean"],
         name: "KID",
         better: "lower",
         meaning: "kernel distance of the features, unbiased; may fall below 0",
-        tile: false,
+        tile: None,
     },
     Metric {
         keys: &["density"],
         name: "Density",
         better: "higher",
         meaning: "how often samples lie within the neighbourhoods of reference images, on average",
-        tile: false,
+        tile: None,
     },
     Metric {
         keys: &["coverage"],
         name: "Coverage",
         better: "higher",
         meaning: "share of reference images with a sample in their neighbourhood (0 to 1)",
-        tile: false,
+        tile: None,
     },
     Metric {
         keys: &["fid_infinity", "fid_inf"],
         name: "FID∞",
         better: "lower",
         meaning: "FID extrapolated to infinitely many samples: a line over 1/N through the FIDs of N/10, …, N of them; ± the standard error of the line",
-        tile: false,
+        tile: None,
     },
     Metric {
         keys: &["fd_dinov2"],
         name: "FD-DINOv2",
         better: "lower",
         meaning: "Fréchet distance on DINOv2 features",
-        tile: false,
+        tile: None,
     },
     Metric {
         keys: &["fid_classes"],
         name: "FID by class",
         better: "lower",
         meaning: "mean over the classes of the FID between a class's samples and its reference images; few images bias it upwards",
-        tile: false,
+        tile: None,
     },
 ];
 
@@ -204,15 +205,15 @@ pub fn section(scored: &Scored) -> (Section, Vec<Tile>) {
     let scores = &scored.last;
     let mut section = Section::new("Scores");
     let mut tiles = Vec::new();
-    let mut table = Table::new("", &["Metric", "Value #", "Better", "What it says"]);
+    let mut table = Table::new("", &["Metric", "Value #", "Better", "What it says"]).set(Kind::Explained);
     for m in &METRICS {
         let Some((key, value)) = m.keys.iter().find_map(|k| Some((*k, metric(scores, k)?))) else { continue };
         let spread = ["deviation", "std", "error"].iter().find_map(|s| metric(scores, &format!("{key}_{s}")));
         let spread = spread.map(|s| format!(" ± {}", number(s))).unwrap_or_default();
         table.row([m.name.into(), number(value) + &spread, m.better.into(), m.meaning.into()]);
-        if m.tile {
+        if let Some(decimals) = m.tile {
             let note = format!("{} is better", m.better);
-            tiles.push(Tile { name: m.name.into(), value: number(value), note });
+            tiles.push(Tile { name: m.name.into(), value: format!("{value:.decimals$}"), note });
         }
     }
     if table.rows.is_empty() {
@@ -223,16 +224,18 @@ pub fn section(scored: &Scored) -> (Section, Vec<Tile>) {
     section.blocks.extend(classes(scores).map(Block::Table));
     section.blocks.extend(curves(scored).map(Block::Figure));
     let mut rest =
-        Table::new("How the scores were measured, field by field.", &["Field", "Value", "Meaning"]);
+        Table::new("How the scores were measured, field by field.", &["Field", "Value", "Meaning"])
+            .set(Kind::Explained);
     for (path, value) in flatten(scores) {
         if path.starts_with("classes.") || path == "classes" {
             continue;
         }
         let top = path.rsplit('.').next().unwrap_or(&path);
         let parent = path.split('.').rev().nth(1).unwrap_or("");
-        // A metric that could not be computed has no number: it is listed, with its meaning.
-        if value == "none" && METRICS.iter().any(|m| m.keys.contains(&path.as_str())) {
-            rest.row([code(&path), "not computed".into(), "a warning says why".into()]);
+        // A metric that was not computed has no number: it is listed, with its meaning.
+        let metric = METRICS.iter().find(|m| m.keys.contains(&path.as_str()));
+        if let Some(metric) = metric.filter(|_| value == "none") {
+            rest.row([code(&path), "not computed".into(), metric.meaning.into()]);
             continue;
         }
         let known = |k: &str| METRICS.iter().any(|m| m.keys.contains(&k));
@@ -286,16 +289,16 @@ fn curves(scored: &Scored) -> Option<Figure> {
     let drawn = found.iter().map(|(m, points)| Panel {
         title: format!("{} ({} is better)", m.name, m.better),
         log: m.keys[0] == "fid" || m.keys[0] == "sfid",
-        raw: &[],
-        series: vec![(String::new(), points.as_slice())],
+        series: vec![Series { name: String::new(), look: 0, points }],
         dots: true,
+        ..Panel::default()
     });
     let drawn: Vec<_> = drawn.collect();
     (!drawn.is_empty()).then(|| Figure {
         name: "convergence".into(),
         alt: "Scores over the training steps".into(),
-        caption: "Scores of each checkpoint against its training step (the paper's Fig. 5). The table above is the last.".into(),
-        svg: panels(&drawn, "training step"),
+        caption: "Scores of each checkpoint against its training step. The table above is the last's.".into(),
+        svg: panels(&drawn, Across { title: "training step", log: false }),
     })
 }
 
@@ -354,7 +357,7 @@ mod tests {
         for scores in [flat, nested] {
             assert_eq!(metric(&scores, "fid"), Some(3.5));
             let (section, tiles) = section(&Scored { last: scores, steps: Vec::new() });
-            assert_eq!((tiles.len(), tiles[0].value.as_str()), (1, "3.5"));
+            assert_eq!((tiles.len(), tiles[0].value.as_str()), (1, "3.50"));
             let Some(Block::Table(rest)) = section.blocks.last() else { panic!("no table") };
             assert_eq!(rest.rows, [["`images`", "1000", "how many images"].map(String::from)]);
         }

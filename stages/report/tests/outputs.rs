@@ -12,7 +12,7 @@ use std::process::Command;
 
 fn report(log: &Path, to: &Path, more: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_report"));
-    command.arg("--log").arg(log).arg("--report").arg(to).args(more);
+    command.arg("--log").arg(log).arg("--report").arg(to).args(["--place", "false"]).args(more);
     command
 }
 

@@ -1,7 +1,7 @@
 //! The command line of `sample`.
 
 use crate::outputs;
-use models::diffusion::Curve;
+use models::diffusion::NoiseSchedule;
 use std::path::PathBuf;
 use torch::Precision;
 use torch::device::DeviceChoice;
@@ -54,7 +54,7 @@ stage::arguments! {
         /// Which moving average; the checkpoint's first where this is not given.
         param ema_decay: Option<f64>, in 0.0..=1.0;
         /// Noise schedule that a foreign `.pt` was trained with; our checkpoints say it themselves.
-        param schedule: Option<Curve>;
+        param schedule: Option<NoiseSchedule>;
         /// Attention heads of a foreign `.pt` whose width and blocks are no preset's.
         param heads: Option<i64>, in 1..;
         /// What the network's products are computed in; the chain itself is f32 always.

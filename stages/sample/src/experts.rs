@@ -3,7 +3,7 @@
 use crate::{Args, WeightSet};
 use anyhow::{Context, Result};
 use models::Network;
-use models::checkpoint::{self, About};
+use models::checkpoint::{self, CheckpointMetadata};
 use models::config::TIMESTEPS;
 use models::interchange::{self, Hints};
 use stage::{BadInputExt, bad_input};
@@ -12,7 +12,7 @@ use tch::Device;
 
 /// One network and what is known of it.
 struct Expert {
-    about: About,
+    about: CheckpointMetadata,
     network: Network,
     source: String,
     digest: String,
@@ -54,7 +54,7 @@ impl Experts {
         let first = &experts[0];
         for other in &experts[1..] {
             let kind = |e: &Expert| {
-                let About { network, schedule, latents, .. } = &e.about;
+                let CheckpointMetadata { network, schedule, latents, .. } = &e.about;
                 (network.side, network.channels, network.classes, *schedule, latents.clone())
             };
             if kind(first) != kind(other) {
@@ -65,7 +65,7 @@ impl Experts {
     }
 
     /// The description of the first; all agree in what sampling asks for.
-    pub fn about(&self) -> &About {
+    pub fn about(&self) -> &CheckpointMetadata {
         &self.0[0].about
     }
 

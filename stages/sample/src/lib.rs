@@ -1,12 +1,13 @@
 //! Samples pictures from a checkpoint.
 
 mod arguments;
-mod chain;
 mod experts;
+mod graphed_step;
 mod join;
 mod noise;
 mod outputs;
 mod pictures;
+mod reverse_step;
 mod sampler;
 
 pub use arguments::{Args, Labels, WeightSet};
@@ -15,7 +16,7 @@ pub use sampler::Sampler;
 use anyhow::Result;
 use experts::Experts;
 use models::interchange::{self, Hints};
-use pictures::Pictures;
+use pictures::SampledPictures;
 use sampler::Decoder;
 use serde_json::json;
 use stage::sharding::share;
@@ -117,7 +118,7 @@ fn pictures_of(
     let mut sampler = Sampler::new(args, experts)?;
     let decoder = Decoder::new(vae, about.latents.scale);
     let state = sharing.state(context)?;
-    let pictures = Pictures::resume(&state, &what, side as usize, mine.start)?;
+    let pictures = SampledPictures::resume(&state, &what, side as usize, mine.start)?;
     let report = |done: usize| {
         if sharing.leads() {
             context.progress(done, mine.len(), "images");
@@ -136,18 +137,18 @@ fn pictures_of(
 
 /// Samples what is missing of these pictures. A batch is decoded and written while the next one is sampled.
 fn fill(
-    mut pictures: Pictures,
+    mut pictures: SampledPictures,
     sampler: &mut Sampler,
     decoder: Decoder,
     mine: &Range<usize>,
     batch_size: usize,
     context: &Context,
     report: impl Fn(usize),
-) -> Result<Pictures> {
+) -> Result<SampledPictures> {
     let mut next = pictures.done();
     let (sender, batches) = sync_channel::<(Tensor, usize)>(1);
     let (reporter, written) = channel();
-    let writer = std::thread::spawn(move || -> Result<Pictures> {
+    let writer = std::thread::spawn(move || -> Result<SampledPictures> {
         // libtorch hands the number of threads on to a new thread when that asks for it.
         tch::get_num_threads();
         for (latents, count) in batches {

@@ -3,9 +3,9 @@
 use anyhow::{Context, Result};
 use models::config::TIMESTEPS;
 use rayon::prelude::*;
+use rng::Stream;
 use std::sync::mpsc::{Receiver, sync_channel};
 use tch::{Device, Tensor};
-use torch::random::Stream;
 use torch::transfer;
 
 /// Steps whose noise waits for them.

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 const WHAT: &str = "sampling.json";
 
 /// Pictures done so far.
-pub struct Pictures {
+pub struct SampledPictures {
     folder: PathBuf,
     side: usize,
     /// Number of the first picture.
@@ -22,7 +22,7 @@ pub struct Pictures {
     parts: Vec<(usize, usize)>,
 }
 
-impl Pictures {
+impl SampledPictures {
     /// Goes on with what `folder` holds, if it was made for the same `what`; else begins anew with picture `start`.
     ///
     /// # Errors

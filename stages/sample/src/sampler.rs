@@ -1,17 +1,18 @@
 //! The chain from noise to picture.
 
-use crate::chain::Chain;
 use crate::experts::Experts;
+use crate::graphed_step::GraphedStep;
 use crate::noise::{Draw, Noise};
+use crate::reverse_step::{ReverseStep, Step};
 use crate::{Args, Labels};
 use anyhow::Result;
+use models::Network;
 use models::config::TIMESTEPS;
-use models::diffusion::{Coefficients, Curve, Diffusion, Respacing, Schedule};
-use models::{Network, Timesteps};
+use models::diffusion::{Diffusion, NoiseSchedule, Respacing, Schedule};
+use rng::Stream;
 use tch::{Kind, Tensor, no_grad};
 use torch::Precision;
 use torch::graphs::CudaGraphs;
-use torch::random::Stream;
 use torch::transfer::{self, Readback};
 use vae::{Vae, to_bytes};
 
@@ -26,60 +27,10 @@ pub struct Sampler {
     labels: Labels,
     seed: u64,
     /// For steps that are recorded.
-    pub(crate) chain: Option<Chain>,
+    pub(crate) graphed: Option<GraphedStep>,
     /// Whether it is an error when they cannot be.
     insist: bool,
     notice: Option<String>,
-}
-
-/// What a step needs that does not depend on the picture.
-pub struct Step {
-    /// Which network.
-    network: usize,
-    /// What depends on the timestep alone.
-    timesteps: Timesteps,
-    /// The schedule's coefficients.
-    at: Coefficients,
-}
-
-impl Step {
-    /// The same in tensors of their own.
-    pub fn fixed(&self) -> Self {
-        let Self { network, timesteps, at } = self;
-        Self { network: *network, timesteps: timesteps.fixed(), at: at.fixed() }
-    }
-
-    /// Takes another step's values.
-    pub fn fill(&mut self, other: &Self) {
-        self.timesteps.fill(&other.timesteps);
-        self.at.fill(&other.at);
-    }
-}
-
-/// How x comes from the x after it.
-pub struct Link<'a> {
-    network: &'a Network,
-    diffusion: &'a Diffusion,
-    guidance: f64,
-    precision: Precision,
-}
-
-impl Link<'_> {
-    /// # Shapes
-    /// `x` and `noise`, which the last step does not take, `[B, C, S, S]`, `labels` `[B]`, to `[B, C, S, S]`.
-    ///
-    /// # Errors
-    /// When libtorch refuses the precision.
-    pub fn step(&self, x: &Tensor, labels: &Tensor, step: &Step, noise: Option<&Tensor>) -> Result<Tensor> {
-        let Step { timesteps, at, .. } = step;
-        let evaluate = || self.network.guided(x, timesteps, labels, self.guidance);
-        let output = self.precision.run(self.network.device(), evaluate)?;
-        let guess = self.diffusion.predict(at, x, &output, false);
-        Ok(match noise {
-            Some(noise) => self.diffusion.ddpm(at, &guess, noise),
-            None => guess.mean,
-        })
-    }
 }
 
 impl Sampler {
@@ -97,7 +48,7 @@ impl Sampler {
     ///
     /// # Errors
     /// Bad input when the number of steps does not fit.
-    pub fn alone(args: &Args, network: Network, schedule: Curve) -> Result<Self> {
+    pub fn alone(args: &Args, network: Network, schedule: NoiseSchedule) -> Result<Self> {
         Self::of(args, vec![network], |_| 0, schedule)
     }
 
@@ -106,7 +57,7 @@ impl Sampler {
         args: &Args,
         networks: Vec<Network>,
         serves: impl Fn(i64) -> usize,
-        schedule: Curve,
+        schedule: NoiseSchedule,
     ) -> Result<Self> {
         let respacing = Respacing::Sections(vec![args.steps]);
         let schedule = Schedule::new(schedule, TIMESTEPS as usize, &respacing)?;
@@ -124,7 +75,7 @@ impl Sampler {
         let several = (networks.len() > 1).then_some("several networks are sampled as one");
         let side = args.cuda_graphs.side(networks[0].device(), several)?;
         Ok(Self {
-            chain: side.map(|side| Chain::new(Some(side))),
+            graphed: side.map(|side| GraphedStep::new(Some(side))),
             insist: args.cuda_graphs == CudaGraphs::On,
             notice: None,
             networks,
@@ -154,7 +105,7 @@ impl Sampler {
     /// `[count, C, S, S]`, scaled as the network has them.
     ///
     /// # Errors
-    /// What `check` returns, which is asked before every step; when libtorch fails.
+    /// What `check` returns, which is asked before every step.
     pub fn latents(&mut self, first: usize, count: usize, check: impl Fn() -> Result<()>) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
         let (config, device) = (self.networks[0].config(), self.networks[0].device());
@@ -163,8 +114,8 @@ impl Sampler {
         let draw = Draw { seed: self.seed, first, count, shape: [config.channels, config.side, config.side] };
         let noise = Noise::ahead(draw, self.steps.len(), device)?;
         let mut x = noise.take()?;
-        let Self { networks, diffusion, steps, guidance, precision, chain, insist, notice, .. } = self;
-        let link = |step: &Step| Link {
+        let Self { networks, diffusion, steps, guidance, precision, graphed, insist, notice, .. } = self;
+        let reverse = |step: &Step| ReverseStep {
             network: &networks[step.network],
             diffusion,
             guidance: *guidance,
@@ -176,9 +127,9 @@ impl Sampler {
             check()?;
             left.next().map(|step| Ok((step, noise.take()?))).transpose()
         };
-        if let Some(chain) = chain {
-            let end = chain.run(&link(last), &x, &labels, &mut next);
-            if let Some(fault) = chain.take_fault() {
+        if let Some(graphed) = graphed {
+            let end = graphed.run(&reverse(last), &x, &labels, &mut next);
+            if let Some(fault) = graphed.take_fault() {
                 if *insist {
                     return Err(fault.context("--cuda-graphs on"));
                 }
@@ -187,10 +138,10 @@ impl Sampler {
             x = end?.unwrap_or(x);
         }
         while let Some((step, noise)) = next()? {
-            x = link(step).step(&x, &labels, step, Some(&noise))?;
+            x = reverse(step).run(&x, &labels, step, Some(&noise))?;
         }
         // The last step takes no noise.
-        link(last).step(&x, &labels, last, None)
+        reverse(last).run(&x, &labels, last, None)
     }
 
     /// Something to tell people, once.
@@ -213,9 +164,6 @@ impl Decoder {
 
     /// # Shapes
     /// `latents` `[B, C, S, S]`, to `[B, H, W, 3]`, row by row.
-    ///
-    /// # Errors
-    /// When libtorch fails.
     pub fn bytes(&self, latents: &Tensor) -> Result<Vec<u8>> {
         let _guard = tch::no_grad_guard();
         let pictures = to_bytes(&self.vae.decode(&(latents / self.scale))?)?; // [B, 3, H, W]

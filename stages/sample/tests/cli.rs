@@ -2,8 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use models::checkpoint::{About, Content, LatentSpace};
-use models::diffusion::Curve;
+use models::checkpoint::{CheckpointMetadata, Content, LatentSpace};
+use models::diffusion::NoiseSchedule;
 use models::{Config, Network};
 use std::collections::BTreeMap;
 use std::fs;
@@ -52,7 +52,7 @@ impl Place {
         let flat = Flat::new(network.parameters());
         let values = random::normal(seed, "weights", 0, &flat.values.size()) * 0.05;
         let latents = LatentSpace { scale: vae::LATENT_SCALE, vae: vae.into() };
-        let mut about = About::new(7, config, Curve::Linear, vec![0.99], latents);
+        let mut about = CheckpointMetadata::new(7, config, NoiseSchedule::Linear, vec![0.99], latents);
         about.interval = interval;
         let mut content = Content::default();
         content.state("model.", &network, &flat, &flat.values);

@@ -5,8 +5,8 @@
 #[path = "../../../crates/stage/tests/support/outputs.rs"]
 mod rules;
 
-use models::checkpoint::{About, Content, LatentSpace};
-use models::diffusion::Curve;
+use models::checkpoint::{CheckpointMetadata, Content, LatentSpace};
+use models::diffusion::NoiseSchedule;
 use models::{Config, Network};
 use rules::{everything, keeps_files, keeps_folders, refuses, stands_apart, succeeds};
 use std::fs;
@@ -31,7 +31,7 @@ fn checkpoints(folder: &Path, step: usize) -> PathBuf {
     let mut content = Content::default();
     content.state("model.", &network, &flat, &flat.values);
     content.state("ema.0.99.", &network, &flat, &flat.values);
-    let about = About::new(step, config, Curve::Linear, vec![0.99], latents);
+    let about = CheckpointMetadata::new(step, config, NoiseSchedule::Linear, vec![0.99], latents);
     let checkpoints = folder.join("checkpoints");
     fs::create_dir_all(&checkpoints).unwrap();
     content.write(&checkpoints.join(models::checkpoint::file_name(step)), &about).unwrap();

@@ -1,7 +1,7 @@
 //! Questions that are answered without training: how large a network is, what was found to compute on.
 
 use crate::Args;
-use crate::recipe;
+use crate::config;
 use anyhow::Result;
 use models::summary::Summary;
 use stage::{Arguments, BadInputExt, Question, Values, bad_input};
@@ -52,6 +52,6 @@ fn summary(arguments: &[String]) -> Result<String> {
         }
     }
     let args = Args::from_values(&Values::new(&spec, given)?)?;
-    let config = recipe::network(&args, 4, side, classes)?;
+    let config = config::network(&args, 4, side, classes)?;
     Ok(format!("{}, latents of {side}x{side}, classes {classes}\n{}\n", args.model, Summary::new(&config)))
 }

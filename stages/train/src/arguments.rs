@@ -4,7 +4,7 @@ use crate::objective::{Gating, Loss, Weight};
 use crate::outputs;
 use models::ExpertsBy;
 use models::config::{Form, Integration};
-use models::diffusion::Curve;
+use models::diffusion::NoiseSchedule;
 use shards::Residence;
 use std::path::PathBuf;
 use torch::Precision;
@@ -34,7 +34,7 @@ stage::arguments! {
         /// What a block makes of its experts' mixture; mask-skip-one for switch-dit, replace for time-moe.
         param integration: Option<Integration>;
         /// Form of Eq. 7 that the prior map takes.
-        param relations: Form = Form::Code;
+        param relations: Form = Form::Reference;
         /// Weight of the diffusion prior loss.
         param prior_weight: f64 = 1.0, in 0.0..;
         /// Weight of the load-balancing loss.
@@ -56,7 +56,7 @@ stage::arguments! {
         /// First timestep to train and the one after the last, as in 0,250; all where this is not given.
         param interval: Vec<usize> = vec![], in 0..=1000;
         /// Noise schedule.
-        param schedule: Curve = Curve::Cosine;
+        param schedule: NoiseSchedule = NoiseSchedule::Cosine;
         /// Optimiser steps in all.
         param iterations: usize = 400_000, in 1.., unit "steps";
         /// Latents per step.

@@ -3,8 +3,8 @@
 //! A record is a length, the checksum of the length, the message and its checksum (TFRecord); checksums are CRC-32C, rotated
 //! and moved by a constant. Only the fields that scalars need are declared.
 
-use crate::log::Line;
 use anyhow::{Context, Result};
+use crc_fast::CrcAlgorithm;
 use prost::Message;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -50,19 +50,19 @@ pub struct Events {
 }
 
 impl Events {
-    /// Goes on with a file whose events are those of these lines of the log; what it lacks of them is added, what it has beyond
-    /// them goes.
+    /// Goes on with a file that ought to have events of these steps. What it has beyond them goes; also gives of how many of
+    /// them it has the events.
     ///
     /// # Errors
     /// When it cannot be read or written.
-    pub fn resume(path: &Path, lines: &[Line]) -> Result<Self> {
+    pub fn resume(path: &Path, steps: &[usize]) -> Result<(Self, usize)> {
         let context = || format!("going on with {}", path.display());
         let bytes = if path.exists() { std::fs::read(path).with_context(context)? } else { Vec::new() };
         let (mut kept, mut done) = (0, None::<usize>);
         while let Some((event, length)) = next(&bytes[kept..]) {
             let same = match done {
                 None => event.file_version.is_some(),
-                Some(done) => lines.get(done).is_some_and(|line| event.step == line.step as i64),
+                Some(done) => steps.get(done).is_some_and(|step| event.step == *step as i64),
             };
             if !same {
                 break;
@@ -78,20 +78,17 @@ impl Events {
         if done.is_none() {
             events.put(0, |event| event.file_version = Some(VERSION.to_string()))?;
         }
-        lines[done.unwrap_or(0)..].iter().try_for_each(|line| events.write(line))?;
-        Ok(events)
+        Ok((events, done.unwrap_or(0)))
     }
 
-    /// Appends the numbers of a line.
+    /// Appends numbers with their names.
     ///
     /// # Errors
     /// When the disk is full.
-    pub fn write(&mut self, line: &Line) -> Result<()> {
-        let speeds = [("learning_rate", line.learning_rate), ("images_per_second", line.images_per_second)];
-        let means = line.means.iter().map(|(name, value)| (name.as_str(), *value));
+    pub fn write<'a>(&mut self, step: usize, numbers: impl Iterator<Item = (&'a str, f64)>) -> Result<()> {
         let scalar = |(tag, value): (&str, f64)| Scalar { tag: tag.into(), simple_value: value as f32 };
-        let value = means.chain(speeds).map(scalar).collect();
-        self.put(line.step, |event| event.summary = Some(Summary { value }))
+        let value = numbers.map(scalar).collect();
+        self.put(step, |event| event.summary = Some(Summary { value }))
     }
 
     fn put(&mut self, step: usize, fill: impl FnOnce(&mut Event)) -> Result<()> {
@@ -137,34 +134,13 @@ fn next(bytes: &[u8]) -> Option<(Event, usize)> {
 
 /// A checksum as TFRecord stores it.
 fn masked(bytes: &[u8]) -> u32 {
-    crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
-}
-
-/// Castagnoli's polynomial, bits reversed.
-fn crc32c(bytes: &[u8]) -> u32 {
-    let mut crc = !0u32;
-    for byte in bytes {
-        crc ^= u32::from(*byte);
-        for _ in 0..8 {
-            crc = if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 };
-        }
-    }
-    !crc
+    let crc = crc_fast::checksum(CrcAlgorithm::Crc32Iscsi, bytes) as u32;
+    crc.rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
-
-    #[test]
-    fn checksums_of_rfc_3720() {
-        let rising: Vec<u8> = (0..32).collect();
-        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
-        assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
-        assert_eq!(crc32c(&[0xff; 32]), 0x62a8_ab43);
-        assert_eq!(crc32c(&rising), 0x46dd_794e);
-    }
 
     #[test]
     fn a_record_as_tensorboard_writes_it() {
@@ -193,18 +169,15 @@ mod tests {
     fn events_after_the_checkpoint_and_half_events_go() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(EVENTS);
-        let line = |step| Line {
-            step,
-            means: BTreeMap::from([("mse".to_string(), step as f64)]),
-            learning_rate: 1e-4,
-            images_per_second: 9.0,
-        };
-        let mut events = Events::resume(&path, &[]).unwrap();
-        (1..=4).for_each(|i| events.write(&line(i * 10)).unwrap());
+        let numbers =
+            |step| [("mse", step as f64), ("learning_rate", 1e-4), ("images_per_second", 9.0)].into_iter();
+        let (mut events, _) = Events::resume(&path, &[]).unwrap();
+        (1..=4).for_each(|i| events.write(i * 10, numbers(i * 10)).unwrap());
         events.file.write_all(&[29, 0, 0]).unwrap();
         assert!(begins(&path).unwrap());
-        let mut events = Events::resume(&path, &[line(10), line(20)]).unwrap();
-        events.write(&line(30)).unwrap();
+        let (mut events, there) = Events::resume(&path, &[10, 20]).unwrap();
+        assert_eq!(there, 2);
+        events.write(30, numbers(30)).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         let (mut steps, mut at) = (Vec::new(), 0);
         while let Some((event, length)) = next(&bytes[at..]) {
@@ -212,11 +185,7 @@ mod tests {
             at += length;
         }
         assert_eq!((steps, at), (vec![0, 10, 20, 30], bytes.len()));
-        // What is missing comes from the log.
         let other = dir.path().join("other");
-        drop(Events::resume(&other, &[line(10), line(20)]).unwrap());
-        let (first, _) = next(&std::fs::read(&other).unwrap()).unwrap();
-        assert_eq!(first.file_version.as_deref(), Some(VERSION));
         std::fs::write(&other, "my own events").unwrap();
         assert!(!begins(&other).unwrap());
     }

@@ -2,25 +2,25 @@
 
 mod answers;
 mod arguments;
-mod draws;
+mod config;
 mod events;
-mod graphs;
+mod graphed_pass;
 mod log;
 mod objective;
 mod outputs;
 mod pass;
+mod prefetcher;
 mod publish;
-mod recipe;
 mod resume;
-mod team;
+mod step_batch;
 mod trainer;
 
 pub use answers::QUESTIONS;
 pub use arguments::Args;
-pub use draws::{Draws, Feed};
+pub use config::TrainingConfig;
 pub use objective::{Gating, Loss, Objective, Weight};
-pub use recipe::Recipe;
-pub use team::Team;
+pub use prefetcher::Prefetcher;
+pub use step_batch::StepBatch;
 pub use trainer::Trainer;
 
 use anyhow::{Context as _, Result};
@@ -33,7 +33,7 @@ use std::fs;
 use std::path::Path;
 use torch::device::{self, DeviceChoice};
 use torch::graphs::CudaGraphs;
-use torch::parallel::Launch;
+use torch::parallel::{Launch, ProcessGroup};
 
 /// Trains up to `--iterations`, from the newest checkpoint that this work has left, else from nothing.
 ///
@@ -53,26 +53,26 @@ pub fn train(args: &Args, context: &Context) -> Result<()> {
     let latents = latents.reside(args.residence, processes)?;
     // Days of training should not end at a damaged row group that a minute of reading finds now.
     latents.verify()?;
-    let recipe = Recipe::new(args, &latents)?;
+    let config = TrainingConfig::new(args, &latents)?;
     let state = context.state()?.to_path_buf();
-    let (start, damaged) = Start::find(args, &recipe, &state)?;
+    let (start, damaged) = Start::find(args, &config, &state)?;
     // Nobody writes before all have looked at what is there.
-    let team = Team::join(launch.as_ref())?;
-    if team.leads() {
+    let group = ProcessGroup::join(launch.as_ref())?;
+    if group.leads() {
         set_aside(context, &state, &damaged)?;
     }
-    if let Some(reason) = team.use_gpus(device)? {
+    if let Some(reason) = group.use_gpus(device)? {
         context.message(&format!("gradients travel through host memory, without NCCL: {reason}"));
     }
-    if let Some(reason) = device::unfused(device, recipe.network.width) {
+    if let Some(reason) = device::unfused(device, config.network.width) {
         context.message(&format!("going on without fused passes: {reason}"));
     }
-    if team.size() > 1 && !recipe.objective.divides() {
+    if group.size() > 1 && !config.objective.divides() {
         bad_input!(
             "several processes: this weighting or gating needs the whole batch at once, in one process"
         )
     }
-    let rows = team.rows(args.batch_size)?;
+    let rows = group.share(args.batch_size)?;
     if !rows.len().is_multiple_of(args.accumulate) {
         bad_input!(
             "the {} rows of each process are no multiple of --accumulate {}",
@@ -80,47 +80,47 @@ pub fn train(args: &Args, context: &Context) -> Result<()> {
             args.accumulate
         )
     }
-    let loader = Loader::for_rank(&latents, rows.len(), args.seed, team.rank(), team.size())?;
-    let feed = Feed::new(&recipe, loader, rows, device);
+    let loader = Loader::for_rank(&latents, rows.len(), args.seed, group.rank(), group.size())?;
+    let prefetcher = Prefetcher::new(&config, loader, rows, device);
     let (mut trainer, log) = match start {
         Start::Fresh => {
             let trainer = match &args.initialize {
-                None => Trainer::fresh(recipe, device, &team)?,
+                None => Trainer::fresh(config, device, &group)?,
                 Some(path) => {
-                    let initial = recipe.initial(path)?;
-                    Trainer::initialized(recipe, initial, device, &team)?
+                    let initial = config.initial(path)?;
+                    Trainer::initialized(config, initial, device, &group)?
                 }
             };
-            (trainer, team.leads().then(|| Log::create(&state)))
+            (trainer, group.leads().then(|| Log::create(&state)))
         }
         Start::From { path, given } => {
-            let checkpoint = recipe.continued(&path)?;
+            let checkpoint = config.continued(&path)?;
             let step = checkpoint.about.step;
-            let log = team.leads().then(|| {
+            let log = group.leads().then(|| {
                 context.message(&format!("going on from step {step}"));
                 // The log of a checkpoint that was given is elsewhere.
                 go_on(args, context, &state, step, !given)
             });
-            (Trainer::resume(recipe, checkpoint, device, &team)?, log)
+            (Trainer::resume(config, checkpoint, device, &group)?, log)
         }
         Start::Done(step) => {
-            if team.leads() {
+            if group.leads() {
                 context.message(&format!("{} has step {step} already", args.checkpoints.display()));
                 go_on(args, context, &state, step, true)?;
                 publish::publish(args, &state)?;
             }
             // The state folder stays until the first process is done with it.
-            team.any(false)?;
+            group.any(false)?;
             return Ok(());
         }
     };
-    let several = (team.size() > 1).then_some("the step is shared by several processes");
+    let several = (group.size() > 1).then_some("the step is shared by several processes");
     let parts = (args.accumulate > 1).then_some("--accumulate divides the batch");
     trainer.record(args.cuda_graphs.side(device, several.or(parts))?, args.cuda_graphs == CudaGraphs::On);
-    team.agree(trainer.step())?;
+    group.agree(trainer.step())?;
     let mut log = log.transpose()?;
-    run(args, context, &state, &team, &mut trainer, feed, log.as_mut())?;
-    if team.leads() {
+    run(args, context, &state, &group, &mut trainer, prefetcher, log.as_mut())?;
+    if group.leads() {
         // One that was given at the last step is not among those of this training yet.
         let last = checkpoint::file_name(trainer.step());
         if !state.join(&last).exists() && !args.checkpoints.join(&last).exists() {
@@ -129,7 +129,7 @@ pub fn train(args: &Args, context: &Context) -> Result<()> {
         publish::publish(args, &state)?;
     }
     // The state folder stays until the first process is done with it.
-    team.any(false)?;
+    group.any(false)?;
     Ok(())
 }
 
@@ -158,9 +158,9 @@ fn run(
     args: &Args,
     context: &Context,
     state: &Path,
-    team: &Team,
+    group: &ProcessGroup,
     trainer: &mut Trainer,
-    mut feed: Feed,
+    mut prefetcher: Prefetcher,
     mut log: Option<&mut Log>,
 ) -> Result<()> {
     let last_good = || match newest(state) {
@@ -168,17 +168,17 @@ fn run(
         None => "training from the start, no checkpoint yet".to_string(),
     };
     while trainer.step() < args.iterations {
-        trainer.advance(feed.draws(trainer.step())?, team).with_context(last_good)?;
+        trainer.advance(prefetcher.batch(trainer.step())?, group).with_context(last_good)?;
         if let Some(notice) = trainer.take_notice() {
             context.message(&notice);
         }
         let step = trainer.step();
-        let stopping = team.any(context.stopping())?;
+        let stopping = group.any(context.stopping())?;
         let last = step == args.iterations;
         let logs = step.is_multiple_of(args.log_every) || last;
         let saves = step.is_multiple_of(args.checkpoint_every) || last || stopping;
         if logs || saves {
-            trainer.settle(team).with_context(last_good)?;
+            trainer.settle(group).with_context(last_good)?;
         }
         // Only the first process has a log.
         if let Some(log) = log.as_deref_mut() {

@@ -23,6 +23,14 @@ pub struct Line {
     pub images_per_second: f64,
 }
 
+impl Line {
+    /// All numbers with their names.
+    fn numbers(&self) -> impl Iterator<Item = (&str, f64)> {
+        let speeds = [("learning_rate", self.learning_rate), ("images_per_second", self.images_per_second)];
+        self.means.iter().map(|(name, value)| (name.as_str(), *value)).chain(speeds)
+    }
+}
+
 /// The name of the log while training goes on.
 pub const LOG: &str = "log.jsonl";
 /// How every line begins.
@@ -86,7 +94,10 @@ impl Log {
             OpenOptions::new().create(true).write(true).truncate(false).open(&path).with_context(context)?;
         file.set_len(length as u64).with_context(context)?;
         file.seek(SeekFrom::End(0)).with_context(context)?;
-        let events = Events::resume(&folder.join(EVENTS), &kept)?;
+        let steps: Vec<usize> = kept.iter().map(|line| line.step).collect();
+        let (mut events, there) = Events::resume(&folder.join(EVENTS), &steps)?;
+        // Those that it lacks, or never had, are the log's.
+        kept[there..].iter().try_for_each(|line| events.write(line.step, line.numbers()))?;
         Ok((Self { file, events }, missing(&kept, step, every)))
     }
 
@@ -98,7 +109,7 @@ impl Log {
         let mut text = serde_json::to_string(line)?;
         text.push('\n');
         self.file.write_all(text.as_bytes()).context("writing the log")?;
-        self.events.write(line)
+        self.events.write(line.step, line.numbers())
     }
 
     /// Waits until all lines are on the disk.

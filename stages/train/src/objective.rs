@@ -157,8 +157,8 @@ impl Objective {
         self.weighting != Weight::Uncertainty && self.weighting != Weight::P2AsPublished && !self.balances()
     }
 
-    /// Learned scales that a fresh training begins with, if it has any.
-    pub fn scales(&self) -> Option<i64> {
+    /// Learned log variances that a fresh training begins with, if it has any.
+    pub fn log_variances(&self) -> Option<i64> {
         (self.weighting == Weight::Uncertainty).then_some(self.clusters as i64)
     }
 
@@ -195,14 +195,14 @@ impl Objective {
     /// Adds everything up. `prior` is the prior with this step's matching.
     ///
     /// # Shapes
-    /// `diffusion` `[B]` each, `t` `[B]`, `scales` `[clusters]`.
+    /// `diffusion` `[B]` each, `t` `[B]`, `log_variances` `[clusters]`.
     pub fn terms(
         &self,
         diffusion: &losses::Losses,
         gates: Option<&Gates>,
         prior: Option<(&Prior, &Tensor)>,
         t: &Tensor,
-        scales: Option<&Tensor>,
+        log_variances: Option<&Tensor>,
     ) -> Terms {
         let scalar = |x: &Tensor| x.detach().mean(Kind::Float);
         let mut log = vec![("mse", scalar(&diffusion.noise)), ("vb", scalar(&diffusion.vb))];
@@ -213,8 +213,8 @@ impl Objective {
             Loss::Full => &diffusion.mse + &diffusion.vb,
             Loss::Simple => diffusion.mse.shallow_clone(),
         };
-        let mut loss = match scales {
-            Some(scales) => losses::uncertainty(&each, scales),
+        let mut loss = match log_variances {
+            Some(log_variances) => losses::uncertainty(&each, log_variances),
             None => each.mean(Kind::Float),
         };
         let mut add = |name, term: Tensor, weight: f64| {

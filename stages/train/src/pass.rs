@@ -1,7 +1,7 @@
 //! What a step computes on the device before the weights move: the costs of the matching, evaluations, gradients.
 
-use crate::Recipe;
-use crate::draws::Draws;
+use crate::TrainingConfig;
+use crate::step_batch::StepBatch;
 use anyhow::{Context, Result};
 use models::diffusion::Diffusion;
 use models::prior::Prior;
@@ -12,11 +12,11 @@ use torch::transfer::{self, Readback};
 
 /// What a step computes with, and where its gradients go.
 pub struct Pass<'a> {
-    pub recipe: &'a Recipe,
+    pub config: &'a TrainingConfig,
     pub network: &'a Network,
     pub diffusion: &'a Diffusion,
-    /// The scales of uncertainty weighting.
-    pub scales: Option<&'a Tensor>,
+    /// The log variances of uncertainty weighting.
+    pub log_variances: Option<&'a Tensor>,
     /// The gradients of all parameters.
     pub gradient: &'a Tensor,
     /// Steps done.
@@ -43,22 +43,22 @@ pub struct Losses {
 
 impl Pass<'_> {
     fn prior(&self) -> Option<&Prior> {
-        self.network.prior().filter(|_| self.recipe.objective.matches())
+        self.network.prior().filter(|_| self.config.objective.matches())
     }
 
     /// All of it: gradients of the batch's parts add up in place, and travel once.
     ///
     /// # Errors
-    /// When libtorch fails, or another process is gone.
-    pub fn run(&self, draws: &Draws, reducer: Option<&Reducer>) -> Result<Losses> {
+    /// When another process is gone.
+    pub fn run(&self, batch: &StepBatch, reducer: Option<&Reducer>) -> Result<Losses> {
         // The matching's costs travel to the host while the device evaluates the network, which does not need them.
         let mut costs = self.costs()?.map(|costs| Readback::begin(&costs)).transpose()?;
         let mut matching = None;
         self.clear();
-        let parts = self.recipe.accumulate as i64;
+        let parts = self.config.accumulate as i64;
         let (mut names, mut values) = (Vec::new(), Vec::new());
         for part in 0..parts {
-            let evaluated = self.evaluate(&draws.part(part, parts)?)?;
+            let evaluated = self.evaluate(&batch.part(part, parts)?)?;
             if let Some(costs) = costs.take() {
                 matching = Some(transfer::upload(&self.matching(costs)?, self.network.device())?);
             }
@@ -74,8 +74,8 @@ impl Pass<'_> {
     /// Forgets the gradients.
     pub fn clear(&self) {
         let _ = self.gradient.shallow_clone().zero_();
-        if let Some(scales) = self.scales {
-            scales.shallow_clone().zero_grad();
+        if let Some(log_variances) = self.log_variances {
+            log_variances.shallow_clone().zero_grad();
         }
     }
 
@@ -101,38 +101,35 @@ impl Pass<'_> {
     /// # Errors
     /// When the device has failed.
     pub fn matching(&self, costs: Readback) -> Result<Tensor> {
-        let matched = Prior::matching(&costs.wait()?, self.recipe.seed, self.step);
+        let matched = Prior::matching(&costs.wait()?, self.config.seed, self.step);
         transfer::pin(matched, self.network.device())
     }
 
-    /// The network on draws that are on its device.
-    ///
-    /// # Errors
-    /// When libtorch fails.
-    pub fn evaluate(&self, draws: &Draws) -> Result<Evaluated> {
-        let Draws { latents: start, noise, timesteps: t, .. } = draws;
+    /// The network on a batch that is on its device.
+    pub fn evaluate(&self, batch: &StepBatch) -> Result<Evaluated> {
+        let StepBatch { latents: start, noise, timesteps: t, .. } = batch;
         let x = self.diffusion.noised(&self.diffusion.at(t), start, noise);
-        let timesteps = self.network.noisy_timesteps(t, draws.gates.as_ref());
-        let labels = self.labels(draws);
-        let output = (self.recipe.precision)
+        let timesteps = self.network.noisy_timesteps(t, batch.gates.as_ref());
+        let labels = self.labels(batch);
+        let output = (self.config.precision)
             .run(self.network.device(), || self.network.forward_at(&x, &timesteps, &labels))?;
         let [start, noise, t] = [start, noise, t].map(Tensor::shallow_clone);
         Ok(Evaluated { start, noise, t, x, timesteps, output })
     }
 
     /// The labels, hidden where the draw says so.
-    fn labels(&self, draws: &Draws) -> Tensor {
+    fn labels(&self, batch: &StepBatch) -> Tensor {
         let config = self.network.config();
         if !config.conditional() || config.label_dropout == 0.0 {
-            return draws.labels.shallow_clone();
+            return batch.labels.shallow_clone();
         }
-        draws.labels.masked_fill(&draws.label_dropout.lt(config.label_dropout), config.null_label())
+        batch.labels.masked_fill(&batch.label_dropout.lt(config.label_dropout), config.null_label())
     }
 
     /// Adds to the gradients.
     ///
     /// # Errors
-    /// When libtorch fails, or another process is gone.
+    /// When another process is gone.
     pub fn backward(
         &self,
         evaluated: &Evaluated,
@@ -140,11 +137,11 @@ impl Pass<'_> {
         reducer: Option<&Reducer>,
     ) -> Result<Losses> {
         let Evaluated { start, noise, t, x, timesteps, output } = evaluated;
-        let objective = &self.recipe.objective;
+        let objective = &self.config.objective;
         let losses = self.diffusion.losses(output, start, x, noise, t, objective.noise_weighting());
         let prior = self.prior().zip(matching);
-        let terms = objective.terms(&losses, timesteps.gates.as_ref(), prior, t, self.scales);
-        let loss = terms.loss / self.recipe.accumulate as f64;
+        let terms = objective.terms(&losses, timesteps.gates.as_ref(), prior, t, self.log_variances);
+        let loss = terms.loss / self.config.accumulate as f64;
         match reducer {
             None => loss.backward(),
             Some(reducer) => {

@@ -1,6 +1,6 @@
-//! Where a training begins: at nothing, or at the newest checkpoint of the same recipe.
+//! Where a training begins: at nothing, or at the newest checkpoint of the same training.
 
-use crate::{Args, Recipe};
+use crate::{Args, TrainingConfig};
 use anyhow::Result;
 use models::{checkpoint, interchange};
 use stage::bad_input;
@@ -35,15 +35,15 @@ impl Start {
     /// its outputs, and `--resume`; and the damaged ones that are newer.
     ///
     /// # Errors
-    /// Bad input when a checkpoint in the outputs or the newest one is of another recipe, or all are damaged; when this work was
+    /// Bad input when a checkpoint in the outputs or the newest one is of another training, or all are damaged; when this work was
     /// interrupted past `--iterations`.
-    pub fn find(args: &Args, recipe: &Recipe, state: &Path) -> Result<(Self, Vec<Damaged>)> {
+    pub fn find(args: &Args, config: &TrainingConfig, state: &Path) -> Result<(Self, Vec<Damaged>)> {
         let (begun, finished) = (checkpoint::list(state)?, finished(args)?);
         // What is replaced in the end, or stands beside what is made.
         for path in finished.values() {
             match checkpoint::about(path) {
                 Err(_) if checkpoint::damage(path)?.is_some() => {}
-                about => same_recipe(path, recipe.difference(&about?)?)?,
+                about => same_training(path, config.difference(&about?)?)?,
             }
         }
         if let Some((step, path)) = begun.iter().next_back().filter(|(step, _)| **step > args.iterations)
@@ -68,7 +68,7 @@ impl Start {
         )?;
         if let Some(given) = &args.resume {
             let path = resumed(given, args.iterations, &mut damaged)?;
-            let about = recipe.continued(&path)?.about;
+            let about = config.continued(&path)?.about;
             if about.step > args.iterations {
                 bad_input!(
                     "--resume {}: it is at step {}, past --iterations {}",
@@ -78,7 +78,7 @@ impl Start {
                 )
             }
             if best.as_ref().is_none_or(|((found, _), _)| about.step > *found) {
-                if let Some(difference) = recipe.difference(&about)? {
+                if let Some(difference) = config.difference(&about)? {
                     bad_input!(
                         "--resume {}: a checkpoint of another training: {difference}; give it the same parameters, or begin a new \
                          training with its weights by --initialize",
@@ -96,7 +96,7 @@ impl Start {
             (None, None) => Self::Fresh,
             (Some(((step, false), _)), _) if step == args.iterations => Self::Done(step),
             (Some((_, path)), _) => {
-                same_recipe(&path, recipe.difference(&checkpoint::about(&path)?)?)?;
+                same_training(&path, config.difference(&checkpoint::about(&path)?)?)?;
                 Self::From { path, given: false }
             }
         };
@@ -123,7 +123,7 @@ pub fn finished(args: &Args) -> Result<BTreeMap<usize, PathBuf>> {
     if args.checkpoints.is_dir() { checkpoint::list(&args.checkpoints) } else { Ok(BTreeMap::new()) }
 }
 
-fn same_recipe(path: &Path, difference: Option<String>) -> Result<()> {
+fn same_training(path: &Path, difference: Option<String>) -> Result<()> {
     match difference {
         None => Ok(()),
         Some(difference) => bad_input!(

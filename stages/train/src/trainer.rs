@@ -1,16 +1,15 @@
 //! One training: its network, averages and optimiser, and the step that moves them.
 
-use crate::Recipe;
-use crate::draws::Draws;
-use crate::graphs::{Graphs, Outcome};
+use crate::TrainingConfig;
+use crate::graphed_pass::GraphedPass;
 use crate::log::Line;
 use crate::pass::{Losses, Pass};
-use crate::team::Team;
+use crate::step_batch::StepBatch;
 use anyhow::{Context as _, Result, ensure};
 use models::Network;
 use models::checkpoint::{Checkpoint, Content, average_prefix};
 use models::config::TIMESTEPS;
-use models::diffusion::losses::SCALES_RATE;
+use models::diffusion::losses::LOG_VARIANCES_RATE;
 use models::diffusion::{Diffusion, Respacing, Schedule};
 use serde::{Deserialize, Serialize};
 use stage::BadInputExt;
@@ -18,25 +17,25 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor, no_grad};
-use torch::flat::{self, Flat, Moments};
-use torch::parallel::Reducer;
-use torch::shim::{self, AdamW, Side};
+use torch::flat::{self, AdamMoments, Flat};
+use torch::parallel::{ProcessGroup, Reducer};
+use torch::shim::{self, AdamW, SideStream};
 use torch::transfer::Readback;
 
 /// A training between two steps.
 pub struct Trainer {
-    recipe: Recipe,
+    config: TrainingConfig,
     network: Network,
     diffusion: Diffusion,
     flat: Flat,
     reducer: Option<Reducer>,
-    moments: Moments,
-    /// One per decay of the recipe.
+    moments: AdamMoments,
+    /// One per decay.
     averages: Vec<Tensor>,
-    scales: Option<Scales>,
+    log_variances: Option<LogVariances>,
     device: Device,
     step: usize,
-    pub(crate) graphs: Option<Graphs>,
+    pub(crate) graphs: Option<GraphedPass>,
     /// Whether it is an error when steps cannot be repeated.
     insist: bool,
     notice: Option<String>,
@@ -61,22 +60,22 @@ struct Sums {
     sums: BTreeMap<String, f64>,
 }
 
-/// The learned scales of uncertainty weighting, with their own moments and learning rate.
-struct Scales {
+/// The learned log variances of uncertainty weighting, with their own moments and learning rate.
+struct LogVariances {
     values: Tensor,
-    moments: Moments,
+    moments: AdamMoments,
 }
 
-impl Scales {
+impl LogVariances {
     fn fresh(count: i64, device: Device) -> Self {
         let zeros = || Tensor::zeros([count], (Kind::Float, device));
-        let moments = Moments { first: zeros(), second: zeros() };
+        let moments = AdamMoments { first: zeros(), second: zeros() };
         Self { values: zeros().set_requires_grad(true), moments }
     }
 
     /// Their tensors in a checkpoint, under `uw.`.
     fn parts(&self) -> [(String, Tensor); 3] {
-        let Moments { first, second } = &self.moments;
+        let AdamMoments { first, second } = &self.moments;
         [("scales", &self.values.detach()), ("first", first), ("second", second)]
             .map(|(name, tensor)| (name.to_string(), tensor.shallow_clone()))
     }
@@ -90,16 +89,16 @@ struct Clock {
 }
 
 impl Trainer {
-    /// A fresh network of the recipe.
+    /// A fresh network.
     ///
     /// # Errors
-    /// When the recipe does not fit together.
-    pub fn fresh(recipe: Recipe, device: Device, team: &Team) -> Result<Self> {
-        let network = Network::fresh(&recipe.network, recipe.seed, device)?;
+    /// When its sizes do not fit together.
+    pub fn fresh(config: TrainingConfig, device: Device, group: &ProcessGroup) -> Result<Self> {
+        let network = Network::fresh(&config.network, config.seed, device)?;
         let flat = Flat::new(network.parameters());
-        let averages = recipe.ema_decay.iter().map(|_| flat.values.copy()).collect();
-        let moments = Moments { first: flat.zeros(), second: flat.zeros() };
-        Self::new(recipe, network, flat, moments, averages, team)
+        let averages = config.ema_decay.iter().map(|_| flat.values.copy()).collect();
+        let moments = AdamMoments { first: flat.zeros(), second: flat.zeros() };
+        Self::new(config, network, flat, moments, averages, group)
     }
 
     /// A new training that begins with a checkpoint's weights. Averages begin as the checkpoint's average of the same decay,
@@ -108,14 +107,14 @@ impl Trainer {
     /// # Errors
     /// Bad input when a tensor is missing, misshapen or left over.
     pub fn initialized(
-        recipe: Recipe,
+        config: TrainingConfig,
         mut checkpoint: Checkpoint,
         device: Device,
-        team: &Team,
+        group: &ProcessGroup,
     ) -> Result<Self> {
         let model = checkpoint.weights.split_off("model.");
         let network =
-            Network::load(&recipe.network, model, true, device).context("taking the tensors model.*")?;
+            Network::load(&config.network, model, true, device).context("taking the tensors model.*")?;
         let flat = Flat::new(network.parameters());
         let decays = checkpoint.about.ema_decays.clone();
         let stored = decays
@@ -129,20 +128,25 @@ impl Trainer {
             }
             average
         };
-        let averages = recipe.ema_decay.iter().map(average).collect();
-        let moments = Moments { first: flat.zeros(), second: flat.zeros() };
-        Self::new(recipe, network, flat, moments, averages, team)
+        let averages = config.ema_decay.iter().map(average).collect();
+        let moments = AdamMoments { first: flat.zeros(), second: flat.zeros() };
+        Self::new(config, network, flat, moments, averages, group)
     }
 
     /// The training that a checkpoint holds.
     ///
     /// # Errors
     /// Bad input when a tensor is missing, misshapen or left over.
-    pub fn resume(recipe: Recipe, checkpoint: Checkpoint, device: Device, team: &Team) -> Result<Self> {
+    pub fn resume(
+        config: TrainingConfig,
+        checkpoint: Checkpoint,
+        device: Device,
+        group: &ProcessGroup,
+    ) -> Result<Self> {
         let Checkpoint { about, mut weights } = checkpoint;
         let model = weights.split_off("model.");
         let network =
-            Network::load(&recipe.network, model, true, device).context("taking the tensors model.*")?;
+            Network::load(&config.network, model, true, device).context("taking the tensors model.*")?;
         let flat = Flat::new(network.parameters());
         let mut vector = |prefix: &str| -> Result<Tensor> {
             let vector = flat.zeros();
@@ -162,44 +166,45 @@ impl Trainer {
             stored.finish()?;
             Ok(vector)
         };
-        let moments = Moments { first: vector("optimizer.first.")?, second: vector("optimizer.second.")? };
+        let moments =
+            AdamMoments { first: vector("optimizer.first.")?, second: vector("optimizer.second.")? };
         let averages =
-            recipe.ema_decay.iter().map(|d| vector(&average_prefix(*d))).collect::<Result<Vec<_>>>()?;
-        let scales = recipe.objective.scales().map(|count| Scales::fresh(count, device));
-        for (name, part) in scales.iter().flat_map(Scales::parts) {
+            config.ema_decay.iter().map(|d| vector(&average_prefix(*d))).collect::<Result<Vec<_>>>()?;
+        let log_variances = config.objective.log_variances().map(|count| LogVariances::fresh(count, device));
+        for (name, part) in log_variances.iter().flat_map(LogVariances::parts) {
             let stored = weights.take(&format!("uw.{name}"), &part.size())?;
             no_grad(|| part.shallow_clone().copy_(&stored));
         }
         weights.finish()?;
         let pending = serde_json::from_value(about.pending).bad_input(|| "the checkpoint's `pending`")?;
-        let trainer = Self::new(recipe, network, flat, moments, averages, team)?;
-        Ok(Self { step: about.step, pending, scales, ..trainer })
+        let trainer = Self::new(config, network, flat, moments, averages, group)?;
+        Ok(Self { step: about.step, pending, log_variances, ..trainer })
     }
 
     fn new(
-        recipe: Recipe,
+        config: TrainingConfig,
         network: Network,
         flat: Flat,
-        moments: Moments,
+        moments: AdamMoments,
         averages: Vec<Tensor>,
-        team: &Team,
+        group: &ProcessGroup,
     ) -> Result<Self> {
-        let network = network.with_experts_by(recipe.experts_by);
+        let network = network.with_experts_by(config.experts_by);
         let device = network.device();
-        let reducer = team.reducer(&network, &flat)?;
-        let schedule = Schedule::new(recipe.schedule, TIMESTEPS as usize, &Respacing::All)?;
+        let reducer = group.reducer(network.parameters(), &flat.gradient)?;
+        let schedule = Schedule::new(config.schedule, TIMESTEPS as usize, &Respacing::All)?;
         let diffusion = Diffusion::new(schedule, device);
-        let scales = recipe.objective.scales().map(|count| Scales::fresh(count, device));
+        let log_variances = config.objective.log_variances().map(|count| LogVariances::fresh(count, device));
         let (pending, clock) = (Sums::default(), Clock::default());
         Ok(Self {
-            recipe,
+            config,
             network,
             diffusion,
             flat,
             reducer,
             moments,
             averages,
-            scales,
+            log_variances,
             device,
             step: 0,
             graphs: None,
@@ -218,8 +223,8 @@ impl Trainer {
 
     /// From here on, records steps on this stream and repeats them, if there is one. `insist` makes it an error when they
     /// cannot be.
-    pub fn record(&mut self, side: Option<Side>, insist: bool) {
-        self.graphs = side.map(|side| Graphs::new(Some(side)));
+    pub fn record(&mut self, side: Option<SideStream>, insist: bool) {
+        self.graphs = side.map(|side| GraphedPass::new(Some(side)));
         self.insist = insist;
     }
 
@@ -233,9 +238,9 @@ impl Trainer {
     ///
     /// # Errors
     /// When the loss of the step before was no finite number.
-    pub fn advance(&mut self, draws: Draws, team: &Team) -> Result<()> {
+    pub fn advance(&mut self, batch: StepBatch, group: &ProcessGroup) -> Result<()> {
         let begin = Instant::now();
-        let losses = self.pass(&draws)?;
+        let losses = self.pass(&batch)?;
         let rate = self.learning_rate();
         let values = Readback::begin(&losses.values)?;
         let unread = Unread { step: self.step + 1, rate, names: losses.names, values };
@@ -243,7 +248,7 @@ impl Trainer {
         self.update(rate)?;
         self.step += 1;
         if let Some(before) = before {
-            self.read(before, team)?;
+            self.read(before, group)?;
         }
         self.clock.busy += begin.elapsed();
         self.clock.steps += 1;
@@ -251,44 +256,50 @@ impl Trainer {
     }
 
     /// The step's gradients.
-    fn pass(&mut self, draws: &Draws) -> Result<Losses> {
+    fn pass(&mut self, batch: &StepBatch) -> Result<Losses> {
         let pass = Pass {
-            recipe: &self.recipe,
+            config: &self.config,
             network: &self.network,
             diffusion: &self.diffusion,
-            scales: self.scales.as_ref().map(|scales| &scales.values),
+            log_variances: self.log_variances.as_ref().map(|log_variances| &log_variances.values),
             gradient: &self.flat.gradient,
             step: self.step as u64,
         };
         let Some(graphs) = &mut self.graphs else {
-            return pass.run(&draws.upload(self.device)?, self.reducer.as_ref());
+            return pass.run(&batch.upload(self.device)?, self.reducer.as_ref());
         };
-        match graphs.step(&pass, draws)? {
-            Outcome::Done(losses) => Ok(losses),
-            Outcome::Unrepeatable(_, reason) if self.insist => Err(reason.context("--cuda-graphs on")),
-            Outcome::Unrepeatable(losses, reason) => {
-                self.notice = Some(format!("going on without CUDA graphs: {reason:#}"));
-                self.graphs = None;
-                Ok(losses)
+        let losses = graphs.step(&pass, batch)?;
+        if let Some(fault) = graphs.take_fault() {
+            if self.insist {
+                return Err(fault.context("--cuda-graphs on"));
             }
+            self.notice = Some(format!("going on without CUDA graphs: {fault:#}"));
+            self.graphs = None;
         }
+        Ok(losses)
     }
 
     /// Moves the weights along the gradients, and the averages after them.
     fn update(&mut self, rate: f64) -> Result<()> {
-        if self.recipe.clip > 0.0 {
-            drop(shim::clip(&[self.flat.gradient.shallow_clone()], self.recipe.clip)?);
+        if self.config.clip > 0.0 {
+            drop(shim::clip(&[self.flat.gradient.shallow_clone()], self.config.clip)?);
         }
-        let adam = AdamW { learning_rate: rate, weight_decay: self.recipe.weight_decay, ..AdamW::default() };
+        let adam = AdamW { learning_rate: rate, weight_decay: self.config.weight_decay, ..AdamW::default() };
         self.flat.update(&adam, &mut self.moments, self.step + 1)?;
-        if let Some(scales) = &mut self.scales {
-            let adam = AdamW { learning_rate: SCALES_RATE, ..AdamW::default() };
+        if let Some(log_variances) = &mut self.log_variances {
+            let adam = AdamW { learning_rate: LOG_VARIANCES_RATE, ..AdamW::default() };
             let one = |tensor: &Tensor| [tensor.shallow_clone()];
-            let Moments { first, second } = &scales.moments;
-            let (count, gradient) = (flat::count(self.step + 1, self.device)?, scales.values.grad());
-            adam.step(&one(&scales.values.detach()), &one(&gradient), &one(first), &one(second), &count)?;
+            let AdamMoments { first, second } = &log_variances.moments;
+            let (count, gradient) = (flat::count(self.step + 1, self.device)?, log_variances.values.grad());
+            adam.step(
+                &one(&log_variances.values.detach()),
+                &one(&gradient),
+                &one(first),
+                &one(second),
+                &count,
+            )?;
         }
-        for (vector, decay) in self.averages.iter_mut().zip(&self.recipe.ema_decay) {
+        for (vector, decay) in self.averages.iter_mut().zip(&self.config.ema_decay) {
             self.flat.average(vector, *decay)?;
         }
         Ok(())
@@ -298,19 +309,19 @@ impl Trainer {
     ///
     /// # Errors
     /// When they are no finite numbers.
-    pub fn settle(&mut self, team: &Team) -> Result<()> {
+    pub fn settle(&mut self, group: &ProcessGroup) -> Result<()> {
         let begin = Instant::now();
         if let Some(unread) = self.unread.take() {
-            self.read(unread, team)?;
+            self.read(unread, group)?;
         }
         self.clock.busy += begin.elapsed();
         Ok(())
     }
 
-    fn read(&mut self, unread: Unread, team: &Team) -> Result<()> {
+    fn read(&mut self, unread: Unread, group: &ProcessGroup) -> Result<()> {
         let Unread { step, rate, names, values } = unread;
         let values = values.wait()?;
-        team.mean(&values)?;
+        group.mean(&values)?;
         let values: Vec<f64> = Vec::try_from(values.to_kind(Kind::Double))?;
         let told: Vec<String> =
             names.iter().zip(&values).map(|(name, value)| format!("{name} {value}")).collect();
@@ -333,7 +344,7 @@ impl Trainer {
 
     /// The learning rate after so many steps.
     fn rate_of(&self, step: usize) -> f64 {
-        let Recipe { learning_rate, warm_up, .. } = self.recipe;
+        let TrainingConfig { learning_rate, warm_up, .. } = self.config;
         if step < warm_up { learning_rate * (step + 1) as f64 / warm_up as f64 } else { learning_rate }
     }
 
@@ -343,7 +354,7 @@ impl Trainer {
         let clock = std::mem::take(&mut self.clock);
         let count = sums.steps.max(1) as f64;
         let rate = self.rate_of(self.step.saturating_sub(1));
-        let images = (clock.steps * self.recipe.batch_size) as f64;
+        let images = (clock.steps * self.config.batch_size) as f64;
         Line {
             step: self.step,
             means: sums.sums.into_iter().map(|(name, sum)| (name, sum / count)).collect(),
@@ -357,16 +368,16 @@ impl Trainer {
     /// # Errors
     /// When it cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let mut about = self.recipe.about(self.step)?;
+        let mut about = self.config.about(self.step)?;
         about.pending = serde_json::to_value(&self.pending)?;
         let mut content = Content::default();
         content.state("model.", &self.network, &self.flat, &self.flat.values);
-        for (vector, decay) in self.averages.iter().zip(&self.recipe.ema_decay) {
+        for (vector, decay) in self.averages.iter().zip(&self.config.ema_decay) {
             content.state(&average_prefix(*decay), &self.network, &self.flat, vector);
         }
         content.add("optimizer.first.", self.flat.split(&self.moments.first));
         content.add("optimizer.second.", self.flat.split(&self.moments.second));
-        content.add("uw.", self.scales.iter().flat_map(Scales::parts));
+        content.add("uw.", self.log_variances.iter().flat_map(LogVariances::parts));
         content.write(path, &about)
     }
 }

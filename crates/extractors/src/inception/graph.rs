@@ -16,7 +16,7 @@ pub struct Conv {
     pub width: i64,
 }
 
-/// What can be done along the graph; `X` is a tensor, or only its number of channels.
+/// What can be done along the graph.
 pub trait Walk {
     /// What flows.
     type X;
@@ -31,9 +31,6 @@ pub trait Walk {
     /// When the input is too small.
     fn max_pool(&mut self, name: &str, x: &Self::X, stride: i64, pad: i64) -> Result<Self::X>;
     /// The mean of 3 × 3, stride 1, padded by 1; what lies outside is not counted.
-    ///
-    /// # Errors
-    /// When the tensors cannot be computed.
     fn average_pool(&mut self, x: &Self::X) -> Result<Self::X>;
     /// Channels one after the other.
     ///
@@ -82,6 +79,36 @@ pub fn walk<W: Walk>(w: &mut W, x: &W::X) -> Result<Taps<W::X>> {
     let x = block_7(w, "Mixed_7b", &x, Pool::Average)?;
     let last = block_7(w, "Mixed_7c", &x, Pool::Max)?;
     Ok(Taps { last, spatial })
+}
+
+/// Walks with numbers of channels alone, of which `conv` makes others; gives that of the last block.
+///
+/// # Errors
+/// Those of `conv`.
+pub fn channels(conv: impl FnMut(Conv, i64) -> Result<i64>) -> Result<i64> {
+    Ok(walk(&mut Channels(conv), &3)?.last)
+}
+
+struct Channels<F>(F);
+
+impl<F: FnMut(Conv, i64) -> Result<i64>> Walk for Channels<F> {
+    type X = i64;
+
+    fn conv(&mut self, conv: Conv, inputs: &i64) -> Result<i64> {
+        (self.0)(conv, *inputs)
+    }
+
+    fn max_pool(&mut self, _: &str, x: &i64, _: i64, _: i64) -> Result<i64> {
+        Ok(*x)
+    }
+
+    fn average_pool(&mut self, x: &i64) -> Result<i64> {
+        Ok(*x)
+    }
+
+    fn join(&mut self, _: &str, parts: &[i64]) -> Result<i64> {
+        Ok(parts.iter().sum())
+    }
 }
 
 /// 35 × 35.

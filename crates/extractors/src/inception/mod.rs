@@ -11,7 +11,7 @@ pub mod resize;
 pub mod trainable;
 
 use anyhow::{Context, Result};
-use graph::{Conv, Taps, Walk, walk};
+use graph::{Conv, Taps, Walk, channels, walk};
 use stage::bad_input;
 use std::collections::HashMap;
 use tch::{Device, Kind, Tensor};
@@ -52,9 +52,13 @@ impl Inception {
     /// Bad input that names the first tensor missing, misshapen or surplus.
     pub fn load(mut weights: Weights, device: Device) -> Result<Self> {
         let _guard = tch::no_grad_guard();
-        let mut loader = Loader { weights: &mut weights, convs: HashMap::new(), device };
-        let last = walk(&mut loader, &3)?.last;
-        let convs = loader.convs;
+        let mut convs = HashMap::new();
+        let last = channels(|conv, inputs| {
+            let folded = fold(&mut weights, &conv, inputs, device)?;
+            let width = folded.bias.size()[0];
+            convs.insert(conv.name, folded);
+            Ok(width)
+        })?;
         let classes = first_dimension(&weights, "fc.weight")?;
         let classifier = weights.take("fc.weight", &[classes, last])?;
         if weights.has("fc.bias") {
@@ -88,17 +92,11 @@ impl Inception {
     ///
     /// # Shapes
     /// `pictures`: `[B, 3, 299, 299]`, as [`resize::prepare`] makes them.
-    ///
-    /// # Errors
-    /// When the tensors cannot be computed.
     pub fn features(&self, pictures: &Tensor) -> Result<Features> {
         self.observe(pictures, &mut |_, _| {})
     }
 
     /// As [`Inception::features`], showing the output of every convolution (after its ReLU), named pool and block.
-    ///
-    /// # Errors
-    /// When the tensors cannot be computed.
     pub fn observe(&self, pictures: &Tensor, see: &mut dyn FnMut(&str, &Tensor)) -> Result<Features> {
         let _guard = tch::no_grad_guard();
         let pictures = pictures.f_to_device(self.device)?;
@@ -124,59 +122,35 @@ fn first_dimension(weights: &Weights, name: &str) -> Result<i64> {
     }
 }
 
-/// Takes and folds the parameters; what flows is the number of channels.
-struct Loader<'a> {
-    weights: &'a mut Weights,
-    convs: HashMap<String, Folded>,
-    device: Device,
-}
-
-impl Walk for Loader<'_> {
-    type X = i64;
-
-    fn conv(&mut self, conv: Conv, &inputs: &i64) -> Result<i64> {
-        let name = &conv.name;
-        let weight_name = format!("{name}.conv.weight");
-        let width = first_dimension(self.weights, &weight_name)?;
-        if width > conv.width {
-            bad_input!(
-                "{}: tensor {weight_name} has {width} filters, the full network {}",
-                self.weights.source(),
-                conv.width
-            )
-        }
-        let weight = self.weights.take(&weight_name, &[width, inputs, conv.kernel[0], conv.kernel[1]])?;
-        let mut norm = |part: &str| -> Result<Tensor> {
-            Ok(self.weights.take(&format!("{name}.bn.{part}"), &[width])?.f_to_kind(Kind::Double)?)
-        };
-        let (scale, shift) = (norm("weight")?, norm("bias")?);
-        let (mean, variance) = (norm("running_mean")?, norm("running_var")?);
-        let folded = || -> Result<Folded, tch::TchError> {
-            let factor = scale.f_mul(&variance.f_add_scalar(BATCH_NORM_EPSILON)?.f_rsqrt()?)?; // [O]
-            let weight = weight.f_to_kind(Kind::Double)?.f_mul(&factor.f_view([width, 1, 1, 1])?)?;
-            let bias = shift.f_sub(&mean.f_mul(&factor)?)?;
-            let channels_last = weight.f_permute([0, 2, 3, 1])?.f_to_kind(Kind::Float)?.f_contiguous()?;
-            Ok(Folded {
-                weight: channels_last.f_permute([0, 3, 1, 2])?.f_to_device(self.device)?,
-                bias: bias.f_to_kind(Kind::Float)?.f_to_device(self.device)?,
-            })
-        };
-        let folded = folded().with_context(|| format!("folding the batch norm of {name}"))?;
-        self.convs.insert(conv.name, folded);
-        Ok(width)
+/// Takes a convolution's parameters, with its batch norm folded in.
+fn fold(weights: &mut Weights, conv: &Conv, inputs: i64, device: Device) -> Result<Folded> {
+    let name = &conv.name;
+    let weight_name = format!("{name}.conv.weight");
+    let width = first_dimension(weights, &weight_name)?;
+    if width > conv.width {
+        bad_input!(
+            "{}: tensor {weight_name} has {width} filters, the full network {}",
+            weights.source(),
+            conv.width
+        )
     }
-
-    fn max_pool(&mut self, _: &str, x: &i64, _: i64, _: i64) -> Result<i64> {
-        Ok(*x)
-    }
-
-    fn average_pool(&mut self, x: &i64) -> Result<i64> {
-        Ok(*x)
-    }
-
-    fn join(&mut self, _: &str, parts: &[i64]) -> Result<i64> {
-        Ok(parts.iter().sum())
-    }
+    let weight = weights.take(&weight_name, &[width, inputs, conv.kernel[0], conv.kernel[1]])?;
+    let mut norm = |part: &str| -> Result<Tensor> {
+        Ok(weights.take(&format!("{name}.bn.{part}"), &[width])?.f_to_kind(Kind::Double)?)
+    };
+    let (scale, shift) = (norm("weight")?, norm("bias")?);
+    let (mean, variance) = (norm("running_mean")?, norm("running_var")?);
+    let folded = || -> Result<Folded, tch::TchError> {
+        let factor = scale.f_mul(&variance.f_add_scalar(BATCH_NORM_EPSILON)?.f_rsqrt()?)?; // [O]
+        let weight = weight.f_to_kind(Kind::Double)?.f_mul(&factor.f_view([width, 1, 1, 1])?)?;
+        let bias = shift.f_sub(&mean.f_mul(&factor)?)?;
+        let channels_last = weight.f_permute([0, 2, 3, 1])?.f_to_kind(Kind::Float)?.f_contiguous()?;
+        Ok(Folded {
+            weight: channels_last.f_permute([0, 3, 1, 2])?.f_to_device(device)?,
+            bias: bias.f_to_kind(Kind::Float)?.f_to_device(device)?,
+        })
+    };
+    folded().with_context(|| format!("folding the batch norm of {name}"))
 }
 
 /// Computes.

@@ -1,19 +1,19 @@
 //! What the layers are called in TensorFlow's graph.
 
-use super::graph::{Conv, Walk, walk};
+use super::graph::channels;
 use anyhow::Result;
 
 /// The blocks in their order; TensorFlow calls them `mixed`, `mixed_1`, …
 const BLOCKS: [&str; 11] = ["5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c"];
 
 /// The names of all convolutions, in the order of the graph.
-///
-/// # Errors
-/// None in practice.
 pub fn convolutions() -> Result<Vec<String>> {
-    let mut lister = Lister(Vec::new());
-    walk(&mut lister, &())?;
-    Ok(lister.0)
+    let mut names = Vec::new();
+    channels(|conv, _| {
+        names.push(conv.name);
+        Ok(conv.width)
+    })?;
+    Ok(names)
 }
 
 /// The scope of a convolution that torch calls `name`: `Mixed_6d.branch1x1` is `mixed_6/conv`.
@@ -45,27 +45,4 @@ pub fn tensorflow_scope(name: &str) -> Option<String> {
 /// TensorFlow's way to keep equal names apart.
 fn numbered(name: &str, i: usize) -> String {
     if i == 0 { name.into() } else { format!("{name}_{i}") }
-}
-
-struct Lister(Vec<String>);
-
-impl Walk for Lister {
-    type X = ();
-
-    fn conv(&mut self, conv: Conv, (): &()) -> Result<()> {
-        self.0.push(conv.name);
-        Ok(())
-    }
-
-    fn max_pool(&mut self, _: &str, (): &(), _: i64, _: i64) -> Result<()> {
-        Ok(())
-    }
-
-    fn average_pool(&mut self, (): &()) -> Result<()> {
-        Ok(())
-    }
-
-    fn join(&mut self, _: &str, _: &[()]) -> Result<()> {
-        Ok(())
-    }
 }

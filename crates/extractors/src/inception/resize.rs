@@ -20,7 +20,7 @@ choice! {
 }
 
 /// Pictures of one size, 8-bit RGB.
-pub struct Pictures<'a> {
+pub struct RawPictures<'a> {
     /// `[N, H, W, 3]`, row-major.
     pub bytes: &'a [u8],
     /// Height and width.
@@ -34,7 +34,7 @@ pub struct Pictures<'a> {
 ///
 /// # Errors
 /// When the bytes are no whole number of pictures, or one is empty.
-pub fn prepare(pictures: &Pictures, resize: Resize, threads: usize) -> Result<Tensor> {
+pub fn prepare(pictures: &RawPictures, resize: Resize, threads: usize) -> Result<Tensor> {
     let [height, width] = pictures.size;
     let one = height * width * 3;
     ensure!(

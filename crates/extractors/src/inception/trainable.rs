@@ -1,6 +1,6 @@
 //! The same graph with live batch norms and gradients: how narrow members of the family are trained.
 
-use super::graph::{Conv, Walk, walk};
+use super::graph::{Conv, Walk, channels, walk};
 use super::{BATCH_NORM_EPSILON, average_pool, max_pool};
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
@@ -17,18 +17,19 @@ impl Trainable {
     /// Parameters from `normal(name, shape)`, which must give unit normal numbers; convolutions are scaled as He et al. do.
     ///
     /// `width` is given the full network's number of channels of each layer.
-    ///
-    /// # Errors
-    /// When the tensors cannot be made.
     pub fn new(
         classes: i64,
         width: impl Fn(i64) -> i64,
         mut normal: impl FnMut(&str, &[i64]) -> Result<Tensor>,
     ) -> Result<Self> {
         let store = nn::VarStore::new(Device::Cpu);
-        let mut planner = Planner { width, layers: Vec::new() };
-        let last = walk(&mut planner, &3)?.last;
-        for (name, shape) in planner.layers {
+        let mut layers = Vec::new();
+        let last = channels(|conv, inputs| {
+            let width = width(conv.width);
+            layers.push((conv.name, [width, inputs, conv.kernel[0], conv.kernel[1]]));
+            Ok(width)
+        })?;
+        for (name, shape) in layers {
             let path = name.split('.').fold(store.root(), |path, part| path / part);
             let inputs = (shape[1] * shape[2] * shape[3]) as f64;
             let weight = normal(&name, &shape)?.f_mul_scalar((2.0 / inputs).sqrt())?;
@@ -55,9 +56,6 @@ impl Trainable {
     ///
     /// # Shapes
     /// `pictures`: `[B, 3, 299, 299]`; returns `[B, classes]`.
-    ///
-    /// # Errors
-    /// When the tensors cannot be computed.
     pub fn forward(&self, pictures: &Tensor, momentum: f64) -> Result<Tensor> {
         let variables = self.store.variables().into_iter().collect();
         let last = walk(&mut Train { variables, momentum }, pictures)?.last;
@@ -68,34 +66,6 @@ impl Trainable {
     /// Its parameters by name, as [`super::Inception::load`] takes them.
     pub fn tensors(&self) -> BTreeMap<String, Tensor> {
         self.store.variables().into_iter().map(|(name, t)| (name, t.detach())).collect()
-    }
-}
-
-/// Lists the shapes of the convolutions.
-struct Planner<F> {
-    width: F,
-    layers: Vec<(String, [i64; 4])>,
-}
-
-impl<F: Fn(i64) -> i64> Walk for Planner<F> {
-    type X = i64;
-
-    fn conv(&mut self, conv: Conv, &inputs: &i64) -> Result<i64> {
-        let width = (self.width)(conv.width);
-        self.layers.push((conv.name, [width, inputs, conv.kernel[0], conv.kernel[1]]));
-        Ok(width)
-    }
-
-    fn max_pool(&mut self, _: &str, x: &i64, _: i64, _: i64) -> Result<i64> {
-        Ok(*x)
-    }
-
-    fn average_pool(&mut self, x: &i64) -> Result<i64> {
-        Ok(*x)
-    }
-
-    fn join(&mut self, _: &str, parts: &[i64]) -> Result<i64> {
-        Ok(parts.iter().sum())
     }
 }
 

@@ -106,16 +106,16 @@ fn normal_cdf(x: &Tensor) -> Tensor {
     ((x + x.pow_tensor_scalar(3) * 0.044715) * (2.0 / PI).sqrt()).tanh() * 0.5 + 0.5
 }
 
-/// The learning rate of uncertainty weighting's scales (ANT, and the reference).
-pub const SCALES_RATE: f64 = 0.025;
+/// The learning rate of uncertainty weighting's log variances (ANT, and the reference).
+pub const LOG_VARIANCES_RATE: f64 = 0.025;
 
 /// Uncertainty weighting over equal parts of the batch, one per timestep cluster:
 /// Σ_c ½ (exp(−s_c) · L_c / K + s_c), `L_c` the mean over part `c` (reference behaviour).
 ///
 /// # Shapes
-/// `losses` `[B]`, `B` a multiple of `K`, in cluster order; `scales` s `[K]`; to a scalar.
-pub fn uncertainty(losses: &Tensor, scales: &Tensor) -> Tensor {
-    let clusters = scales.numel() as i64;
+/// `losses` `[B]`, `B` a multiple of `K`, in cluster order; `log_variances` s `[K]`; to a scalar.
+pub fn uncertainty(losses: &Tensor, log_variances: &Tensor) -> Tensor {
+    let clusters = log_variances.numel() as i64;
     let part = losses.view([clusters, -1]).mean_dim([1i64].as_slice(), false, Kind::Float) / clusters as f64;
-    ((-scales).exp() * part + scales).sum(Kind::Float) * 0.5
+    ((-log_variances).exp() * part + log_variances).sum(Kind::Float) * 0.5
 }

@@ -6,7 +6,7 @@ use std::f64::consts::FRAC_PI_2;
 
 stage::choice! {
     /// How the noise grows with the timestep.
-    pub enum Curve {
+    pub enum NoiseSchedule {
         /// Of improved DDPM; the paper's.
         Cosine = "cosine",
         /// Of DDPM; the reference's example script.
@@ -17,7 +17,7 @@ stage::choice! {
 /// No step of the cosine curve adds more noise than this.
 const MAX_BETA: f64 = 0.999;
 
-impl Curve {
+impl NoiseSchedule {
     /// β of every one of `timesteps` steps.
     pub fn betas(self, timesteps: usize) -> Vec<f64> {
         let last = timesteps as f64;
@@ -66,7 +66,7 @@ impl Schedule {
     ///
     /// # Errors
     /// Bad input when the respacing does not fit.
-    pub fn new(curve: Curve, timesteps: usize, respacing: &Respacing) -> Result<Self> {
+    pub fn new(curve: NoiseSchedule, timesteps: usize, respacing: &Respacing) -> Result<Self> {
         let mut signal = 1.0;
         let all: Vec<f64> = (curve.betas(timesteps).iter())
             .map(|beta| {

@@ -39,7 +39,7 @@ impl Coefficients {
     }
 
     /// The same in tensors of their own, into which [`Coefficients::fill`] copies others.
-    pub fn fixed(&self) -> Self {
+    pub fn copy(&self) -> Self {
         Self(self.0.iter().map(Tensor::copy).collect())
     }
 

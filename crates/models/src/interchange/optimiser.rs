@@ -1,7 +1,7 @@
 //! AdamW's state as torch keeps it: under the numbers of the parameters, in the order of `model.parameters()`.
 
 use crate::Network;
-use crate::diffusion::losses::SCALES_RATE;
+use crate::diffusion::losses::LOG_VARIANCES_RATE;
 use anyhow::{Context, Result};
 use stage::bad_input;
 use std::collections::BTreeMap;
@@ -12,10 +12,10 @@ use weights::pickle::{Found, Item};
 
 /// The moments, as our checkpoints and as torch call them.
 const MOMENTS: [(&str, &str); 2] = [("optimizer.first.", "exp_avg"), ("optimizer.second.", "exp_avg_sq")];
-/// The learned scales of uncertainty weighting and their moments in our checkpoints.
-const SCALES: [&str; 3] = ["uw.scales", "uw.first", "uw.second"];
-/// Where the reference has the scales: in a module that is wrapped for several GPUs.
-pub const REFERENCE_SCALES: &str = "module.loss_scale";
+/// The learned log variances of uncertainty weighting and their moments in our checkpoints.
+const LOG_VARIANCES: [&str; 3] = ["uw.scales", "uw.first", "uw.second"];
+/// Where the reference has the log variances: in a module that is wrapped for several GPUs.
+pub const REFERENCE_LOG_VARIANCES: &str = "module.loss_scale";
 
 /// The state after some steps.
 pub struct Optimiser {
@@ -27,8 +27,8 @@ pub struct Optimiser {
     pub weight_decay: f64,
     /// The parameters in order, with both moments where they are trained.
     parameters: Vec<(String, Option<[Tensor; 2]>)>,
-    /// Uncertainty weighting's scales with their moments.
-    scales: Option<[Tensor; 3]>,
+    /// Uncertainty weighting's log variances with their moments.
+    log_variances: Option<[Tensor; 3]>,
 }
 
 impl Optimiser {
@@ -60,15 +60,15 @@ impl Optimiser {
         }
         first.finish()?;
         second.finish()?;
-        let scales = match weights.size(SCALES[0]) {
-            Some(shape) => Some(taken(weights, &SCALES, &shape)?),
+        let log_variances = match weights.size(LOG_VARIANCES[0]) {
+            Some(shape) => Some(taken(weights, &LOG_VARIANCES, &shape)?),
             None => None,
         };
         let setting = |name: &str, standard| training.get(name).and_then(|v| v.as_f64()).unwrap_or(standard);
         let AdamW { learning_rate, weight_decay, .. } = AdamW::default();
         let learning_rate = setting("learning-rate", learning_rate);
         let weight_decay = setting("weight-decay", weight_decay);
-        Ok(Some(Self { step, learning_rate, weight_decay, parameters, scales }))
+        Ok(Some(Self { step, learning_rate, weight_decay, parameters, log_variances }))
     }
 
     /// Takes the state from `opt` and `uw` of a file of torch, if it has one.
@@ -81,10 +81,10 @@ impl Optimiser {
             return Ok(None);
         }
         let source = tensors.source().to_string();
-        let weighted = format!("uw.{REFERENCE_SCALES}");
-        let scales = tensors.size(&weighted);
+        let weighted = format!("uw.{REFERENCE_LOG_VARIANCES}");
+        let log_variances = tensors.size(&weighted);
         let count = network.parameters().len();
-        let wanted = if scales.is_some() { vec![count, 1] } else { vec![count] };
+        let wanted = if log_variances.is_some() { vec![count, 1] } else { vec![count] };
         if groups(numbers) != wanted {
             bad_input!(
                 "{source}: the optimiser has groups of {:?} parameters, wanted {wanted:?}",
@@ -127,7 +127,7 @@ impl Optimiser {
             let both = parameter.trained.then(|| moments(index, &name, &shape)).transpose()?;
             parameters.push((name, both));
         }
-        let scales = match scales {
+        let log_variances = match log_variances {
             Some(shape) => {
                 let [first, second] = moments(count, &weighted, &shape)?;
                 Some([tensors.take(&weighted, &shape)?, first, second])
@@ -135,7 +135,7 @@ impl Optimiser {
             None => None,
         };
         let step = step.unwrap_or_default() as usize;
-        Ok(Some(Self { step, learning_rate, weight_decay, parameters, scales }))
+        Ok(Some(Self { step, learning_rate, weight_decay, parameters, log_variances }))
     }
 
     /// Its tensors under their names in our checkpoints.
@@ -146,13 +146,15 @@ impl Optimiser {
                 tensors.insert(format!("{prefix}{name}"), tensor);
             }
         }
-        tensors.extend(self.scales.into_iter().flat_map(|s| SCALES.map(String::from).into_iter().zip(s)));
+        tensors.extend(
+            self.log_variances.into_iter().flat_map(|s| LOG_VARIANCES.map(String::from).into_iter().zip(s)),
+        );
         tensors
     }
 
-    /// The scales themselves.
-    pub fn scales(&self) -> Option<&Tensor> {
-        self.scales.as_ref().map(|[scales, ..]| scales)
+    /// The log variances themselves.
+    pub fn log_variances(&self) -> Option<&Tensor> {
+        self.log_variances.as_ref().map(|[log_variances, ..]| log_variances)
     }
 
     /// What `AdamW.state_dict()` gives. `step` is [`Optimiser::step`] as a tensor of one number.
@@ -164,10 +166,11 @@ impl Optimiser {
         let count = self.parameters.len();
         let network = self.parameters.iter().enumerate();
         let network = network.filter_map(|(i, (_, both))| Some((i, moments(both.as_ref()?.each_ref()))));
-        let scales = self.scales.iter().map(|[_, first, second]| (count, moments([first, second])));
-        let state = network.chain(scales).map(|(i, item)| (Item::Integer(i as i64), item)).collect();
+        let log_variances =
+            self.log_variances.iter().map(|[_, first, second]| (count, moments([first, second])));
+        let state = network.chain(log_variances).map(|(i, item)| (Item::Integer(i as i64), item)).collect();
         let mut groups = vec![group(self.learning_rate, self.weight_decay, 0..count)];
-        groups.extend(self.scales.as_ref().map(|_| group(SCALES_RATE, 0.0, count..count + 1)));
+        groups.extend(self.log_variances.as_ref().map(|_| group(LOG_VARIANCES_RATE, 0.0, count..count + 1)));
         Item::named([("state", Item::Dict(state)), ("param_groups", Item::List(groups))])
     }
 

@@ -1,7 +1,7 @@
 //! Whole chains back from noise.
 
 use super::support::*;
-use models::diffusion::{Curve, Diffusion, Schedule};
+use models::diffusion::{Diffusion, NoiseSchedule, Schedule};
 use stage::Choice;
 use tch::{Device, Tensor};
 
@@ -11,7 +11,7 @@ fn chains() {
     for (name, about) in meta.as_object().unwrap().iter().filter(|(_, v)| v.get("respacing").is_some()) {
         let network = network(name.split('.').next().unwrap());
         let respacing = about["respacing"].as_str().unwrap().parse().unwrap();
-        let curve = Curve::from_word(about["schedule"].as_str().unwrap()).unwrap();
+        let curve = NoiseSchedule::from_word(about["schedule"].as_str().unwrap()).unwrap();
         let diffusion = Diffusion::new(Schedule::new(curve, 1000, &respacing).unwrap(), Device::Cpu);
         assert_eq!(diffusion.schedule.timestep_map, integers(&about["timestep_map"]));
         let clip = about["clip_denoised"].as_bool().unwrap();

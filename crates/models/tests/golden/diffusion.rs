@@ -1,13 +1,13 @@
 //! Schedules, single steps and losses.
 
 use super::support::*;
-use models::diffusion::{Curve, Diffusion, Respacing, Schedule, Weighting};
+use models::diffusion::{Diffusion, NoiseSchedule, Respacing, Schedule, Weighting};
 use stage::Choice;
 use tch::{Device, Kind, Tensor};
 
 fn schedule(curve: &str, respacing: &str, steps: usize) -> Schedule {
     let respacing: Respacing = respacing.parse().unwrap();
-    Schedule::new(Curve::from_word(curve).unwrap(), steps, &respacing).unwrap()
+    Schedule::new(NoiseSchedule::from_word(curve).unwrap(), steps, &respacing).unwrap()
 }
 
 fn named(name: &str) -> Schedule {

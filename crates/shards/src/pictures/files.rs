@@ -6,10 +6,8 @@ use arrow::datatypes::{DataType, Int64Type};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
-use stage::{BadInputExt, bad_input, read_json};
+use stage::{BadInputExt, bad_input, read_json, sha256};
 use std::collections::VecDeque;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Rows decoded from Parquet at a time; a picture may have megabytes.
@@ -114,7 +112,7 @@ impl Pictures {
     pub fn read(&self, file: usize) -> Result<impl Iterator<Item = Result<Picture>> + use<>> {
         let stated = &self.manifest.files[file];
         let path = self.folder.join(&stated.path);
-        let found = sha256(&path).bad_input(|| format!("reading {}", path.display()))?;
+        let found = sha256(&path)?;
         if found != stated.sha256 {
             bad_input!("{}: its SHA-256 is not the manifest's; download again", path.display())
         }
@@ -177,23 +175,6 @@ impl Layout {
                 && reader.schema().fields().len() == 1 + usize::from(label.is_some()),
         })
     }
-}
-
-/// The SHA-256 of a file, in hexadecimal.
-///
-/// # Errors
-/// When it cannot be read.
-pub fn sha256(path: &Path) -> Result<String> {
-    let mut file = std::fs::File::open(path)?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => break,
-            n => hasher.update(&buffer[..n]),
-        }
-    }
-    Ok(hasher.finalize().iter().map(|b| format!("{b:02x}")).collect())
 }
 
 /// The pictures of a Parquet file with a column `image` (struct of `bytes` and `path`, or bytes alone) and perhaps a column

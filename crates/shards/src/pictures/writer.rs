@@ -1,12 +1,13 @@
 //! Writes pictures as the Hub lays them out: `image: struct<bytes, path>` and `label`.
 
-use super::files::{File, Picture, sha256};
+use super::files::{File, Picture};
 use anyhow::{Context, Result};
 use arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, StructArray};
 use arrow::datatypes::{DataType, Field, Fields, Schema};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use stage::sha256;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
 // Work of a GPU that is recorded once and then repeated without the host: a stream of its own, and graphs of its work.
-#include "../border.h"
+#include "../ffi.h"
 #include "stream.h"
 
 #include <ATen/cuda/CUDAGraph.h>

@@ -1,5 +1,5 @@
 // Sums over the GPUs of several processes by NCCL, on a stream of their own beside the backward pass.
-#include "../border.h"
+#include "../ffi.h"
 #include "../transport.h"
 #include "stream.h"
 

@@ -1,5 +1,5 @@
 // The passes over a block's tokens on a GPU: compiled by NVRTC when a width is first wanted, launched on the current stream.
-#include "../border.h"
+#include "../ffi.h"
 #include "../fused/passes.h"
 #include "passes_text.h"
 

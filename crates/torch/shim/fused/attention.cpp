@@ -1,6 +1,6 @@
 // Self-attention on the CPU straight from the output of the projection to queries, keys and values, and its gradient straight
 // into that of the projection: nothing is transposed, cut or put together. f32.
-#include "border.h"
+#include "ffi.h"
 #include "fused/parallel.h"
 #include "fused/table.h"
 

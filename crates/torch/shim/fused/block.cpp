@@ -1,7 +1,7 @@
 // What a block computes between its matrix products, each step in one pass forwards and one backwards, with gradients.
 // Tokens are [B, N, D], vectors of an image [B, 1, D], biases [D]; f32, but for what products give and take, which may be bf16
 // on a GPU. The CPU's passes are here and in `kernels.h`; another device's are registered.
-#include "border.h"
+#include "ffi.h"
 #include "fused/parallel.h"
 #include "fused/passes.h"
 #include "fused/table.h"

@@ -1,19 +1,20 @@
 //! Gradients that travel from GPU to GPU by NCCL.
 
-use super::Group;
+use super::{Joined, ProcessGroup};
 use crate::shim::cuda::{Identity, Ring};
 use anyhow::{Context, Result};
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use tch::{Device, Tensor};
 
-impl Group {
+impl ProcessGroup {
     /// Lets sums of this device's tensors travel by NCCL, if every process has a GPU to itself; all come here. Gives why they
     /// do not, if it is a GPU and they do not.
     ///
     /// # Errors
     /// When another process is gone, or NCCL fails.
     pub fn use_gpus(&self, device: Device) -> Result<Option<String>> {
+        let Some(Joined { gloo, rank, size }) = &self.joined else { return Ok(None) };
         // A process without a GPU comes too: none may wait for an answer that never comes.
         let place = match device {
             Device::Cuda(index) => Ring::place(index).map_err(|e| format!("{e:#}")),
@@ -32,18 +33,18 @@ impl Group {
             return Ok(obstacle.filter(|_| device.is_cuda()));
         };
         let mut identity = Identity::default();
-        if self.rank == 0 {
+        if *rank == 0 {
             identity = Identity::new()?;
         }
         let shared = Tensor::from_slice(&identity.0);
         self.broadcast(&shared)?;
         shared.copy_data(&mut identity.0, shared.numel());
-        let ring = Ring::join(&identity, self.rank, self.size, index);
+        let ring = Ring::join(&identity, *rank, *size, index);
         // None begins to train while another has failed.
         let failed = self.any(ring.is_err())?;
         let ring = ring.context("joining the other GPUs by NCCL")?;
         anyhow::ensure!(!failed, "another process could not join by NCCL");
-        self.joined.carry(&ring.0);
+        gloo.carry(&ring.0);
         Ok(None)
     }
 }

@@ -1,6 +1,6 @@
 //! Processes that divide a stage's work among them by rank; the first joins what they made.
 
-use super::{Group, Launch, TIMEOUT};
+use super::{Launch, ProcessGroup, TIMEOUT};
 use anyhow::{Context as _, Result};
 use stage::{Context, sharding};
 use std::fs;
@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// This process among those that share the work; mostly it is alone.
 pub struct Sharing {
     launch: Option<Launch>,
-    group: Option<Group>,
+    group: ProcessGroup,
 }
 
 impl Sharing {
@@ -24,8 +24,11 @@ impl Sharing {
     /// Bad input when a variable of the launcher's is missing or wrong; when the others do not come.
     pub fn join(context: &Context) -> Result<Self> {
         let launch = Launch::read(|name| context.launcher(name).map(String::from))?;
-        let join = |launch: &Launch| Group::join_for(launch, TIMEOUT, PATIENCE);
-        Ok(Self { group: launch.as_ref().map(join).transpose()?, launch })
+        let group = match &launch {
+            Some(launch) => ProcessGroup::join_for(launch, TIMEOUT, PATIENCE)?,
+            None => ProcessGroup::default(),
+        };
+        Ok(Self { launch, group })
     }
 
     /// The number of this process on its machine: the GPU it takes.
@@ -35,7 +38,7 @@ impl Sharing {
 
     /// Whether this process is the one that reports, and writes what all have made.
     pub fn leads(&self) -> bool {
-        self.launch.as_ref().is_none_or(|launch| launch.rank == 0)
+        self.group.leads()
     }
 
     /// Whether there are others.
@@ -44,9 +47,6 @@ impl Sharing {
     }
 
     /// This process's part of some units of work.
-    ///
-    /// # Errors
-    /// Never, for a rank is below the number of ranks.
     pub fn share(&self, units: Range<usize>) -> Result<Range<usize>> {
         let Some(launch) = &self.launch else { return Ok(units) };
         let own = sharding::share(units.len(), launch.rank, launch.size)?;
@@ -77,12 +77,12 @@ impl Sharing {
         make: impl FnOnce(&Path) -> Result<()>,
         join: impl FnOnce(&Path, &Path) -> Result<()>,
     ) -> Result<()> {
-        let (Some(launch), Some(group)) = (&self.launch, &self.group) else { return make(output) };
+        let Some(launch) = &self.launch else { return make(output) };
         let state = context.state()?;
         let parts = state.join(format!("parts-of-{}", launch.size));
         fs::create_dir_all(&parts).with_context(|| format!("making {}", parts.display()))?;
         make(&parts.join(format!("{:05}", launch.rank)))?;
-        group.any(false).context("waiting for the parts of the other processes")?;
+        self.group.any(false).context("waiting for the parts of the other processes")?;
         if launch.rank == 0 {
             join(&parts, output)?;
             for folder in (0..launch.size).map(|rank| own(state, rank, launch.size)).chain([parts]) {
@@ -90,7 +90,7 @@ impl Sharing {
             }
         }
         // The state folder stays until the first process is done with it.
-        group.any(false).context("waiting for the process that joins the parts")?;
+        self.group.any(false).context("waiting for the process that joins the parts")?;
         Ok(())
     }
 }

@@ -32,10 +32,12 @@ fn in_two_processes(test: &str) {
     }
 }
 
-fn joined() -> Option<Group> {
+fn joined() -> Option<ProcessGroup> {
     // Only as a child of the tests above.
     std::env::var_os(VARIABLE)?;
-    Some(Group::join(&Launch::read(|name| std::env::var(name).ok()).unwrap().unwrap()).unwrap())
+    let launch = Launch::read(|name| std::env::var(name).ok()).unwrap();
+    assert!(launch.is_some());
+    Some(ProcessGroup::join(launch.as_ref()).unwrap())
 }
 
 #[test]
@@ -70,7 +72,7 @@ fn patience_is_not_the_wait_for_the_meeting() {
 fn child_is_impatient() {
     let Some(_) = std::env::var_os(VARIABLE) else { return };
     let launch = Launch::read(|name| std::env::var(name).ok()).unwrap().unwrap();
-    let group = Group::join_for(&launch, TIMEOUT, Duration::from_millis(200)).unwrap();
+    let group = ProcessGroup::join_for(&launch, TIMEOUT, Duration::from_millis(200)).unwrap();
     let begin = std::time::Instant::now();
     let late = Duration::from_secs(5);
     if group.rank() == 0 {
@@ -129,7 +131,13 @@ fn child_reduces() {
     let (alone, shared) = (Layers::new(), Layers::new());
     // Two layers to a bucket.
     let bytes = 2 * (WIDTH * WIDTH) as usize * 4;
-    let reducer = Reducer::with_bucket_bytes(&group, &shared.parameters, &shared.gradient, bytes).unwrap();
+    let reducer = Reducer::with_bucket_bytes(
+        group.joined.as_ref().unwrap(),
+        &shared.parameters,
+        &shared.gradient,
+        bytes,
+    )
+    .unwrap();
     assert_eq!(reducer.buckets(), 3);
     for skip in [false, true, false] {
         let _ = (alone.gradient.shallow_clone().zero_(), shared.gradient.shallow_clone().zero_());
@@ -185,10 +193,21 @@ fn child_has_a_transport() {
     assert_eq!(group.use_gpus(tch::Device::Cpu).unwrap(), None);
     let mut counts = Doubling::default();
     let state = (&raw mut counts).cast();
-    group.joined.carry(&shim::Transport { device: 0, state, sum: double, wait: count_wait });
+    group.joined.as_ref().unwrap().gloo.carry(&shim::Transport {
+        device: 0,
+        state,
+        sum: double,
+        wait: count_wait,
+    });
     let (x, layers, alone) = (normal(2, "x", 0, &[8, WIDTH]), Layers::new(), Layers::new());
     let bytes = 2 * (WIDTH * WIDTH) as usize * 4;
-    let reducer = Reducer::with_bucket_bytes(&group, &layers.parameters, &layers.gradient, bytes).unwrap();
+    let reducer = Reducer::with_bucket_bytes(
+        group.joined.as_ref().unwrap(),
+        &layers.parameters,
+        &layers.gradient,
+        bytes,
+    )
+    .unwrap();
     alone.loss(&x, false).backward();
     reducer.begin().unwrap();
     layers.loss(&x, false).backward();

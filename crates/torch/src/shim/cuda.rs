@@ -4,7 +4,7 @@
 use super::check;
 use super::panics::caught;
 use super::parallel::Transport;
-use crate::device::libraries;
+use crate::libraries;
 use anyhow::{Context, Result, anyhow, bail};
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::fs::File;
@@ -23,7 +23,7 @@ pub(crate) fn left_out() -> Option<&'static str> {
     OBJECT.is_empty().then_some(env!("CUDA_LEFT_OUT"))
 }
 
-/// A `Side` of the object.
+/// A `SideStream` of the object.
 #[repr(C)]
 struct CSide {
     _opaque: [u8; 0],
@@ -113,9 +113,9 @@ fn in_memory(bytes: &[u8]) -> Result<(PathBuf, File)> {
 }
 
 /// A stream of a GPU beside the default one, on which work can be captured.
-pub struct Side(*mut CSide);
+pub struct SideStream(*mut CSide);
 
-impl Side {
+impl SideStream {
     /// One of the device's.
     ///
     /// # Errors
@@ -144,7 +144,7 @@ impl Side {
     }
 }
 
-impl Drop for Side {
+impl Drop for SideStream {
     fn drop(&mut self) {
         if let Ok(functions) = functions() {
             // SAFETY: made by `cuda_side_new`, and freed once.
@@ -157,7 +157,7 @@ impl Drop for Side {
 pub struct Graph(*mut CGraph);
 
 impl Graph {
-    /// Records what `work` gives to the current stream, inside [`Side::run`]; nothing of it is done. The tensors that it
+    /// Records what `work` gives to the current stream, inside [`SideStream::run`]; nothing of it is done. The tensors that it
     /// makes are in the graph's memory, or in that of `beside`, a graph that is always replayed before this one.
     ///
     /// # Errors

@@ -83,10 +83,10 @@ pub(crate) struct Meeting<'a> {
     pub patience: Duration,
 }
 
-/// A joined group.
-pub(crate) struct Group(*mut CGroup);
+/// A joined group of processes.
+pub(crate) struct Gloo(*mut CGroup);
 
-impl Group {
+impl Gloo {
     pub(crate) fn join(meeting: &Meeting) -> Result<Self> {
         let (host, interface) = (CString::new(meeting.host)?, CString::new(meeting.interface)?);
         let mut group = std::ptr::null_mut();
@@ -124,7 +124,7 @@ impl Group {
     }
 }
 
-impl Drop for Group {
+impl Drop for Gloo {
     fn drop(&mut self) {
         // SAFETY: made by `shim_group_join`, freed once; a reducer keeps its group alive.
         unsafe { shim_group_free(self.0) }
@@ -135,13 +135,13 @@ impl Drop for Group {
 pub(crate) struct Reducer {
     raw: *mut CReducer,
     /// Outlives `raw`, which points to it.
-    _group: Rc<Group>,
+    _group: Rc<Gloo>,
 }
 
 impl Reducer {
     /// `bucket_of[i]` is the bucket in which the gradient of parameter `i` lies.
     pub(crate) fn new(
-        group: &Rc<Group>,
+        group: &Rc<Gloo>,
         parameters: &[Tensor],
         bucket_of: &[usize],
         buckets: &[Tensor],

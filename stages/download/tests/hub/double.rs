@@ -259,7 +259,7 @@ fn digest(name: &str, content: &[u8]) -> String {
     if name.ends_with(".parquet") || name.ends_with(".safetensors") {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), content).unwrap();
-        return shards::pictures::sha256(file.path()).unwrap();
+        return stage::sha256(file.path()).unwrap();
     }
     let mut hasher = sha1::Sha1::new();
     hasher.update(format!("blob {}\0", content.len()));

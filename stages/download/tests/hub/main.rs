@@ -212,7 +212,7 @@ fn weights_come_verified_or_not_at_all() {
     };
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), &content).unwrap();
-    let sha256 = shards::pictures::sha256(file.path()).unwrap();
+    let sha256 = stage::sha256(file.path()).unwrap();
     let error = fails(&from_url(&"0".repeat(64)), 2, dir.path());
     assert!(error.contains(&sha256) && !dir.path().join("u").exists(), "{error}");
     assert!(from_url(&sha256).status.success());
@@ -243,7 +243,7 @@ fn a_file_from_the_web_goes_on_where_it_stopped_unless_it_has_changed() {
     };
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), &content).unwrap();
-    let sha256 = shards::pictures::sha256(file.path()).unwrap();
+    let sha256 = stage::sha256(file.path()).unwrap();
     assert_eq!(arrives("x.safetensors", "any"), content.len());
     arrives("cut-x.safetensors", &sha256);
     arrives("busy-x.safetensors", "any");

@@ -47,7 +47,7 @@ fn golden(name: &str) -> Vec<u8> {
 fn sha256(bytes: &[u8]) -> String {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), bytes).unwrap();
-    shards::pictures::sha256(file.path()).unwrap()
+    stage::sha256(file.path()).unwrap()
 }
 
 /// A study of the repository in a folder of its own, with sizes for a minute on a CPU and the double for the Hub.

@@ -1,9 +1,10 @@
 //! Our side: makes the numbers that all read, and measures ours on them.
 
 use crate::{Args, Measured};
-use anyhow::{Context, Result};
-use extractors::inception::resize::{Pictures, Resize, prepare as resize};
+use anyhow::Result;
+use extractors::inception::resize::{RawPictures, Resize, prepare as resize};
 use extractors::inception::{Inception, files};
+use measure::{median, peak_memory};
 use metrics::{Blocks, Distances, Moments, Statistics, frechet, precision_recall};
 use serde_json::{Value as Json, json};
 use std::path::Path;
@@ -59,7 +60,7 @@ pub fn measure(args: &Args, folder: &Path) -> Result<Measured> {
             let threads = args.threads;
             Box::new(move || {
                 let prepared =
-                    resize(&Pictures { bytes: &bytes, size: [256, 256] }, Resize::PytorchFid, threads)?;
+                    resize(&RawPictures { bytes: &bytes, size: [256, 256] }, Resize::PytorchFid, threads)?;
                 let mean = network.features(&prepared)?.pool.f_mean(Kind::Double)?;
                 Ok(json!(mean.f_double_value(&[])?))
             })
@@ -91,15 +92,7 @@ pub fn measure(args: &Args, folder: &Path) -> Result<Measured> {
         value = once()?;
         seconds.push(begin.elapsed().as_secs_f64());
     }
-    seconds.sort_by(f64::total_cmp);
-    Ok(Measured { seconds: seconds[seconds.len() / 2], peak: peak()?, value })
-}
-
-/// The greatest memory this process has had, bytes.
-fn peak() -> Result<f64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).context("no VmHWM")?;
-    Ok(line.trim().trim_end_matches(" kB").trim().parse::<f64>()? * 1024.0)
+    Ok(Measured { seconds: median(seconds), peak: peak_memory()? as f64, value })
 }
 
 /// Raw numbers, and their shape beside them.

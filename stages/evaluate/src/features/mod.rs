@@ -8,13 +8,14 @@ pub(crate) use gather::{Gathered, Gathering};
 
 use crate::pictures::{Batch, Pictures};
 use crate::scores::Note;
-use crate::{Dino, Network, sha256};
+use crate::{Dino, Network};
 use anyhow::Result;
 use extractors::dinov2;
-use extractors::inception::resize::{Pictures as Raw, prepare};
+use extractors::inception::resize::{RawPictures, prepare};
 use file::FeatureFiles;
 use rayon::prelude::*;
 use shards::pictures::{Filter, Rgb, resize};
+use stage::sha256;
 use stage::{Context, bad_input};
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
@@ -47,12 +48,12 @@ impl Rows {
 }
 
 /// Where features come from.
-pub(crate) enum Source {
+pub(crate) enum FeatureSource {
     Pictures(Pictures),
     Kept(FeatureFiles),
 }
 
-impl Source {
+impl FeatureSource {
     /// Finds kept features or pictures at a path.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         match FeatureFiles::open(path)? {
@@ -106,7 +107,7 @@ impl Source {
 /// Those of reading, of the network and of `give`.
 pub(crate) fn pass(
     network: &Network,
-    source: &Source,
+    source: &FeatureSource,
     side: Option<usize>,
     context: &Context,
     unit: &str,
@@ -121,8 +122,8 @@ pub(crate) fn pass(
         Ok(())
     };
     let pictures = match source {
-        Source::Pictures(pictures) => pictures,
-        Source::Kept(kept) => return kept.read(network, &mut |rows| give(None, &rows)),
+        FeatureSource::Pictures(pictures) => pictures,
+        FeatureSource::Kept(kept) => return kept.read(network, &mut |rows| give(None, &rows)),
     };
     let (send, receive) = sync_channel::<(Batch, Tensor, Option<Tensor>)>(AHEAD);
     let (batch_size, resize, threads) = (network.batch, network.resize, network.threads);
@@ -130,7 +131,7 @@ pub(crate) fn pass(
     std::thread::scope(|scope| {
         let reader = scope.spawn(move || {
             pictures.batches(side, batch_size, &mut |batch| {
-                let picture = Raw { bytes: &batch.bytes, size: batch.size };
+                let picture = RawPictures { bytes: &batch.bytes, size: batch.size };
                 let prepared = prepare(&picture, resize, threads)?;
                 let for_dinov2 = with_dinov2.then(|| prepare_dinov2(&batch)).transpose()?;
                 // A closed channel means that the other side has failed and says why.

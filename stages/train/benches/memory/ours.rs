@@ -3,15 +3,16 @@
 use crate::{Args, Measured};
 use anyhow::{Context, Result};
 use half::f16;
-use models::checkpoint::{About, Checkpoint, Content, LatentSpace, average_prefix};
-use models::diffusion::Curve;
+use models::checkpoint::{Checkpoint, CheckpointMetadata, Content, LatentSpace, average_prefix};
+use models::diffusion::NoiseSchedule;
 use models::{Config, Network};
-use shards::{About as Space, Latents, Rows, ShardWriter, write_manifest};
+use shards::{Latents, LatentsMetadata, Rows, ShardWriter, write_manifest};
 use stage::{Arguments, Values, bad_input};
 use std::path::Path;
 use std::time::Instant;
 use tch::Device;
-use train::{Recipe, Team, Trainer};
+use torch::parallel::ProcessGroup;
+use train::{Trainer, TrainingConfig};
 
 const DECAY: f64 = 0.9999;
 
@@ -30,7 +31,7 @@ pub fn measure(args: &Args, part: &str, size: &str, file: &Path) -> Result<Measu
     let config = Config::preset(&format!("switch-dit-{size}/2"), 32, 1000)?;
     match part {
         "write" if fits(size)? => {
-            let trainer = Trainer::fresh(recipe(&config)?, Device::Cpu, &Team::default())?;
+            let trainer = Trainer::fresh(training(&config)?, Device::Cpu, &ProcessGroup::default())?;
             writing(|| trainer.save(file))
         }
         "write" => {
@@ -41,23 +42,25 @@ pub fn measure(args: &Args, part: &str, size: &str, file: &Path) -> Result<Measu
                 content.add(prefix, tensors.collect::<Vec<_>>());
             }
             let latents = LatentSpace { scale: 1.0, vae: String::new() };
-            let about = About::new(0, config, Curve::Cosine, vec![DECAY], latents);
+            let about = CheckpointMetadata::new(0, config, NoiseSchedule::Cosine, vec![DECAY], latents);
             writing(|| content.write(file, &about))
         }
         "sample" => reading(|| Checkpoint::read(file)?.network(Some(DECAY), Device::Cpu)),
         "go on" => {
-            let recipe = recipe(&config)?;
-            reading(|| Trainer::resume(recipe, Checkpoint::read(file)?, Device::Cpu, &Team::default()))
+            let training = training(&config)?;
+            reading(|| {
+                Trainer::resume(training, Checkpoint::read(file)?, Device::Cpu, &ProcessGroup::default())
+            })
         }
         _ => bad_input!("--part: {part} is none of write, sample, go on"),
     }
 }
 
 /// A training of this network on latents that nobody reads.
-fn recipe(config: &Config) -> Result<Recipe> {
+fn training(config: &Config) -> Result<TrainingConfig> {
     let folder = tempfile::tempdir()?;
     let [channels, side] = [config.channels, config.side].map(|n| n as usize);
-    let about = Space {
+    let about = LatentsMetadata {
         shape: [channels, side, side],
         dtype: "float16".into(),
         scale: 1.0,
@@ -73,7 +76,10 @@ fn recipe(config: &Config) -> Result<Recipe> {
     let path = folder.path().display().to_string();
     let given = [("latents", path.as_str()), ("checkpoints", &path), ("log", &path)];
     let args = train::Args::from_values(&Values::new(&train::Args::spec(), given)?)?;
-    Ok(Recipe { network: config.clone(), ..Recipe::new(&args, &Latents::open(folder.path())?)? })
+    Ok(TrainingConfig {
+        network: config.clone(),
+        ..TrainingConfig::new(&args, &Latents::open(folder.path())?)?
+    })
 }
 
 /// Measures what writing takes beside what is there before.

@@ -3,20 +3,22 @@
 use crate::{Args, Case, Times, synchronize};
 use anyhow::Result;
 use half::f16;
-use models::diffusion::Curve;
+use measure::{median, peak_memory};
+use models::diffusion::NoiseSchedule;
 use models::prior::Prior;
 use models::{Config, Network};
+use rng::Stream;
 use sample::Sampler;
-use shards::{About, Latents, Loader, Rows, ShardWriter, write_manifest};
+use shards::{Latents, LatentsMetadata, Loader, Rows, ShardWriter, write_manifest};
 use stage::{Arguments, Values, bad_input};
 use std::cell::RefCell;
 use std::path::Path;
 use std::time::Instant;
 use tch::Device;
 use torch::graphs::{CudaGraphs, WARM_UP};
-use torch::random::Stream;
+use torch::parallel::ProcessGroup;
 use torch::shim;
-use train::{Feed, Recipe, Team, Trainer};
+use train::{Prefetcher, Trainer, TrainingConfig};
 
 const GUIDANCE: &str = "1.5";
 const STEPS: &str = "250";
@@ -64,15 +66,15 @@ fn train(args: &Args, case: &Case, config: &Config, clock: &Clock) -> Result<()>
         ("precision", &precision),
     ];
     let train_args = train::Args::from_values(&Values::new(&train::Args::spec(), given)?)?;
-    let mut recipe = Recipe::new(&train_args, &latents)?;
-    recipe.network = config.clone();
+    let mut training = TrainingConfig::new(&train_args, &latents)?;
+    training.network = config.clone();
     let loader = Loader::new(&latents, case.batch, 0)?;
-    let team = Team::default();
-    let mut feed = Feed::new(&recipe, loader, 0..case.batch, device);
-    let mut trainer = Trainer::fresh(recipe, device, &team)?;
+    let group = ProcessGroup::default();
+    let mut prefetcher = Prefetcher::new(&training, loader, 0..case.batch, device);
+    let mut trainer = Trainer::fresh(training, device, &group)?;
     trainer.record(args.cuda_graphs.side(device, None)?, args.cuda_graphs == CudaGraphs::On);
     while clock.ticks() {
-        trainer.advance(feed.draws(trainer.step())?, &team)?;
+        trainer.advance(prefetcher.batch(trainer.step())?, &group)?;
         if let Some(notice) = trainer.take_notice() {
             eprintln!("{notice}");
         }
@@ -95,7 +97,7 @@ fn sample(args: &Args, case: &Case, config: &Config, clock: &Clock) -> Result<()
         ("cuda-graphs", graphs.as_str()),
     ];
     let sample_args = sample::Args::from_values(&Values::new(&sample::Args::spec(), given)?)?;
-    let mut sampler = Sampler::alone(&sample_args, network, Curve::Cosine)?;
+    let mut sampler = Sampler::alone(&sample_args, network, NoiseSchedule::Cosine)?;
     // Asked before every step.
     let check = || if clock.ticks() { Ok(()) } else { Err(stage::Stopped.into()) };
     loop {
@@ -132,7 +134,7 @@ pub fn matching(config: &Config, device: Device) -> Result<Option<[f64; 2]>> {
 /// A few rows of random latents in the network's shape.
 fn latents(config: &Config, folder: &Path) -> Result<Latents> {
     let side = config.side as usize;
-    let about = About {
+    let about = LatentsMetadata {
         shape: [4, side, side],
         dtype: "float16".into(),
         scale: 0.18215,
@@ -165,10 +167,10 @@ struct Clock {
     device: Device,
     warmup: usize,
     steps: usize,
-    state: RefCell<State>,
+    state: RefCell<Ticks>,
 }
 
-struct State {
+struct Ticks {
     /// Steps that have begun.
     begun: usize,
     /// When the timed ones began, when the last of them did, and the CPU time then.
@@ -181,7 +183,7 @@ struct State {
 impl Clock {
     fn new(args: &Args, device: Device) -> Self {
         let now = Instant::now();
-        let state = State { begun: 0, first: now, last: now, cpu: 0.0, walls: Vec::new() };
+        let state = Ticks { begun: 0, first: now, last: now, cpu: 0.0, walls: Vec::new() };
         let warmup = if device.is_cuda() { args.warmup.max(UNTIL_REPEATED) } else { args.warmup };
         Self { device, warmup, steps: args.steps, state: state.into() }
     }
@@ -221,12 +223,6 @@ impl Clock {
     }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let n = values.len();
-    (values[(n - 1) / 2] + values[n / 2]) / 2.0
-}
-
 /// User and system time of this process; 0 where the kernel does not say.
 fn cpu_seconds() -> f64 {
     let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
@@ -250,7 +246,5 @@ fn memory(device: Device) -> Result<f64> {
     if let Device::Cuda(index) = device {
         return Ok(shim::gpu_peak_memory(index)? as f64);
     }
-    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let peak = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    Ok(peak.and_then(|v| v.split_whitespace().next()?.parse::<f64>().ok()).unwrap_or(0.0) * 1024.0)
+    Ok(peak_memory()? as f64)
 }

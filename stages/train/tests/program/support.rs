@@ -1,13 +1,13 @@
 //! A place with latents to train on, and the program to run there.
 
 use half::f16;
+use rng::Stream;
 use serde_json::Value as Json;
-use shards::{About, Rows, ShardWriter, write_manifest};
+use shards::{LatentsMetadata, Rows, ShardWriter, write_manifest};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
-use torch::random::Stream;
 
 /// A folder with latents of two classes and a place for outputs.
 pub struct Place {
@@ -17,7 +17,7 @@ pub struct Place {
 impl Place {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let about = About {
+        let about = LatentsMetadata {
             shape: [4, 8, 8],
             dtype: "float16".into(),
             scale: 0.18215,

@@ -59,8 +59,8 @@ fn a_library_is_loaded_from_memory() {
 #[test]
 fn without_a_gpu_there_is_a_reason() {
     if !crate::device::doctor().contains("cuda:0") {
-        let e = Side::new(Device::Cuda(0)).err().unwrap().to_string();
+        let e = SideStream::new(Device::Cuda(0)).err().unwrap().to_string();
         assert!(!e.is_empty() && !e.contains('\n'), "{e}");
     }
-    assert!(Side::new(Device::Cpu).is_err());
+    assert!(SideStream::new(Device::Cpu).is_err());
 }

@@ -2,7 +2,7 @@
 //! makes something else of them must not train.
 
 use super::{Entered, enter, join, leave, modulate, plain, shim_fused_register};
-use crate::graphs::distance;
+use crate::distance::distance;
 use crate::shim::panics::caught;
 use crate::shim::{autocast, cuda, without_autocast};
 use anyhow::{Context, Result, ensure};

@@ -1,0 +1,51 @@
+//! What benches measure of a process, and how they sum it up.
+
+use std::io::{Error, Result};
+
+/// The middle of some numbers, or the mean of the middle two; NaN of none.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    match values.len() {
+        0 => f64::NAN,
+        n => (values[(n - 1) / 2] + values[n / 2]) / 2.0,
+    }
+}
+
+/// The most memory that this process has had at once, mapped files included, in bytes.
+///
+/// # Errors
+/// Where the kernel does not say.
+pub fn peak_memory() -> Result<u64> {
+    peak_memory_of("self")
+}
+
+/// That of another process, by its number.
+///
+/// # Errors
+/// When it has ended, and where the kernel does not say.
+pub fn peak_memory_of(process: &str) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next());
+    let kilobytes = kilobytes.and_then(|number| number.parse::<u64>().ok());
+    kilobytes.map(|n| n * 1024).ok_or_else(|| Error::other("its status has no VmHWM"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians() {
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert!(median(vec![]).is_nan());
+    }
+
+    #[test]
+    fn memory_that_was_written_is_counted() {
+        let before = peak_memory().unwrap();
+        let written = std::hint::black_box(vec![1u8; 64 << 20]);
+        let after = peak_memory().unwrap();
+        assert!(after >= before + (60 << 20), "{before} and {after} with {} bytes", written.len());
+    }
+}

@@ -1,0 +1,248 @@
+//! An open store, and where things stand in it.
+
+use crate::digest::Digest;
+use crate::error::{Error, IoContext, Result};
+use crate::key::Key;
+use crate::lock::{self, Lock};
+use crate::{link, name, record, statcache};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Version of the layout that the crate tells of.
+const FORMAT: &str = "1";
+
+/// A folder of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Area {
+    /// File contents.
+    Blobs,
+    /// Manifests of folders.
+    Trees,
+    /// Folders made of links to blobs.
+    Views,
+    /// What actions gave.
+    Results,
+    /// The newest success of each stage.
+    Last,
+    /// Working folders.
+    Attempts,
+    /// What interrupted actions can go on from.
+    State,
+    /// Files whose locks are taken.
+    Locks,
+    /// What stages wrote to their standard output and error, by run.
+    Logs,
+    /// Records of runs.
+    Runs,
+    /// What programs say of themselves.
+    Descriptions,
+    /// What programs were built from.
+    Builds,
+    /// What was not what its name says.
+    Damaged,
+}
+
+impl Area {
+    /// Its name, and how many folders lie above its things.
+    fn place(self) -> (&'static str, usize) {
+        match self {
+            Self::Blobs => ("blobs", 1),
+            Self::Trees => ("trees", 1),
+            Self::Views => ("views", 0),
+            Self::Results => ("results", 2),
+            Self::Last => ("last", 1),
+            Self::Attempts => ("attempts", 0),
+            Self::State => ("state", 0),
+            Self::Locks => ("locks", 0),
+            Self::Logs => ("logs", 0),
+            Self::Runs => ("runs", 0),
+            Self::Descriptions => ("describe", 0),
+            Self::Builds => ("builds", 0),
+            Self::Damaged => ("damaged", 0),
+        }
+    }
+}
+
+/// An open store.
+pub struct Store {
+    /// `.pipeline`, absolute.
+    pub path: PathBuf,
+    /// What is known of files by their `stat`.
+    pub stats: statcache::StatCache,
+    /// Name of the study that is worked on; several may share a store.
+    pub study: String,
+}
+
+impl Store {
+    /// Opens the store of a study whose root is `root`, making it when there is none.
+    pub fn open(root: &Path, study: &str) -> Result<Self> {
+        let path = root.join(".pipeline");
+        let format = path.join("format");
+        match fs::read_to_string(&format) {
+            Ok(text) if text.trim() == FORMAT => {}
+            Ok(text) => {
+                return Err(Error::Format { path, found: text.trim().into(), known: FORMAT });
+            }
+            Err(_) => {
+                fs::create_dir_all(&path).at("making", &path)?;
+                record::write_bytes(&path.join(".gitignore"), b"*\n", false)?;
+                let tag = b"Signature: 8a477f597d28d172789f06886806bc55\n";
+                record::write_bytes(&path.join("CACHEDIR.TAG"), tag, false)?;
+                record::write_bytes(&format, FORMAT.as_bytes(), false)?;
+            }
+        }
+        let stats = statcache::StatCache::open(path.join("statcache"));
+        Ok(Self { path, stats, study: study.into() })
+    }
+
+    /// Whether there is no room left: a stage may then fail without a word, as its log is there too.
+    pub fn full(&self) -> bool {
+        rustix::fs::statvfs(&self.path).is_ok_and(|disk| disk.f_bavail * disk.f_frsize < 1 << 16)
+    }
+
+    /// Everything that lies in a folder of the store, at the depth where its things are.
+    pub fn list(&self, area: Area) -> Vec<PathBuf> {
+        let (name, depth) = area.place();
+        entries(&self.path.join(name), depth)
+    }
+
+    /// A path as the store's user knows it: from `.pipeline` on.
+    pub fn shown<'a>(&self, path: &'a Path) -> &'a Path {
+        path.strip_prefix(&self.path).unwrap_or(path)
+    }
+
+    /// A folder of the store.
+    pub(crate) fn folder(&self, area: Area) -> PathBuf {
+        self.path.join(area.place().0)
+    }
+
+    pub(crate) fn blob(&self, hex: &str, ending: &str) -> PathBuf {
+        self.folder(Area::Blobs).join(&hex[..2]).join(format!("{}{ending}", &hex[2..]))
+    }
+
+    pub(crate) fn tree(&self, hex: &str) -> PathBuf {
+        self.folder(Area::Trees).join(&hex[..2]).join(&hex[2..])
+    }
+
+    pub(crate) fn view(&self, hex: &str) -> PathBuf {
+        self.folder(Area::Views).join(&hex[..32])
+    }
+
+    pub(crate) fn damaged(&self) -> PathBuf {
+        self.folder(Area::Damaged)
+    }
+
+    /// The folder of the results of an action.
+    pub fn results(&self, key: &Key) -> PathBuf {
+        self.folder(Area::Results).join(key.digits(2)).join(key.to_string())
+    }
+
+    /// Where the newest success of a stage is noted.
+    pub fn last(&self, label: &str) -> PathBuf {
+        self.own_last().join(format!("{}.json", name::label(label)))
+    }
+
+    /// Where those of the study that is worked on are.
+    pub fn own_last(&self) -> PathBuf {
+        self.folder(Area::Last).join(&self.study)
+    }
+
+    /// The working folder of an action that runs.
+    pub fn attempt(&self, key: &Key) -> PathBuf {
+        self.folder(Area::Attempts).join(key.digits(32))
+    }
+
+    /// What an interrupted action can go on from.
+    pub fn state(&self, key: &Key) -> PathBuf {
+        self.folder(Area::State).join(key.digits(32))
+    }
+
+    /// What of an action's output is followed while it runs.
+    pub fn watched(&self, key: &Key, output: &str) -> PathBuf {
+        self.folder(Area::Attempts).join(format!("watch-{}-{output}", key.digits(32)))
+    }
+
+    /// Where what a shared cache has of an action arrives.
+    pub fn fetched(&self, key: &Key) -> PathBuf {
+        self.folder(Area::Attempts).join(format!("fetch-{}", key.digits(32)))
+    }
+
+    /// Where the files of an archive arrive in this process.
+    pub fn imported(&self) -> PathBuf {
+        self.folder(Area::Attempts).join(format!("import.{}", std::process::id()))
+    }
+
+    pub(crate) fn copied(&self) -> PathBuf {
+        let thread = rustix::thread::gettid().as_raw_nonzero();
+        self.folder(Area::Attempts).join(format!("copy.{thread}"))
+    }
+
+    /// The log of a stage, or of `build`, in a run.
+    pub fn log(&self, run: &str, label: &str) -> PathBuf {
+        self.folder(Area::Logs).join(run).join(format!("{}.log", name::label(label)))
+    }
+
+    /// Its log in the newest run that has one.
+    pub fn newest_log(&self, label: &str) -> Option<PathBuf> {
+        let mut runs = self.list(Area::Logs);
+        runs.sort();
+        let log = format!("{}.log", name::label(label));
+        runs.iter().rev().map(|run| run.join(&log)).find(|log| log.is_file())
+    }
+
+    /// The record of a run.
+    pub fn run(&self, run: &str) -> PathBuf {
+        self.folder(Area::Runs).join(format!("{run}.json"))
+    }
+
+    /// What a program says of itself when it is called by a name.
+    pub fn description(&self, program: &Digest, name: &str) -> PathBuf {
+        self.folder(Area::Descriptions).join(format!("{}-{name}", program.hex()))
+    }
+
+    /// What the programs were built from, the last time.
+    pub fn built(&self) -> PathBuf {
+        self.folder(Area::Builds).join("last")
+    }
+
+    /// The lock of the whole store: shared by runs, held alone by `gc`.
+    pub fn lock_of_store(&self) -> PathBuf {
+        self.folder(Area::Locks).join("store")
+    }
+
+    /// The lock of whoever makes the programs.
+    pub fn lock_of_build(&self) -> PathBuf {
+        self.folder(Area::Locks).join("build")
+    }
+
+    /// The lock of a stage's folder in `out/`.
+    pub fn lock_of_out(&self, variant: &str, stage: &str) -> PathBuf {
+        self.folder(Area::Locks).join(name::label(&format!("out-{variant}-{stage}")))
+    }
+
+    /// The lock of whoever follows an output.
+    pub fn lock_of_watch(&self, key: &Key, output: &str) -> PathBuf {
+        self.folder(Area::Locks).join(format!("watch-{}-{output}", key.digits(32)))
+    }
+
+    /// Waits for the right to run an action. `None` when asked to stop while waiting.
+    pub fn lock(&self, key: &Key, waiting: impl FnOnce(), stop: impl Fn() -> bool) -> Result<Option<Lock>> {
+        lock::wait(&self.folder(Area::Locks).join(key.to_string()), false, waiting, stop)
+    }
+
+    /// Makes an empty folder, whatever stood there.
+    pub fn fresh(&self, path: &Path) -> Result<()> {
+        link::remove(path)?;
+        fs::create_dir_all(path).at("making", path)
+    }
+}
+
+/// What lies `depth` folders below `folder`.
+fn entries(folder: &Path, depth: usize) -> Vec<PathBuf> {
+    let found = fs::read_dir(folder).map(|d| d.flatten().map(|e| e.path()).collect::<Vec<_>>());
+    let found = found.unwrap_or_default();
+    match depth {
+        0 => found,
+        _ => found.iter().flat_map(|e| entries(e, depth - 1)).collect(),
+    }
+}

@@ -1,0 +1,376 @@
+//! Digests remembered by what `stat` says of a file, so that unchanged files are not read again.
+
+use crate::digest::{Digest, Kind};
+use std::collections::HashMap;
+use std::fs::Metadata;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// A file that changed this shortly before it was read might change again within the same tick of its clock; such an
+/// entry is written down but not trusted (git's rule).
+const RACY: i64 = 2 * SECOND;
+/// The same where times have no fractions of a second. They may be even seconds only, and are those of a clock that a
+/// kernel moves on a little late.
+const RACY_COARSE: i64 = 4 * SECOND;
+const SECOND: i64 = 1_000_000_000;
+/// First bytes of the file; the last digit is its version.
+const MAGIC: &[u8; 8] = b"PLSTAT\x00\x02";
+/// Bytes of an entry in the file.
+const RECORD: usize = 81;
+/// Entries that the present run did not use are dropped above this number.
+const ROOM: usize = 400_000;
+
+/// What `stat` says of a file's state. Times are nanoseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Seen {
+    size: u64,
+    mtime: i64,
+    ctime: i64,
+    /// Of the path, where `stat` alone is too weak; else 0.
+    path: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Entry {
+    seen: Seen,
+    hash: [u8; 32],
+    /// Whether the entry was made long enough after the file's last change.
+    trusted: bool,
+    used: bool,
+}
+
+impl Seen {
+    fn of(meta: &Metadata) -> Self {
+        Self { size: meta.size(), mtime: mtime(meta), ctime: ctime(meta), path: 0 }
+    }
+
+    /// With the path, where times are coarse: file systems with such clocks often number their files anew with every
+    /// mount, and many files have one size and were written within one second.
+    fn named(self, path: &Path) -> Self {
+        if !self.coarse() {
+            return self;
+        }
+        let hash = blake3::hash(path.as_os_str().as_bytes());
+        Self { path: u64::from_le_bytes(*hash.as_bytes().first_chunk().unwrap_or(&[0; 8])), ..self }
+    }
+
+    /// Whether the file system seems to have no fractions of a second. The ctime tells, which nobody can set.
+    fn coarse(&self) -> bool {
+        self.ctime % SECOND == 0
+    }
+
+    /// Whether a change after `now`, by the file system's clock, would be seen. The mtime alone does not
+    /// tell: a writer may put it back.
+    fn settled(&self, now: i64) -> bool {
+        let racy = if self.coarse() { RACY_COARSE } else { RACY };
+        // A file from the future is never old enough: its clock, or ours, is wrong.
+        now.saturating_sub(self.mtime.max(self.ctime)) > racy
+    }
+}
+
+/// The cache, and the file it is kept in.
+pub struct StatCache {
+    file: Option<PathBuf>,
+    entries: Mutex<State>,
+    /// How far the clock of the store's file system is behind ours, once it was looked at.
+    behind: OnceLock<i64>,
+}
+
+#[derive(Default)]
+struct State {
+    map: HashMap<(u64, u64), Entry>,
+    dirty: bool,
+}
+
+impl StatCache {
+    /// Reads the cache; a missing or damaged file is an empty cache.
+    pub fn open(file: PathBuf) -> Self {
+        let map = std::fs::read(&file).ok().and_then(|bytes| decode(&bytes)).unwrap_or_default();
+        Self { file: Some(file), entries: Mutex::new(State { map, dirty: false }), behind: OnceLock::new() }
+    }
+
+    /// A cache that knows nothing and is kept nowhere.
+    pub fn empty() -> Self {
+        Self { file: None, entries: Mutex::default(), behind: OnceLock::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The digest of the file at `path`, which `meta` describes, if it is known and nothing about the file changed.
+    pub fn get(&self, path: &Path, meta: &Metadata) -> Option<Digest> {
+        let seen = self.seen(path, meta);
+        let mut state = self.lock();
+        let entry = state.map.get_mut(&(meta.dev(), meta.ino()))?;
+        if !(entry.seen == seen && entry.trusted) {
+            return None;
+        }
+        entry.used = true;
+        Some(Digest { kind: kind(meta), hash: entry.hash })
+    }
+
+    /// Remembers a digest of content that was read from `read_at` on (see [`now`]). `None` says that nobody else
+    /// can have the file open for writing, so that its age does not matter.
+    pub fn put(&self, path: &Path, meta: &Metadata, digest: &Digest, read_at: Option<i64>) {
+        let seen = self.seen(path, meta);
+        let trusted = read_at.is_none_or(|at| seen.settled(at.saturating_sub(self.behind())));
+        let entry = Entry { seen, hash: digest.hash, trusted, used: true };
+        let mut state = self.lock();
+        state.dirty |= state.map.insert((meta.dev(), meta.ino()), entry) != Some(entry);
+    }
+
+    /// What is compared. The store's own files go by several names and are moved; they are checked against the digest that
+    /// their names say.
+    fn seen(&self, path: &Path, meta: &Metadata) -> Seen {
+        let store = self.file.as_deref().and_then(Path::parent);
+        let ours = store.is_some_and(|store| path.starts_with(store));
+        if ours { Seen::of(meta) } else { Seen::of(meta).named(path) }
+    }
+
+    /// How far the file system's clock is behind ours: a server's is its own, and times of files are taken from it.
+    fn behind(&self) -> i64 {
+        let Some(file) = &self.file else { return 0 };
+        *self.behind.get_or_init(|| {
+            let probe = file.with_extension(format!("{}.clock", std::process::id()));
+            let before = now();
+            let made = std::fs::write(&probe, b"").and_then(|()| std::fs::metadata(&probe));
+            let _ = std::fs::remove_file(&probe);
+            // Nothing can be written there: then nothing is kept there either.
+            made.map_or(0, |meta| before.saturating_sub(ctime(&meta)).max(0))
+        })
+    }
+
+    /// Writes the cache if it changed; it is also written when this is dropped. A failure only costs time later.
+    pub fn save(&self) {
+        let Some(file) = &self.file else { return };
+        let mut state = self.lock();
+        if !std::mem::take(&mut state.dirty) {
+            return;
+        }
+        if state.map.len() > ROOM {
+            state.map.retain(|_, entry| entry.used);
+        }
+        let bytes = encode(&state.map);
+        let partial = file.with_extension(format!("{}.partial", std::process::id()));
+        if std::fs::write(&partial, bytes).and_then(|()| std::fs::rename(&partial, file)).is_err() {
+            let _ = std::fs::remove_file(&partial);
+        }
+    }
+}
+
+impl Drop for StatCache {
+    fn drop(&mut self) {
+        self.save();
+    }
+}
+
+/// Nanoseconds since 1970.
+pub fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64)
+}
+
+/// When a file's content changed, as it says itself.
+pub fn mtime(meta: &Metadata) -> i64 {
+    meta.mtime().wrapping_mul(SECOND).wrapping_add(meta.mtime_nsec())
+}
+
+/// When anything about a file changed.
+pub fn ctime(meta: &Metadata) -> i64 {
+    meta.ctime().wrapping_mul(SECOND).wrapping_add(meta.ctime_nsec())
+}
+
+/// Whether a file is a program.
+pub fn kind(meta: &Metadata) -> Kind {
+    if meta.mode() & 0o100 != 0 { Kind::Program } else { Kind::File }
+}
+
+/// 81 bytes an entry, and a BLAKE3 hash over everything at the end.
+fn encode(map: &HashMap<(u64, u64), Entry>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(map.len() * RECORD + 40);
+    out.extend(MAGIC);
+    for ((dev, ino), e) in map {
+        out.extend(dev.to_le_bytes());
+        out.extend(ino.to_le_bytes());
+        out.extend(e.seen.size.to_le_bytes());
+        out.extend(e.seen.mtime.to_le_bytes());
+        out.extend(e.seen.ctime.to_le_bytes());
+        out.extend(e.seen.path.to_le_bytes());
+        out.extend(e.hash);
+        out.push(u8::from(e.trusted));
+    }
+    let check = blake3::hash(&out);
+    out.extend(check.as_bytes());
+    out
+}
+
+fn decode(bytes: &[u8]) -> Option<HashMap<(u64, u64), Entry>> {
+    let (body, check) = bytes.split_last_chunk::<32>()?;
+    if blake3::hash(body).as_bytes() != check {
+        return None;
+    }
+    let (records, rest) = body.strip_prefix(MAGIC)?.as_chunks::<RECORD>();
+    if !rest.is_empty() {
+        return None;
+    }
+    let mut map = HashMap::with_capacity(records.len());
+    for record in records {
+        let number = |at: usize| record[at..at + 8].try_into().map(u64::from_le_bytes).ok();
+        let entry = Entry {
+            seen: Seen {
+                size: number(16)?,
+                mtime: number(24)? as i64,
+                ctime: number(32)? as i64,
+                path: number(40)?,
+            },
+            hash: record[48..80].try_into().ok()?,
+            trusted: record[80] == 1,
+            used: false,
+        };
+        map.insert((number(0)?, number(8)?), entry);
+    }
+    Some(map)
+}
+
+/// How many files the bytes of a cache speak of; `None` when they are none.
+pub fn count(bytes: &[u8]) -> Option<usize> {
+    decode(bytes).map(|map| map.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, File, FileTimes};
+    use std::time::Duration;
+
+    fn digest(byte: u8) -> Digest {
+        Digest { kind: Kind::File, hash: [byte; 32] }
+    }
+
+    /// A file of a state, without a file.
+    fn seen(mtime: i64, ctime: i64) -> Seen {
+        Seen { size: 4, mtime, ctime, path: 0 }
+    }
+
+    #[test]
+    fn an_edit_with_its_mtime_put_back_is_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        fs::write(&path, "aaaa").unwrap();
+        let old = SystemTime::now() - Duration::from_secs(100);
+        let backdate = || {
+            let file = File::options().write(true).open(&path).unwrap();
+            file.set_times(FileTimes::new().set_modified(old)).unwrap();
+        };
+        backdate();
+        let cache = StatCache::open(dir.path().join("cache"));
+        let before = fs::metadata(&path).unwrap();
+        // Long after the change, as the clock of a test has it.
+        cache.put(&path, &before, &digest(1), Some(now() + 100 * SECOND));
+        assert_eq!(cache.get(&path, &before), Some(digest(1)));
+        std::thread::sleep(Duration::from_millis(20));
+        fs::write(&path, "bbbb").unwrap();
+        backdate();
+        let after = fs::metadata(&path).unwrap();
+        assert_eq!((after.len(), after.modified().unwrap()), (before.len(), before.modified().unwrap()));
+        assert_eq!(cache.get(&path, &after), None);
+    }
+
+    #[test]
+    fn a_file_just_written_is_not_trusted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        fs::write(&path, "a").unwrap();
+        let cache = StatCache::open(dir.path().join("cache"));
+        let meta = fs::metadata(&path).unwrap();
+        cache.put(&path, &meta, &digest(1), Some(now()));
+        assert_eq!(cache.get(&path, &meta), None);
+        cache.put(&path, &meta, &digest(1), None);
+        assert_eq!(cache.get(&path, &meta), Some(digest(1)));
+    }
+
+    #[test]
+    fn an_old_mtime_does_not_make_a_new_content_old() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        fs::write(&path, "a").unwrap();
+        let file = File::options().write(true).open(&path).unwrap();
+        file.set_times(FileTimes::new().set_modified(UNIX_EPOCH)).unwrap();
+        let cache = StatCache::open(dir.path().join("cache"));
+        let meta = fs::metadata(&path).unwrap();
+        cache.put(&path, &meta, &digest(1), Some(now()));
+        assert_eq!(
+            cache.get(&path, &meta),
+            None,
+            "another writer could put the mtime back within the same tick"
+        );
+    }
+
+    #[test]
+    fn a_stamp_is_settled_when_no_later_change_can_have_it() {
+        let day = 86_400 * SECOND;
+        // For each granularity, every change that comes after a settled reading has another ctime.
+        for tick in [1, 4_000_000, SECOND, 2 * SECOND] {
+            for offset in (0..8).map(|i| i * SECOND / 2 + 1) {
+                let written = day + offset;
+                let ctime = written / tick * tick;
+                for read_at in (0..120).map(|i| written + i * SECOND / 20) {
+                    for mtime in [ctime, 0] {
+                        let settled = seen(mtime, ctime).settled(read_at);
+                        let next = read_at / tick * tick;
+                        assert!(!settled || next != ctime, "tick {tick}, read {} after", read_at - written);
+                    }
+                }
+                assert!(seen(ctime, ctime).settled(written + 6 * SECOND));
+            }
+        }
+        assert!(!seen(i64::MAX, 0).settled(day) && !seen(0, i64::MAX).settled(day));
+        // Whole seconds may be even ones of a clock that is moved on late.
+        let (whole, fine) = (seen(day, day), seen(day, day + 1));
+        assert!(!whole.settled(day + 3 * SECOND) && fine.settled(day + 3 * SECOND));
+    }
+
+    #[test]
+    fn a_server_whose_clock_is_behind_is_not_believed_too_early() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        fs::write(&path, "a").unwrap();
+        let meta = fs::metadata(&path).unwrap();
+        let mut cache = StatCache::open(dir.path().join("cache"));
+        cache.put(&path, &meta, &digest(1), Some(now() + 10 * SECOND));
+        assert_eq!(cache.get(&path, &meta), Some(digest(1)));
+        // The file seems ten seconds old, to us.
+        cache.behind = OnceLock::from(10 * SECOND);
+        cache.put(&path, &meta, &digest(1), Some(now() + 10 * SECOND));
+        assert_eq!(cache.get(&path, &meta), None);
+    }
+
+    #[test]
+    fn without_fractions_a_number_is_believed_for_one_path_only() {
+        let (whole, fine) = (seen(1, SECOND), seen(1, SECOND + 1));
+        let [x, y] = ["x", "y"].map(Path::new);
+        assert_eq!(whole.named(x), whole.named(x));
+        assert_ne!(whole.named(x), whole.named(y));
+        // A file that is moved is known where its times are good enough.
+        assert_eq!(fine.named(x), fine.named(y));
+    }
+
+    #[test]
+    fn kept_in_a_file_that_notices_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        fs::write(&path, "a").unwrap();
+        let meta = fs::metadata(&path).unwrap();
+        let cache = StatCache::open(dir.path().join("cache"));
+        cache.put(&path, &meta, &digest(3), None);
+        cache.save();
+        assert_eq!(StatCache::open(dir.path().join("cache")).get(&path, &meta), Some(digest(3)));
+        let mut bytes = fs::read(dir.path().join("cache")).unwrap();
+        bytes[60] ^= 1;
+        fs::write(dir.path().join("cache"), bytes).unwrap();
+        assert_eq!(StatCache::open(dir.path().join("cache")).get(&path, &meta), None);
+    }
+}

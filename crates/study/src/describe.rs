@@ -1,0 +1,221 @@
+//! Checking a study against what its programs say of themselves.
+
+use crate::de::{Marked, Text};
+use crate::error::{Error, Result, hint};
+use crate::graph::Step;
+use crate::mark::Mark;
+use crate::sharded;
+use stage::{Kind, Role, Spec};
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
+
+/// A program that has not described itself after this time is taken for one that cannot.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
+/// The largest description.
+const ANSWER_SIZE: u64 = 1 << 20;
+/// How often the end is looked for.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// Asks a program for its description.
+pub fn ask(program: &Path, mark: &Mark) -> Result<Spec> {
+    let wrong = |why: String| {
+        let text = format!(
+            "asking {} to --describe itself: {why}; use `command:` for other programs",
+            program.display()
+        );
+        Error::mistake(mark, text)
+    };
+    let mut command = Command::new(program);
+    command.arg("--describe").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(|e| wrong(e.to_string()))?;
+    let said = (reader(child.stdout.take()), reader(child.stderr.take()));
+    let started = Instant::now();
+    let status = loop {
+        let ended = child.try_wait().map_err(|e| wrong(e.to_string()))?;
+        if let Some(status) = ended {
+            break status;
+        }
+        if started.elapsed() > ANSWER_TIME {
+            // At worst it ends by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(wrong(format!("it does not answer within {} s", ANSWER_TIME.as_secs())));
+        }
+        std::thread::sleep(PAUSE);
+    };
+    let left = || ANSWER_TIME.saturating_sub(started.elapsed()).max(PAUSE);
+    // A child that it left behind may hold its output open.
+    let text = said.0.recv_timeout(left()).map_err(|_| wrong("its output does not end".into()))?;
+    if text.len() as u64 > ANSWER_SIZE {
+        return Err(wrong("it says more than 1 MiB".into()));
+    }
+    if !status.success() {
+        let said = said.1.recv_timeout(left()).unwrap_or_default();
+        let said = String::from_utf8_lossy(&said);
+        return Err(wrong(said.lines().next().unwrap_or("it failed and said nothing").to_string()));
+    }
+    serde_json::from_slice(&text).map_err(|e| wrong(e.to_string()))
+}
+
+/// What comes out of a pipe, up to one byte more than a description may have.
+fn reader(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(pipe) = pipe {
+            // What came so far is what there is to judge.
+            let _ = pipe.take(ANSWER_SIZE + 1).read_to_end(&mut bytes);
+        }
+        // Nobody listens any more when it took too long.
+        let _ = sender.send(bytes);
+    });
+    receiver
+}
+
+/// Checks a step that keeps the stage contract, brings its values to one way of writing, and returns all the
+/// parameters in use, defaults included.
+pub fn check(step: &mut Step, spec: &Spec) -> Result<BTreeMap<String, String>> {
+    let program = &spec.name;
+    for input in &step.inputs {
+        find(spec, &input.name, Role::Input, &input.mark)?;
+    }
+    for output in &step.outputs {
+        find(spec, &output.name, Role::Output, &output.mark)?;
+    }
+    for name in sharded::PARAMS.iter().filter(|_| step.shards.is_some()) {
+        if spec.argument(name).is_none_or(|arg| arg.role != Role::Param) {
+            let text =
+                format!("stage {}: {program} cannot be sharded, it has no parameter `{name}`", step.stage);
+            return Err(Error::mistake(&step.mark, text));
+        }
+    }
+    // `--set` does not say whether it means a parameter or a tuning value; the program does.
+    let is_tuning = |name: &str| spec.argument(name).is_some_and(|a| a.role == Role::Tuning);
+    let (tuning, params) = std::mem::take(&mut step.params)
+        .into_iter()
+        .partition::<Vec<_>, _>(|(name, value)| value.mark.line == 0 && is_tuning(name));
+    step.params = params;
+    step.tuning.extend(tuning);
+    for (role, values) in [(Role::Param, &mut step.params), (Role::Tuning, &mut step.tuning)] {
+        for (name, value) in values {
+            let kind = find(spec, name, role, &value.mark)?;
+            value.value = Text(checked(name, value, &kind)?);
+        }
+    }
+    for arg in spec.arguments.iter().filter(|a| a.required) {
+        let given = match arg.role {
+            Role::Input => step.inputs.iter().any(|i| i.name == arg.name),
+            Role::Output => step.outputs.iter().any(|o| o.name == arg.name),
+            Role::Param => step.params.iter().any(|p| p.0 == arg.name),
+            Role::Tuning => step.tuning.iter().any(|t| t.0 == arg.name),
+        };
+        if !given {
+            let text = format!(
+                "stage {}: {program} needs the {} `{}`: {}",
+                step.stage,
+                word(arg.role),
+                arg.name,
+                arg.help
+            );
+            return Err(Error::mistake(&step.mark, text.trim_end_matches([':', ' ', '.'])));
+        }
+    }
+    let mut used = BTreeMap::new();
+    for arg in spec.of(Role::Param) {
+        if let Some(default) = &arg.default {
+            used.insert(arg.name.clone(), canonical(&arg.kind, &plain(default)));
+        }
+    }
+    used.extend(step.params.iter().map(|(name, value)| (name.clone(), value.0.clone())));
+    Ok(used)
+}
+
+fn checked(name: &str, value: &Marked<Text>, kind: &Kind) -> Result<String> {
+    kind.check(&value.0).map_err(|e| Error::mistake(&value.mark, format!("{name}: {e}")))?;
+    Ok(canonical(kind, &value.0))
+}
+
+fn find(spec: &Spec, name: &str, role: Role, mark: &Mark) -> Result<Kind> {
+    match spec.argument(name) {
+        Some(arg) if arg.role == role => Ok(arg.kind.clone()),
+        Some(arg) => {
+            let (is, key) = (word(arg.role), key(arg.role));
+            Err(Error::mistake(
+                mark,
+                format!("`{name}` of {} is {} {is}; it belongs under `{key}`", spec.name, article(is)),
+            ))
+        }
+        None => {
+            let near = hint(name, spec.of(role).map(|a| a.name.as_str()));
+            Err(Error::mistake(mark, format!("{} has no {} `{name}`{near}", spec.name, word(role))))
+        }
+    }
+}
+
+fn word(role: Role) -> &'static str {
+    match role {
+        Role::Input => "input",
+        Role::Param => "parameter",
+        Role::Tuning => "tuning value",
+        Role::Output => "output",
+    }
+}
+
+fn key(role: Role) -> &'static str {
+    match role {
+        Role::Input => "inputs",
+        Role::Param => "params",
+        Role::Tuning => "tuning",
+        Role::Output => "outputs",
+    }
+}
+
+fn article(word: &str) -> &'static str {
+    if word.starts_with(['i', 'o']) { "an" } else { "a" }
+}
+
+/// The text of a JSON default as it would stand on a command line.
+fn plain(json: &serde_json::Value) -> String {
+    match json {
+        serde_json::Value::String(s) => s.clone(),
+        serde_json::Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(","),
+        other => other.to_string(),
+    }
+}
+
+/// One way of writing each value: `1e-4` and `0.0001` are one parameter.
+fn canonical(kind: &Kind, text: &str) -> String {
+    match kind {
+        Kind::Integer { .. } => text.parse::<i64>().map_or(text.into(), |n| n.to_string()),
+        // `{:?}` is the shortest text that reads back as the same number.
+        Kind::Number { .. } => text.parse::<f64>().map_or(text.into(), |x| {
+            let short = format!("{x:?}");
+            short.strip_suffix(".0").map(str::to_string).unwrap_or(short)
+        }),
+        Kind::List { of } => {
+            text.split(',').map(|part| canonical(of, part.trim())).collect::<Vec<_>>().join(",")
+        }
+        Kind::Path | Kind::Text | Kind::Flag | Kind::Choice { .. } => text.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_way_of_writing() {
+        let number = Kind::Number { min: None, max: None };
+        for text in ["1e-4", "0.0001", "0.00010"] {
+            assert_eq!(canonical(&number, text), "0.0001");
+        }
+        assert_eq!(canonical(&number, "250"), canonical(&number, "250.0"));
+        let list = Kind::List { of: Box::new(Kind::Integer { min: None, max: None }) };
+        assert_eq!(canonical(&list, "1, 02"), "1,2");
+        assert_eq!(canonical(&list, ""), "");
+    }
+}

@@ -1,0 +1,404 @@
+//! From the file to the graph: every name found, every mistake told with its line.
+
+use crate::cluster;
+use crate::de::{Marked, Text};
+use crate::error::{Error, Result, hint};
+use crate::file::{Build, Stage, Study};
+use crate::graph::{BuildStep, Call, Graph, Input, Output, Source, Step, Stream};
+use crate::operators;
+use crate::sharded;
+use crate::template::{self, Group, Part};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+/// The stage name that stands for the runner itself in input references.
+const RESERVED: &str = "pipeline";
+
+/// Resolves a study whose file lies in `folder`.
+pub fn resolve(study: &Study, folder: &Path) -> Result<Graph> {
+    let root = folder.join(study.root.as_ref().map_or(".", |r| r.as_str()));
+    // Without `.` and `..`, which messages and the environment of stages would show.
+    let root = root.canonicalize().unwrap_or(root);
+    check_name(&study.name, "the study's name")?;
+    let index: HashMap<&str, usize> =
+        study.stages.iter().enumerate().map(|(i, (name, _))| (name.as_str(), i)).collect();
+    if let Some((name, _)) = study.stages.iter().find(|(name, _)| name.as_str() == RESERVED) {
+        return Err(Error::mistake(
+            &name.mark,
+            format!("`{RESERVED}` means the runner itself; call the stage otherwise"),
+        ));
+    }
+    check_lines(&study.ignore)?;
+    let mut steps = Vec::with_capacity(study.stages.len());
+    for (name, stage) in study.stages.iter() {
+        steps.push(step(name, stage, study, &index, &root)?);
+    }
+    let order = order(&steps)?;
+    let mut place = vec![0; steps.len()];
+    order.iter().enumerate().for_each(|(new, old)| place[*old] = new);
+    let mut slots: Vec<_> = steps.into_iter().map(Some).collect();
+    let mut sorted: Vec<Step> = order.iter().filter_map(|old| slots[*old].take()).collect();
+    for input in sorted.iter_mut().flat_map(|s| &mut s.inputs) {
+        if let Source::Output(step, _) = &mut input.source {
+            *step = place[*step];
+        }
+    }
+    let out = PathBuf::from(study.out.as_ref().map_or("out", |o| o.as_str()));
+    let build = study.build.as_ref().map(|b| build_step(b, &root)).transpose()?;
+    let ask_above = study.ask_above.map_or(Duration::from_secs(600), |t| t.0);
+    let (name, cache) = (study.name.value.clone(), study.cache.clone());
+    let ignore = study.ignore.iter().map(|line| line.value.clone()).collect();
+    Ok(Graph { name, root, out, ignore, build, cache, ask_above, steps: sorted })
+}
+
+fn build_step(build: &Build, root: &Path) -> Result<BuildStep> {
+    let mark = build.command.mark.clone();
+    operators::refuse(&build.command)?;
+    let command = template::parse(&build.command).map_err(|e| Error::mistake(&mark, e))?;
+    if command.iter().any(|word| word.0.iter().any(|part| matches!(part, Part::Slot(..)))) {
+        return Err(Error::mistake(
+            &mark,
+            "the build command has no inputs, parameters or outputs to fill in",
+        ));
+    }
+    for source in &build.sources {
+        if !root.join(source.as_str()).exists() {
+            return Err(Error::mistake(&source.mark, format!("no such file or folder: {}", source.as_str())));
+        }
+    }
+    let programs = match &build.programs {
+        Some(folder) => folder.as_str().into(),
+        None => std::env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from).join("release"),
+    };
+    Ok(BuildStep { command, sources: build.sources.clone(), programs })
+}
+
+fn check_name(name: &Marked<String>, what: &str) -> Result<()> {
+    let good = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if name.is_empty() || !name.chars().all(good) {
+        let text = format!("{what} `{}` may only have letters, digits, `-` and `_`", name.as_str());
+        return Err(Error::mistake(&name.mark, text));
+    }
+    Ok(())
+}
+
+fn step(
+    name: &Marked<String>,
+    stage: &Stage,
+    study: &Study,
+    index: &HashMap<&str, usize>,
+    root: &Path,
+) -> Result<Step> {
+    check_name(name, "the stage name")?;
+    let call = call(name, stage)?;
+    let mut names: HashMap<&str, &'static str> = HashMap::new();
+    let outputs = stage.outputs.0.iter().map(|(name, _)| (name, "an output"));
+    let inputs = stage.inputs.iter().map(|(name, _)| (name, "an input"));
+    let params = stage.params.iter().map(|(name, _)| (name, "a parameter"));
+    let tuning = stage.tuning.iter().map(|(name, _)| (name, "a tuning value"));
+    for (key, role) in inputs.chain(outputs).chain(params).chain(tuning) {
+        check_name(key, &format!("the name of {role},"))?;
+        // The flags of a stage program share one space of names; the places of a command say which they mean.
+        if stage.run.is_none() && !matches!(role, "a parameter" | "a tuning value") {
+            continue;
+        }
+        if let Some(other) = names.insert(key, role) {
+            return Err(Error::mistake(&key.mark, format!("`{}` is already the name of {other}", **key)));
+        }
+    }
+    let mut files = HashSet::new();
+    for (_, said) in &stage.outputs.0 {
+        let file = Marked { value: said.file.clone(), mark: said.mark.clone() };
+        let plain = !file.is_empty() && !file.contains('/') && !file.starts_with('.');
+        if !plain {
+            return Err(Error::mistake(&file.mark, format!("`{}` is not a plain file name", *file)));
+        }
+        if !files.insert(file.value.clone()) {
+            return Err(Error::mistake(&file.mark, format!("two outputs are written to `{}`", *file)));
+        }
+    }
+    let outputs: Vec<_> = stage
+        .outputs
+        .0
+        .iter()
+        .map(|(name, said)| Output {
+            name: name.value.clone(),
+            file: said.file.clone(),
+            stream: said.stream.as_deref().and_then(Stream::parse),
+            temp: said.temp,
+            mark: name.mark.clone(),
+        })
+        .collect();
+    if outputs.is_empty() {
+        return Err(Error::mistake(
+            &name.mark,
+            format!("stage {} has no outputs, so there is nothing to cache", **name),
+        ));
+    }
+    for show in &stage.show {
+        if !outputs.iter().any(|o| o.name == show.as_str()) {
+            let near = hint(show, outputs.iter().map(|o| o.name.as_str()));
+            return Err(Error::mistake(
+                &show.mark,
+                format!("stage {} has no output `{}`{near}", **name, **show),
+            ));
+        }
+    }
+    let mut inputs = Vec::new();
+    for (key, text) in stage.inputs.iter() {
+        let source = source(text, study, index, root)?;
+        let lines = ignored(stage, key, &source, study);
+        inputs.push(Input { name: key.value.clone(), mark: text.mark.clone(), source, ignore: lines });
+    }
+    check_ignored(stage, &inputs)?;
+    let each = match &stage.each {
+        None => None,
+        Some(each) => Some(inputs.iter().position(|i| i.name == each.as_str()).ok_or_else(|| {
+            let near = hint(each, inputs.iter().map(|i| i.name.as_str()));
+            Error::mistake(&each.mark, format!("stage {} has no input `{}`{near}", **name, **each))
+        })?),
+    };
+    let shards = shards(stage)?;
+    let own = |pairs: &[(Marked<String>, Marked<Text>)]| {
+        pairs.iter().map(|(k, v)| (k.value.clone(), v.clone())).collect::<Vec<_>>()
+    };
+    let step = Step {
+        stage: name.value.clone(),
+        id: name.value.clone(),
+        variants: Vec::new(),
+        each,
+        shards,
+        mark: name.mark.clone(),
+        call,
+        script: stage.shell.as_ref().map(|script| script.value.clone()),
+        inputs,
+        params: own(&stage.params),
+        tuning: own(&stage.tuning),
+        outputs,
+        resources: stage.resources.clone(),
+        engine: stage.engine.or(study.engine).unwrap_or_default(),
+        slurm: cluster::slurm(&study.slurm, &stage.slurm)?,
+        env: stage.env.iter().map(|(k, v)| (k.value.clone(), v.0.clone())).collect(),
+        pass_env: stage.pass_env.iter().map(|n| n.value.clone()).collect(),
+        retries: stage.retries,
+        timeout: stage.timeout.map(|t| t.0),
+        show: stage.show.iter().map(|s| s.value.clone()).collect(),
+    };
+    check_slots(&step)?;
+    Ok(step)
+}
+
+/// What a stage runs.
+fn call(name: &Marked<String>, stage: &Stage) -> Result<Call> {
+    let (run, command, shell) = (&stage.run, &stage.command, &stage.shell);
+    let given = [
+        run.as_ref().map(|r| ("run", &r.mark)),
+        command.as_ref().map(|c| ("command", &c.mark)),
+        shell.as_ref().map(|s| ("shell", &s.mark)),
+    ];
+    let given: Vec<_> = given.into_iter().flatten().collect();
+    if let [(first, _), (second, mark), ..] = given.as_slice() {
+        return Err(Error::mistake(mark, format!("stage {} has both `{first}` and `{second}`", **name)));
+    }
+    if let Some(run) = run {
+        return Ok(Call::Run(run.clone()));
+    }
+    let (mark, words) = match (command, shell) {
+        (Some(command), _) => {
+            operators::refuse(command)?;
+            (&command.mark, template::parse(command))
+        }
+        (None, Some(shell)) => (&shell.mark, crate::shell::parse(shell)),
+        (None, None) => {
+            let text = format!("stage {} has neither `run` nor `command` nor `shell`", **name);
+            return Err(Error::mistake(&name.mark, text));
+        }
+    };
+    Ok(Call::Command(mark.clone(), words.map_err(|e| Error::mistake(mark, e))?))
+}
+
+/// Every place of a command names something, and every input, parameter and output has its place.
+fn check_slots(step: &Step) -> Result<()> {
+    let Call::Command(mark, words) = &step.call else { return Ok(()) };
+    let names = |group: Group| -> Vec<&str> {
+        match group {
+            Group::Inputs => step.inputs.iter().map(|i| i.name.as_str()).collect(),
+            Group::Params => {
+                let shard = sharded::PARAMS.iter().filter(|_| step.shards.is_some());
+                step.params.iter().map(|p| p.0.as_str()).chain(shard.copied()).collect()
+            }
+            Group::Tuning => step.tuning.iter().map(|t| t.0.as_str()).collect(),
+            Group::Outputs => step.outputs.iter().map(|o| o.name.as_str()).collect(),
+        }
+    };
+    let mut used = HashSet::new();
+    for part in words.iter().flat_map(|w| &w.0) {
+        let Part::Slot(group, name) = part else { continue };
+        let known = names(*group);
+        if !known.contains(&name.as_str()) {
+            let near = hint(name, known);
+            let text = format!("stage {} has no {}.{name}{near}", step.stage, group.name());
+            return Err(Error::mistake(mark, text));
+        }
+        used.insert((group.name(), name.as_str()));
+    }
+    if step.shards.is_some() && !used.contains(&("params", sharded::PARAMS[0])) {
+        let text = format!(
+            "the command never names ${{params.{}}}: its shards would all do the same",
+            sharded::PARAMS[0]
+        );
+        return Err(Error::mistake(mark, text));
+    }
+    if let Some(unused) = step.outputs.iter().find(|o| !used.contains(&("outputs", o.name.as_str()))) {
+        let text = format!("the command never names ${{outputs.{}}}", unused.name);
+        return Err(Error::mistake(&unused.mark, text));
+    }
+    Ok(())
+}
+
+/// What does not count of an input that is a folder of the study.
+fn ignored(stage: &Stage, name: &str, source: &Source, study: &Study) -> Vec<String> {
+    let Source::Path(_) = source else { return Vec::new() };
+    let own = stage.ignore.inputs.iter().filter(|(input, _)| input.as_str() == name);
+    let lines = study.ignore.iter().chain(&stage.ignore.all).chain(own.flat_map(|(_, lines)| lines));
+    lines.map(|line| line.value.clone()).collect()
+}
+
+/// Every line is one of a `.gitignore`, and changes something.
+fn check_ignored(stage: &Stage, inputs: &[Input]) -> Result<()> {
+    let named = stage.ignore.inputs.iter().flat_map(|(_, lines)| lines);
+    check_lines(stage.ignore.all.iter().chain(named))?;
+    let path = |input: &&Input| matches!(input.source, Source::Path(_));
+    if let (Some(line), None) = (stage.ignore.all.first(), inputs.iter().find(path)) {
+        let text = "`ignore` is about inputs that are paths, and the stage has none";
+        return Err(Error::mistake(&line.mark, text));
+    }
+    for (name, _) in &stage.ignore.inputs {
+        if !inputs.iter().filter(path).any(|input| input.name == name.as_str()) {
+            let near = hint(name, inputs.iter().filter(path).map(|i| i.name.as_str()));
+            return Err(Error::mistake(&name.mark, format!("`{}` is no input that is a path{near}", **name)));
+        }
+    }
+    Ok(())
+}
+
+fn check_lines<'a>(lines: impl IntoIterator<Item = &'a Marked<String>>) -> Result<()> {
+    let mut builder = ignore::gitignore::GitignoreBuilder::new("");
+    for line in lines {
+        builder.add_line(None, line.as_str()).map_err(|e| {
+            Error::mistake(&line.mark, format!("`{}` is no line of a .gitignore: {e}", **line))
+        })?;
+    }
+    Ok(())
+}
+
+/// The number of shards, where there are several.
+fn shards(stage: &Stage) -> Result<Option<u32>> {
+    let Some(shards) = &stage.shards else { return Ok(None) };
+    let wrong = |text: String| Err(Error::mistake(&shards.mark, text));
+    if stage.each.is_some() {
+        return wrong("a stage has either `each` or `shards`".into());
+    }
+    if let Some((name, _)) = stage.params.iter().find(|(name, _)| sharded::PARAMS.contains(&name.as_str())) {
+        return wrong(format!("`shards` gives the parameter `{}` already", **name));
+    }
+    match **shards {
+        0 => wrong("0 shards would do nothing; leave `shards` out for one piece".into()),
+        1 => Ok(None),
+        n @ 2..=10_000 => Ok(Some(n)),
+        n => wrong(format!("{n} shards are more than 10,000")),
+    }
+}
+
+fn source(text: &Marked<String>, study: &Study, index: &HashMap<&str, usize>, root: &Path) -> Result<Source> {
+    let wrong = |what: String| Err(Error::mistake(&text.mark, what));
+    let word =
+        |w: &str| !w.is_empty() && w.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    let reference = text.split_once('.').filter(|(stage, output)| word(stage) && word(output));
+    if let Some((stage, output)) = reference {
+        if stage == RESERVED {
+            return match output {
+                "lineage" => Ok(Source::Lineage),
+                _ => wrong(format!("the runner provides `pipeline.lineage` only, not `{}`", **text)),
+            };
+        }
+        if let Some(&i) = index.get(stage) {
+            let outputs = &study.stages[i].1.outputs.0;
+            return match outputs.iter().position(|(name, _)| name.as_str() == output) {
+                Some(o) => Ok(Source::Output(i, o)),
+                None => {
+                    let near = hint(output, outputs.iter().map(|(name, _)| name.as_str()));
+                    wrong(format!("stage {stage} has no output `{output}`{near}"))
+                }
+            };
+        }
+    }
+    let out = study.out.as_ref().map_or("out", |o| o.as_str());
+    let plain: PathBuf = Path::new(text.as_str()).components().filter(|c| *c != Component::CurDir).collect();
+    if plain.starts_with(out) || plain.starts_with(".pipeline") {
+        // The same file under two names would be run against its own maker.
+        return wrong(format!("{} is made by a run; name the stage's output, as in `stage.output`", **text));
+    }
+    if root.join(text.as_str()).exists() {
+        return Ok(Source::Path(text.as_str().into()));
+    }
+    match reference {
+        Some((stage, _)) => {
+            let near = hint(stage, index.keys().copied());
+            wrong(format!("`{}` is neither a file nor an output: there is no stage `{stage}`{near}", **text))
+        }
+        None => {
+            let outputs: Vec<String> = study
+                .stages
+                .iter()
+                .flat_map(|(s, stage)| stage.outputs.0.iter().map(move |(o, _)| format!("{}.{}", **s, **o)))
+                .collect();
+            let near = stage::nearest(text, outputs.iter().map(String::as_str));
+            let near = near.map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
+            wrong(format!("no such file or folder: {}{near}", **text))
+        }
+    }
+}
+
+/// An order in which every step comes after those it reads from, otherwise as written; or the cycle.
+fn order(steps: &[Step]) -> Result<Vec<usize>> {
+    let mut missing: Vec<usize> = steps.iter().map(|s| s.needs().count()).collect();
+    let mut readers: Vec<Vec<usize>> = vec![Vec::new(); steps.len()];
+    for (i, step) in steps.iter().enumerate() {
+        step.needs().for_each(|need| readers[need].push(i));
+    }
+    let mut ready: BTreeSet<usize> = (0..steps.len()).filter(|i| missing[*i] == 0).collect();
+    let mut order = Vec::with_capacity(steps.len());
+    while let Some(i) = ready.pop_first() {
+        order.push(i);
+        for &reader in &readers[i] {
+            missing[reader] -= 1;
+            if missing[reader] == 0 {
+                ready.insert(reader);
+            }
+        }
+    }
+    if order.len() == steps.len() {
+        return Ok(order);
+    }
+    // Every step left waits on another one that is left, so walking back must come round.
+    let start = missing.iter().position(|m| *m > 0).unwrap_or(0);
+    let mut walk = vec![start];
+    loop {
+        let last = walk[walk.len() - 1];
+        let back = steps[last].needs().find(|need| missing[*need] > 0).unwrap_or(start);
+        if let Some(at) = walk.iter().position(|w| *w == back) {
+            let cycle = &walk[at..];
+            let first = cycle.iter().min().copied().unwrap_or(back);
+            let turn = cycle.iter().position(|c| *c == first).unwrap_or(0);
+            let mut names: Vec<&str> =
+                cycle[turn..].iter().chain(&cycle[..turn]).map(|i| steps[*i].stage.as_str()).collect();
+            names.push(&steps[first].stage);
+            names.reverse();
+            let text = format!("the stages go round in a circle: {}", names.join(" → "));
+            return Err(Error::mistake(&steps[first].mark, text));
+        }
+        walk.push(back);
+    }
+}

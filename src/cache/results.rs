@@ -1,0 +1,158 @@
+//! What actions gave. A result exists when its record does; several may stand under one key.
+
+use crate::action::Action;
+use crate::cache::error::Result;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use store::digest::{Digest, Kind};
+use store::manifest::LARGEST;
+use store::{Key, Produced, Store, record};
+
+/// What one run of an action gave.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ActionResult {
+    pub action: Action,
+    pub outputs: BTreeMap<String, Produced>,
+    /// Seconds since 1970 when it was done.
+    pub finished: u64,
+    /// How long the program ran.
+    pub seconds: f64,
+    /// The run that made it.
+    pub run: String,
+    /// The key under which the outputs were made, where a person accepted them for this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<Key>,
+}
+
+impl ActionResult {
+    /// Whether a record that comes from elsewhere can be the result of the action `key`. `sums` gives the bytes and the
+    /// number of files of a tree.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub fn check(&self, key: &Key, sums: impl Fn(&Digest) -> Option<(u64, u64)>) -> Result<(), String> {
+        if self.action.key() != *key {
+            return Err("its key is not that of its action".into());
+        }
+        if !self.outputs.keys().eq(self.action.outputs.keys()) {
+            return Err("its outputs are not those of its action".into());
+        }
+        if !self.seconds.is_finite() {
+            return Err("it says what no record says".into());
+        }
+        for (name, output) in &self.outputs {
+            let (digest, said) = (&output.digest, (output.bytes, output.files));
+            let right = match digest.kind {
+                Kind::Tree => sums(digest).ok_or_else(|| format!("it lacks {digest}"))? == said,
+                Kind::File | Kind::Program => output.files == 1 && output.bytes <= LARGEST,
+            };
+            if !right {
+                return Err(format!("the sums of its output {name:?} are wrong"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The newest success of a stage.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Last {
+    pub action: Action,
+    pub seconds: f64,
+    pub finished: u64,
+}
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+/// The newest result of a key whose outputs are all at hand.
+pub fn lookup(store: &Store, key: &Key) -> Result<Option<ActionResult>> {
+    lookup_except(store, key, |_| false)
+}
+
+/// The same, where some outputs need not be at hand. Of a folder its list of files must be.
+pub fn lookup_except(
+    store: &Store,
+    key: &Key,
+    optional: impl Fn(&str) -> bool,
+) -> Result<Option<ActionResult>> {
+    for (path, outcome) in records(store, key) {
+        let mut whole = true;
+        for (name, output) in &outcome.outputs {
+            let listed = || output.digest.kind != Kind::Tree || store.manifest(&output.digest).is_some();
+            whole &= (optional(name) && listed()) || store.materialize(&output.digest)?;
+        }
+        if whole {
+            touch(&path);
+            return Ok(Some(outcome));
+        }
+    }
+    Ok(None)
+}
+
+/// All results of a key that can be read, newest first.
+pub fn all(store: &Store, key: &Key) -> Vec<ActionResult> {
+    records(store, key).map(|(_, outcome)| outcome).collect()
+}
+
+fn records(store: &Store, key: &Key) -> impl Iterator<Item = (PathBuf, ActionResult)> {
+    let folder = fs::read_dir(store.results(key));
+    let mut paths: Vec<PathBuf> = folder.map(|f| f.flatten().map(|e| e.path()).collect()).unwrap_or_default();
+    paths.retain(|p| p.extension().is_some_and(|e| e == "json"));
+    paths.sort();
+    let read =
+        paths.into_iter().rev().filter_map(|path| record::read::<ActionResult>(&path).map(|o| (path, o)));
+    let key = *key;
+    read.filter(move |(_, outcome)| {
+        // One with other outputs could be believed and not used.
+        outcome.action.key() == key && outcome.outputs.keys().eq(outcome.action.outputs.keys())
+    })
+}
+
+/// The number of the newest result of a key. It is another one after somebody wrote one.
+pub fn newest(store: &Store, key: &Key) -> Option<u64> {
+    let names = fs::read_dir(store.results(key)).ok()?.flatten();
+    let names = names.map(|e| e.file_name().to_string_lossy().into_owned());
+    names.filter_map(|n| n.strip_suffix(".json")?.parse::<u64>().ok()).max()
+}
+
+/// Writes a result; its outputs must have reached the disk.
+pub fn record(store: &Store, key: &Key, outcome: &ActionResult) -> Result<()> {
+    // Numbered, because clocks can go back. The key's lock keeps others from taking the same number.
+    let number = newest(store, key).map_or(0, |n| n + 1);
+    let path = store.results(key).join(format!("{number:06}.json"));
+    Ok(record::write(&path, outcome, true)?)
+}
+
+/// The newest success of a stage.
+pub fn last(store: &Store, label: &str) -> Option<Last> {
+    record::read(&store.last(label))
+}
+
+/// Notes the newest success of a stage.
+pub fn set_last(store: &Store, label: &str, new: &Last) -> Result<()> {
+    let path = store.last(label);
+    if last(store, label).is_some_and(|old| old.action == new.action && old.finished == new.finished) {
+        return Ok(());
+    }
+    Ok(record::write(&path, new, false)?)
+}
+
+/// Notes that a result was used, at most once an hour: `gc` drops the least recently used first.
+fn touch(path: &Path) {
+    let old = |meta: fs::Metadata| {
+        let age = meta.modified().ok()?.elapsed().ok()?;
+        (age > Duration::from_secs(3600)).then_some(())
+    };
+    if fs::metadata(path).ok().and_then(old).is_some()
+        && let Ok(file) = fs::File::options().append(true).open(path)
+    {
+        // A read-only store still serves; its results only look older.
+        let _ = file.set_modified(SystemTime::now());
+    }
+}

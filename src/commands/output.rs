@@ -1,0 +1,19 @@
+//! What goes to standard output.
+
+use crate::error::{Error, Result};
+use serde::Serialize;
+use std::io::Write;
+
+/// Prints text for people or programs. A reader that has gone away is no failure.
+pub fn print(text: &str) -> Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::Output(e)),
+        _ => Ok(()),
+    }
+}
+
+/// Prints a value for programs.
+pub fn print_json(value: &impl Serialize) -> Result<()> {
+    let json = serde_json::to_string_pretty(value)?;
+    print(&(json + "\n"))
+}

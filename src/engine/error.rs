@@ -1,0 +1,57 @@
+//! What keeps an attempt from being executed.
+
+use crate::session;
+use std::io;
+use std::path::PathBuf;
+
+/// A result of this floor.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that ends an attempt before its program does. The texts are one line.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error(transparent)]
+    Session(#[from] session::Error),
+    /// A process cannot be started.
+    #[error("starting {what}: {source}")]
+    Start { what: String, source: io::Error },
+    #[error("listening to signals: {0}")]
+    Signals(#[source] io::Error),
+    #[error("stage {0} has no program")]
+    NoProgram(String),
+    #[error("input `{input}` of stage {stage} is no longer in the store")]
+    Gone { input: String, stage: String },
+    /// A job began whose attempt is not there.
+    #[error("no work in {}: was it given up?", .0.display())]
+    NoWork(PathBuf),
+    /// sbatch cannot be called.
+    #[error("submitting stage {stage} with sbatch: {source}")]
+    Submit { stage: String, source: io::Error },
+    /// One of Slurm's programs complained.
+    #[error("{0}")]
+    Slurm(String),
+    #[error("sbatch gave no job id but `{0}`")]
+    NoJobId(String),
+    #[error("job {0} is no longer known to Slurm and left no exit code")]
+    JobForgotten(String),
+    #[error("job {0} was cancelled, but not by this runner")]
+    JobCancelled(String),
+    #[error("job {id} ended as {state} and left no exit code")]
+    NoExitCode { id: String, state: String },
+    /// What became of a job cannot be found out.
+    #[error(
+        "job {name} of an earlier run may still be there, and Slurm cannot be asked: {why}; ask again where it can, \
+         or cancel the job and remove {}",
+        folder.display()
+    )]
+    JobLeft { name: String, folder: PathBuf, why: String },
+}
+
+impl Error {
+    /// Whether it is the user's mistake, not a failure.
+    pub fn is_mistake(&self) -> bool {
+        matches!(self, Self::Session(e) if e.is_mistake())
+    }
+}

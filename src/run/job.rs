@@ -1,0 +1,63 @@
+//! A task that is to be tried: what a thread is given, what it tells while it works, and why it may give nothing.
+
+use crate::cache::failure::{Change, Failure, TaskFailure};
+use crate::engine::stop::Stop;
+use crate::error::Error;
+use crate::session::{Session, Task};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What a thread tells about its work before it is done.
+pub enum WorkerEvent {
+    /// The attempt's events and its log grow there.
+    Follow(PathBuf, PathBuf),
+    /// A line for people.
+    Say(String),
+    /// Bytes that are moved, of all.
+    Moved(u64, u64),
+}
+
+/// Why an attempt gave no result.
+#[derive(Debug)]
+pub enum Unmade {
+    /// It was not started: these are not what its key says, so another key is to be looked for.
+    Stale(Vec<Change>),
+    Failed(Box<TaskFailure>),
+}
+
+impl From<Failure> for Unmade {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(Box::new(TaskFailure { failure, full: None, log: None }))
+    }
+}
+
+impl<E> From<E> for Unmade
+where
+    Error: From<E>,
+{
+    fn from(e: E) -> Self {
+        Failure::Error { text: Error::from(e).to_string() }.into()
+    }
+}
+
+/// A task that is to be tried.
+pub struct Job<'a> {
+    pub session: &'a Session,
+    pub task: Arc<Task>,
+    pub run: &'a str,
+    pub log: PathBuf,
+    /// GPUs that are ours.
+    pub gpus: Vec<String>,
+    /// The newest result of its key when it was looked up and not found.
+    pub seen: Option<u64>,
+    pub stop: &'a Stop,
+    /// Whoever listens.
+    pub tell: &'a dyn Fn(WorkerEvent),
+}
+
+impl Job<'_> {
+    /// Says a line to people.
+    pub fn say(&self, text: String) {
+        (self.tell)(WorkerEvent::Say(text));
+    }
+}

@@ -1,0 +1,64 @@
+//! What is written down of a step that has ended.
+
+use crate::cache::events::RunEvent;
+use crate::cache::runs::{StageReport, Status};
+use crate::run::driver::Driver;
+use crate::run::scheduler::{StepEnd, StepId, Why};
+
+impl Driver<'_> {
+    pub(super) fn end(&mut self, step: StepId, end: StepEnd) {
+        self.steps[step.0].end = Some(end);
+        let row = self.row(step.0, end);
+        self.stream.emit(RunEvent::StageEnded { row });
+    }
+
+    fn row(&self, i: usize, end: StepEnd) -> StageReport {
+        let state = &self.steps[i];
+        // Of a step that was only looked at, nothing is told.
+        let looked = matches!(end, StepEnd::Skipped(_)) && !state.begun;
+        let done = if looked { Vec::new() } else { self.done(i) };
+        let known = self.known[i].as_ref().filter(|_| end.is_good());
+        let reason = match end {
+            StepEnd::Replaced => {
+                let replaced = known.map(|known| known.replaced.join(", ")).unwrap_or_default();
+                format!("--with gives {replaced}")
+            }
+            StepEnd::Ran { ran, all } if self.session.graph.steps[i].mapped() => {
+                format!("{ran} of {all} entries: {}", state.reason)
+            }
+            StepEnd::Failed => {
+                // What may pass is not the reason where something is wrong for good.
+                let for_good = state.failures.iter().find(|failed| !failed.how.failure.may_pass());
+                let failed = for_good.or(state.failures.first());
+                failed.map(|failed| failed.how.to_string()).unwrap_or_default()
+            }
+            StepEnd::Skipped(Why::Before) => "a stage before it failed".into(),
+            StepEnd::Skipped(Why::Another) => "another stage failed".into(),
+            StepEnd::Skipped(Why::Stopped) => "the run was stopped".into(),
+            StepEnd::Cached | StepEnd::Restored | StepEnd::Fetched | StepEnd::Ran { .. } => {
+                state.reason.clone()
+            }
+        };
+        StageReport {
+            stage: self.session.graph.steps[i].id.clone(),
+            status: status(end),
+            reason,
+            keys: done.iter().map(|(task, _)| task.key).collect(),
+            seconds: (!done.is_empty()).then(|| done.iter().map(|(_, outcome)| outcome.seconds).sum()),
+            outputs: known.map(|known| known.outputs.clone()).unwrap_or_default(),
+            failures: state.failures.clone(),
+        }
+    }
+}
+
+fn status(end: StepEnd) -> Status {
+    match end {
+        StepEnd::Replaced => Status::Replaced,
+        StepEnd::Cached => Status::Cached,
+        StepEnd::Restored => Status::Restored,
+        StepEnd::Fetched => Status::Fetched,
+        StepEnd::Ran { .. } => Status::Ran,
+        StepEnd::Failed => Status::Failed,
+        StepEnd::Skipped(_) => Status::Skipped,
+    }
+}

@@ -1,0 +1,191 @@
+//! What a person sees while stages run: one bar per running stage on a terminal, plain lines elsewhere.
+
+mod gauge;
+pub mod show;
+
+use crate::stderr;
+use crate::text::{significant, visible};
+use gauge::Gauge;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::{Map, Value};
+use std::collections::HashMap;
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+/// How often a plain line tells of progress.
+const PLAIN_INTERVAL: Duration = Duration::from_secs(15);
+
+/// The screen, or its absence.
+pub struct Screen {
+    bars: MultiProgress,
+    terminal: bool,
+    quiet: bool,
+    running: HashMap<String, Row>,
+    /// Since the first stage that has GPUs.
+    gauge: Option<Gauge>,
+}
+
+struct Row {
+    bar: ProgressBar,
+    started: Instant,
+    told: Instant,
+    metrics: String,
+    /// The last line of its log, while it says nothing else.
+    text: Option<String>,
+    gpus: Vec<String>,
+}
+
+impl Screen {
+    /// `quiet` shows nothing but what goes wrong.
+    pub fn new(quiet: bool) -> Self {
+        let terminal = std::io::stderr().is_terminal() && !quiet;
+        let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        Self {
+            bars: MultiProgress::with_draw_target(target),
+            terminal,
+            quiet,
+            running: HashMap::new(),
+            gauge: None,
+        }
+    }
+
+    /// Says a line above the bars.
+    pub fn say(&self, line: &str) {
+        if !self.quiet {
+            self.insist(line);
+        }
+    }
+
+    /// Says a line that also those want to read who want quiet.
+    pub fn insist(&self, line: &str) {
+        let line = &*visible(line);
+        if self.terminal {
+            // Without a terminal to draw on there is nobody to tell.
+            let _ = self.bars.println(line);
+        } else {
+            stderr::line(line);
+        }
+    }
+
+    /// Asks a person; where there is none, the answer is no.
+    pub fn ask(&self, question: &str) -> bool {
+        if !std::io::stderr().is_terminal() || !std::io::stdin().is_terminal() {
+            return false;
+        }
+        // Not `suspend`, which panics when the terminal has gone away.
+        let _ = self.bars.clear();
+        self.bars.set_draw_target(ProgressDrawTarget::hidden());
+        stderr::write(question);
+        let mut answer = String::new();
+        let read = std::io::stdin().read_line(&mut answer);
+        if self.terminal {
+            self.bars.set_draw_target(ProgressDrawTarget::stderr());
+        }
+        read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+    }
+
+    /// A stage starts.
+    pub fn start(&mut self, stage: &str, line: &str) {
+        self.say(&format!("{stage}: {line}"));
+        let bar = self.bars.add(ProgressBar::new_spinner());
+        let style = ProgressStyle::with_template("{prefix:12} {spinner} {elapsed} {wide_msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        bar.set_prefix(stage.to_string());
+        bar.enable_steady_tick(Duration::from_millis(250));
+        let now = Instant::now();
+        let row = Row { bar, started: now, told: now, metrics: String::new(), text: None, gpus: Vec::new() };
+        self.running.insert(stage.into(), row);
+    }
+
+    /// A stage that was started has GPUs; how busy they are is shown with its progress.
+    pub fn uses(&mut self, stage: &str, gpus: &[String]) {
+        if let Some(row) = self.running.get_mut(stage).filter(|_| !gpus.is_empty() && !self.quiet) {
+            row.gpus = gpus.to_vec();
+            self.gauge.get_or_insert_with(Gauge::start);
+        }
+    }
+
+    /// A stage is so far.
+    pub fn progress(&mut self, stage: &str, done: u64, total: u64, unit: &str) {
+        let Some(row) = self.running.get_mut(stage) else { return };
+        row.text = None;
+        if total > 0 && row.bar.length() != Some(total) {
+            let template = "{prefix:12} {wide_bar} {human_pos}/{human_len} {msg} {per_sec} {eta} left";
+            let style = ProgressStyle::with_template(template);
+            row.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            row.bar.set_length(total);
+            row.bar.reset_eta();
+        }
+        let gpu = self.gauge.as_ref().map(|gauge| gauge.of(&row.gpus)).unwrap_or_default();
+        row.bar.set_message(format!("{unit} {} {gpu}", row.metrics).trim().to_string());
+        row.bar.set_position(done);
+        if row.told.elapsed() >= PLAIN_INTERVAL {
+            row.told = Instant::now();
+            let seconds = row.started.elapsed().as_secs();
+            let line = format!("{stage}: {done}/{total} {unit}, {seconds} s {} {gpu}", row.metrics);
+            if !self.terminal {
+                self.say(line.trim());
+            }
+        }
+    }
+
+    /// Bytes of a transfer that are moved, of all; its bar comes with the first and goes with the last.
+    pub fn track(&mut self, name: &str, what: &str, done: u64, total: u64) {
+        if !self.running.contains_key(name) && self.terminal {
+            self.start(name, what);
+        }
+        self.progress(name, done, total, "bytes");
+        if done == total {
+            self.finish_quietly(name);
+        }
+    }
+
+    /// A stage measured something.
+    pub fn metrics(&mut self, stage: &str, values: &Map<String, Value>) {
+        let Some(row) = self.running.get_mut(stage) else { return };
+        let words = values.iter().filter_map(|(name, value)| {
+            let number = value.as_f64()?;
+            Some(format!("{name} {}", significant(number)))
+        });
+        row.metrics = words.take(4).collect::<Vec<_>>().join(" ");
+    }
+
+    /// The last line of the log of a stage that says nothing else.
+    fn log_line(&mut self, stage: &str, text: &str) {
+        if let Some(row) = self.running.get_mut(stage) {
+            row.bar.set_message(text.to_string());
+            row.text = Some(text.to_string());
+        }
+    }
+
+    /// Time has passed: where there are no bars, what runs is told of now and then.
+    pub fn tick(&mut self) {
+        if self.terminal || self.quiet {
+            return;
+        }
+        for (stage, row) in &mut self.running {
+            if let Some(text) = row.text.as_ref().filter(|_| row.told.elapsed() >= PLAIN_INTERVAL) {
+                row.told = Instant::now();
+                stderr::line(format!("{stage}: {text}"));
+            }
+        }
+    }
+
+    /// Whether this is being shown.
+    fn has(&self, name: &str) -> bool {
+        self.running.contains_key(name)
+    }
+
+    /// Work is over of which there is nothing to say.
+    pub fn finish_quietly(&mut self, stage: &str) {
+        if let Some(row) = self.running.remove(stage) {
+            row.bar.finish_and_clear();
+        }
+    }
+
+    /// A stage is over.
+    pub fn finish(&mut self, stage: &str, line: &str) {
+        self.finish_quietly(stage);
+        self.say(&format!("{stage}: {line}"));
+    }
+}

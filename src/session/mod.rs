@@ -1,0 +1,106 @@
+//! A study with its store and programs at hand: what every command works on.
+
+mod actions;
+mod error;
+mod followed;
+mod ignored;
+mod inputs;
+mod lineage;
+pub mod lockfile;
+pub mod plan;
+mod programs;
+pub mod reasons;
+mod selection;
+pub mod stale;
+pub mod survey;
+mod task;
+
+use crate::cache::remote::Remote;
+use selection::wanted;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
+use std::sync::Mutex;
+use store::ignore::Ignore;
+use store::{IoContext, Produced, Store};
+use study::Choice;
+use study::graph::Graph;
+
+pub use error::{Error, Result};
+pub use task::{Input, Instance, Place, Program, StepOutputs, Task};
+
+/// What the command line says beside the study.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Which study.
+    pub choice: Choice,
+    /// `stage.output=PATH`.
+    pub with: Vec<String>,
+    /// Stages to run although they are cached.
+    pub force: Vec<String>,
+    /// Stages asked for; none means all.
+    pub stages: Vec<String>,
+    /// A shared cache in the place of the study's.
+    pub cache: Option<String>,
+    /// No shared cache at all.
+    pub offline: bool,
+}
+
+/// A study with its store.
+pub struct Session {
+    pub graph: Graph,
+    pub store: Store,
+    /// Steps that the command is about: those asked for and all that they need.
+    pub wanted: Vec<bool>,
+    pub forced: HashSet<usize>,
+    /// Contents put in the place of outputs, by step and output name.
+    pub replaced: HashMap<usize, BTreeMap<String, Produced>>,
+    /// Program and parameters of each step, once [`Session::find_programs`] has looked.
+    pub programs: Vec<Option<Program>>,
+    /// The cache that is shared with others.
+    pub remote: Option<Remote>,
+    /// What does not count in folders, by its lines.
+    ignored: Mutex<HashMap<Vec<String>, Ignore>>,
+}
+
+impl Session {
+    /// Reads the study, opens its store, and applies the options.
+    pub fn open(options: &Options) -> Result<Self> {
+        let graph = study::load(&options.choice)?;
+        let store = Store::open(&graph.root, &graph.name)?;
+        let mut replaced: HashMap<usize, BTreeMap<String, Produced>> = HashMap::new();
+        for text in &options.with {
+            let (target, path) = text.split_once('=').ok_or_else(|| Error::With(text.clone()))?;
+            let (steps, name) = graph.output(target)?;
+            if !Path::new(path).exists() {
+                return Err(Error::WithNothing { text: text.clone(), path: path.into() });
+            }
+            let path = Path::new(path).canonicalize().at("finding", Path::new(path))?;
+            let produced = store.import_copy(&path)?;
+            for step in steps {
+                replaced.entry(step).or_default().insert(name.clone(), produced.clone());
+            }
+        }
+        let mut forced = HashSet::new();
+        for name in &options.force {
+            forced.extend(graph.find(name)?);
+        }
+        let wanted = wanted(&graph, &options.stages, &replaced)?;
+        let programs = vec![None; graph.steps.len()];
+        let remote = match (&options.cache, &graph.cache) {
+            _ if options.offline => None,
+            (Some(given), _) => Some(Remote::new(given, Path::new(""))?),
+            (None, Some(cache)) => {
+                Some(Remote::new(cache, &graph.root).map_err(|e| Error::study(&cache.mark, e.to_string()))?)
+            }
+            (None, None) => None,
+        };
+        let ignored = Mutex::default();
+        Ok(Self { graph, store, wanted, forced, replaced, programs, remote, ignored })
+    }
+
+    /// Sets which steps are wanted: these, with all that they need.
+    pub fn want(&mut self, stages: &[String]) -> Result<()> {
+        self.wanted = wanted(&self.graph, stages, &self.replaced)?;
+        Ok(())
+    }
+}

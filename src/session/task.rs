@@ -1,0 +1,94 @@
+//! What a session works with: steps that are known, tasks that may run, programs.
+
+use crate::action::Action;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use store::digest::Digest;
+use store::ignore::Ignore;
+use store::{Key, Produced, name};
+
+/// The outputs of a step that is done, and how they came about.
+#[derive(Clone, Debug)]
+pub struct StepOutputs {
+    pub outputs: BTreeMap<String, Produced>,
+    /// Outputs that `--with` replaced.
+    pub replaced: Vec<String>,
+    /// Of each task, with the name of its entry where there are several.
+    pub actions: Vec<(Option<String>, Action)>,
+}
+
+/// One action of a step.
+#[derive(Clone, Debug)]
+pub struct Task {
+    pub step: usize,
+    /// The step's name, with the instance where there are several: `score[step-00002000]`.
+    pub label: String,
+    /// The entry that a mapped step runs over.
+    pub instance: Option<Instance>,
+    pub inputs: Vec<Input>,
+    pub action: Action,
+    pub key: Key,
+}
+
+/// One input of an action, as everybody who deals with it sees it.
+#[derive(Clone, Debug)]
+pub struct Input {
+    pub name: String,
+    pub digest: Digest,
+    pub place: Place,
+    /// The file name by which the stage sees it; `None` where it sees a name of the store's.
+    pub file: Option<String>,
+}
+
+/// Where an input lies.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// At a path of the study, from its root or absolute; of a folder with what does not count.
+    Study(PathBuf, Ignore),
+    /// In the store.
+    Store,
+}
+
+/// An entry that a mapped step runs over, or a shard.
+#[derive(Clone, Debug)]
+pub struct Instance {
+    /// Its name without an ending, as text.
+    pub name: String,
+    /// The same, as it is: outputs are published under it.
+    pub stem: OsString,
+}
+
+impl Instance {
+    /// The one of this name.
+    pub fn new(stem: OsString) -> Self {
+        Self { name: name::text(&stem), stem }
+    }
+}
+
+impl Task {
+    /// The action of a step on these inputs.
+    pub fn new(
+        step: usize,
+        label: String,
+        instance: Option<Instance>,
+        inputs: Vec<Input>,
+        mut action: Action,
+    ) -> Self {
+        action.inputs = inputs.iter().map(|i| (i.name.clone(), i.digest)).collect();
+        let named = inputs.iter().filter_map(|i| Some((i.name.clone(), i.file.clone()?)));
+        action.names = named.collect();
+        let key = action.key();
+        Self { step, label, instance, inputs, action, key }
+    }
+}
+
+/// The program of a step.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// Absolute.
+    pub path: PathBuf,
+    pub digest: Digest,
+    /// Every parameter in use, defaults included.
+    pub params: BTreeMap<String, String>,
+}

@@ -1,0 +1,151 @@
+//! The runner on a terminal: who may read from it, Ctrl-Z, and what is shown.
+
+use crate::study::{Study, alive, until};
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
+use std::sync::{Arc, Mutex};
+
+/// A process with a terminal of its own.
+struct Console {
+    child: Child,
+    keys: File,
+    shown: Arc<Mutex<String>>,
+}
+
+impl Console {
+    fn new(mut command: Command) -> Self {
+        let (mut ours, mut theirs) = (0, 0);
+        let size = libc::winsize { ws_row: 24, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
+        // SAFETY: `openpty` writes two numbers, and each becomes a file that is owned once.
+        let (ours, theirs) = unsafe {
+            let none = std::ptr::null_mut();
+            assert_eq!(libc::openpty(&mut ours, &mut theirs, none, none.cast(), &size), 0);
+            (OwnedFd::from_raw_fd(ours), OwnedFd::from_raw_fd(theirs))
+        };
+        let copy = || theirs.try_clone().unwrap();
+        command.stdin(copy()).stdout(copy()).stderr(copy());
+        // SAFETY: the closure makes two system calls and touches no memory of ours.
+        unsafe {
+            command.pre_exec(|| {
+                libc::setsid();
+                libc::ioctl(0, libc::TIOCSCTTY, 0);
+                Ok(())
+            })
+        };
+        let child = command.spawn().unwrap();
+        drop((command, theirs));
+        let (keys, mut screen) = (File::from(ours.try_clone().unwrap()), File::from(ours));
+        let shown = Arc::new(Mutex::new(String::new()));
+        let text = Arc::clone(&shown);
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(n @ 1..) = screen.read(&mut bytes) {
+                text.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes[..n]));
+            }
+        });
+        Self { child, keys, shown }
+    }
+
+    fn shown(&self) -> String {
+        self.shown.lock().unwrap().clone()
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).unwrap();
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `T` for a process that is halted.
+fn state(pid: &str) -> char {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+    stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()).unwrap_or('-')
+}
+
+#[test]
+fn a_stage_has_no_terminal_to_ask_on() {
+    let study = Study::new(
+        "name: ask\nstages:\n  ask:\n    command: sh -c 'read x < /dev/tty && echo $x > $1' -- ${outputs.o}\n    outputs: [o]\n",
+    );
+    let mut console = Console::new(study.command(&["run"]));
+    assert_eq!(console.child.wait().unwrap().code(), Some(1));
+    until("its own message", || console.shown().contains("/dev/tty: No such device or address"));
+}
+
+/// A stage that waits for `go`, with a child in a session of its own.
+fn waits(limit: &str) -> Study {
+    let study = Study::new(&format!(
+        "name: halts\nstages:\n  a:\n    command: sh script.sh ${{outputs.o}}\n    outputs: [o]\n    timeout: {limit}\n"
+    ));
+    study.write(
+        "script.sh",
+        "setsid sh -c 'echo $$ > far; while true; do sleep 0.05; done' & echo $$ > near
+while [ ! -e go ]; do sleep 0.02; done; echo done > $1",
+    );
+    study
+}
+
+/// A shell with job control that runs the study, and the number of the runner.
+fn at_a_prompt(study: &Study) -> Console {
+    let mut shell = study.command(&[]);
+    shell = {
+        let mut bash = Command::new("bash");
+        bash.args(["--norc", "--noprofile", "-i"])
+            .current_dir(study.dir.path())
+            .env("PIPELINE", shell.get_program());
+        bash
+    };
+    let mut console = Console::new(shell);
+    console.press("$PIPELINE run; echo ended $?\n");
+    until("the stage's start", || ["far", "near"].iter().all(|name| !study.read(name).is_empty()));
+    console
+}
+
+#[test]
+fn ctrl_z_halts_the_stages_and_their_clocks_and_fg_goes_on() {
+    let study = waits("8s");
+    let mut console = at_a_prompt(&study);
+    console.press("\u{1a}");
+    for name in ["far", "near"] {
+        until("the halt", || state(&study.read(name)) == 'T');
+    }
+    // Longer than its time limit.
+    std::thread::sleep(std::time::Duration::from_secs(9));
+    assert!(alive(&study.read("near")));
+    console.press("fg\n");
+    until("going on", || state(&study.read("near")) != 'T');
+    study.write("go", "");
+    until("the end", || study.exists("out/a/o") || console.shown().contains("FAILED"));
+    assert_eq!(study.read("out/a/o"), "done\n", "{}", console.shown());
+}
+
+#[test]
+fn a_halted_runner_that_is_killed_takes_its_stages_along() {
+    let study = waits("1h");
+    let mut console = at_a_prompt(&study);
+    console.press("\u{1a}");
+    until("the halt", || state(&study.read("near")) == 'T');
+    console.press("kill -9 %1\n");
+    for name in ["near", "far"] {
+        until("the end", || !alive(&study.read(name)));
+    }
+}
+
+#[test]
+fn where_no_shell_could_go_on_with_it_a_runner_is_not_halted() {
+    let study = waits("1h");
+    let mut console = Console::new(study.command(&["run"]));
+    until("the stage's start", || !study.read("near").is_empty());
+    console.press("\u{1a}");
+    study.write("go", "");
+    assert_eq!(console.child.wait().unwrap().code(), Some(0), "{}", console.shown());
+}

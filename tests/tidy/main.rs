@@ -1,0 +1,131 @@
+//! The tree keeps its own promises: one order of stages everywhere, files of a readable length, no unfinished marks,
+//! and imports that only lead down.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot read its tree has failed")]
+
+mod imports;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("reading {path}: {e}"))
+}
+
+/// The stage programs in the order the workspace lists them.
+fn members() -> Vec<String> {
+    let text = read("Cargo.toml");
+    let members = text.split("members = [").nth(1).and_then(|t| t.split(']').next()).unwrap();
+    members.split('"').filter_map(|m| m.strip_prefix("stages/")).map(String::from).collect()
+}
+
+fn without_repeats(names: impl IntoIterator<Item = String>) -> Vec<String> {
+    let mut seen = Vec::new();
+    for name in names {
+        if !seen.contains(&name) {
+            seen.push(name);
+        }
+    }
+    seen
+}
+
+#[test]
+fn workspace_study_and_readme_tell_one_story() {
+    let members = members();
+    assert_eq!(
+        members.len(),
+        fs::read_dir(root().join("stages")).unwrap().count(),
+        "a stage is not a member"
+    );
+
+    let study = read("pipeline.yaml");
+    let runs = study.lines().filter_map(|l| l.trim().strip_prefix("run: "));
+    let runs = runs.map(|l| l.split_whitespace().next().unwrap().to_string());
+    assert_eq!(without_repeats(runs), members, "pipeline.yaml names the stages in another order");
+
+    let readme = read("README.md");
+    let table = readme.lines().filter_map(|l| l.strip_prefix("| `")?.split('`').next());
+    let rows = table.map(String::from).filter(|n| members.contains(n));
+    assert_eq!(without_repeats(rows), members, "the README's table names the stages in another order");
+}
+
+/// Every file git tracks or would track, below the folders that hold code.
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.ends_with("target") {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// Folders whose files are shorter than elsewhere.
+const SHORT: [&str; 3] = ["src/", "crates/store/", "crates/study/"];
+
+#[test]
+fn files_open_with_their_purpose_and_stay_readable() {
+    let mut files = Vec::new();
+    for folder in ["src", "stages", "crates", "tests"] {
+        sources(&root().join(folder), &mut files);
+    }
+    assert!(files.len() > 20, "only {} files were found", files.len());
+    let mut faults = Vec::new();
+    for path in files {
+        let text = fs::read_to_string(&path).unwrap();
+        let name = path.strip_prefix(root()).unwrap().display().to_string();
+        if !text.starts_with("//!") {
+            faults.push(format!("{name}: does not open with a //! line that says what it is for"));
+        }
+        let limit = if SHORT.iter().any(|folder| name.starts_with(folder)) { 400 } else { 800 };
+        if text.lines().count() > limit {
+            faults.push(format!("{name}: more than {limit} lines; split it"));
+        }
+        for mark in [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X:")] {
+            if text.contains(mark) {
+                faults.push(format!("{name}: holds a {mark}"));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn the_digits_keep_their_notice() {
+    let notice = read("data/digits/README.md");
+    for word in ["Alpaydin", "Kaynak", "CC BY 4.0", "UCI Machine Learning Repository"] {
+        assert!(notice.contains(word), "data/digits/README.md has lost `{word}`");
+    }
+    let bytes = |name: &str| fs::metadata(root().join("data/digits").join(name)).unwrap().len();
+    let weights = bytes("vae.safetensors") + bytes("inception.safetensors");
+    assert!(weights < 4_000_000, "the digits' weights have grown to {weights} bytes");
+}
+
+/// Crates that still have circles; a name goes when its circles do.
+const CIRCLES: [&str; 5] =
+    ["crates/stage", "crates/weights", "stages/download", "stages/evaluate", "stages/train"];
+
+#[test]
+fn no_two_files_need_each_other_and_nothing_is_imported_from_above() {
+    let mut packages = vec![PathBuf::new()];
+    for folder in ["crates", "stages"] {
+        let entries = fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().file_name());
+        packages.extend(entries.map(|name| Path::new(folder).join(name)));
+    }
+    packages.retain(|package| root().join(package).join("src").is_dir());
+    let mut wrong = Vec::new();
+    for package in packages {
+        let faults = imports::faults(root(), &package.join("src"));
+        if !CIRCLES.iter().any(|open| Path::new(open) == package) {
+            wrong.extend(faults);
+        } else if faults.is_empty() {
+            wrong.push(format!("{} has no circle any more; take it from the list", package.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
