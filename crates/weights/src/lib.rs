@@ -149,7 +149,7 @@ fn check_length(bytes: &[u8]) -> Result<()> {
 /// Longest header of a safetensors file, as its own reader has it.
 const LONGEST_HEADER: u64 = 100_000_000;
 
-/// What [`write`] was given as metadata, read from the head of a file alone.
+/// What [`write()`] was given as metadata, read from the head of a file alone.
 ///
 /// # Errors
 /// Bad input when the file is no safetensors file.
