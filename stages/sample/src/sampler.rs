@@ -75,6 +75,7 @@ impl Sampler {
         if args.precision != Precision::F32 {
             networks.iter().for_each(|network| network.store_products(args.precision.kind()));
         }
+        let labels = args.labels.order(networks[0].config().classes, class_names)?;
         let several = (networks.len() > 1).then_some("several networks are sampled as one");
         let side = args.cuda_graphs.side(networks[0].device(), several)?;
         Ok(Self {
@@ -86,7 +87,7 @@ impl Sampler {
             steps,
             guidance: args.guidance,
             precision: args.precision,
-            labels: args.labels.order(networks[0].config().classes, class_names)?,
+            labels,
             seed: args.seed,
         })
     }
