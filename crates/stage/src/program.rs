@@ -76,8 +76,14 @@ pub fn bench<A: Arguments>(work: impl FnOnce(&A) -> anyhow::Result<()>) -> ExitC
 }
 
 fn failed(e: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {e:#}");
+    eprintln!("error: {}", line(&format!("{e:#}")));
     ExitCode::from(exit_code(e))
+}
+
+/// An error on one line. What a library has thrown goes on with where in its own code it was, which helps nobody here.
+fn line(text: &str) -> String {
+    let said = text.split("\nException raised from ").next().unwrap_or(text);
+    said.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 /// The answer to the question on the command line, if there is one.
@@ -87,4 +93,16 @@ fn answer(questions: &[Question]) -> Option<anyhow::Result<String>> {
     let at = words.iter().position(|word| asked(word).is_some())?;
     let question = asked(&words.remove(at))?;
     Some((question.answer)(&words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_line() {
+        let thrown = "linalg.eigh: failed\nException raised from apply at Linalg.cpp:12 (most recent call first):\nframe #0: x\n";
+        assert_eq!(line(thrown), "linalg.eigh: failed");
+        assert_eq!(line("reading a\n  b: no\n"), "reading a b: no");
+    }
 }

@@ -1,6 +1,9 @@
 //! Named tensors on disk: safetensors, read and written strictly, and what `torch.save` wrote.
 
+mod finite;
 pub mod pickle;
+
+pub use finite::finite;
 
 use anyhow::{Context, Result, bail, ensure};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -73,7 +76,7 @@ impl Weights {
     /// Takes the tensor called `name`, which must have this shape.
     ///
     /// # Errors
-    /// Bad input when it is missing or of another shape.
+    /// Bad input when it is missing or of another shape; a failure when a number in it is none.
     pub fn take(&mut self, name: &str, shape: &[i64]) -> Result<Tensor> {
         let Some(tensor) = self.tensors.remove(name) else {
             let near = stage::nearest(name, self.names());
@@ -82,6 +85,9 @@ impl Weights {
         };
         if tensor.size() != shape {
             bad_input!("{}: tensor {name} has shape {:?}, wanted {shape:?}", self.source, tensor.size())
+        }
+        if !finite(&tensor)? {
+            bail!("{}: tensor {name} holds numbers that are none (NaN or infinite)", self.source)
         }
         Ok(tensor)
     }

@@ -1,7 +1,7 @@
 //! One shard: batches through the network into row groups.
 
 use crate::prefetcher::Prefetcher;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use half::f16;
 use shards::{LatentsMetadata, Rows, Shard, ShardWriter};
 use std::path::Path;
@@ -70,10 +70,11 @@ impl<'a> Encoder<'a> {
             let bytes = Tensor::f_from_slice(&batch.pixels)?.f_view([count as i64, size, size, 3])?;
             let bytes = bytes.f_to_device(self.vae.device())?.f_permute([0, 3, 1, 2])?;
             let pictures = from_bytes(&bytes)?; // [B, 3, S, S]
-            append(&self.moments(&pictures)?, &mut self.waiting.mean, &mut self.waiting.std)?;
+            let waiting = &mut self.waiting;
+            append(&moments(self.vae, &pictures)?, &mut waiting.mean, &mut waiting.std, &batch.sources)?;
             if self.about.flipped {
-                let mirrored = self.moments(&pictures.f_flip([3])?)?;
-                append(&mirrored, &mut self.waiting.mean_flipped, &mut self.waiting.std_flipped)?;
+                let mirrored = moments(self.vae, &pictures.f_flip([3])?)?;
+                append(&mirrored, &mut waiting.mean_flipped, &mut waiting.std_flipped, &batch.sources)?;
             }
             Ok(())
         })?;
@@ -99,10 +100,6 @@ impl<'a> Encoder<'a> {
         })
     }
 
-    fn moments(&self, pictures: &Tensor) -> Result<Posterior> {
-        tch::no_grad(|| self.vae.encode_moments(pictures))
-    }
-
     fn write(&mut self, rows: usize) -> Result<()> {
         let numbers = rows * self.about.numel();
         let flipped = if self.about.flipped { numbers } else { 0 };
@@ -118,12 +115,26 @@ impl<'a> Encoder<'a> {
     }
 }
 
-fn append(moments: &Posterior, mean: &mut Vec<f16>, std: &mut Vec<f16>) -> Result<()> {
-    for (tensor, numbers) in [(&moments.mean, mean), (&moments.std, std)] {
+fn moments(vae: &Vae, pictures: &Tensor) -> Result<Posterior> {
+    tch::no_grad(|| vae.encode_moments(pictures))
+}
+
+/// Appends moments as they are stored; `sources` are the pictures they are of.
+fn append(moments: &Posterior, mean: &mut Vec<f16>, std: &mut Vec<f16>, sources: &[String]) -> Result<()> {
+    for (what, tensor, numbers) in [("mean", &moments.mean, mean), ("deviation", &moments.std, std)] {
         let half = tensor.f_to_device(tch::Device::Cpu)?.f_to_kind(Kind::Half)?.f_contiguous()?;
         let start = numbers.len();
         numbers.resize(start + half.numel(), f16::ZERO);
         half.f_copy_data(&mut numbers[start..], half.numel())?;
+        let one = half.numel() / sources.len().max(1);
+        if let Some(at) = numbers[start..].iter().position(|number| !number.is_finite()) {
+            bail!(
+                "{}: the {what} of its latent holds {}, which is no number of float16; the autoencoder does not fit these \
+                 pictures, or computes in too few bits",
+                sources[at / one.max(1)],
+                numbers[start + at]
+            )
+        }
     }
     Ok(())
 }

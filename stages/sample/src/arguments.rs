@@ -1,5 +1,6 @@
 //! The command line of `sample`.
 
+use crate::labels::Labels;
 use crate::outputs;
 use models::diffusion::NoiseSchedule;
 use models::interchange::{Hints, WeightSet};
@@ -7,16 +8,6 @@ use std::path::PathBuf;
 use torch::Precision;
 use torch::device::DeviceChoice;
 use torch::graphs::CudaGraphs;
-
-stage::choice! {
-    /// How labels are given to pictures.
-    pub enum Labels {
-        /// One class after the other, as often as they fit.
-        Balanced = "balanced",
-        /// Uniformly at random; the reference.
-        Uniform = "uniform",
-    }
-}
 
 stage::arguments! {
     /// Sample pictures from a checkpoint by DDPM with classifier-free guidance.
@@ -38,7 +29,8 @@ stage::arguments! {
         param steps: usize = 250, in 1..=1000;
         /// Guidance scale; 1 follows the labels as they are. Unconditional networks have none.
         param guidance: f64 = 1.5, in 0.0..;
-        /// How labels are given out.
+        /// How labels are given out: `uniform`, at random; `balanced`, one class after the other; or the classes to sample in
+        /// turns, by their names where the checkpoint has them (`cat,dog`), else by their numbers.
         param labels: Labels = Labels::Uniform;
         /// Weights to sample from: ema, a moving average; model, the trained weights themselves; or, of another program's file, those
         /// under this key.

@@ -1,17 +1,18 @@
 //! The chain from noise to picture.
 
+use crate::Args;
 use crate::experts::Experts;
 use crate::graphed_step::GraphedStep;
+use crate::labels::Order;
 use crate::noise::{Draw, Noise};
 use crate::reverse_step::{ReverseStep, Step};
-use crate::{Args, Labels};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use latents::{Affine, LatentSpace};
 use models::Network;
 use models::config::TIMESTEPS;
 use models::diffusion::{Diffusion, NoiseSchedule, Respacing, Schedule};
 use rng::Stream;
-use tch::{Kind, Tensor, no_grad};
+use tch::{Device, Kind, Tensor, no_grad};
 use torch::Precision;
 use torch::graphs::CudaGraphs;
 use torch::transfer::{self, Readback};
@@ -25,7 +26,7 @@ pub struct Sampler {
     steps: Vec<Step>,
     guidance: f64,
     precision: Precision,
-    labels: Labels,
+    labels: Order,
     seed: u64,
     /// For steps that are recorded.
     pub(crate) graphed: Option<GraphedStep>,
@@ -41,8 +42,9 @@ impl Sampler {
     /// Bad input when the number of steps does not fit.
     pub(crate) fn new(args: &Args, experts: Experts) -> Result<Self> {
         let schedule = experts.about().schedule;
+        let names = experts.about().class_names.clone();
         let (networks, serves) = experts.into_networks();
-        Self::of(args, networks, serves, schedule)
+        Self::of(args, networks, serves, schedule, &names)
     }
 
     /// A sampler of one network.
@@ -50,7 +52,7 @@ impl Sampler {
     /// # Errors
     /// Bad input when the number of steps does not fit.
     pub fn alone(args: &Args, network: Network, schedule: NoiseSchedule) -> Result<Self> {
-        Self::of(args, vec![network], |_| 0, schedule)
+        Self::of(args, vec![network], |_| 0, schedule, &[])
     }
 
     /// `serves` says which network is for a timestep.
@@ -59,6 +61,7 @@ impl Sampler {
         networks: Vec<Network>,
         serves: impl Fn(i64) -> usize,
         schedule: NoiseSchedule,
+        class_names: &[String],
     ) -> Result<Self> {
         let respacing = Respacing::Sections(vec![args.steps]);
         let schedule = Schedule::new(schedule, TIMESTEPS as usize, &respacing)?;
@@ -73,6 +76,7 @@ impl Sampler {
         if args.precision != Precision::F32 {
             networks.iter().for_each(|network| network.store_products(args.precision.kind()));
         }
+        let labels = args.labels.order(networks[0].config().classes, class_names)?;
         let several = (networks.len() > 1).then_some("several networks are sampled as one");
         let side = args.cuda_graphs.side(networks[0].device(), several)?;
         Ok(Self {
@@ -84,7 +88,7 @@ impl Sampler {
             steps,
             guidance: args.guidance,
             precision: args.precision,
-            labels: args.labels,
+            labels,
             seed: args.seed,
         })
     }
@@ -93,10 +97,10 @@ impl Sampler {
     pub fn labels(&self, first: usize, count: usize) -> Vec<i64> {
         let classes = self.networks[0].config().classes as u64;
         (first as u64..(first + count) as u64)
-            .map(|image| match self.labels {
-                Labels::Balanced => image % classes,
-                Labels::Uniform => Stream::new(self.seed, "label", image).below(classes),
-            } as i64)
+            .map(|image| match &self.labels {
+                Order::InTurns(chosen) => chosen[(image % chosen.len() as u64) as usize],
+                Order::Uniform => Stream::new(self.seed, "label", image).below(classes) as i64,
+            })
             .collect()
     }
 
@@ -156,13 +160,14 @@ pub struct Decoder {
     vae: Vae,
     /// How each channel's latents were moved and scaled for the network.
     maps: Vec<Affine>,
+    guidance: f64,
 }
 
 impl Decoder {
-    /// For latents of this space.
-    pub fn new(vae: Vae, space: &LatentSpace) -> Self {
+    /// For latents of this space, sampled with this guidance.
+    pub fn new(vae: Vae, space: &LatentSpace, guidance: f64) -> Self {
         let maps = space.affine(vae.config().latent as usize);
-        Self { vae, maps }
+        Self { vae, maps, guidance }
     }
 
     /// The autoencoder's own latents.
@@ -182,13 +187,44 @@ impl Decoder {
         latents / channels(|map| map.scale) + channels(|map| map.shift)
     }
 
+    /// The pictures from number `first` on.
+    ///
     /// # Shapes
     /// `latents` `[B, C, S, S]`, to `[B, H, W, 3]`, row by row.
-    pub fn bytes(&self, latents: &Tensor) -> Result<Vec<u8>> {
+    ///
+    /// # Errors
+    /// When a picture has numbers that are none, or libtorch fails.
+    pub fn bytes(&self, latents: &Tensor, first: usize) -> Result<Vec<u8>> {
         let _guard = tch::no_grad_guard();
-        let pictures = to_bytes(&self.vae.decode(&self.own(latents))?)?; // [B, 3, H, W]
+        let decoded = self.vae.decode(&self.own(latents))?; // [B, 3, H, W]
+        // One look for both, as a device has to be waited for.
+        if !weights::finite(&decoded)? {
+            if let Some(at) = not_finite(latents)? {
+                bail!(
+                    "the latents of picture {} hold numbers that are none (NaN or infinite) behind the chain; \
+                     --guidance {} may be more than its numbers bear",
+                    first + at,
+                    self.guidance
+                )
+            }
+            let at = not_finite(&decoded)?.unwrap_or(0);
+            bail!(
+                "picture {} holds numbers that are none (NaN or infinite) behind the autoencoder",
+                first + at
+            )
+        }
+        let pictures = to_bytes(&decoded)?;
         let pictures = pictures.permute([0, 2, 3, 1]).contiguous();
         debug_assert_eq!(pictures.kind(), Kind::Uint8);
         Ok(Vec::try_from(Readback::begin(&pictures)?.wait()?.flatten(0, -1))?)
     }
+}
+
+/// The first of a batch with a number that is none.
+///
+/// # Shapes
+/// `batch` `[B, …]`.
+fn not_finite(batch: &Tensor) -> Result<Option<usize>> {
+    let whole = batch.f_isfinite()?.f_flatten(1, -1)?.f_all_dim(1, false)?; // [B]
+    Ok(Vec::<bool>::try_from(whole.f_to_device(Device::Cpu)?)?.iter().position(|whole| !whole))
 }

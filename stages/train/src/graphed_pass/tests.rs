@@ -21,6 +21,7 @@ fn config(flags: &[(&str, &str)]) -> TrainingConfig {
         network,
         schedule: args.schedule,
         latents: LatentSpace::scaled(1.0, ""),
+        class_names: Vec::new(),
         rows: 64,
         batch_size: args.batch_size,
         learning_rate: 1e-3,
