@@ -1,11 +1,16 @@
 //! The command line.
 
 use crate::session::Options;
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::path::PathBuf;
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use study::Choice;
 use study::file::EngineName;
 use study::{Bytes, Time};
+
+/// What a study is called where none is named.
+const STUDY: &str = "pipeline.yaml";
 
 /// Runs a study: a DAG of programs whose outputs are cached by content.
 #[derive(Debug, Parser)]
@@ -68,9 +73,12 @@ pub struct GcLimits {
 /// Options of every command.
 #[derive(Debug, Args)]
 pub struct Global {
-    /// The study
-    #[arg(long, global = true, value_name = "PATH", default_value = "pipeline.yaml")]
+    /// The study; without it, that of this folder or of the nearest one above
+    #[arg(long, global = true, value_name = "PATH", default_value = STUDY)]
     pub file: PathBuf,
+    /// Whether `--file` was given.
+    #[arg(skip)]
+    named: bool,
     /// Apply a profile of the study
     #[arg(long, global = true, value_name = "NAME")]
     pub profile: Option<String>,
@@ -194,7 +202,33 @@ pub enum GraphFormat {
     Dot,
 }
 
+impl Cli {
+    /// Reads a command line.
+    pub fn read(arguments: Vec<OsString>) -> clap::error::Result<Self> {
+        let matches = Self::command().try_get_matches_from(arguments)?;
+        let mut cli = Self::from_arg_matches(&matches)?;
+        cli.global.named = matches.value_source("file") == Some(ValueSource::CommandLine);
+        Ok(cli)
+    }
+}
+
+impl Command {
+    /// Whether it is about a study that is there.
+    pub fn reads_study(&self) -> bool {
+        !matches!(self, Self::Init | Self::Completions { .. } | Self::Schema | Self::Man)
+    }
+}
+
 impl Global {
+    /// Looks for the study in the folders above, unless one was named. Returns it where it is another folder's.
+    pub fn find(&mut self) -> study::Result<Option<&Path>> {
+        if self.named {
+            return Ok(None);
+        }
+        self.file = study::find(STUDY)?;
+        Ok(Some(self.file.as_path()).filter(|file| *file != Path::new(STUDY)))
+    }
+
     /// Which study.
     pub fn choice(&self) -> Choice {
         Choice {

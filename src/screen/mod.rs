@@ -4,7 +4,7 @@ mod gauge;
 pub mod show;
 
 use crate::stderr;
-use crate::text::{significant, visible};
+use crate::text::{safe, safe_line, significant};
 use gauge::Gauge;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Map, Value};
@@ -58,7 +58,7 @@ impl Screen {
 
     /// Says a line that also those want to read who want quiet.
     pub fn insist(&self, line: &str) {
-        let line = &*visible(line);
+        let line = &*safe(line);
         if self.terminal {
             // Without a terminal to draw on there is nobody to tell.
             let _ = self.bars.println(line);
@@ -75,7 +75,7 @@ impl Screen {
         // Not `suspend`, which panics when the terminal has gone away.
         let _ = self.bars.clear();
         self.bars.set_draw_target(ProgressDrawTarget::hidden());
-        stderr::write(question);
+        stderr::write(&safe(question));
         let mut answer = String::new();
         let read = std::io::stdin().read_line(&mut answer);
         if self.terminal {
@@ -90,7 +90,7 @@ impl Screen {
         let bar = self.bars.add(ProgressBar::new_spinner());
         let style = ProgressStyle::with_template("{prefix:12} {spinner} {elapsed} {wide_msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-        bar.set_prefix(stage.to_string());
+        bar.set_prefix(safe_line(stage));
         bar.enable_steady_tick(Duration::from_millis(250));
         let now = Instant::now();
         let row = Row { bar, started: now, told: now, metrics: String::new(), text: None, gpus: Vec::new() };
@@ -117,7 +117,7 @@ impl Screen {
             row.bar.reset_eta();
         }
         let gpu = self.gauge.as_ref().map(|gauge| gauge.of(&row.gpus)).unwrap_or_default();
-        row.bar.set_message(format!("{unit} {} {gpu}", row.metrics).trim().to_string());
+        row.bar.set_message(safe_line(format!("{unit} {} {gpu}", row.metrics).trim()));
         row.bar.set_position(done);
         if row.told.elapsed() >= PLAIN_INTERVAL {
             row.told = Instant::now();
@@ -153,7 +153,7 @@ impl Screen {
     /// The last line of the log of a stage that says nothing else.
     fn log_line(&mut self, stage: &str, text: &str) {
         if let Some(row) = self.running.get_mut(stage) {
-            row.bar.set_message(text.to_string());
+            row.bar.set_message(safe_line(text));
             row.text = Some(text.to_string());
         }
     }

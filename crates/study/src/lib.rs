@@ -5,8 +5,11 @@ mod de;
 pub mod describe;
 mod error;
 pub mod file;
+mod found;
 pub mod graph;
+mod hidden;
 mod mark;
+mod naming;
 mod operators;
 mod order;
 mod overlay;
@@ -21,7 +24,10 @@ mod tree;
 mod union;
 
 pub use error::{Error, Result, hint};
+pub use found::find;
+pub use hidden::hidden;
 pub use mark::Mark;
+pub use naming::normal;
 pub use quantity::{Bytes, Time};
 
 use crate::de::{Marked, Text};
