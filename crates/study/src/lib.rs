@@ -3,6 +3,7 @@
 mod cluster;
 mod de;
 pub mod describe;
+pub mod environment;
 mod error;
 pub mod file;
 mod found;
