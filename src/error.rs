@@ -2,6 +2,7 @@
 
 use crate::cache;
 use crate::cache::remote::error::Unusable;
+use crate::text::counted;
 use crate::{engine, session};
 use std::io;
 use std::path::PathBuf;
@@ -44,8 +45,19 @@ pub enum Error {
     Interrupted,
     #[error("a run is going on in this store; try again after it")]
     Busy,
-    #[error("{0} damaged files were moved to .pipeline/damaged; the next run makes them again")]
+    #[error(
+        "{} moved to .pipeline/damaged; the next run makes again what it needs",
+        counted(*.0, "damaged file")
+    )]
     Damaged(usize),
+    /// Results without their contents.
+    #[error(
+        "{} without contents, which {} as absent: `pipeline run` makes again what the study needs, and \
+         `pipeline gc` removes the others",
+        counted(*.0, "result"),
+        if *.0 == 1 { "counts" } else { "count" }
+    )]
+    Missing(usize),
     #[error("the result of {stage} in run {run} is no longer in the store")]
     Gone { stage: String, run: String },
     #[error("writing to standard output: {0}")]
@@ -126,6 +138,7 @@ impl Error {
             | Self::NotAtHand(_)
             | Self::Busy
             | Self::Damaged(_)
+            | Self::Missing(_)
             | Self::Gone { .. }
             | Self::Output(_)
             | Self::Json(_)

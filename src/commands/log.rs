@@ -43,5 +43,6 @@ pub fn log(global: &Global, stage: &str) -> Result<()> {
     }
     let text = std::fs::read(&path).at("reading", &path)?;
     crate::stderr::line(path.display());
-    print(&String::from_utf8_lossy(&text))
+    // A bar is written over and over in one line; here each time has its own.
+    print(&String::from_utf8_lossy(&text).replace("\r\n", "\n").replace('\r', "\n"))
 }

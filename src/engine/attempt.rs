@@ -9,36 +9,12 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use store::IoContext;
+use store::Store;
 use store::lock::Lock;
 use store::name;
 use study::graph::{Call, Step};
 use study::sharded;
 use study::template::Group;
-
-/// Variables that every stage gets from the caller: where things are, how to speak, how to use the hardware.
-/// Everything else a stage gets only through `env:` or `pass-env:`.
-const PASSED: [&str; 18] = [
-    "PATH",
-    "HOME",
-    "USER",
-    "LOGNAME",
-    "SHELL",
-    "LANG",
-    "TZ",
-    "TERM",
-    "TMPDIR",
-    "LD_LIBRARY_PATH",
-    "LD_PRELOAD",
-    "RUST_BACKTRACE",
-    "RUST_LOG",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "RAYON_NUM_THREADS",
-    "http_proxy",
-    "https_proxy",
-];
-/// The same, by the beginning of their names.
-const PASSED_PREFIXES: [&str; 8] = ["LC_", "CUDA_", "NVIDIA_", "NCCL_", "OMP_", "MKL_", "LIBTORCH", "SLURM_"];
 
 /// The working folder of an attempt.
 pub struct Attempt {
@@ -60,7 +36,7 @@ impl Attempt {
         let key = &task.key;
         let store = &session.store;
         let folder = store.attempt(key);
-        let out = folder.join("out");
+        let out = Store::next_outputs(&folder);
         store.fresh(&folder)?;
         fs::create_dir(&out).at("making", &out)?;
         let state = store.state(key);
@@ -171,14 +147,7 @@ impl Attempt {
 
 /// The environment of a stage.
 pub fn environment(step: &Step, gpus: &[String]) -> Vec<(OsString, OsString)> {
-    let mut kept: Vec<(OsString, OsString)> = std::env::vars_os()
-        .filter(|(name, _)| {
-            let name = name.to_string_lossy();
-            PASSED.contains(&&*name)
-                || PASSED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-                || step.pass_env.iter().any(|n| *n == name)
-        })
-        .collect();
+    let mut kept = study::environment::passed(&step.pass_env);
     let mut unless_set = |name: &str, value: String| {
         if !kept.iter().any(|(kept, _)| kept == name) {
             kept.push((name.into(), value.into()));

@@ -19,6 +19,9 @@ pub enum Error {
     Start { what: String, source: io::Error },
     #[error("listening to signals: {0}")]
     Signals(#[source] io::Error),
+    /// A thread of ours panicked.
+    #[error("stage {label}: {why}")]
+    Broken { label: String, why: String },
     #[error("stage {0} has no program")]
     NoProgram(String),
     #[error("input `{input}` of stage {stage} is no longer in the store")]

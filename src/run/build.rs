@@ -5,6 +5,7 @@ use crate::cache::failure::{Failure, TaskFailure};
 use crate::engine::stop::Stop;
 use crate::engine::{self, supervise};
 use crate::error::{Error, Result};
+use crate::run::places::Places;
 use crate::run::stream::Stream;
 use crate::run::tail::Tail;
 use crate::session::Session;
@@ -62,7 +63,7 @@ pub fn build(session: &Session, run: &str, stream: &mut Stream, stop: &Stop) -> 
     }
     let failed = |source| engine::Error::Start { what: words[0].clone(), source };
     let (mut child, pid) = stop.begin(|| command.spawn().map_err(failed))?;
-    let mut tail = Tail::new(log.with_extension("events"), log.clone());
+    let mut tail = Tail::new(log.with_extension("events"), log.clone(), Places::default());
     let status = loop {
         if let Some(status) = child.try_wait().at("waiting for", &log)? {
             break status;

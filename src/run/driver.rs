@@ -15,7 +15,7 @@ use crate::run::scheduler::{
 };
 use crate::run::stream::Stream;
 use crate::run::tail::Tail;
-use crate::run::threads::{Message, Threads};
+use crate::run::threads::{Broken, Message, StopOnPanic, Teller, Threads};
 use crate::run::transfer::{self, SIDE_BY_SIDE, TransferProgress};
 use crate::run::worker::work;
 use crate::session::reasons::reasons;
@@ -150,6 +150,7 @@ impl<'a> Driver<'a> {
     where
         'a: 's,
     {
+        let _stops = StopOnPanic(self.stop);
         let mut tick = Instant::now() + TICK;
         self.tell(Event::Begin);
         while !self.finished {
@@ -315,11 +316,13 @@ impl<'a> Driver<'a> {
             let (gpus, log) = (gpus.clone(), log.clone());
             self.stream.emit(RunEvent::TaskStarted { task: label, stage, key, reasons, gpus, log });
         }
-        let spawned = threads.spawn(move |teller| {
+        let attempt = move |teller: &Teller| {
             let tell = |event| teller.tell(Message::Tells(id, None, event));
             let job = Job { session, task, run, log, gpus, seen, stop, tell: &tell };
-            teller.tell(Message::Ended(id, work(&job)));
-        });
+            Message::Ended(id, work(&job))
+        };
+        let broken = move |e: Broken| Message::Ended(id, Err(Failure::Error { text: e.to_string() }.into()));
+        let spawned = threads.spawn(attempt, broken);
         if let Err(e) = spawned {
             self.hear(Message::Ended(
                 id,
@@ -334,15 +337,20 @@ impl<'a> Driver<'a> {
     {
         let (session, stop, state) = (self.session, self.stop, &self.tasks[id.0]);
         let (task, outcome) = (Arc::clone(&state.task), state.outcome.clone());
-        let spawned = threads.spawn(move |teller| {
+        let label = task.label.clone();
+        let moving = move |teller: &Teller| {
             let tell = |event| teller.tell(Message::Tells(id, Some(direction), event));
             let progress = TransferProgress::new(&tell, stop);
             let moved = match (direction, outcome) {
                 (Direction::Send, Some(outcome)) => transfer::send(session, &task, &outcome, &progress),
                 _ => transfer::fetch(session, &task, &progress),
             };
-            teller.tell(Message::Moved(id, direction, moved));
-        });
+            Message::Moved(id, direction, moved)
+        };
+        let broken = move |e: Broken| {
+            Message::Moved(id, direction, Err(engine::Error::Broken { label, why: e.to_string() }.into()))
+        };
+        let spawned = threads.spawn(moving, broken);
         if let Err(source) = spawned {
             let e = engine::Error::Start { what: "a thread".into(), source }.into();
             self.hear(Message::Moved(id, direction, Err(e)));

@@ -25,7 +25,9 @@ impl Driver<'_> {
     fn told(&mut self, task: TaskId, direction: Option<Direction>, event: WorkerEvent) {
         let label = self.label(task);
         match (event, direction) {
-            (WorkerEvent::Follow(events, log), _) => drop(self.running.insert(task, Tail::new(events, log))),
+            (WorkerEvent::Follow { events, log, places }, _) => {
+                self.running.insert(task, Tail::new(events, log, places));
+            }
             (WorkerEvent::Say(text), _) => self.stream.say(&label, text),
             (WorkerEvent::Moved(done, total), Some(direction)) => {
                 self.stream.emit(RunEvent::TransferProgress { task: label, direction, done, total });

@@ -9,6 +9,7 @@ use crate::engine::supervise::NOT_STARTED;
 use crate::engine::{self, steady};
 use crate::run::commit::{commit, written};
 use crate::run::job::{Job, Unmade, WorkerEvent};
+use crate::run::places::Places;
 use crate::text::shown;
 use std::cell::Cell;
 use std::path::PathBuf;
@@ -32,7 +33,8 @@ pub fn work(job: &Job) -> Result<ActionResult, Unmade> {
     }
     let parts = steady::parts(job.session, &job.task)?;
     let (engine, attempt) = prepare(job)?;
-    (job.tell)(WorkerEvent::Follow(attempt.events.clone(), attempt.log.clone()));
+    let places = Places::of(job.session, &job.task, &attempt);
+    (job.tell)(WorkerEvent::Follow { events: attempt.events.clone(), log: attempt.log.clone(), places });
     job.say(shown(&attempt.words));
     let end = engine.execute(&Work {
         session: job.session,

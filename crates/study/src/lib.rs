@@ -3,10 +3,14 @@
 mod cluster;
 mod de;
 pub mod describe;
+pub mod environment;
 mod error;
 pub mod file;
+mod found;
 pub mod graph;
+mod hidden;
 mod mark;
+mod naming;
 mod operators;
 mod order;
 mod overlay;
@@ -21,7 +25,10 @@ mod tree;
 mod union;
 
 pub use error::{Error, Result, hint};
+pub use found::find;
+pub use hidden::hidden;
 pub use mark::Mark;
+pub use naming::normal;
 pub use quantity::{Bytes, Time};
 
 use crate::de::{Marked, Text};

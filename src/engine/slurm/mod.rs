@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use store::IoContext;
+use store::Store;
 use store::link;
 use submission::Submission;
 
@@ -258,8 +259,9 @@ pub fn left(session: &Session, task: &Task) -> Result<Option<Attempt>> {
     let Some(id) = submission.id.clone() else { return Ok(None) };
     let ended = Ended::read(&folder);
     let outputs = &session.graph.steps[task.step].outputs;
+    let out = Store::newest_outputs(&folder);
     if ended.as_ref().is_some_and(|ended| ended.code == 0)
-        && outputs.iter().any(|o| fs::symlink_metadata(folder.join("out").join(&o.file)).is_err())
+        && outputs.iter().any(|o| fs::symlink_metadata(out.join(&o.file)).is_err())
     {
         // The runner was killed while it took the outputs in.
         return Ok(None);
@@ -271,7 +273,7 @@ pub fn left(session: &Session, task: &Task) -> Result<Option<Attempt>> {
         }
     }
     Ok(Some(Attempt {
-        out: folder.join("out"),
+        out,
         events: spec.events,
         state: spec.state,
         log: spec.log,

@@ -8,7 +8,7 @@ mod ours;
 mod peer;
 
 use anyhow::{Context, Result};
-use models::{Config, ExpertsBy};
+use models::Config;
 use stage::bad_input;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
@@ -38,8 +38,6 @@ stage::arguments! {
         tuning device: DeviceChoice = DeviceChoice::Cpu;
         /// Whether our steps are repeated as CUDA graphs.
         tuning cuda_graphs: CudaGraphs = CudaGraphs::Auto;
-        /// How our experts are evaluated in training.
-        tuning experts_by: ExpertsBy = ExpertsBy::Merged;
         /// Whether our passes over a block's tokens are fused on a GPU.
         tuning fused_passes: bool = true;
         /// Threads of one operation.

@@ -57,7 +57,6 @@ fn train(args: &Args, case: &Case, config: &Config, clock: &Clock) -> Result<()>
     let (folder, device) = (folder.path(), clock.device);
     let latents = latents(config, folder)?;
     let (precision, batch) = (args.precision.to_string(), case.batch.to_string());
-    let experts_by = args.experts_by.to_string();
     let path = folder.display().to_string();
     let given = [
         ("latents", path.as_str()),
@@ -65,7 +64,6 @@ fn train(args: &Args, case: &Case, config: &Config, clock: &Clock) -> Result<()>
         ("log", &path),
         ("batch-size", &batch),
         ("precision", &precision),
-        ("experts-by", &experts_by),
     ];
     let train_args = train::Args::from_values(&Values::new(&train::Args::spec(), given)?)?;
     let mut training = TrainingConfig::new(&train_args, &latents)?;
