@@ -115,6 +115,9 @@ impl Dataset {
         let footers = files.into_iter().map(read).collect::<Result<Vec<_>>>()?;
         let Some(first) = footers.first() else { bad_input!("{}: no Parquet files", selection.source) };
         let image = columns::image(&first.columns, selection, &first.name)?;
+        if footers.iter().all(Footer::is_empty) {
+            bad_input!("{}: no rows in its Parquet files", selection.source)
+        }
         let (mut notes, mut doubts) = (Vec::new(), Vec::new());
         if image != "image" && selection.image_column.is_none() {
             notes.push(format!("{}: pictures come from the column {image}", first.name));
@@ -218,6 +221,10 @@ impl Dataset {
                 Ok(None) => {}
                 Err(e) => selection.doubt(e, &mut doubts)?,
             }
+        }
+        if classes.is_none() && selection.labels == Labels::Keep {
+            let list = if selection.insist { &mut notes } else { &mut doubts };
+            list.extend(annotations::unread(&listing, &used));
         }
         notes.extend(listing.notes(&used));
         let files = Files { folder: folder.into(), files, faults: listing.faults };

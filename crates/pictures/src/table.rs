@@ -107,6 +107,11 @@ impl Footer {
         self.columns.iter().find(|c| c.name == column)?.classes.as_deref()
     }
 
+    /// Whether there are no rows.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
     fn names(&self) -> String {
         self.columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ")
     }

@@ -186,10 +186,11 @@ fn the_reference_is_of_one_split_and_one_configuration() {
         "tree/val/bee/2.png",
         "tree/val/bee/3.png",
         "tree/val/bee/4.png",
+        "tree/val/bee/five.png",
     ] {
         place.put(name, &png(name.len()));
     }
-    assert_eq!(images(&place.scores("eight.npz", "tree", &["--split", "val"]), "reference"), 3);
+    assert_eq!(images(&place.scores("eight.npz", "tree", &["--split", "val"]), "reference"), 4);
     assert_eq!(images(&place.scores("split/test.parquet", "eight.npz", &[]), "samples"), 4);
 }
 
@@ -241,7 +242,7 @@ fn labels_in_archives_are_of_any_integer_type_and_labels() {
     fs::remove_file(place.at("scores.json")).unwrap();
     place.archive("eight.npz", Some(("<f4", &[0.5f32; 8].map(f32::to_le_bytes).concat())));
     let error = place.refused("eight.npz", "reference.npz", &[]);
-    assert!(error.contains("arr_1.npy: 0.5, of picture 0, is no label of a class"), "{error}");
+    assert!(error.contains("arr_1.npy: 0.5 for picture 0 is no label"), "{error}");
 }
 
 /// Statistics of so many features, whose covariance has one number off the diagonal.

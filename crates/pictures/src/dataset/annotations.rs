@@ -18,12 +18,28 @@ const METADATA: [&str; 3] = ["metadata.csv", "metadata.jsonl", "metadata.parquet
 const EDM: &str = "dataset.json";
 /// The column of an ImageFolder's metadata that names pictures.
 const FILE_NAME: &str = "file_name";
+/// Endings of files that may hold labels, but are not read for them.
+const TABLES: [&str; 6] = ["csv", "tsv", "json", "jsonl", "xlsx", "xls"];
 /// Longest file of annotations.
 const LONGEST: u64 = 1 << 30;
 
 /// Whether a Parquet file is no dataset but says something of pictures.
 pub(crate) fn is_metadata(path: &Path) -> bool {
     path.file_name().is_some_and(|name| METADATA.iter().any(|known| name == *known))
+}
+
+/// That labels perhaps stand in a table of another name than those that are read.
+pub(crate) fn unread(listing: &Listing, used: &BTreeSet<PathBuf>) -> Option<String> {
+    let is_table = |path: &&PathBuf| {
+        let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+        !used.contains(*path) && ending.is_some_and(|ending| TABLES.contains(&ending.as_str()))
+    };
+    let table = listing.others.iter().find(is_table)?;
+    Some(format!(
+        "no labels are taken, the data is one class; should {} hold some, a {} with a column {FILE_NAME} is read",
+        table.display(),
+        METADATA[0]
+    ))
 }
 
 /// What the files beside pictures say.
@@ -173,8 +189,15 @@ fn is_edm(path: &Path) -> Result<bool> {
 fn text(path: &Path) -> Result<String> {
     let length = fs::metadata(path)?.len();
     ensure!(length <= LONGEST, "{length} bytes are too many");
-    let text = fs::read_to_string(path)?;
+    let text = String::from_utf8(fs::read(path)?).context("no UTF-8; save it as that")?;
     Ok(text.strip_prefix('\u{feff}').map(String::from).unwrap_or(text))
+}
+
+/// A whole number, however it is written: what has gone through a table of real numbers is `1.0`.
+fn whole(text: &str) -> Option<i64> {
+    let whole =
+        text.split_once('.').filter(|(_, rest)| rest.bytes().all(|b| b == b'0')).map(|(whole, _)| whole);
+    whole.unwrap_or(text).parse().ok()
 }
 
 impl Table {
@@ -200,7 +223,7 @@ impl Table {
         // All is text in CSV; a column of numbers alone is one of numbers.
         for column in &mut columns {
             let number = |cell: &Cell| match cell {
-                Cell::Text(text) => text.trim().parse().ok().map(Cell::Integer),
+                Cell::Text(text) => whole(text.trim()).map(Cell::Integer),
                 other => Some(other.clone()),
             };
             if let Some(numbers) = column.iter().map(number).collect::<Option<Vec<_>>>() {
@@ -230,13 +253,13 @@ impl Table {
                     serde_json::Value::Null => Cell::Missing,
                     serde_json::Value::String(text) => Cell::Text(text),
                     serde_json::Value::Bool(value) => Cell::Integer(value.into()),
-                    serde_json::Value::Number(n) if n.is_i64() => {
-                        Cell::Integer(n.as_i64().unwrap_or_default())
-                    }
-                    other => {
-                        odd.insert(name);
-                        Cell::Text(other.to_string())
-                    }
+                    other => match other.is_number().then(|| whole(&other.to_string())).flatten() {
+                        Some(number) => Cell::Integer(number),
+                        None => {
+                            odd.insert(name);
+                            Cell::Text(other.to_string())
+                        }
+                    },
                 });
             }
         }
@@ -292,6 +315,7 @@ impl Table {
     }
 
     fn of(names: Vec<String>, mut cells: Vec<Vec<Cell>>) -> Result<Self> {
+        ensure!(!names.is_empty(), "an empty file; a first line with {FILE_NAME} names the columns");
         let Some(at) = names.iter().position(|name| name == FILE_NAME) else {
             bail!("no column {FILE_NAME} that names the pictures; there are {}", names.join(", "))
         };

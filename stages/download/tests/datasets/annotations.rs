@@ -43,6 +43,46 @@ fn the_metadata_of_an_image_folder_says_the_labels() {
 }
 
 #[test]
+fn numbers_are_classes_however_they_are_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("data");
+    pictures(&folder, &["a.png", "b.png", "c.png"]);
+    // As text they would be in the order 0.0, 10.0, 2.0.
+    put(&folder.join("metadata.csv"), "file_name,label\na.png,10.0\nb.png,2.0\nc.png,0.0\n");
+    let taken = opens(&download(dir.path(), &folder, &[]), dir.path());
+    assert_eq!((labels(&taken), taken.manifest().classes), (vec![10, 2, 0], 11));
+    std::fs::remove_file(folder.join("metadata.csv")).unwrap();
+    let line = |name: &str, label: &str| format!("{{\"file_name\": \"{name}\", \"label\": {label}}}\n");
+    let lines = [line("a.png", "10.0"), line("b.png", "2"), line("c.png", "true")];
+    put(&folder.join("metadata.jsonl"), lines.concat());
+    assert_eq!(labels(&opens(&download(dir.path(), &folder, &[]), dir.path())), [10, 2, 1]);
+    std::fs::remove_dir_all(dir.path().join("images")).unwrap();
+    put(&folder.join("metadata.jsonl"), [line("a.png", "0.5"), lines[1].clone(), lines[2].clone()].concat());
+    refuses(&download(dir.path(), &folder, &[]), dir.path(), "the column label holds no labels");
+}
+
+#[test]
+fn a_table_of_another_name_is_not_passed_over_in_silence() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("data");
+    pictures(&folder, &["a.png", "b.png"]);
+    put(&folder.join("labels.csv"), "id,label\na,0\nb,1\n");
+    let output = download(dir.path(), &folder, &[]);
+    assert!(said(&output).contains("should labels.csv hold some, a metadata.csv"), "{}", said(&output));
+    assert_eq!(opens(&output, dir.path()).manifest().classes, 1);
+    let output = download(dir.path(), &folder, &["--labels", "drop"]);
+    assert!(!said(&output).contains("hold some"), "{}", said(&output));
+    std::fs::remove_dir_all(dir.path().join("images")).unwrap();
+    for (content, what) in [
+        (&b""[..], "metadata.csv: an empty file"),
+        (b"file_name,label\na.png,\xe9\n", "no UTF-8; save it as that"),
+    ] {
+        put(&folder.join("metadata.csv"), content);
+        refuses(&download(dir.path(), &folder, &[]), dir.path(), what);
+    }
+}
+
+#[test]
 fn metadata_of_each_split_and_of_folders_that_are_classes() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("data");

@@ -213,6 +213,14 @@ fn every_codec_and_form_of_bytes_is_read() {
 }
 
 #[test]
+fn files_without_rows_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let none: ArrayRef = Arc::new(BinaryArray::from_iter_values(Vec::<Vec<u8>>::new()));
+    let folder = folder(dir.path(), &[("image", none), ("label", integers(&[]))]);
+    refuses(&download(dir.path(), &folder, &[]), dir.path(), ": no rows in its Parquet files");
+}
+
+#[test]
 fn a_row_without_a_picture_is_bad() {
     let dir = tempfile::tempdir().unwrap();
     let fields: Fields =
