@@ -17,6 +17,7 @@ mod locks;
 mod mistakes;
 mod processes;
 mod programs;
+mod ranks;
 mod shared;
 mod slurm;
 mod study;

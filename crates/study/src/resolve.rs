@@ -178,6 +178,7 @@ fn step(
         tuning: own(&stage.tuning),
         outputs,
         resources: stage.resources.clone(),
+        processes: stage.processes,
         engine: stage.engine.or(study.engine).unwrap_or_default(),
         slurm: cluster::slurm(&study.slurm, &stage.slurm)?,
         env: stage.env.iter().map(|(k, v)| (k.value.clone(), v.0.clone())).collect(),

@@ -35,6 +35,9 @@ impl Request {
     /// Writes down what the job is to do.
     pub fn new(work: &Work) -> Result<Self> {
         let (attempt, step) = (work.attempt, work.step());
+        if step.processes.is_some() {
+            return Err(Error::Slurm("`processes` is for stages of this machine".into()));
+        }
         let root = &work.session.graph.root;
         let program = work.session.programs[work.task.step].clone();
         let program = program.ok_or_else(|| Error::NoProgram(step.stage.clone()))?;
