@@ -42,10 +42,11 @@ pub struct Ranks {
 }
 
 /// `failed-rank.json` of an attempt: the first rank that failed.
-#[derive(Debug, Serialize, Deserialize)]
-struct FailedRank {
-    rank: u32,
-    code: u8,
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct FailedRank {
+    pub rank: u32,
+    /// Its exit code, or 128 and the number of the signal.
+    pub code: u8,
 }
 
 /// The log or the events of a rank, beside those of rank 0, which are the stage's.
@@ -58,9 +59,8 @@ pub fn of_rank(path: &Path, rank: u32) -> PathBuf {
 }
 
 /// The first rank of an attempt that failed, without having been asked to end.
-pub fn failed(folder: &Path) -> Option<u32> {
-    let bytes = std::fs::read(failed_path(folder)).ok()?;
-    serde_json::from_slice::<FailedRank>(&bytes).ok().map(|failed| failed.rank)
+pub fn failed(folder: &Path) -> Option<FailedRank> {
+    serde_json::from_slice(&std::fs::read(failed_path(folder)).ok()?).ok()
 }
 
 /// Where the first rank that failed is written down.

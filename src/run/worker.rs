@@ -103,7 +103,7 @@ fn give_up(job: &Job, attempt: &Attempt, unmade: Unmade) -> Result<Unmade, Unmad
     if failed.failure.has_log() {
         let of_rank =
             matches!(failed.failure, Failure::Exit { .. } | Failure::Signal { .. } | Failure::TryAgain);
-        failed.rank = ranks::failed(&attempt.folder).filter(|_| of_rank);
+        failed.rank = ranks::failed(&attempt.folder).filter(|_| of_rank).map(|failed| failed.rank);
         failed.log = Some(ranks::of_rank(&job.log, failed.rank.unwrap_or(0)));
     }
     match failed.failure {

@@ -180,7 +180,7 @@ fn step(
         resources: stage.resources.clone(),
         processes: stage.processes,
         engine: stage.engine.or(study.engine).unwrap_or_default(),
-        slurm: cluster::slurm(&study.slurm, &stage.slurm)?,
+        slurm: cluster::slurm(&study.slurm, stage)?,
         env: stage.env.iter().map(|(k, v)| (k.value.clone(), v.0.clone())).collect(),
         pass_env: stage.pass_env.iter().map(|n| n.value.clone()).collect(),
         retries: stage.retries,
