@@ -22,6 +22,7 @@ mod names;
 mod places;
 mod processes;
 mod programs;
+mod ranks;
 mod secrets;
 mod shared;
 mod slurm;
