@@ -76,7 +76,6 @@ fn check(words: &[String]) -> Result<String> {
     }
     let p2 = matches!(objective.weighting, Weight::P2 | Weight::P2AsPublished);
     let off = [
-        ("experts-by", !network.routed()),
         ("z-weight", !network.routed()),
         ("relations", network.architecture == Architecture::Dit),
         ("prior-weight", !objective.matches()),

@@ -127,9 +127,7 @@ fn the_parameters_in_force_are_those_that_decide_something() {
     // What another parameter switches off makes no difference, and what is on does.
     let dit = force("--model dit-s/2");
     assert_eq!(dit["gating"], "none");
-    for flags in
-        ["--prior-weight 2", "--balance-weight 2", "--z-weight 1", "--relations paper", "--experts-by routed"]
-    {
+    for flags in ["--prior-weight 2", "--balance-weight 2", "--z-weight 1", "--relations paper"] {
         assert_eq!(force(&format!("--model dit-s/2 {flags}")), dit, "{flags}");
     }
     for (on, off) in [
