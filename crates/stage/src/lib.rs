@@ -48,7 +48,7 @@ pub use files::{read_json, write_atomically, write_json};
 pub use hash::{digest, sha256};
 pub use impostor::refuse_impostor;
 pub use layout::{Known, Layout};
-pub use program::{Question, bench, main, main_with};
+pub use program::{CHECK, Question, bench, main, main_with};
 pub use spec::{Arg, Kind, Role, Spec, nearest};
 pub use staged::Staged;
 pub use state::MARK as STATE_MARK;

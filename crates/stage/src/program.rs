@@ -15,6 +15,9 @@ pub struct Question {
     pub answer: fn(&[String]) -> anyhow::Result<String>,
 }
 
+/// The question whose answer is the parameters in force.
+pub const CHECK: &str = "check";
+
 /// Reads the command line, answers `--describe`, checks that the inputs are there and that the outputs may be written, and calls
 /// `work`.
 ///
@@ -38,7 +41,8 @@ pub fn main_with<A: Arguments>(
             Err(e) => failed(&e),
         };
     }
-    let spec = A::spec();
+    let mut spec = A::spec();
+    spec.check = questions.iter().any(|question| question.name == CHECK);
     let values = match Values::parse(&spec, questions, std::env::args_os().skip(1)) {
         Ok(Some(values)) => values,
         Ok(None) => return ExitCode::SUCCESS,
