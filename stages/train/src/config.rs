@@ -164,7 +164,7 @@ impl TrainingConfig {
             theirs.insert("ema-decay".into(), serde_json::to_value(&about.ema_decays)?);
             ours.retain(|name, _| theirs.contains_key(name));
         }
-        Ok(first_difference(&ours, &theirs))
+        Ok(differences(&ours, &theirs))
     }
 
     /// What differs between this network and a checkpoint's. The share of hidden labels is this training's own, and so are labels
@@ -175,7 +175,7 @@ impl TrainingConfig {
         if self.new_labels {
             (theirs.classes, theirs.null_row) = (classes, null_row);
         }
-        Ok(first_difference(&serde_json::to_value(&self.network)?, &serde_json::to_value(theirs)?))
+        Ok(differences(&serde_json::to_value(&self.network)?, &serde_json::to_value(theirs)?))
     }
 }
 
@@ -230,10 +230,11 @@ pub fn network(args: &Args, channels: i64, side: i64, classes: i64) -> Result<Co
     Ok(network)
 }
 
-fn first_difference(ours: &serde_json::Value, theirs: &serde_json::Value) -> Option<String> {
+/// Where two values differ, in words.
+fn differences(ours: &serde_json::Value, theirs: &serde_json::Value) -> Option<String> {
     let mut found = Vec::new();
     compare("", ours, theirs, &mut found);
-    found.into_iter().next()
+    (!found.is_empty()).then(|| found.join(", "))
 }
 
 /// Adds the places where two values differ, in words.

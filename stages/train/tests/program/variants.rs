@@ -77,7 +77,7 @@ fn learned_scales_resume() {
         let path = place.path(&format!("{whole}.checkpoints"));
         let weights = models::checkpoint::Checkpoint::read(&path).unwrap().weights;
         // Every cluster's scale was trained.
-        let scales = Vec::<f32>::try_from(weights.get("uw.scales").unwrap()).unwrap();
+        let scales = Vec::<f32>::try_from(weights.get("uw.scales").unwrap().unwrap()).unwrap();
         assert!(scales.len() == clusters && scales.iter().all(|s| *s != 0.0), "{scales:?}");
     }
 }
