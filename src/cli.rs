@@ -91,7 +91,7 @@ pub struct Global {
     /// Work on a variant of the study, `*` for all; may be repeated
     #[arg(long = "variant", global = true, value_name = "NAME")]
     pub variants: Vec<String>,
-    /// Give a parameter (or, as vars.NAME, a variable) another value; may be repeated
+    /// Give a parameter (or, as vars.NAME, a variable, or STAGE.processes) another value; may be repeated
     #[arg(long, global = true, value_name = "STAGE.PARAM=VALUE")]
     pub set: Vec<String>,
     /// Put a file or folder in the place of an output; only what is downstream runs
@@ -183,7 +183,12 @@ pub enum Command {
         format: GraphFormat,
     },
     /// Print the log of the last run of a stage (or of `build`)
-    Log { stage: String },
+    Log {
+        stage: String,
+        /// Of a stage that ran as several processes, the log of this one
+        #[arg(long, value_name = "N", default_value = "0")]
+        rank: u32,
+    },
     /// Check the study file without running anything
     Check,
     /// Remove old results from the store, and what no result names

@@ -88,6 +88,8 @@ pub enum Error {
     Exists(PathBuf),
     #[error("stage {0} has no log: it never ran here")]
     NoLog(String),
+    #[error("stage {stage} has no log of rank {rank}: its last run was {}", ranks(*last))]
+    NoRank { stage: String, rank: u32, last: u32 },
     #[error("{0} is watched already")]
     Watched(String),
     #[error(
@@ -95,6 +97,13 @@ pub enum Error {
         .0.join(", ")
     )]
     NothingToWatch(Vec<String>),
+}
+
+fn ranks(last: u32) -> String {
+    match last {
+        0 => "one process".into(),
+        last => format!("of ranks 0 to {last}"),
+    }
 }
 
 fn failed(stages: &[String]) -> String {
@@ -158,6 +167,7 @@ impl Error {
             | Self::NoArchive(_)
             | Self::Exists(_)
             | Self::NoLog(_)
+            | Self::NoRank { .. }
             | Self::Watched(_)
             | Self::NothingToWatch(_) => true,
         };

@@ -51,6 +51,9 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     if arguments.get(1).is_some_and(|word| word == engine::supervise::WORD) {
         return ExitCode::from(engine::supervise::supervise(&arguments[2..]));
     }
+    if arguments.get(1).is_some_and(|word| word == engine::ranks::WORD) {
+        return ExitCode::from(engine::ranks::main(&arguments[2..]));
+    }
     if arguments.get(1).is_some_and(|word| word == engine::slurm::job::WORD) {
         return ExitCode::from(engine::slurm::job::main(&arguments[2..]));
     }

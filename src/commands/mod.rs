@@ -38,7 +38,7 @@ pub fn call(cli: &Cli) -> Result<()> {
         Command::Why { stage } => why::why(global, stage),
         Command::Diff { a, b } => diff::diff(global, a, b),
         Command::Graph { format } => graph::graph(global, *format),
-        Command::Log { stage } => log::log(global, stage),
+        Command::Log { stage, rank } => log::log(global, stage, *rank),
         Command::Check => check::check(global),
         Command::Gc(limits) => gc::gc(global, limits),
         Command::Verify => verify::verify(global),

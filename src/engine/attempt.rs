@@ -1,6 +1,7 @@
 //! One attempt at an action: its folders, its command line, its environment, its process.
 
 use crate::engine::error::{Error, Result};
+use crate::engine::ranks::{self, Ranks};
 use crate::engine::supervise;
 use crate::session::{Input, Place, Session, Task};
 use std::ffi::OsString;
@@ -113,6 +114,13 @@ impl Attempt {
         Ok(short(&named))
     }
 
+    /// What the starter of its ranks needs to know, where it is to be several processes.
+    pub fn ranks(&self, step: &Step, program: &Path) -> Option<Ranks> {
+        let (program, words) = (program.to_path_buf(), self.words.clone());
+        let (log, events) = (self.log.clone(), self.events.clone());
+        step.processes.map(|processes| Ranks { program, words, processes, log, events })
+    }
+
     /// Starts the program under a supervisor, which holds the lock as long as anything of it lives.
     pub fn start(
         &self,
@@ -125,12 +133,16 @@ impl Attempt {
         let log = File::options().create(true).append(true).open(&self.log).at("opening", &self.log)?;
         let runner = std::env::current_exe().at("finding", Path::new("the runner itself"))?;
         let lock = lock.0.try_clone().at("sharing", &self.folder)?;
-        let mut command = Command::new(runner);
+        let mut command = Command::new(&runner);
+        command.arg(supervise::WORD).arg(std::process::id().to_string());
+        match self.ranks(step, program) {
+            Some(ranks) => {
+                ranks.write(&self.folder)?;
+                command.arg(&runner).arg(ranks::WORD).arg(&self.folder);
+            }
+            None => drop(command.arg(program).args(&self.words[1..])),
+        }
         command
-            .arg(supervise::WORD)
-            .arg(std::process::id().to_string())
-            .arg(program)
-            .args(&self.words[1..])
             .current_dir(root)
             .env_clear()
             .envs(environment(step, gpus))
@@ -155,7 +167,8 @@ pub fn environment(step: &Step, gpus: &[String]) -> Vec<(OsString, OsString)> {
     };
     // Threads that wait by spinning take the processor from the stages beside them.
     unless_set("OMP_WAIT_POLICY", "PASSIVE".into());
-    if let Some(cpus) = step.resources.cpus {
+    // Of several processes, each would else take every core.
+    if let Some(cpus) = step.resources.cpus.or(step.processes.map(|_| 1)) {
         unless_set("OMP_NUM_THREADS", cpus.to_string());
     }
     if step.resources.gpus > 0 {

@@ -26,6 +26,8 @@ pub enum Error {
     NoProgram(String),
     #[error("input `{input}` of stage {stage} is no longer in the store")]
     Gone { input: String, stage: String },
+    #[error("stage {stage} asks for {nodes} nodes, and this machine is one")]
+    Nodes { stage: String, nodes: u32 },
     /// A job began whose attempt is not there.
     #[error("no work in {}: was it given up?", .0.display())]
     NoWork(PathBuf),

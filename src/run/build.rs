@@ -42,7 +42,7 @@ pub fn build(session: &Session, run: &str, stream: &mut Stream, stop: &Stop) -> 
     }
     let (task, stage) = (BUILD.to_string(), BUILD.to_string());
     let (key, gpus) = (None, Vec::new());
-    stream.emit(RunEvent::TaskStarted { task, stage, key, reasons, gpus, log: log.clone() });
+    stream.emit(RunEvent::TaskStarted { task, stage, key, reasons, gpus, processes: None, log: log.clone() });
     stream.say(BUILD, shown(&words));
     let started = Instant::now();
     let output = File::create(&log).at("making", &log)?;
@@ -75,7 +75,7 @@ pub fn build(session: &Session, run: &str, stream: &mut Stream, stop: &Stop) -> 
     stop.remove(pid);
     let mut ended = |end| stream.emit(RunEvent::TaskEnded { task: BUILD.into(), end });
     if !status.success() {
-        let failed = |failure, log| TaskEnd::Failed(TaskFailure { failure, full: None, log });
+        let failed = |failure, log| TaskEnd::Failed(TaskFailure { log, ..TaskFailure::from(failure) });
         if stop.asked() {
             ended(failed(Failure::Stopped, None));
             return Err(Error::Interrupted);

@@ -2,7 +2,7 @@
 
 use crate::cache::events::{Direction, RunEvent, TaskEnd};
 use crate::cache::failure::{Failure, TaskFailure};
-use crate::cache::remote::Remote;
+use crate::cache::remote::{self, Remote};
 use crate::cache::results::{self, ActionResult};
 use crate::cache::runs::FailedTask;
 use crate::engine::{self, stop::Stop};
@@ -16,7 +16,7 @@ use crate::run::scheduler::{
 use crate::run::stream::Stream;
 use crate::run::tail::Tail;
 use crate::run::threads::{Broken, Message, StopOnPanic, Teller, Threads};
-use crate::run::transfer::{self, SIDE_BY_SIDE, TransferProgress};
+use crate::run::transfer::{self, TransferProgress};
 use crate::run::worker::work;
 use crate::session::reasons::reasons;
 use crate::session::{Session, StepOutputs, Task};
@@ -81,9 +81,17 @@ pub(super) struct TaskState {
     pub(super) seen: Option<u64>,
     /// How long it took last time, where a person is to be asked.
     pub(super) costly: Option<f64>,
-    /// What belongs to its failure: the place of a full disk, and the log.
+    /// What belongs to its failure: the place of a full disk, the rank, and the log.
     pub(super) full: Option<PathBuf>,
+    pub(super) rank: Option<u32>,
     pub(super) log: Option<PathBuf>,
+}
+
+impl TaskState {
+    /// A failure with what belongs to it.
+    fn how(&mut self, failure: Failure) -> TaskFailure {
+        TaskFailure { failure, full: self.full.take(), rank: self.rank.take(), log: self.log.take() }
+    }
 }
 
 impl<'a> Driver<'a> {
@@ -116,7 +124,7 @@ impl<'a> Driver<'a> {
             capacity: machine.capacity,
             keep_going: options.keep_going,
             cache: session.remote.is_some(),
-            transfers: SIDE_BY_SIDE,
+            transfers: remote::MOST,
         };
         Ok(Self {
             session,
@@ -221,9 +229,8 @@ impl<'a> Driver<'a> {
                     self.stream.emit(RunEvent::TaskEnded { task, end: TaskEnd::Anew { parts } });
                 }
                 Effect::Failed { task, failure } => {
-                    let state = &mut self.tasks[task.0];
-                    let (i, full, log) = (state.task.step, state.full.take(), state.log.take());
-                    self.failed(i, self.label(task), TaskFailure { failure, full, log });
+                    let (how, i) = (self.tasks[task.0].how(failure), self.tasks[task.0].task.step);
+                    self.failed(i, self.label(task), how);
                 }
                 Effect::Gather { step } => {
                     let restored = self.gather(step).unwrap_or_else(|e| {
@@ -305,8 +312,7 @@ impl<'a> Driver<'a> {
         let log = session.store.log(run, &task.label);
         let label = task.label.clone();
         if let Some(failure) = after {
-            let state = &mut self.tasks[id.0];
-            let after = TaskFailure { failure, full: state.full.take(), log: state.log.take() };
+            let after = self.tasks[id.0].how(failure);
             let attempts = session.graph.steps[task.step].retries + 1;
             self.stream.emit(RunEvent::TaskRetried { task: label, attempt, attempts, after });
         } else {
@@ -314,7 +320,16 @@ impl<'a> Driver<'a> {
             self.steps[task.step].reason = reasons.join(", ");
             let (stage, key) = (session.graph.steps[task.step].id.clone(), Some(task.key));
             let (gpus, log) = (gpus.clone(), log.clone());
-            self.stream.emit(RunEvent::TaskStarted { task: label, stage, key, reasons, gpus, log });
+            let processes = session.graph.steps[task.step].processes;
+            self.stream.emit(RunEvent::TaskStarted {
+                task: label,
+                stage,
+                key,
+                reasons,
+                gpus,
+                processes,
+                log,
+            });
         }
         let attempt = move |teller: &Teller| {
             let tell = |event| teller.tell(Message::Tells(id, None, event));

@@ -62,7 +62,7 @@ impl Driver<'_> {
                     self.stream.emit(RunEvent::TaskEnded { task: label, end });
                 }
                 let state = &mut self.tasks[task.0];
-                (state.full, state.log) = (failed.full, failed.log);
+                (state.full, state.rank, state.log) = (failed.full, failed.rank, failed.log);
                 Attempted::Failed(failed.failure)
             }
         };

@@ -29,7 +29,7 @@ pub enum Unmade {
 
 impl From<Failure> for Unmade {
     fn from(failure: Failure) -> Self {
-        Self::Failed(Box::new(TaskFailure { failure, full: None, log: None }))
+        Self::Failed(Box::new(failure.into()))
     }
 }
 

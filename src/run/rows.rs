@@ -56,6 +56,7 @@ impl Driver<'_> {
             reason,
             keys: done.iter().map(|(task, _)| task.key).collect(),
             seconds: (!done.is_empty()).then(|| done.iter().map(|(_, outcome)| outcome.seconds).sum()),
+            processes: done.iter().find_map(|(_, outcome)| outcome.processes),
             outputs: known.map(|known| known.outputs.clone()).unwrap_or_default(),
             failures,
         }

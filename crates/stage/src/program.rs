@@ -1,19 +1,10 @@
 //! The `main` of every stage: arguments in, exit code out.
 
+use crate::question::{CHECK, Question, answer};
 use crate::{Arguments, Context, Values, contract, exit_code};
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
-
-/// Something that a program answers in place of its work: `train --summary …`.
-pub struct Question {
-    /// The flag, without its dashes.
-    pub name: &'static str,
-    /// What is answered.
-    pub help: &'static str,
-    /// The answer, from the other words of the command line.
-    pub answer: fn(&[String]) -> anyhow::Result<String>,
-}
 
 /// Reads the command line, answers `--describe`, checks that the inputs are there and that the outputs may be written, and calls
 /// `work`.
@@ -38,7 +29,8 @@ pub fn main_with<A: Arguments>(
             Err(e) => failed(&e),
         };
     }
-    let spec = A::spec();
+    let mut spec = A::spec();
+    spec.check = questions.iter().any(|question| question.name == CHECK);
     let values = match Values::parse(&spec, questions, std::env::args_os().skip(1)) {
         Ok(Some(values)) => values,
         Ok(None) => return ExitCode::SUCCESS,
@@ -84,15 +76,6 @@ fn failed(e: &anyhow::Error) -> ExitCode {
 fn line(text: &str) -> String {
     let said = text.split("\nException raised from ").next().unwrap_or(text);
     said.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
-}
-
-/// The answer to the question on the command line, if there is one.
-fn answer(questions: &[Question]) -> Option<anyhow::Result<String>> {
-    let mut words: Vec<String> = std::env::args().skip(1).collect();
-    let asked = |word: &String| word.strip_prefix("--").and_then(|w| questions.iter().find(|q| q.name == w));
-    let at = words.iter().position(|word| asked(word).is_some())?;
-    let question = asked(&words.remove(at))?;
-    Some((question.answer)(&words))
 }
 
 #[cfg(test)]

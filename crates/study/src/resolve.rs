@@ -102,6 +102,55 @@ fn step(
 ) -> Result<Step> {
     check_name(name, "the stage name")?;
     let call = call(name, stage)?;
+    check_names(stage)?;
+    let outputs = outputs(name, stage)?;
+    let mut inputs = Vec::new();
+    for (key, text) in stage.inputs.iter() {
+        let source = source(text, study, index, folders)?;
+        let lines = ignored(stage, key, &source, study);
+        inputs.push(Input { name: key.value.clone(), mark: text.mark.clone(), source, ignore: lines });
+    }
+    check_ignored(stage, &inputs)?;
+    let each = match &stage.each {
+        None => None,
+        Some(each) => Some(inputs.iter().position(|i| i.name == each.as_str()).ok_or_else(|| {
+            let near = hint(each, inputs.iter().map(|i| i.name.as_str()));
+            Error::mistake(&each.mark, format!("stage {} has no input `{}`{near}", **name, **each))
+        })?),
+    };
+    let shards = shards(stage)?;
+    let own = |pairs: &[(Marked<String>, Marked<Text>)]| {
+        pairs.iter().map(|(k, v)| (k.value.clone(), v.clone())).collect::<Vec<_>>()
+    };
+    let step = Step {
+        stage: name.value.clone(),
+        id: name.value.clone(),
+        variants: Vec::new(),
+        each,
+        shards,
+        mark: name.mark.clone(),
+        call,
+        script: stage.shell.as_ref().map(|script| script.value.clone()),
+        inputs,
+        params: own(&stage.params),
+        tuning: own(&stage.tuning),
+        outputs,
+        resources: stage.resources.clone(),
+        processes: stage.processes,
+        engine: stage.engine.or(study.engine).unwrap_or_default(),
+        slurm: cluster::slurm(&study.slurm, stage)?,
+        env: stage.env.iter().map(|(k, v)| (k.value.clone(), v.0.clone())).collect(),
+        pass_env: stage.pass_env.iter().map(|n| n.value.clone()).collect(),
+        retries: stage.retries,
+        timeout: stage.timeout.map(|t| t.0),
+        show: stage.show.iter().map(|s| s.value.clone()).collect(),
+    };
+    check_slots(&step)?;
+    Ok(step)
+}
+
+/// The names of a stage are good, and each is one thing's.
+fn check_names(stage: &Stage) -> Result<()> {
     let mut names: HashMap<&str, &'static str> = HashMap::new();
     let outputs = stage.outputs.0.iter().map(|(name, _)| (name, "an output"));
     let inputs = stage.inputs.iter().map(|(name, _)| (name, "an input"));
@@ -117,6 +166,11 @@ fn step(
             return Err(Error::mistake(&key.mark, format!("`{}` is already the name of {other}", **key)));
         }
     }
+    Ok(())
+}
+
+/// What a stage writes.
+fn outputs(name: &Marked<String>, stage: &Stage) -> Result<Vec<Output>> {
     let mut files = HashSet::new();
     for (_, said) in &stage.outputs.0 {
         let file = Marked { value: said.file.clone(), mark: said.mark.clone() };
@@ -152,48 +206,7 @@ fn step(
             ));
         }
     }
-    let mut inputs = Vec::new();
-    for (key, text) in stage.inputs.iter() {
-        let source = source(text, study, index, folders)?;
-        let lines = ignored(stage, key, &source, study);
-        inputs.push(Input { name: key.value.clone(), mark: text.mark.clone(), source, ignore: lines });
-    }
-    check_ignored(stage, &inputs)?;
-    let each = match &stage.each {
-        None => None,
-        Some(each) => Some(inputs.iter().position(|i| i.name == each.as_str()).ok_or_else(|| {
-            let near = hint(each, inputs.iter().map(|i| i.name.as_str()));
-            Error::mistake(&each.mark, format!("stage {} has no input `{}`{near}", **name, **each))
-        })?),
-    };
-    let shards = shards(stage)?;
-    let own = |pairs: &[(Marked<String>, Marked<Text>)]| {
-        pairs.iter().map(|(k, v)| (k.value.clone(), v.clone())).collect::<Vec<_>>()
-    };
-    let step = Step {
-        stage: name.value.clone(),
-        id: name.value.clone(),
-        variants: Vec::new(),
-        each,
-        shards,
-        mark: name.mark.clone(),
-        call,
-        script: stage.shell.as_ref().map(|script| script.value.clone()),
-        inputs,
-        params: own(&stage.params),
-        tuning: own(&stage.tuning),
-        outputs,
-        resources: stage.resources.clone(),
-        engine: stage.engine.or(study.engine).unwrap_or_default(),
-        slurm: cluster::slurm(&study.slurm, &stage.slurm)?,
-        env: stage.env.iter().map(|(k, v)| (k.value.clone(), v.0.clone())).collect(),
-        pass_env: stage.pass_env.iter().map(|n| n.value.clone()).collect(),
-        retries: stage.retries,
-        timeout: stage.timeout.map(|t| t.0),
-        show: stage.show.iter().map(|s| s.value.clone()).collect(),
-    };
-    check_slots(&step)?;
-    Ok(step)
+    Ok(outputs)
 }
 
 /// What a stage runs.

@@ -6,13 +6,14 @@
 
 mod ask;
 pub mod job;
+mod step;
 mod submission;
 mod submit;
 
 use crate::engine::attempt::Attempt;
 use crate::engine::contract::{End, Engine, Work};
 use crate::engine::error::{Error, Result};
-use crate::engine::steady;
+use crate::engine::{ranks, steady};
 use crate::session::{Session, Task};
 use ask::{Seen, Verdict};
 use job::{Ended, JobSpec};
@@ -322,6 +323,10 @@ impl Attempt {
         if let Some(parent) = log.parent() {
             fs::create_dir_all(parent).at("making", parent)?;
         }
-        Ok(link::point(log, &self.log)?)
+        let there = |rank: &u32| ranks::of_rank(&self.log, *rank).is_file();
+        for rank in std::iter::once(0).chain((1..).take_while(there)) {
+            link::point(&ranks::of_rank(log, rank), &ranks::of_rank(&self.log, rank))?;
+        }
+        Ok(())
     }
 }

@@ -63,7 +63,7 @@ fn trained(config: &TrainingConfig, fixed: bool) -> Vec<(String, Tensor)> {
     trainer.settle(&group).unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
     trainer.save(file.path()).unwrap();
-    Checkpoint::read(file.path()).unwrap().weights.into_tensors().into_iter().collect()
+    Checkpoint::read(file.path()).unwrap().weights.into_tensors().unwrap().into_iter().collect()
 }
 
 #[test]
