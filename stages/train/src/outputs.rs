@@ -1,6 +1,7 @@
 //! What `train` leaves behind, by which it knows an earlier output of its own.
 
 use crate::Args;
+use crate::agreement::LOOKS;
 use crate::events::{self, EVENTS};
 use crate::log::{self, LOG};
 use anyhow::Result;
@@ -24,7 +25,7 @@ pub const KNOWN_LOG: Known<Args> = Known::File(|_, path| log::is_log(path));
 
 /// What it can go on from.
 pub const STATE: Layout =
-    Layout { files: &["made-by", "step-#.safetensors", LOG, EVENTS], check: first_other_state };
+    Layout { files: &["made-by", "step-#.safetensors", LOG, EVENTS, LOOKS], check: first_other_state };
 
 /// The first file that says it is something else than a checkpoint of this program.
 fn first_other_file(folder: &Path) -> Result<Option<PathBuf>> {

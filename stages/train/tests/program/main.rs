@@ -4,6 +4,7 @@
 
 mod cli;
 mod gpu;
+mod memory;
 mod outputs;
 mod support;
 mod variants;
