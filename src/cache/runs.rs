@@ -5,7 +5,7 @@ use crate::cache::failure::TaskFailure;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use store::{Area, Key, Store, record};
-use study::hint;
+use study::{Processes, hint};
 
 /// What became of a stage.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -39,6 +39,9 @@ pub struct StageReport {
     /// How long its program ran, in this run or when it was made.
     pub seconds: Option<f64>,
     pub outputs: BTreeMap<String, store::Produced>,
+    /// As how many processes it was made, where that was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes: Option<Processes>,
     /// What went wrong with each of its tasks that failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<FailedTask>,

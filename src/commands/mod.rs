@@ -21,7 +21,6 @@ mod why;
 
 use crate::cli::{Cli, Command};
 use crate::error::{Error, Result};
-use clap::CommandFactory;
 use output::{print, print_json};
 
 /// Does what the command line says.
@@ -39,7 +38,7 @@ pub fn call(cli: &Cli) -> Result<()> {
         Command::Why { stage } => why::why(global, stage),
         Command::Diff { a, b } => diff::diff(global, a, b),
         Command::Graph { format } => graph::graph(global, *format),
-        Command::Log { stage } => log::log(global, stage),
+        Command::Log { stage, rank } => log::log(global, stage, *rank),
         Command::Check => check::check(global),
         Command::Gc(limits) => gc::gc(global, limits),
         Command::Verify => verify::verify(global),
@@ -47,13 +46,13 @@ pub fn call(cli: &Cli) -> Result<()> {
         Command::Init => init::init(global),
         Command::Completions { shell } => {
             let mut text = Vec::new();
-            clap_complete::generate(*shell, &mut Cli::command(), "pipeline", &mut text);
+            clap_complete::generate(*shell, &mut Cli::grammar(), "pipeline", &mut text);
             print(&String::from_utf8_lossy(&text))
         }
         Command::Schema => print_json(&study::schema::schema()),
         Command::Man => {
             let mut text = Vec::new();
-            let rendered = clap_mangen::Man::new(Cli::command()).render(&mut text);
+            let rendered = clap_mangen::Man::new(Cli::grammar()).render(&mut text);
             rendered.map_err(Error::Manual)?;
             print(&String::from_utf8_lossy(&text))
         }

@@ -1,6 +1,6 @@
 //! `pipeline run`.
 
-use super::output::{print, print_json};
+use super::output::{print, print_json, print_states};
 use crate::cache::events::RunEvent;
 use crate::cache::runs::{Report, Status};
 use crate::cli::{Global, LogFormat, RunArguments};
@@ -44,7 +44,7 @@ pub fn run(global: &Global, arguments: &RunArguments) -> Result<()> {
     let printed = match global.json {
         _ if lines => Ok(()),
         true => print_json(&report),
-        false => print(&(summary(&report) + &scores(&session, &report))),
+        false => print_states(&summary(&report)).and_then(|()| print(&scores(&session, &report))),
     };
     // What became of the run counts for more than whether anybody could be told.
     crate::run::verdict(&report, &stop)?;
@@ -72,8 +72,8 @@ fn print_line(event: &RunEvent) {
     }
 }
 
-fn summary(report: &Report) -> String {
-    let rows: Vec<Vec<String>> = report
+fn summary(report: &Report) -> Vec<Vec<String>> {
+    report
         .stages
         .iter()
         .map(|row| {
@@ -91,8 +91,7 @@ fn summary(report: &Report) -> String {
             let size = if row.outputs.is_empty() { String::new() } else { size(bytes) };
             vec![row.stage.clone(), status.into(), seconds, size, row.reason.clone()]
         })
-        .collect();
-    table(&rows)
+        .collect()
 }
 
 /// The numbers of every output that a stage wants shown.

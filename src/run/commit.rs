@@ -49,6 +49,7 @@ pub fn commit(job: &Job, attempt: &Attempt, parts: &[Part], seconds: f64) -> Res
         finished: results::now(),
         seconds,
         run: job.run.into(),
+        processes: step.processes,
         accepted: None,
     };
     results::record(store, &job.task.key, &outcome)?;

@@ -9,6 +9,7 @@ mod look;
 mod machine;
 mod options;
 pub mod out;
+mod places;
 mod rows;
 mod scheduler;
 pub mod stream;
@@ -29,6 +30,7 @@ use driver::Driver;
 use jiff::Timestamp;
 use store::record;
 use stream::Stream;
+use study::hidden;
 
 pub use options::RunOptions;
 
@@ -56,7 +58,7 @@ pub fn run(
 
 /// Tells that a run has ended, and keeps its record where more happened than looking.
 pub fn end(session: &Session, mut stream: Stream, result: Result<()>) -> Result<Report> {
-    let error = result.as_ref().err().map(ToString::to_string);
+    let error = result.as_ref().err().map(|e| hidden(&e.to_string()).into_owned());
     stream.emit(RunEvent::RunEnded { finished: results::now(), error });
     result?;
     let report = stream.report();

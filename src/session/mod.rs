@@ -16,12 +16,14 @@ pub mod survey;
 mod task;
 
 use crate::cache::remote::Remote;
+use crate::stderr;
 use selection::wanted;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Mutex;
 use store::ignore::Ignore;
-use store::{IoContext, Produced, Store};
+use store::lock::Lock;
+use store::{IoContext, Produced, Store, lock};
 use study::Choice;
 use study::graph::Graph;
 
@@ -58,6 +60,8 @@ pub struct Session {
     pub programs: Vec<Option<Program>>,
     /// The cache that is shared with others.
     pub remote: Option<Remote>,
+    /// Contents that `--with` gave are named by nothing: no gc may run beside them.
+    _held: Option<Lock>,
     /// What does not count in folders, by its lines.
     ignored: Mutex<HashMap<Vec<String>, Ignore>>,
 }
@@ -67,6 +71,13 @@ impl Session {
     pub fn open(options: &Options) -> Result<Self> {
         let graph = study::load(&options.choice)?;
         let store = Store::open(&graph.root, &graph.name)?;
+        let held = match options.with.is_empty() {
+            true => None,
+            false => {
+                let busy = || stderr::line("waiting for a gc of the store");
+                lock::wait(&store.lock_of_store(), true, busy, || false)?
+            }
+        };
         let mut replaced: HashMap<usize, BTreeMap<String, Produced>> = HashMap::new();
         for text in &options.with {
             let (target, path) = text.split_once('=').ok_or_else(|| Error::With(text.clone()))?;
@@ -95,7 +106,7 @@ impl Session {
             (None, None) => None,
         };
         let ignored = Mutex::default();
-        Ok(Self { graph, store, wanted, forced, replaced, programs, remote, ignored })
+        Ok(Self { graph, store, wanted, forced, replaced, programs, remote, _held: held, ignored })
     }
 
     /// Sets which steps are wanted: these, with all that they need.

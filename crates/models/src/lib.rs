@@ -33,4 +33,4 @@ pub mod interchange;
 
 pub use config::Config;
 pub use network::{Guidance, GuidedChannels, Network, Timesteps};
-pub use router::{ExpertsBy, Gates};
+pub use router::Gates;

@@ -2,7 +2,6 @@
 
 use crate::config::{Architecture, Config};
 use crate::mlp::RATIO;
-use crate::router::ExpertsBy;
 use crate::summary::Summary;
 
 /// Bytes of an f32.
@@ -17,8 +16,6 @@ pub struct Training {
     pub averages: i64,
     /// Bytes of a number that products give and take.
     pub product: i64,
-    /// How experts are evaluated.
-    pub experts_by: ExpertsBy,
 }
 
 /// Bytes by part.
@@ -41,18 +38,17 @@ impl Memory {
     pub fn new(config: &Config, training: &Training) -> Self {
         let summary = Summary::new(config);
         let (stored, trained) = (summary.stored(), summary.stored() - summary.frozen);
-        let Training { images, averages, product, experts_by } = *training;
-        let (routed, merged) = (config.routed(), config.routed() && experts_by.merged());
+        let Training { images, averages, product } = *training;
         let token = images * config.tokens() * config.width;
         let matrix = config.width * config.width;
-        let matrices = if merged { images * matrix * product } else { 0 };
+        let matrices = if config.routed() { images * matrix * product } else { 0 };
         Self {
             weights: stored * FULL,
             state: (3 + averages) * trained * FULL,
             copies: if product < FULL { trained * product } else { 0 },
-            activations: token * (config.blocks * kept(config, training) + passing(product)),
+            activations: token * (config.blocks * kept(config, product) + passing(product)),
             // Their gradient, too, of one block at a time, beside what becomes of it.
-            merged: matrices * if routed { config.blocks + 2 } else { 0 },
+            merged: matrices * (config.blocks + 2),
         }
     }
 
@@ -63,22 +59,19 @@ impl Memory {
 }
 
 /// Bytes that a block keeps of each number of its tokens until its gradients are known.
-fn kept(config: &Config, training: &Training) -> i64 {
-    let Training { product, experts_by, .. } = *training;
+fn kept(config: &Config, product: i64) -> i64 {
     // The input, and what the first branch makes of it.
     let full = 2 * FULL;
     // Both branches' modulated inputs, queries, keys and values, the attention and its projection, the hidden layer before and
     // after GELU, and the layer behind it.
     let products = (2 + 3 + 1 + 1 + 2 * RATIO + 1) * product;
-    let mixture = match (config.architecture, experts_by) {
-        (Architecture::SwitchDit, ExpertsBy::Merged) => product,
-        // The kept experts' inputs and products, and their sum.
-        (Architecture::SwitchDit, ExpertsBy::Routed) => (2 * config.top_k + 1) * product,
+    // The experts' mixture; a product in another precision takes a copy of its input.
+    let mixture = match config.architecture {
+        Architecture::SwitchDit if product < FULL => 2 * product,
+        Architecture::SwitchDit => product,
         _ => 0,
     };
-    // A product in another precision takes a copy of the mixture's input.
-    let input = if product < FULL && mixture > 0 { product } else { 0 };
-    full + products + mixture + input
+    full + products + mixture
 }
 
 /// Bytes for each number of the tokens while the gradients of one block are computed.

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result, hint};
 use crate::mark::Mark;
+use crate::naming::{self, plain};
 use crate::tree::{self, Node, Value};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -28,33 +29,43 @@ pub fn read(path: &Path, profile: Option<&str>, vars: &[(String, String)]) -> Re
     }
     let variants = take(&mut base, "variants");
     let matrix = take(&mut base, "matrix");
-    let mut overlays = vec![(String::new(), None)];
+    let mut overlays = vec![(String::new(), base.mark.clone(), None)];
     if let Some(variants) = &variants {
-        for (name, overlay) in pairs(variants, "variants are names with what each changes")? {
-            overlays.push((variant_name(name)?, Some(overlay.clone())));
+        for (key, overlay) in pairs(variants, "variants are names with what each changes")? {
+            let name = key.as_text().unwrap_or_default();
+            overlays.push((name.to_string(), key.mark.clone(), Some(overlay.clone())));
         }
     }
     if let Some(matrix) = &matrix {
-        overlays.extend(combinations(matrix)?.into_iter().map(|(name, overlay)| (name, Some(overlay))));
+        let all = combinations(matrix)?.into_iter();
+        overlays.extend(all.map(|(name, mark, overlay)| (name, mark, Some(overlay))));
     }
+    overlays[1..].iter().try_for_each(|(name, mark, _)| naming::variant(name, mark))?;
     let mut seen = HashSet::new();
     let mut all = Vec::new();
     let mut declared: HashSet<String> = HashSet::new();
-    for (name, overlay) in overlays {
+    let mut stages: HashSet<String> = HashSet::new();
+    let mut marks = Vec::new();
+    for (name, mark, overlay) in overlays {
         if !seen.insert(name.clone()) {
-            return Err(Error::mistake(&base.mark, format!("two variants are called `{name}`")));
+            return Err(Error::mistake(&mark, format!("two variants are called `{name}`")));
         }
         let mut tree = base.clone();
         if let Some(overlay) = overlay {
             merge(&mut tree, &overlay);
         }
         declared.extend(get(&tree, "vars").into_iter().flat_map(keys).map(str::to_string));
+        stages.extend(get(&tree, "stages").into_iter().flat_map(keys).map(str::to_string));
         for (name, value) in vars {
             let mark = Mark { file: Arc::from(format!("--set vars.{name}={value}")), line: 0 };
             put(&mut tree, &["vars", name], Node::text(&mark, value));
         }
         fill(&mut tree)?;
+        marks.push(mark);
         all.push(Variant { name, tree });
+    }
+    for (variant, mark) in all.iter().zip(&marks).skip(1) {
+        naming::apart(&variant.name, mark, stages.iter())?;
     }
     if let Some((name, value)) = vars.iter().find(|(name, _)| !declared.contains(name)) {
         let mark = Mark { file: Arc::from(format!("--set vars.{name}={value}")), line: 0 };
@@ -161,10 +172,15 @@ fn without_nulls(node: &Node) -> Node {
     node
 }
 
-fn combinations(matrix: &Node) -> Result<Vec<(String, Node)>> {
+/// Every combination: its name, the place of the value that completes it, and what it puts over the study.
+fn combinations(matrix: &Node) -> Result<Vec<(String, Mark, Node)>> {
+    let keys = pairs(matrix, "a matrix is `stage.param` or `vars.name` with a list of values")?;
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
     let empty = Node { value: Value::Map(Vec::new()), mark: matrix.mark.clone() };
-    let mut all = vec![(String::new(), empty)];
-    for (key, values) in pairs(matrix, "a matrix is `stage.param` or `vars.name` with a list of values")? {
+    let mut all = vec![(None::<String>, matrix.mark.clone(), empty)];
+    for (key, values) in keys {
         let name = key.as_text().unwrap_or_default();
         let Some((stage, param)) = name.split_once('.') else {
             return Err(Error::mistake(&key.mark, format!("`{name}` is neither stage.param nor vars.name")));
@@ -175,15 +191,15 @@ fn combinations(matrix: &Node) -> Result<Vec<(String, Node)>> {
             return Err(Error::mistake(&values.mark, format!("`{name}` needs a list of values")));
         };
         let mut next = Vec::with_capacity(all.len() * values.len());
-        for (so_far, overlay) in &all {
+        for (so_far, _, overlay) in &all {
             for value in values {
                 let Some(text) = value.as_text() else {
                     return Err(Error::mistake(&value.mark, "a value of a matrix is one word or number"));
                 };
                 let mut overlay = overlay.clone();
                 put(&mut overlay, &path, value.clone());
-                let name = if so_far.is_empty() { plain(text) } else { format!("{so_far}-{}", plain(text)) };
-                next.push((name, overlay));
+                let name = so_far.iter().fold(plain(text), |name, so_far| format!("{so_far}-{name}"));
+                next.push((Some(name), value.mark.clone(), overlay));
             }
         }
         if next.len() > 10_000 {
@@ -191,7 +207,7 @@ fn combinations(matrix: &Node) -> Result<Vec<(String, Node)>> {
         }
         all = next;
     }
-    Ok(all)
+    Ok(all.into_iter().map(|(name, mark, overlay)| (name.unwrap_or_default(), mark, overlay)).collect())
 }
 
 /// Fills `${vars.x}` in all texts of the study, and takes the variables away.
@@ -237,20 +253,6 @@ fn fill_in(node: &mut Node, vars: &[(String, String)]) -> Result<()> {
             Ok(())
         }
     }
-}
-
-fn variant_name(key: &Node) -> Result<String> {
-    let name = key.as_text().unwrap_or_default();
-    if name.is_empty() || plain(name) != name {
-        let text = format!("the variant's name `{name}` may only have letters, digits, `-`, `_` and `.`");
-        return Err(Error::mistake(&key.mark, text));
-    }
-    Ok(name.to_string())
-}
-
-fn plain(text: &str) -> String {
-    let keep = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
-    text.chars().map(keep).collect()
 }
 
 fn pairs<'a>(node: &'a Node, expected: &str) -> Result<&'a [(Node, Node)]> {

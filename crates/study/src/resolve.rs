@@ -5,12 +5,13 @@ use crate::de::{Marked, Text};
 use crate::error::{Error, Result, hint};
 use crate::file::{Build, Stage, Study};
 use crate::graph::{BuildStep, Call, Graph, Input, Output, Source, Step, Stream};
+use crate::naming;
 use crate::operators;
 use crate::order::order;
 use crate::sharded;
 use crate::template::{self, Group, Part};
 use std::collections::{HashMap, HashSet};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The stage name that stands for the runner itself in input references.
@@ -31,9 +32,10 @@ pub fn resolve(study: &Study, folder: &Path) -> Result<Graph> {
         ));
     }
     check_lines(&study.ignore)?;
+    let out = naming::out(study.out.as_ref(), &root)?;
     let mut steps = Vec::with_capacity(study.stages.len());
     for (name, stage) in study.stages.iter() {
-        steps.push(step(name, stage, study, &index, &root)?);
+        steps.push(step(name, stage, study, &index, Folders { root: &root, out: &out })?);
     }
     let order = order(&steps)?;
     let mut place = vec![0; steps.len()];
@@ -45,7 +47,6 @@ pub fn resolve(study: &Study, folder: &Path) -> Result<Graph> {
             *step = place[*step];
         }
     }
-    let out = PathBuf::from(study.out.as_ref().map_or("out", |o| o.as_str()));
     let build = study.build.as_ref().map(|b| build_step(b, &root)).transpose()?;
     let ask_above = study.ask_above.map_or(Duration::from_secs(600), |t| t.0);
     let (name, cache) = (study.name.value.clone(), study.cache.clone());
@@ -81,7 +82,15 @@ fn check_name(name: &Marked<String>, what: &str) -> Result<()> {
         let text = format!("{what} `{}` may only have letters, digits, `-` and `_`", name.as_str());
         return Err(Error::mistake(&name.mark, text));
     }
-    Ok(())
+    naming::short(name, &name.mark, what)
+}
+
+/// Where paths of a study are looked for.
+#[derive(Clone, Copy)]
+struct Folders<'a> {
+    root: &'a Path,
+    /// Relative to the root.
+    out: &'a Path,
 }
 
 fn step(
@@ -89,7 +98,7 @@ fn step(
     stage: &Stage,
     study: &Study,
     index: &HashMap<&str, usize>,
-    root: &Path,
+    folders: Folders,
 ) -> Result<Step> {
     check_name(name, "the stage name")?;
     let call = call(name, stage)?;
@@ -111,10 +120,7 @@ fn step(
     let mut files = HashSet::new();
     for (_, said) in &stage.outputs.0 {
         let file = Marked { value: said.file.clone(), mark: said.mark.clone() };
-        let plain = !file.is_empty() && !file.contains('/') && !file.starts_with('.');
-        if !plain {
-            return Err(Error::mistake(&file.mark, format!("`{}` is not a plain file name", *file)));
-        }
+        naming::file(&file, &file.mark)?;
         if !files.insert(file.value.clone()) {
             return Err(Error::mistake(&file.mark, format!("two outputs are written to `{}`", *file)));
         }
@@ -148,7 +154,7 @@ fn step(
     }
     let mut inputs = Vec::new();
     for (key, text) in stage.inputs.iter() {
-        let source = source(text, study, index, root)?;
+        let source = source(text, study, index, folders)?;
         let lines = ignored(stage, key, &source, study);
         inputs.push(Input { name: key.value.clone(), mark: text.mark.clone(), source, ignore: lines });
     }
@@ -178,8 +184,9 @@ fn step(
         tuning: own(&stage.tuning),
         outputs,
         resources: stage.resources.clone(),
+        processes: stage.processes,
         engine: stage.engine.or(study.engine).unwrap_or_default(),
-        slurm: cluster::slurm(&study.slurm, &stage.slurm)?,
+        slurm: cluster::slurm(&study.slurm, stage)?,
         env: stage.env.iter().map(|(k, v)| (k.value.clone(), v.0.clone())).collect(),
         pass_env: stage.pass_env.iter().map(|n| n.value.clone()).collect(),
         retries: stage.retries,
@@ -312,7 +319,12 @@ fn shards(stage: &Stage) -> Result<Option<u32>> {
     }
 }
 
-fn source(text: &Marked<String>, study: &Study, index: &HashMap<&str, usize>, root: &Path) -> Result<Source> {
+fn source(
+    text: &Marked<String>,
+    study: &Study,
+    index: &HashMap<&str, usize>,
+    Folders { root, out }: Folders,
+) -> Result<Source> {
     let wrong = |what: String| Err(Error::mistake(&text.mark, what));
     let word =
         |w: &str| !w.is_empty() && w.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
@@ -335,9 +347,8 @@ fn source(text: &Marked<String>, study: &Study, index: &HashMap<&str, usize>, ro
             };
         }
     }
-    let out = study.out.as_ref().map_or("out", |o| o.as_str());
-    let plain: PathBuf = Path::new(text.as_str()).components().filter(|c| *c != Component::CurDir).collect();
-    if plain.starts_with(out) || plain.starts_with(".pipeline") {
+    let plain = naming::normal(&root.join(text.as_str()));
+    if [out, Path::new(".pipeline")].iter().any(|made| plain.starts_with(root.join(made))) {
         // The same file under two names would be run against its own maker.
         return wrong(format!("{} is made by a run; name the stage's output, as in `stage.output`", **text));
     }

@@ -80,7 +80,6 @@ fn memory(args: &Args, config: &Config, processes: usize) -> Result<String> {
         images: (args.batch_size / parts) as i64,
         averages: args.ema_decay.len() as i64,
         product: if args.precision == Precision::F32 { 4 } else { 2 },
-        experts_by: args.experts_by,
     };
     let Training { images, .. } = training;
     Ok(format!(
