@@ -11,7 +11,7 @@ use latents::{Affine, LatentSpace};
 use models::diffusion::{Diffusion, NoiseSchedule, PredictionType};
 use models::{Guidance, Network};
 use rng::Stream;
-use tch::{Kind, Tensor, no_grad};
+use tch::{Device, Kind, Tensor, no_grad};
 use torch::Precision;
 use torch::graphs::CudaGraphs;
 use torch::transfer::{self, Readback};
@@ -47,6 +47,19 @@ impl Sampler {
         let (prediction, schedule) = (experts.about().prediction, experts.about().schedule);
         let (networks, serves) = experts.into_networks();
         Self::of(args, networks, serves, prediction, schedule)
+    }
+
+    /// A sampler of the networks that the arguments name.
+    ///
+    /// # Errors
+    /// Bad input when they cannot be read, or method, steps or guidance do not fit them.
+    pub fn read(args: &Args, device: Device) -> Result<Self> {
+        Self::new(args, Experts::read(args, device)?)
+    }
+
+    /// The same, whose steps go over tensors that stay in their places, as those that a graph repeats do.
+    pub fn in_place(self) -> Self {
+        Self { graphed: Some(GraphedStep::new(None)), ..self }
     }
 
     /// A sampler of one network that predicts noise.
@@ -142,7 +155,7 @@ impl Sampler {
     ///
     /// # Errors
     /// What `noise` and `check` return, which is asked before every step.
-    pub(crate) fn chain(
+    pub fn chain(
         &mut self,
         labels: &Tensor,
         mut noise: impl FnMut() -> Result<Tensor>,
@@ -234,6 +247,3 @@ impl Decoder {
         Ok(Vec::try_from(Readback::begin(&pictures)?.wait()?.flatten(0, -1))?)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -83,7 +83,7 @@ fn memory(args: &Args, config: &Config, processes: usize) -> Result<String> {
     };
     let Training { images, .. } = training;
     Ok(format!(
-        "memory      of each of {processes} processes, {images} images at once, products in {}, beside libtorch itself\n{}",
+        "memory      of a process, of {processes}, in a step: {images} images at once, products in {}, libtorch itself aside\n{}",
         args.precision,
         Memory::new(config, &training)
     ))
