@@ -45,7 +45,7 @@ const CHAINS: [(&str, &str); 13] = [
 #[test]
 fn chains_give_what_other_code_gives() {
     let recorded = Weights::read(&golden("chains.safetensors")).unwrap();
-    let get = |name: &str| recorded.get(name).unwrap();
+    let get = |name: &str| recorded.get(name).unwrap().unwrap();
     for (name, flags) in CHAINS {
         // As a graph repeats them, too, but where only some of the steps are guided: those are never recorded.
         for fixed in [false, true].into_iter().take(if flags.contains("interval") { 1 } else { 2 }) {
