@@ -1,6 +1,5 @@
 //! Whole chains against those that other code has made, bit of noise by bit of noise: `tests/golden/make.py`.
 
-
 use anyhow::Result;
 use sample::{Args, Sampler};
 use stage::{Arguments, Values};
