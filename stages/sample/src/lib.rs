@@ -8,10 +8,11 @@ mod labels;
 mod noise;
 mod outputs;
 mod pictures;
+mod plan;
 mod reverse_step;
 mod sampler;
 
-pub use arguments::Args;
+pub use arguments::{Args, Method};
 pub use labels::Labels;
 pub use sampler::Sampler;
 
@@ -110,7 +111,11 @@ fn pictures_of(
         "vae": digest,
         "latents": space,
         "steps": args.steps,
+        "sampler": args.sampler,
+        "eta": args.eta,
         "guidance": args.guidance,
+        "guidance-interval": args.guidance_interval,
+        "guidance-channels": args.guidance_channels,
         "precision": args.precision,
         "labels": args.labels,
         "seed": args.seed,

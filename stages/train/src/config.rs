@@ -5,7 +5,8 @@ use crate::objective::Objective;
 use anyhow::Result;
 use models::Config;
 use models::checkpoint::{self, Checkpoint, CheckpointMetadata, LatentSpace};
-use models::diffusion::NoiseSchedule;
+use models::config::{Allocation, Draws};
+use models::diffusion::{NoiseSchedule, PredictionType};
 use models::interchange::{self, Hints};
 use serde::{Deserialize, Serialize};
 use shards::Latents;
@@ -21,6 +22,9 @@ pub struct TrainingConfig {
     pub network: Config,
     /// The noise schedule.
     pub schedule: NoiseSchedule,
+    /// What the network predicts.
+    #[serde(default, skip_serializing_if = "PredictionType::is_noise")]
+    pub prediction: PredictionType,
     /// The latents' space.
     pub latents: LatentSpace,
     /// Names of the classes, where they have any.
@@ -76,6 +80,7 @@ impl TrainingConfig {
         Ok(Self {
             network,
             schedule: args.schedule,
+            prediction: args.prediction,
             latents: about.space(),
             class_names: about.class_names.clone(),
             rows: latents.len(),
@@ -105,6 +110,7 @@ impl TrainingConfig {
         );
         about.interval = self.objective.interval;
         about.class_names = self.class_names.clone();
+        about.prediction = self.prediction;
         about.training = serde_json::to_value(self)?;
         Ok(about)
     }
@@ -147,6 +153,7 @@ impl TrainingConfig {
     fn hints(&self) -> Hints {
         Hints {
             schedule: Some(self.schedule),
+            prediction: Some(self.prediction),
             heads: Some(self.network.heads),
             classes: (!self.new_labels).then_some(self.network.classes),
             any_classes: self.new_labels,
@@ -166,6 +173,9 @@ impl TrainingConfig {
                 return Ok(Some(difference));
             }
             theirs.insert("schedule".into(), serde_json::to_value(about.schedule)?);
+            if !about.prediction.is_noise() {
+                theirs.insert("prediction".into(), serde_json::to_value(about.prediction)?);
+            }
             theirs.insert("ema-decay".into(), serde_json::to_value(&about.ema_decays)?);
             ours.retain(|name, _| theirs.contains_key(name));
         }
@@ -229,6 +239,9 @@ pub fn network(args: &Args, channels: i64, side: i64, classes: i64) -> Result<Co
     network.integration = args.integration.unwrap_or(network.integration);
     network.allocation = args.gating.map_or(network.allocation, Objective::allocation);
     network.allocation_seed = args.seed;
+    if network.allocation == Allocation::Random {
+        network.allocation_draws = Draws::Independent;
+    }
     network.relations = args.relations;
     network.label_dropout = args.label_dropout;
     network.check()?;
