@@ -295,6 +295,7 @@ macro_rules! arguments {
                     name: $program.to_string(),
                     about: $crate::paragraphs(&[$($about),*]),
                     arguments,
+                    check: false,
                 }
             }
             fn from_values(values: &$crate::Values) -> anyhow::Result<Self> {

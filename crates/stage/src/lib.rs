@@ -51,7 +51,7 @@ pub use hash::{digest, sha256};
 pub use impostor::refuse_impostor;
 pub use layout::{Known, Layout, MARK as STATE_MARK};
 pub use program::{bench, main, main_with};
-pub use question::Question;
+pub use question::{CHECK, Question};
 pub use spec::{Arg, Kind, Role, Spec, nearest};
 pub use staged::Staged;
 

@@ -1,6 +1,6 @@
 //! The `main` of every stage: arguments in, exit code out.
 
-use crate::question::{Question, answer};
+use crate::question::{CHECK, Question, answer};
 use crate::{Arguments, Context, Values, contract, exit_code};
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,7 +29,8 @@ pub fn main_with<A: Arguments>(
             Err(e) => failed(&e),
         };
     }
-    let spec = A::spec();
+    let mut spec = A::spec();
+    spec.check = questions.iter().any(|question| question.name == CHECK);
     let values = match Values::parse(&spec, questions, std::env::args_os().skip(1)) {
         Ok(Some(values)) => values,
         Ok(None) => return ExitCode::SUCCESS,

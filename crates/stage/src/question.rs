@@ -18,3 +18,6 @@ pub(crate) fn answer(questions: &[Question]) -> Option<anyhow::Result<String>> {
     let question = asked(&words.remove(at))?;
     Some((question.answer)(&words))
 }
+
+/// The question whose answer is the parameters in force.
+pub const CHECK: &str = "check";

@@ -65,24 +65,9 @@ impl TrainingConfig {
         }
         let network = network(args, channels as i64, height as i64, latents.classes() as i64)?;
         let objective = Objective::new(args, &network)?;
-        if args.accumulate > 1 && !objective.divides() {
-            bad_input!(
-                "--accumulate {}: this weighting or gating needs the whole batch at once",
-                args.accumulate
-            )
-        }
-        if !args.batch_size.is_multiple_of(args.accumulate) {
-            bad_input!("--batch-size {} is no multiple of --accumulate {}", args.batch_size, args.accumulate)
-        }
+        fit(args, &objective)?;
         if args.new_labels && args.initialize.is_none() {
             bad_input!("--new-labels without --initialize: a fresh network's labels are new")
-        }
-        let mut seen = Vec::new();
-        for decay in &args.ema_decay {
-            if seen.contains(&decay) {
-                bad_input!("--ema-decay: {decay} is there twice")
-            }
-            seen.push(decay);
         }
         let about = latents.about();
         Ok(Self {
@@ -192,6 +177,27 @@ impl TrainingConfig {
         }
         Ok(differences(&serde_json::to_value(&self.network)?, &serde_json::to_value(theirs)?))
     }
+}
+
+/// Whether the arguments fit what is minimised, and each other.
+///
+/// # Errors
+/// Bad input when they do not.
+pub fn fit(args: &Args, objective: &Objective) -> Result<()> {
+    if args.accumulate > 1 && !objective.divides() {
+        bad_input!("--accumulate {}: this weighting or gating needs the whole batch at once", args.accumulate)
+    }
+    if !args.batch_size.is_multiple_of(args.accumulate) {
+        bad_input!("--batch-size {} is no multiple of --accumulate {}", args.batch_size, args.accumulate)
+    }
+    let mut seen = Vec::new();
+    for decay in &args.ema_decay {
+        if seen.contains(&decay) {
+            bad_input!("--ema-decay: {decay} is there twice")
+        }
+        seen.push(decay);
+    }
+    Ok(())
 }
 
 fn initial_digest(path: &Path) -> Result<String> {
