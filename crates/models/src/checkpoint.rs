@@ -6,7 +6,7 @@
 
 use crate::Network;
 use crate::config::{Config, TIMESTEPS};
-use crate::diffusion::NoiseSchedule;
+use crate::diffusion::{NoiseSchedule, PredictionType};
 use crate::label::{LABEL_TABLE, fresh_table};
 use anyhow::{Context, Result};
 pub use latents::LatentSpace;
@@ -35,6 +35,9 @@ pub struct CheckpointMetadata {
     pub network: Config,
     /// The noise schedule it is trained with.
     pub schedule: NoiseSchedule,
+    /// What it predicts; where it is not said, the noise.
+    #[serde(default, skip_serializing_if = "PredictionType::is_noise")]
+    pub prediction: PredictionType,
     /// First timestep that it is trained on, and the one after the last.
     #[serde(default = "all_timesteps")]
     pub interval: [i64; 2],
@@ -70,6 +73,7 @@ impl CheckpointMetadata {
             step,
             network,
             schedule,
+            prediction: PredictionType::Noise,
             interval: all_timesteps(),
             ema_decays,
             latents,

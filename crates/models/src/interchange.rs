@@ -10,7 +10,7 @@ mod optimiser;
 
 use crate::Network;
 use crate::checkpoint::{self, Checkpoint, CheckpointMetadata, LatentSpace, average_prefix};
-use crate::diffusion::NoiseSchedule;
+use crate::diffusion::{NoiseSchedule, PredictionType};
 use anyhow::{Context, Result};
 use foreign::{Candidate, Chosen, Told};
 use optimiser::{Optimiser, REFERENCE_LOG_VARIANCES};
@@ -78,6 +78,8 @@ impl Value for WeightSet {
 pub struct Hints {
     /// The noise schedule.
     pub schedule: Option<NoiseSchedule>,
+    /// What the network predicts; the noise without a hint.
+    pub prediction: Option<PredictionType>,
     /// Attention heads; known without a hint where width and blocks are those of a preset.
     pub heads: Option<i64>,
     /// Classes of another program's network, without a null label.
@@ -96,6 +98,9 @@ impl Hints {
     pub fn check(&self, about: &CheckpointMetadata, source: &str) -> Result<()> {
         if let Some(schedule) = self.schedule.filter(|s| *s != about.schedule) {
             bad_input!("{source}: trained with the schedule {}, not {schedule}", about.schedule)
+        }
+        if let Some(prediction) = self.prediction.filter(|p| *p != about.prediction) {
+            bad_input!("{source}: trained to predict {}, not {prediction}", about.prediction)
         }
         if let Some(heads) = self.heads.filter(|h| *h != about.network.heads) {
             bad_input!("{source}: of {} heads, not {heads}", about.network.heads)
@@ -253,7 +258,10 @@ fn take(
         }
         None => {
             let network = infer::network(if averaged { &average } else { &model }, hints)?;
-            let Some(schedule) = hints.schedule else {
+            let prediction = hints.prediction.unwrap_or_default();
+            // A straight path has no schedule.
+            let straight = (prediction == PredictionType::Velocity).then_some(NoiseSchedule::Cosine);
+            let Some(schedule) = hints.schedule.or(straight) else {
                 bad_input!("{source}: does not say its noise schedule; give --schedule cosine or linear")
             };
             notices.push(format!("{source}: {}, of {}", chosen.told(), infer::labels(&network)));
@@ -261,6 +269,7 @@ fn take(
             let latents = LatentSpace::scaled(REFERENCE_SCALE, "");
             CheckpointMetadata {
                 foreign: true,
+                prediction,
                 ..CheckpointMetadata::new(0, network, schedule, decays, latents)
             }
         }

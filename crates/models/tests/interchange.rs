@@ -16,6 +16,7 @@ use weights::Weights;
 use weights::pickle::{self, Found, Item, Wanted};
 
 const HINTS: Hints = Hints {
+    prediction: None,
     schedule: Some(NoiseSchedule::Linear),
     heads: Some(2),
     classes: None,

@@ -1,5 +1,6 @@
 //! What `train` leaves behind, by which it knows an earlier output of its own.
 
+use crate::agreement::LOOKS;
 use crate::events::{self, EVENTS};
 use crate::log::{self, LOG};
 use anyhow::Result;
@@ -17,7 +18,7 @@ pub const EVENTS_FOLDER: Layout = Layout {
 
 /// What it can go on from.
 pub const STATE: Layout =
-    Layout { files: &["made-by", "step-#.safetensors", LOG, EVENTS], check: first_other_state };
+    Layout { files: &["made-by", "step-#.safetensors", LOG, EVENTS, LOOKS], check: first_other_state };
 
 /// The first file that says it is something else than a checkpoint of this program.
 fn first_other_file(folder: &Path) -> Result<Option<PathBuf>> {

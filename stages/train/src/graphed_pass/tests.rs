@@ -19,6 +19,7 @@ fn config(flags: &[(&str, &str)]) -> TrainingConfig {
     TrainingConfig {
         objective: Objective::new(&args, &network).unwrap(),
         network,
+        prediction: args.prediction,
         schedule: args.schedule,
         latents: LatentSpace::scaled(1.0, ""),
         rows: 64,

@@ -5,6 +5,7 @@
 mod cli;
 mod damage;
 mod gpu;
+mod memory;
 mod outputs;
 mod support;
 mod variants;
