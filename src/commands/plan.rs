@@ -1,5 +1,6 @@
 //! `pipeline plan`.
 
+use super::check::warn_of_room;
 use super::output::{print_json, print_states};
 use crate::cli::Global;
 use crate::error::Result;
@@ -11,6 +12,10 @@ use crate::text::{duration, size};
 pub fn plan(global: &Global, stages: &[String]) -> Result<()> {
     let mut session = Session::open(&global.options(stages))?;
     let planned = crate::session::plan::plan(&mut session)?;
+    let runs = planned.iter().filter(|p| matches!(p.state, State::ToRun { .. } | State::Waiting { .. }));
+    let steps = &session.graph.steps;
+    let runs: Vec<usize> = runs.filter_map(|p| steps.iter().position(|step| step.id == p.stage)).collect();
+    warn_of_room(&session, &runs);
     if global.json {
         return print_json(&planned);
     }

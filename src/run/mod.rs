@@ -32,6 +32,7 @@ use store::record;
 use stream::Stream;
 use study::hidden;
 
+pub use machine::Machine;
 pub use options::RunOptions;
 
 /// Tells that a run begins.

@@ -186,9 +186,7 @@ fn read_pickle(path: &Path, hints: &Hints, whole: bool) -> Result<Checkpoint> {
     let Taken { mut about, model, average, notices } =
         take(&mut found.tensors, &chosen, about, &told.with(hints, &source)?)?;
     for (prefix, weights) in aside {
-        for (name, tensor) in weights.into_tensors() {
-            found.tensors.insert(format!("{prefix}{name}"), tensor);
-        }
+        found.tensors.join(prefix, weights);
     }
     let optimiser = match whole && model.names().next().is_some() {
         true => Optimiser::take_torch(&mut found, &trained(&about, model.shallow_clone())?)?,
@@ -216,8 +214,7 @@ fn read_bare(mut weights: Weights, hints: &Hints) -> Result<Checkpoint> {
     let found = foreign::candidates(weights.names());
     if found.is_empty() {
         let names: Vec<&str> = weights.names().collect();
-        let sizes: Vec<Vec<i64>> =
-            names.iter().map(|n| weights.get(n).map(Tensor::size).unwrap_or_default()).collect();
+        let sizes: Vec<Vec<i64>> = names.iter().map(|n| weights.size(n).unwrap_or_default()).collect();
         let all = names.iter().map(|n| n.to_string()).zip(sizes.iter().map(Vec::as_slice));
         bad_input!("{source}: no checkpoint, and no network in it ({NO_NETWORK}); {}", foreign::contents(all))
     }
@@ -289,12 +286,10 @@ fn checkpoint_of(
     notices: Vec<String>,
 ) -> Checkpoint {
     let prefix = about.ema_decays.first().map(|decay| average_prefix(*decay)).unwrap_or_default();
-    let mut tensors = optimiser;
-    for (weights, prefix) in [(model, "model."), (average, prefix.as_str())] {
-        let named = weights.into_tensors().into_iter();
-        tensors.extend(named.map(|(name, tensor)| (format!("{prefix}{name}"), tensor)));
-    }
-    Checkpoint { about, weights: Weights::new(source, tensors), notices }
+    let mut weights = Weights::new(source, optimiser);
+    weights.join("model.", model);
+    weights.join(&prefix, average);
+    Checkpoint { about, weights, notices }
 }
 
 /// The network that is trained, which knows which of its parameters are.

@@ -118,7 +118,7 @@ impl Network {
     pub fn load(config: &Config, mut weights: Weights, trained: bool, device: Device) -> Result<Self> {
         let network = Self::build(config, Builder::stored(&mut weights, trained, device))?;
         for (name, value) in network.buffers() {
-            let Some(stored) = weights.get(&name) else { continue };
+            let Some(stored) = weights.get(&name)? else { continue };
             if stored.size() != value.size() || !close(stored, &value) {
                 bad_input!("{}: tensor {name} holds other timestep relations", weights.source())
             }

@@ -1,7 +1,8 @@
 //! Typed arguments, declared once.
 
+use crate::question::Question;
 use crate::spec::{Kind, Role, Spec};
-use crate::{BadInput, Known, Layout, Question, nearest};
+use crate::{BadInput, Known, Layout, nearest};
 use anyhow::Result;
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
@@ -300,6 +301,7 @@ macro_rules! arguments {
                     name: $program.to_string(),
                     about: $crate::paragraphs(&[$($about),*]),
                     arguments,
+                    check: false,
                 }
             }
             fn from_values(values: &$crate::Values) -> anyhow::Result<Self> {

@@ -12,6 +12,10 @@ pub struct Spec {
     pub about: String,
     /// Its arguments.
     pub arguments: Vec<Arg>,
+    /// Whether it answers `--check`: given parameters and nothing else it prints those in force, as one JSON object of
+    /// texts, or fails with what is wrong with them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub check: bool,
 }
 
 /// One argument, given as `--name value`.

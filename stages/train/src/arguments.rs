@@ -1,9 +1,10 @@
 //! The command line of `train`.
 
-use crate::outputs;
+use crate::{log, outputs};
 use models::config::{Form, Integration};
 use models::diffusion::{NoiseSchedule, PredictionType};
 use shards::Residence;
+use stage::Known;
 use std::path::PathBuf;
 use torch::Precision;
 use torch::device::DeviceChoice;
@@ -57,6 +58,13 @@ stage::choice! {
         Simple = "simple",
     }
 }
+
+/// `--checkpoints` to the contract.
+const CHECKPOINTS: Known<Args> = Known::Folder(outputs::CHECKPOINTS);
+/// `--log` to the contract.
+const LOG: Known<Args> = Known::File(|_, path| log::is_log(path));
+/// `--events` to the contract.
+const EVENTS: Known<Args> = Known::Folder(outputs::EVENTS_FOLDER);
 
 stage::arguments! {
     /// Train Switch-DiT, DTR or DiT on latents.
@@ -150,10 +158,10 @@ stage::arguments! {
         /// and else reads them from the disk a few batches ahead.
         tuning residence: Residence = Residence::Auto;
         /// Folder of checkpoints.
-        output checkpoints: PathBuf, known outputs::KNOWN_CHECKPOINTS;
+        output checkpoints: PathBuf, known CHECKPOINTS;
         /// Log, one line of JSON per entry.
-        output log: PathBuf, known outputs::KNOWN_LOG;
+        output log: PathBuf, known LOG;
         /// Folder for the log in TensorBoard's form. While training goes on, the state folder has it.
-        output events: Option<PathBuf>, known outputs::KNOWN_EVENTS;
+        output events: Option<PathBuf>, known EVENTS;
     }
 }

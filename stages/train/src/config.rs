@@ -69,24 +69,9 @@ impl TrainingConfig {
         }
         let network = network(args, channels as i64, height as i64, latents.classes() as i64)?;
         let objective = Objective::new(args, &network)?;
-        if args.accumulate > 1 && !objective.divides() {
-            bad_input!(
-                "--accumulate {}: this weighting or gating needs the whole batch at once",
-                args.accumulate
-            )
-        }
-        if !args.batch_size.is_multiple_of(args.accumulate) {
-            bad_input!("--batch-size {} is no multiple of --accumulate {}", args.batch_size, args.accumulate)
-        }
+        fit(args, &objective)?;
         if args.new_labels && args.initialize.is_none() {
             bad_input!("--new-labels without --initialize: a fresh network's labels are new")
-        }
-        let mut seen = Vec::new();
-        for decay in &args.ema_decay {
-            if seen.contains(&decay) {
-                bad_input!("--ema-decay: {decay} is there twice")
-            }
-            seen.push(decay);
         }
         let about = latents.about();
         Ok(Self {
@@ -189,7 +174,7 @@ impl TrainingConfig {
             theirs.insert("ema-decay".into(), serde_json::to_value(&about.ema_decays)?);
             ours.retain(|name, _| theirs.contains_key(name));
         }
-        Ok(first_difference(&ours, &theirs))
+        Ok(differences(&ours, &theirs))
     }
 
     /// What differs between this network and a checkpoint's. The share of hidden labels is this training's own, and so are labels
@@ -200,8 +185,29 @@ impl TrainingConfig {
         if self.new_labels {
             (theirs.classes, theirs.null_row) = (classes, null_row);
         }
-        Ok(first_difference(&serde_json::to_value(&self.network)?, &serde_json::to_value(theirs)?))
+        Ok(differences(&serde_json::to_value(&self.network)?, &serde_json::to_value(theirs)?))
     }
+}
+
+/// Whether the arguments fit what is minimised, and each other.
+///
+/// # Errors
+/// Bad input when they do not.
+pub fn fit(args: &Args, objective: &Objective) -> Result<()> {
+    if args.accumulate > 1 && !objective.divides() {
+        bad_input!("--accumulate {}: this weighting or gating needs the whole batch at once", args.accumulate)
+    }
+    if !args.batch_size.is_multiple_of(args.accumulate) {
+        bad_input!("--batch-size {} is no multiple of --accumulate {}", args.batch_size, args.accumulate)
+    }
+    let mut seen = Vec::new();
+    for decay in &args.ema_decay {
+        if seen.contains(&decay) {
+            bad_input!("--ema-decay: {decay} is there twice")
+        }
+        seen.push(decay);
+    }
+    Ok(())
 }
 
 fn initial_digest(path: &Path) -> Result<String> {
@@ -237,10 +243,11 @@ pub fn network(args: &Args, channels: i64, side: i64, classes: i64) -> Result<Co
     Ok(network)
 }
 
-fn first_difference(ours: &serde_json::Value, theirs: &serde_json::Value) -> Option<String> {
+/// Where two values differ, in words.
+fn differences(ours: &serde_json::Value, theirs: &serde_json::Value) -> Option<String> {
     let mut found = Vec::new();
     compare("", ours, theirs, &mut found);
-    found.into_iter().next()
+    (!found.is_empty()).then(|| found.join(", "))
 }
 
 /// Adds the places where two values differ, in words.

@@ -28,7 +28,7 @@ pub use trainer::Trainer;
 use anyhow::{Context as _, Result};
 use log::{Earlier, Log};
 use models::checkpoint;
-use resume::Start;
+use resume::{Damaged, Start};
 use shards::{Latents, Loader};
 use stage::{Context, Stopped, bad_input};
 use std::fs;
@@ -57,9 +57,12 @@ pub fn train(args: &Args, context: &Context) -> Result<()> {
     latents.verify()?;
     let config = TrainingConfig::new(args, &latents)?;
     let state = context.state()?.to_path_buf();
-    let start = Start::find(args, &config, &state)?;
+    let (start, damaged) = Start::find(args, &config, &state)?;
     // Nobody writes before all have looked at what is there.
     let group = ProcessGroup::join(launch.as_ref())?;
+    if group.leads() {
+        set_aside(context, &state, &damaged)?;
+    }
     if let Some(reason) = group.use_gpus(device)? {
         context.message(&format!("gradients travel through host memory, without NCCL: {reason}"));
     }
@@ -136,6 +139,17 @@ pub fn train(args: &Args, context: &Context) -> Result<()> {
     }
     // The state folder stays until the first process is done with it.
     group.any(false)?;
+    Ok(())
+}
+
+/// Names the checkpoints that are damaged, and removes those that will be made again.
+fn set_aside(context: &Context, state: &Path, damaged: &[Damaged]) -> Result<()> {
+    for Damaged { path, fault } in damaged {
+        context.message(&format!("{}: {fault}; going on from the checkpoint before it", path.display()));
+        if path.parent() == Some(state) {
+            fs::remove_file(path).with_context(|| format!("removing {}", path.display()))?;
+        }
+    }
     Ok(())
 }
 

@@ -125,7 +125,8 @@ impl Objective {
         matches!(self.gating, Gating::Prior | Gating::NoisyPrior)
     }
 
-    fn balances(&self) -> bool {
+    /// Whether experts are to be used evenly.
+    pub fn balances(&self) -> bool {
         matches!(self.gating, Gating::LoadBalance | Gating::NoisyLoadBalance)
     }
 

@@ -163,7 +163,7 @@ impl Trainer {
             // Averages also hold what is not trained.
             let frozen = network.parameters().iter().filter(|p| !p.trained).map(|p| p.name.clone());
             for name in frozen.chain(network.buffers().into_keys()).filter(|_| prefix.starts_with("ema.")) {
-                let shape = stored.get(&name).map(Tensor::size).unwrap_or_default();
+                let shape = stored.size(&name).unwrap_or_default();
                 drop(stored.take(&name, &shape)?);
             }
             stored.finish()?;

@@ -82,7 +82,7 @@ fn learned_scales_resume() {
         let path = place.path(&format!("{whole}.checkpoints"));
         let weights = models::checkpoint::Checkpoint::read(&path).unwrap().weights;
         // Every cluster's scale was trained.
-        let scales = Vec::<f32>::try_from(weights.get("uw.scales").unwrap()).unwrap();
+        let scales = Vec::<f32>::try_from(weights.get("uw.scales").unwrap().unwrap()).unwrap();
         assert!(scales.len() == clusters && scales.iter().all(|s| *s != 0.0), "{scales:?}");
     }
 }
@@ -168,4 +168,57 @@ fn a_summary_needs_no_latents() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("158129744 stored") && text.contains("151042640 activated"), "{text}");
     refused(&run("--summary --model switch-dit-q/2"), "none of");
+}
+
+#[test]
+fn the_parameters_in_force_are_those_that_decide_something() {
+    let run = |flags: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_train"));
+        command.arg("--check").args(flags.split_whitespace()).output().unwrap()
+    };
+    let force = |flags: &str| -> std::collections::BTreeMap<String, String> {
+        let output = run(flags);
+        assert!(output.status.success(), "{flags}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    // A default that others decide, written out, is the default.
+    let standard = force("");
+    assert_eq!(force("--experts 3 --top-k 2 --gating prior --integration mask-skip-one"), standard);
+    assert_eq!((standard["experts"].as_str(), standard["top-k"].as_str()), ("3", "2"));
+    for flags in ["--experts 4", "--top-k 1", "--gating none", "--integration replace", "--prior-weight 2"] {
+        assert_ne!(force(flags), standard, "{flags}");
+    }
+    // What another parameter switches off makes no difference, and what is on does.
+    let dit = force("--model dit-s/2");
+    assert_eq!(dit["gating"], "none");
+    for flags in ["--prior-weight 2", "--balance-weight 2", "--z-weight 1", "--relations paper"] {
+        assert_eq!(force(&format!("--model dit-s/2 {flags}")), dit, "{flags}");
+    }
+    for (on, off) in [
+        ("--weighting min-snr --snr-gamma 3", "--snr-gamma 3"),
+        ("--weighting p2 --p2-k 3", "--p2-k 3"),
+        ("--weighting p2-as-published --p2-gamma 3", "--p2-gamma 3"),
+        ("--weighting uw --clusters 4", "--clusters 4"),
+        ("--gating load-balance --balance-weight 3", "--balance-weight 3"),
+    ] {
+        assert_eq!(force(off), standard, "{off}");
+        let without = on.rsplitn(3, ' ').last().unwrap();
+        assert_ne!(force(on), force(without), "{on}");
+    }
+    // What decides the course of every training is in force always.
+    for flags in [
+        "--seed 1",
+        "--loss simple",
+        "--learning-rate 1e-3",
+        "--iterations 5",
+        "--relations paper",
+        "--precision bf16",
+    ] {
+        assert_ne!(force(flags), standard, "{flags}");
+    }
+    refused(&run("--model switch-dit-q/2"), "none of");
+    refused(&run("--model dit-s/2 --experts 4"), "--experts: dit has no experts");
+    refused(&run("--weighting uw --clusters 3"), "no multiple of --clusters 3");
+    refused(&run("--batch-size 16 --accumulate 3"), "no multiple of --accumulate 3");
+    refused(&run("--itertions 3"), "did you mean --iterations?");
 }
