@@ -92,6 +92,48 @@ fn several_networks_are_sampled_as_one() {
     refused("differ in latents", "apart");
 }
 
+#[test]
+fn samplers_and_guidance_are_chosen_and_kept_apart() {
+    let place = Place::new();
+    let flags = "--steps 5 --batch-size 2";
+    place.sample("usual", 4, flags);
+    let mut seen = vec![place.npz("usual")];
+    for (i, more) in [
+        "--sampler ddim",
+        "--sampler ddim --eta 0.7",
+        "--sampler dpm-solver++",
+        "--guidance-channels 3",
+        "--guidance-interval 0,500",
+        "--sampler dpm-solver++ --steps 1",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let flags = if more.contains("--steps") { "--batch-size 2" } else { flags };
+        let name = i.to_string();
+        place.sample(&name, 4, &format!("{flags} {more}"));
+        assert!(!seen.contains(&place.npz(&name)), "{more}: pictures of other flags");
+        // A state folder of other flags is of no use to it.
+        place.sample("usual", 4, &format!("{flags} {more}"));
+        assert!(place.npz("usual") == place.npz(&name), "{more}: some pictures are of other flags");
+        seen.push(place.npz(&name));
+    }
+    // The first picture's noise is its own, whatever the batch; guidance of all timesteps is guidance.
+    place.sample("whole", 4, &format!("{flags} --guidance-interval 0,1000 --sampler ddpm"));
+    assert!(place.npz("whole") == seen[0]);
+    let refused = |flags: &str, text: &str| {
+        let output = place.run("x", 2, flags);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(error.lines().count() == 1 && error.contains(text), "{error}");
+    };
+    refused("--sampler heun", "--sampler heun: the network predicts noise; use ddpm, ddim or dpm-solver++");
+    refused("--eta 0.5", "--eta 0.5: only ddim takes it, not ddpm");
+    refused("--guidance-interval 500,200", "--guidance-interval 500,200: give first timestep and last + 1");
+    refused("--sampler dpm-solver", "did you mean");
+    refused("--prediction v", "trained to predict noise, not v");
+}
+
 /// As the double of a GPU shows it: the CPU's pictures, one graph, and nothing in a step that the host waits for.
 #[test]
 fn a_gpu_samples_what_the_cpu_samples() {
@@ -105,6 +147,13 @@ fn a_gpu_samples_what_the_cpu_samples() {
         Some(gpu.report())
     };
     let pixels = |name: &str| array(&place.path(name).join("samples.npz"), "arr_0").1;
+    for flags in ["--sampler dpm-solver++", "--sampler ddim --eta 0.5", "--sampler ddim"] {
+        place.sample("cpu", 7, &format!("{flags} --steps 8 --batch-size 3"));
+        let Some(report) = on_a_gpu("other", &format!("{flags} --cuda-graphs on --steps 8")) else { return };
+        let far = pixels("cpu").iter().zip(pixels("other")).map(|(a, b)| a.abs_diff(b)).max();
+        assert!(far <= Some(1), "{flags}: {far:?} levels");
+        assert_eq!((report["graphs"], report["replays"]), (1, 11), "{flags}");
+    }
     place.sample("cpu", 7, "--steps 8 --batch-size 3");
     for (name, flags) in [("off", "--cuda-graphs off"), ("on", "--cuda-graphs on")] {
         let Some(short) = on_a_gpu(name, &format!("{flags} --steps 8")) else { return };
