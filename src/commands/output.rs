@@ -1,14 +1,25 @@
 //! What goes to standard output.
 
 use crate::error::{Error, Result};
+use crate::stderr;
 use serde::Serialize;
 use std::io::Write;
+use study::graph::Graph;
 
 /// Prints text for people or programs. A reader that has gone away is no failure.
 pub fn print(text: &str) -> Result<()> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::Output(e)),
         _ => Ok(()),
+    }
+}
+
+/// Says which stages are not part of this, as they read every variant and not every one is selected.
+pub fn tell_left_out(graph: &Graph) {
+    if let [first, rest @ ..] = graph.left_out.as_slice() {
+        let (names, verb) =
+            if rest.is_empty() { (first.clone(), "reads") } else { (graph.left_out.join(", "), "read") };
+        stderr::line(format_args!("left out: {names}, which {verb} every variant; --variant '*' has all"));
     }
 }
 

@@ -1,6 +1,6 @@
 //! `pipeline plan`.
 
-use super::output::{print, print_json};
+use super::output::{print, print_json, tell_left_out};
 use crate::cli::Global;
 use crate::error::Result;
 use crate::session::Session;
@@ -11,6 +11,9 @@ use crate::text::{duration, size, table};
 pub fn plan(global: &Global, stages: &[String]) -> Result<()> {
     let mut session = Session::open(&global.options(stages))?;
     let planned = crate::session::plan::plan(&mut session)?;
+    if stages.is_empty() {
+        tell_left_out(&session.graph);
+    }
     if global.json {
         return print_json(&planned);
     }

@@ -317,7 +317,7 @@ impl<'a> Driver<'a> {
         }
         let spawned = threads.spawn(move |teller| {
             let tell = |event| teller.tell(Message::Tells(id, None, event));
-            let job = Job { session, task, run, log, gpus, seen, stop, tell: &tell };
+            let job = Job { session, task, run, attempt, log, gpus, seen, stop, tell: &tell };
             teller.tell(Message::Ended(id, work(&job)));
         });
         if let Err(e) = spawned {

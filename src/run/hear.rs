@@ -27,6 +27,11 @@ impl Driver<'_> {
         match (event, direction) {
             (WorkerEvent::Follow(events, log), _) => drop(self.running.insert(task, Tail::new(events, log))),
             (WorkerEvent::Say(text), _) => self.stream.say(&label, text),
+            (WorkerEvent::Attempted(report), _) => {
+                // What it reported last comes first.
+                self.follow(task);
+                self.stream.emit(RunEvent::AttemptEnded { report: *report });
+            }
             (WorkerEvent::Moved(done, total), Some(direction)) => {
                 self.stream.emit(RunEvent::TransferProgress { task: label, direction, done, total });
             }

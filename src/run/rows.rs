@@ -5,6 +5,7 @@ use crate::cache::failure::Failure;
 use crate::cache::runs::{StageReport, Status};
 use crate::run::driver::Driver;
 use crate::run::scheduler::{StepEnd, StepId, Why};
+use crate::session::metrics::metrics;
 
 impl Driver<'_> {
     pub(super) fn end(&mut self, step: StepId, end: StepEnd) {
@@ -14,7 +15,7 @@ impl Driver<'_> {
     }
 
     fn row(&self, i: usize, end: StepEnd) -> StageReport {
-        let state = &self.steps[i];
+        let (state, step) = (&self.steps[i], &self.session.graph.steps[i]);
         // Of a step that was only looked at, nothing is told.
         let looked = matches!(end, StepEnd::Skipped(_)) && !state.begun;
         let done = if looked { Vec::new() } else { self.done(i) };
@@ -50,6 +51,9 @@ impl Driver<'_> {
             seconds: (!done.is_empty()).then(|| done.iter().map(|(_, outcome)| outcome.seconds).sum()),
             outputs: known.map(|known| known.outputs.clone()).unwrap_or_default(),
             failures,
+            variants: step.variants.clone(),
+            params: done.first().map(|(task, _)| task.action.params.clone()).unwrap_or_default(),
+            metrics: known.map(|known| metrics(self.session, step, known)).unwrap_or_default(),
         }
     }
 }

@@ -7,6 +7,7 @@ mod ignored;
 mod inputs;
 mod lineage;
 pub mod lockfile;
+pub mod metrics;
 pub mod plan;
 mod programs;
 pub mod reasons;
@@ -15,18 +16,20 @@ pub mod stale;
 pub mod survey;
 mod task;
 
+use crate::cache::facts::Facts;
 use crate::cache::remote::Remote;
+use crate::cache::runs::Asked;
 use selection::wanted;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use store::ignore::Ignore;
 use store::{IoContext, Produced, Store};
 use study::Choice;
 use study::graph::Graph;
 
 pub use error::{Error, Result};
-pub use task::{Input, Instance, Place, Program, StepOutputs, Task};
+pub use task::{Input, Instance, Made, Place, Program, StepOutputs, Task};
 
 /// What the command line says beside the study.
 #[derive(Clone, Debug, Default)]
@@ -45,6 +48,13 @@ pub struct Options {
     pub offline: bool,
 }
 
+impl Options {
+    fn asked(&self) -> Asked {
+        let Choice { file, profile, variants, set, .. } = self.choice.clone();
+        Asked { file, profile, variants, set, with: self.with.clone(), stages: self.stages.clone() }
+    }
+}
+
 /// A study with its store.
 pub struct Session {
     pub graph: Graph,
@@ -58,6 +68,10 @@ pub struct Session {
     pub programs: Vec<Option<Program>>,
     /// The cache that is shared with others.
     pub remote: Option<Remote>,
+    /// What the command line asked for.
+    pub asked: Asked,
+    /// Where this runs, once it was asked for.
+    facts: OnceLock<Facts>,
     /// What does not count in folders, by its lines.
     ignored: Mutex<HashMap<Vec<String>, Ignore>>,
 }
@@ -65,7 +79,7 @@ pub struct Session {
 impl Session {
     /// Reads the study, opens its store, and applies the options.
     pub fn open(options: &Options) -> Result<Self> {
-        let graph = study::load(&options.choice)?;
+        let graph = study::load_for(&options.choice, &options.stages)?;
         let store = Store::open(&graph.root, &graph.name)?;
         let mut replaced: HashMap<usize, BTreeMap<String, Produced>> = HashMap::new();
         for text in &options.with {
@@ -95,7 +109,13 @@ impl Session {
             (None, None) => None,
         };
         let ignored = Mutex::default();
-        Ok(Self { graph, store, wanted, forced, replaced, programs, remote, ignored })
+        let (asked, facts) = (options.asked(), OnceLock::new());
+        Ok(Self { graph, store, wanted, forced, replaced, programs, remote, asked, facts, ignored })
+    }
+
+    /// The machine and the commit, as they are when somebody asks first.
+    pub fn facts(&self) -> &Facts {
+        self.facts.get_or_init(|| Facts::look(&self.graph.root))
     }
 
     /// Sets which steps are wanted: these, with all that they need.

@@ -6,7 +6,7 @@ use crate::cache::results::{self, ActionResult};
 use crate::session::error::Result;
 use crate::session::reasons::reasons;
 use crate::session::stale::{makes, stale};
-use crate::session::{Session, StepOutputs, Task};
+use crate::session::{Made, Session, StepOutputs, Task};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use store::{Key, Produced};
@@ -119,7 +119,7 @@ pub fn plan(session: &mut Session) -> Result<Vec<Planned>> {
                         && !step.mapped()
                     {
                         // What comes after it can be planned as well; of several, the folder of all is not known.
-                        let (outputs, actions) = (outcome.outputs.clone(), vec![(None, task.action.clone())]);
+                        let (outputs, actions) = (outcome.outputs.clone(), vec![Made::new(task, outcome)]);
                         known[i] = Some(StepOutputs { outputs, replaced: Vec::new(), actions });
                     }
                     State::ToFetch { bytes: away }

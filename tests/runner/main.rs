@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod across;
 mod archive;
 mod caching;
 mod consoles;
@@ -15,11 +16,15 @@ mod forged;
 mod keys;
 mod locks;
 mod mistakes;
+mod pipelines;
 mod processes;
 mod programs;
+mod record;
+mod seeds;
 mod shared;
 mod slurm;
 mod study;
+mod table;
 mod temp;
 mod terminals;
 mod variants;

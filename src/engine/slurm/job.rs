@@ -1,11 +1,13 @@
 //! The part of a job on its node: it runs the stage, hands signals on, ends whatever is left, and writes the exit code.
 
+use crate::cache::facts::Machine;
 use crate::cache::failure::Change;
 use crate::engine::contract::{End, GRACE};
 use crate::engine::error::{Error, Result};
 use crate::engine::steady::{self, Told};
 use crate::engine::stop::ignored;
 use crate::engine::supervise::{NOT_STARTED, apart, clear};
+use crate::engine::usage;
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process_group, set_child_subreaper, wait};
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
@@ -174,6 +176,7 @@ fn run(spec: &JobSpec, log: &File) -> Result<Ended> {
             if let (true, Some(code)) = (pid == child, code) {
                 let seconds = started.elapsed().as_secs_f64();
                 clear(child);
+                usage::write(&spec.events, Some(Machine::here()));
                 let ended =
                     Ended { code: code as u8, seconds, told, timeout: late.is_some(), ..Ended::default() };
                 return Ok(Ended { disturbed: steady.end(), ..ended });

@@ -1,0 +1,136 @@
+//! Many variants from one line: `matrix`, every combination of values, and `seeds`, every variant several times.
+
+use crate::error::{Error, Result};
+use crate::tree::{Node, Value, get, pairs, put};
+use std::collections::HashSet;
+
+/// The variable that `seeds` gives a value, and the parameter whose values a name shows as `seed-1`.
+pub const SEED: &str = "seed";
+/// No study has more variants.
+const MOST: usize = 10_000;
+
+/// A variant as the study writes it: its name (empty for the study as it stands), and what it changes.
+pub type Overlay = (String, Option<Node>);
+
+/// The variants of a matrix, by the values in their names. Those of a seed stand at the end, as `seed-1`.
+pub fn combinations(matrix: &Node, study: &str) -> Result<Vec<Overlay>> {
+    let empty = Node { value: Value::Map(Vec::new()), mark: matrix.mark.clone() };
+    // With the part of the name that is about seeds.
+    let mut all = vec![(String::new(), String::new(), empty)];
+    for (key, values) in pairs(matrix, "a matrix is `stage.param` or `vars.name` with a list of values")? {
+        let name = key.as_text().unwrap_or_default();
+        let Some((stage, param)) = name.split_once('.') else {
+            return Err(Error::mistake(&key.mark, format!("`{name}` is neither stage.param nor vars.name")));
+        };
+        let path: Vec<&str> =
+            if stage == "vars" { vec!["vars", param] } else { vec!["stages", stage, "params", param] };
+        let Value::List(values) = &values.value else {
+            return Err(Error::mistake(&values.mark, format!("`{name}` needs a list of values")));
+        };
+        let mut next = Vec::with_capacity(all.len() * values.len());
+        for (so_far, seeds, overlay) in &all {
+            for value in values {
+                let Some(text) = value.as_text() else {
+                    return Err(Error::mistake(&value.mark, "a value of a matrix is one word or number"));
+                };
+                let mut overlay = overlay.clone();
+                put(&mut overlay, &path, value.clone());
+                next.push(match param == SEED {
+                    true => (so_far.clone(), format!("{seeds}-{SEED}-{}", plain(text)), overlay),
+                    false if so_far.is_empty() => (plain(text), seeds.clone(), overlay),
+                    false => (format!("{so_far}-{}", plain(text)), seeds.clone(), overlay),
+                });
+            }
+        }
+        if next.len() > MOST {
+            return Err(Error::mistake(&matrix.mark, "the matrix has more than 10,000 combinations"));
+        }
+        all = next;
+    }
+    let named = all.into_iter().map(|(name, seeds, overlay)| {
+        let name = if name.is_empty() { study } else { &name };
+        (format!("{name}{seeds}"), Some(overlay))
+    });
+    Ok(named.collect())
+}
+
+/// Every variant once for each seed, as `NAME-seed-0`; where the study has no variants, the study itself. The study as it
+/// stands, the first of them, has the first seed unless it says another.
+pub fn seeded(base: &mut Node, overlays: Vec<Overlay>, seeds: &Node, study: &str) -> Result<Vec<Overlay>> {
+    let values = values(seeds)?;
+    let place = format!("${{vars.{SEED}}}");
+    if !mentions(base, &place)
+        && !overlays.iter().any(|(_, o)| o.as_ref().is_some_and(|o| mentions(o, &place)))
+    {
+        let text = format!(
+            "`seeds` gives every variant a value of `{place}`, which nothing names; e.g. `params: {{seed: {place}}}`"
+        );
+        return Err(Error::mistake(&seeds.mark, text));
+    }
+    let stands = |(_, overlay): &Overlay| overlay.as_ref().and_then(|o| get(get(o, "vars")?, SEED)).is_some();
+    if overlays.iter().any(stands) {
+        let text = "`seeds` and a matrix over `vars.seed` are two ways for one thing; keep one";
+        return Err(Error::mistake(&seeds.mark, text));
+    }
+    if get(base, "vars").and_then(|vars| get(vars, SEED)).is_none() {
+        put(base, &["vars", SEED], Node::text(&seeds.mark, &values[0].to_string()));
+    }
+    let mut overlays = overlays.into_iter();
+    let mut all: Vec<Overlay> = overlays.next().into_iter().collect();
+    let mut variants: Vec<Overlay> = overlays.collect();
+    if variants.is_empty() {
+        variants.push((study.into(), None));
+    }
+    if variants.len() * values.len() > MOST {
+        return Err(Error::mistake(&seeds.mark, "these seeds make more than 10,000 variants"));
+    }
+    for (name, overlay) in variants {
+        for seed in &values {
+            let empty = Node { value: Value::Map(Vec::new()), mark: seeds.mark.clone() };
+            let mut overlay = overlay.clone().unwrap_or(empty);
+            put(&mut overlay, &["vars", SEED], Node::text(&seeds.mark, &seed.to_string()));
+            all.push((format!("{name}-{SEED}-{seed}"), Some(overlay)));
+        }
+    }
+    Ok(all)
+}
+
+/// The seeds: so many from 0 up, or a list of them.
+fn values(seeds: &Node) -> Result<Vec<u64>> {
+    let wrong =
+        || Error::mistake(&seeds.mark, "`seeds` is how many, from 1 to 1,000, or a list of whole numbers");
+    let number = |node: &Node| node.as_text().and_then(|text| text.parse::<u64>().ok()).ok_or_else(wrong);
+    let Value::List(items) = &seeds.value else {
+        return match number(seeds)? {
+            count @ 1..=1000 => Ok((0..count).collect()),
+            _ => Err(wrong()),
+        };
+    };
+    let all = items.iter().map(number).collect::<Result<Vec<_>>>()?;
+    let mut seen = HashSet::new();
+    if let Some(twice) = all.iter().find(|seed| !seen.insert(**seed)) {
+        return Err(Error::mistake(&seeds.mark, format!("`seeds` has {twice} twice")));
+    }
+    if all.is_empty() { Err(wrong()) } else { Ok(all) }
+}
+
+/// The seed in the name of a variant, with the name before it: `dit-b-seed-1`.
+pub fn seed_of(name: &str) -> Option<(&str, u64)> {
+    let (before, seed) = name.rsplit_once('-')?;
+    Some((before.strip_suffix(SEED)?.strip_suffix('-')?, seed.parse().ok()?))
+}
+
+fn mentions(node: &Node, place: &str) -> bool {
+    match &node.value {
+        Value::Null => false,
+        Value::Scalar(text, _) => text.contains(place),
+        Value::List(items) => items.iter().any(|item| mentions(item, place)),
+        Value::Map(pairs) => pairs.iter().any(|(_, value)| mentions(value, place)),
+    }
+}
+
+/// A value as a part of a name.
+pub fn plain(text: &str) -> String {
+    let keep = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
+    text.chars().map(keep).collect()
+}
