@@ -84,7 +84,12 @@ fn run(study: &Study, name: &str, profile: &[&str]) -> Vec<String> {
     let common = [&["--file", &file], profile].concat();
     let all = study.call(&[&["plan", "--variant", "*"], common.as_slice()].concat());
     let variants: &[&str] = if all.status.success() { &["--variant", "*"] } else { &[] };
-    study.run(&[variants, common.as_slice(), &["--quiet"]].concat())
+    let before = study.read("ran").lines().count();
+    let mut command = study.command(&[&["run"], variants, common.as_slice(), &["--quiet"]].concat());
+    // At full size every stage asks for a GPU.
+    let output = command.env("CUDA_VISIBLE_DEVICES", "0").output().unwrap();
+    assert!(output.status.success(), "{name}: {}", said(&output));
+    study.read("ran").lines().skip(before).map(String::from).collect()
 }
 
 /// What a training was told, without what is so anyway: the network that it makes.

@@ -69,7 +69,9 @@ impl Table {
     /// What tells the rows apart, parameters that differ in the stages up to the last that measures something, and all
     /// metrics; the state where not all is done.
     pub fn default_columns(&self) -> Vec<Column> {
-        let measured: BTreeSet<&str> = self.rows.iter().flat_map(up_to_metrics).collect();
+        // Where some rows are not measured yet, the others say how far that goes.
+        let any = self.rows.iter().any(|row| row.stages.iter().any(|stage| !stage.metrics.is_empty()));
+        let measured: BTreeSet<&str> = self.rows.iter().flat_map(|row| up_to_metrics(row, any)).collect();
         let differs = |column: &Column| {
             let cells: Vec<Cell> = self.rows.iter().map(|row| cell(row, column)).collect();
             cells.windows(2).any(|pair| pair[0] != pair[1])
@@ -115,10 +117,10 @@ impl Table {
     }
 }
 
-/// The stages of a row up to the last that measures something; all where none does.
-fn up_to_metrics(row: &Row) -> Vec<&str> {
+/// The stages of a row up to the last that measures something; all of it where no row does.
+fn up_to_metrics(row: &Row, any: bool) -> Vec<&str> {
     let last = row.stages.iter().rposition(|stage| !stage.metrics.is_empty());
-    let count = last.map_or(row.stages.len(), |last| last + 1);
+    let count = last.map_or(if any { 0 } else { row.stages.len() }, |last| last + 1);
     row.stages[..count].iter().map(|stage| stage.stage.as_str()).collect()
 }
 

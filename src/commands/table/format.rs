@@ -49,8 +49,11 @@ pub fn render(table: &Table, columns: &[Column], best: &[(Column, f64)], format:
 fn decimals(column: &Column, cells: &[Cell]) -> Option<usize> {
     let numbers =
         || cells.iter().filter_map(|cell| if let Cell::Number(n, _) = cell { Some(*n) } else { None });
-    let spread = cells.iter().any(|cell| matches!(cell, Cell::Number(_, Some(_))));
-    if matches!(column, Column::Param(..)) || (!spread && numbers().all(|n| n.fract() == 0.0)) {
+    let whole = |cell: &Cell| match cell {
+        Cell::Number(n, deviation) => n.fract() == 0.0 && deviation.is_none_or(|d| d.fract() == 0.0),
+        _ => true,
+    };
+    if matches!(column, Column::Param(..)) || cells.iter().all(whole) {
         return None;
     }
     let largest = numbers().filter(|n| n.is_finite()).fold(0.0, |a: f64, b| a.max(b.abs()));
