@@ -1,5 +1,6 @@
 //! The action key: everything that can change an output, and nothing else.
 
+use crate::text::counted;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use store::Key;
@@ -147,8 +148,12 @@ fn detail(old: &Digest, new: &Digest, manifest: impl Fn(&Digest) -> Option<Manif
     let (old, new) = (files(&old), files(&new));
     let changed = changes(&old, &new);
     match changed.as_slice() {
+        [] => ": its folders".into(),
         [(name, ..)] => format!(": {name}"),
-        many => format!(": {} of {} files", many.len(), old.len().max(new.len())),
+        many => {
+            let all: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+            format!(": {} of {}", many.len(), counted(all.len(), "file"))
+        }
     }
 }
 

@@ -1,15 +1,23 @@
 //! The command line.
 
+mod examples;
+
 use crate::session::Options;
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::path::PathBuf;
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use examples::EXAMPLES;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use study::Choice;
 use study::file::EngineName;
 use study::{Bytes, Time};
 
+/// What a study is called where none is named.
+const STUDY: &str = "pipeline.yaml";
+
 /// Runs a study: a DAG of programs whose outputs are cached by content.
 #[derive(Debug, Parser)]
-#[command(name = "pipeline", version, after_help = EXIT_CODES)]
+#[command(name = "pipeline", version, after_help = EXIT_CODES, max_term_width = 110)]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
@@ -20,7 +28,9 @@ pub struct Cli {
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 a stage failed, 2 wrong usage or study file, \
 75 a stage asks to be run again later, 130 stopped by a signal.
 Environment: CARGO_TARGET_DIR moves the folder of built programs; CUDA_VISIBLE_DEVICES limits the GPUs handed out; \
-PIPELINE_EVENTS and PIPELINE_STATE are set for every stage.";
+PIPELINE_EVENTS and PIPELINE_STATE are set for every stage; NO_COLOR, CLICOLOR and CLICOLOR_FORCE say whether states \
+have colours.
+`pipeline COMMAND --help` has examples.";
 
 /// What `run` is told.
 #[derive(Debug, Args)]
@@ -120,17 +130,21 @@ pub struct TableArguments {
 
 /// Options of every command.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Global {
-    /// The study
-    #[arg(long, global = true, value_name = "PATH", default_value = "pipeline.yaml")]
+    /// The study; without it, that of this folder or of the nearest one above
+    #[arg(long, global = true, value_name = "PATH", default_value = STUDY)]
     pub file: PathBuf,
+    /// Whether `--file` was given.
+    #[arg(skip)]
+    named: bool,
     /// Apply a profile of the study
     #[arg(long, global = true, value_name = "NAME")]
     pub profile: Option<String>,
     /// Work on a variant of the study, `*` for all; may be repeated
     #[arg(long = "variant", global = true, value_name = "NAME")]
     pub variants: Vec<String>,
-    /// Give a parameter (or, as vars.NAME, a variable) another value; may be repeated
+    /// Give a parameter (or, as vars.NAME, a variable, or STAGE.processes) another value; may be repeated
     #[arg(long, global = true, value_name = "STAGE.PARAM=VALUE")]
     pub set: Vec<String>,
     /// Put a file or folder in the place of an output; only what is downstream runs
@@ -233,7 +247,12 @@ pub enum Command {
         format: GraphFormat,
     },
     /// Print the log of the last run of a stage (or of `build`)
-    Log { stage: String },
+    Log {
+        stage: String,
+        /// Of a stage that ran as several processes, the log of this one
+        #[arg(long, value_name = "N", default_value = "0")]
+        rank: u32,
+    },
     /// Check the study file without running anything
     Check,
     /// Remove old results from the store, and what no result names
@@ -258,7 +277,42 @@ pub enum GraphFormat {
     Dot,
 }
 
+impl Cli {
+    /// What may be typed, the commands in the order of their use, each with examples.
+    pub fn grammar() -> clap::Command {
+        let commands = EXAMPLES.iter().enumerate();
+        commands.fold(Self::command(), |grammar, (place, (name, examples))| {
+            let help = format!("Examples:\n{examples}");
+            grammar.mut_subcommand(*name, |command| command.display_order(place).after_help(help))
+        })
+    }
+
+    /// Reads a command line.
+    pub fn read(arguments: Vec<OsString>) -> clap::error::Result<Self> {
+        let matches = Self::grammar().try_get_matches_from(arguments)?;
+        let mut cli = Self::from_arg_matches(&matches)?;
+        cli.global.named = matches.value_source("file") == Some(ValueSource::CommandLine);
+        Ok(cli)
+    }
+}
+
+impl Command {
+    /// Whether it is about a study that is there.
+    pub fn reads_study(&self) -> bool {
+        !matches!(self, Self::Init | Self::Completions { .. } | Self::Schema | Self::Man)
+    }
+}
+
 impl Global {
+    /// Looks for the study in the folders above, unless one was named. Returns it where it is another folder's.
+    pub fn find(&mut self) -> study::Result<Option<&Path>> {
+        if self.named {
+            return Ok(None);
+        }
+        self.file = study::find(STUDY)?;
+        Ok(Some(self.file.as_path()).filter(|file| *file != Path::new(STUDY)))
+    }
+
     /// Which study.
     pub fn choice(&self) -> Choice {
         Choice {
@@ -279,6 +333,34 @@ impl Global {
             stages: stages.to_vec(),
             cache: self.cache.clone(),
             offline: self.offline,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_has_examples_that_can_be_typed() {
+        let grammar = Cli::grammar();
+        grammar.clone().debug_assert();
+        for command in grammar.get_subcommands() {
+            let name = command.get_name();
+            assert!(EXAMPLES.iter().any(|(known, _)| *known == name), "{name} has no examples");
+        }
+        for (name, examples) in EXAMPLES {
+            // What stands behind two spaces says what it does.
+            let typed = examples.lines().map(|line| line.trim().split("  ").next().unwrap_or_default());
+            let calls = typed.flat_map(|line| line.split("&&")).map(str::trim);
+            let mut named = false;
+            for call in calls.filter(|call| call.starts_with("pipeline ")) {
+                let call = call.split(['|', '>']).next().unwrap_or_default();
+                let words: Vec<&str> = call.split_whitespace().map(|word| word.trim_matches('\'')).collect();
+                named |= words.contains(&name);
+                Cli::read(words.iter().map(OsString::from).collect()).unwrap();
+            }
+            assert!(named, "{name}");
         }
     }
 }

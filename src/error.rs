@@ -2,6 +2,7 @@
 
 use crate::cache;
 use crate::cache::remote::error::Unusable;
+use crate::text::counted;
 use crate::{engine, session};
 use std::io;
 use std::path::PathBuf;
@@ -44,8 +45,19 @@ pub enum Error {
     Interrupted,
     #[error("a run is going on in this store; try again after it")]
     Busy,
-    #[error("{0} damaged files were moved to .pipeline/damaged; the next run makes them again")]
+    #[error(
+        "{} moved to .pipeline/damaged; the next run makes again what it needs",
+        counted(*.0, "damaged file")
+    )]
     Damaged(usize),
+    /// Results without their contents.
+    #[error(
+        "{} without contents, which {} as absent: `pipeline run` makes again what the study needs, and \
+         `pipeline gc` removes the others",
+        counted(*.0, "result"),
+        if *.0 == 1 { "counts" } else { "count" }
+    )]
+    Missing(usize),
     #[error("the result of {stage} in run {run} is no longer in the store")]
     Gone { stage: String, run: String },
     #[error("writing to standard output: {0}")]
@@ -84,6 +96,8 @@ pub enum Error {
     Exists(PathBuf),
     #[error("stage {0} has no log: it never ran here")]
     NoLog(String),
+    #[error("stage {stage} has no log of rank {rank}: its last run was {}", ranks(*last))]
+    NoRank { stage: String, rank: u32, last: u32 },
     #[error("{0} is watched already")]
     Watched(String),
     #[error(
@@ -91,6 +105,13 @@ pub enum Error {
         .0.join(", ")
     )]
     NothingToWatch(Vec<String>),
+}
+
+fn ranks(last: u32) -> String {
+    match last {
+        0 => "one process".into(),
+        last => format!("of ranks 0 to {last}"),
+    }
 }
 
 fn failed(stages: &[String]) -> String {
@@ -134,6 +155,7 @@ impl Error {
             | Self::NotAtHand(_)
             | Self::Busy
             | Self::Damaged(_)
+            | Self::Missing(_)
             | Self::Gone { .. }
             | Self::Output(_)
             | Self::Json(_)
@@ -157,6 +179,7 @@ impl Error {
             | Self::NoArchive(_)
             | Self::Exists(_)
             | Self::NoLog(_)
+            | Self::NoRank { .. }
             | Self::Watched(_)
             | Self::NothingToWatch(_) => true,
         };

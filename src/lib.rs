@@ -23,30 +23,51 @@ mod session;
 mod stderr;
 mod text;
 
-use clap::Parser;
 use std::ffi::OsString;
 use std::process::ExitCode;
+
+/// Prints help, or what is wrong with a command line; a closed pipe is no failure.
+fn usage(e: &clap::Error) {
+    let plain = e.render().to_string();
+    match text::safe(&plain) {
+        safe if safe == plain => drop(e.print()),
+        // Without colours, whose sequences the text itself may not have.
+        safe => stderr::write(&safe),
+    }
+}
+
+/// Finds the study, and says which one where it is not that of this folder.
+fn find_study(cli: &mut cli::Cli) -> error::Result<()> {
+    if cli.command.reads_study()
+        && let Some(file) = cli.global.find()?
+    {
+        stderr::line(format_args!("the study is {}", file.display()));
+    }
+    Ok(())
+}
 
 /// The whole program: a command line in, an exit code out.
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
     if arguments.get(1).is_some_and(|word| word == engine::supervise::WORD) {
         return ExitCode::from(engine::supervise::supervise(&arguments[2..]));
     }
+    if arguments.get(1).is_some_and(|word| word == engine::ranks::WORD) {
+        return ExitCode::from(engine::ranks::main(&arguments[2..]));
+    }
     if arguments.get(1).is_some_and(|word| word == engine::slurm::job::WORD) {
         return ExitCode::from(engine::slurm::job::main(&arguments[2..]));
     }
-    let cli = match cli::Cli::try_parse_from(arguments) {
+    let mut cli = match cli::Cli::read(arguments) {
         Ok(cli) => cli,
         Err(e) => {
-            // Help and mistakes alike; a closed pipe is no failure.
-            let _ = e.print();
+            usage(&e);
             return ExitCode::from(e.exit_code() as u8);
         }
     };
-    match commands::call(&cli) {
+    match find_study(&mut cli).and_then(|()| commands::call(&cli)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            stderr::line(format_args!("error: {e}"));
+            stderr::line(format_args!("error: {}", text::safe_line(&e.to_string())));
             ExitCode::from(e.exit_code())
         }
     }

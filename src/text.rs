@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
+use study::hidden;
 
 /// `1.5 GiB`.
 pub fn size(bytes: u64) -> String {
@@ -13,6 +14,15 @@ pub fn size(bytes: u64) -> String {
     match power {
         0 => format!("{bytes} B"),
         _ => format!("{:.1} {}", bytes as f64 / f64::from(power * 10).exp2(), units[power as usize]),
+    }
+}
+
+/// `1 file`, `2 files`, `2,000 entries`: a number with the noun that it counts.
+pub fn counted(n: usize, noun: &str) -> String {
+    match (n, noun.strip_suffix('y')) {
+        (1, _) => format!("1 {noun}"),
+        (n, Some(stem)) => format!("{n} {stem}ies"),
+        (n, None) => format!("{n} {noun}s"),
     }
 }
 
@@ -81,6 +91,16 @@ pub fn visible(text: &str) -> Cow<'_, str> {
         return text.into();
     }
     text.chars().map(|c| if obeyed(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
+}
+
+/// A text as people may read it: control characters are shown and not obeyed, and credentials in URLs are hidden.
+pub fn safe(text: &str) -> String {
+    visible(&hidden(text)).into_owned()
+}
+
+/// The same on one line.
+pub fn safe_line(text: &str) -> String {
+    safe(text.trim_end()).replace('\n', "\\n")
 }
 
 /// A command line as a person would type it.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::path::PathBuf;
 use store::Key;
+use study::Processes;
 
 /// Something that happened in a run. A task is called by its stage, with the entry where there are several.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,6 +41,9 @@ pub enum RunEvent {
         /// As `CUDA_VISIBLE_DEVICES` names them.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         gpus: Vec<String>,
+        /// As how many processes, where that was said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        processes: Option<Processes>,
         log: PathBuf,
     },
     /// Another attempt at it begins.

@@ -55,9 +55,18 @@ pub struct TaskFailure {
     /// The disk of the store was full: where that is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub full: Option<PathBuf>,
-    /// What the program said.
+    /// Of several processes, the first that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rank: Option<u32>,
+    /// What the program said; of several processes, the one that failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<PathBuf>,
+}
+
+impl From<Failure> for TaskFailure {
+    fn from(failure: Failure) -> Self {
+        Self { failure, full: None, rank: None, log: None }
+    }
 }
 
 /// Something that an action runs or reads, and which is not what the action says.
@@ -174,6 +183,9 @@ impl fmt::Display for Failure {
 
 impl fmt::Display for TaskFailure {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        if let Some(rank) = self.rank {
+            write!(f, "rank {rank} ")?;
+        }
         write!(f, "{}", self.failure)?;
         match &self.full {
             Some(path) => write!(f, "; the disk of {} is full", path.display()),

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use store::digest::{Digest, Kind};
 use store::manifest::LARGEST;
 use store::{Key, Produced, Store, record};
+use study::Processes;
 
 /// What one run of an action gave.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,6 +24,9 @@ pub struct ActionResult {
     pub seconds: f64,
     /// The run that made it.
     pub run: String,
+    /// As how many processes it was made, where that was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes: Option<Processes>,
     /// The key under which the outputs were made, where a person accepted them for this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted: Option<Key>,

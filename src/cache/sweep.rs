@@ -74,7 +74,15 @@ pub fn plan(store: &Store, steps: &[&Step], limits: &Limits, busy: impl Fn(&Path
         unreferenced.push(Unreferenced { path, outcome, used });
     }
     unreferenced.sort_by_key(|s| std::cmp::Reverse(s.used));
+    let stages: HashSet<&str> = steps.iter().map(|s| s.stage.as_str()).collect();
     for Unreferenced { path, outcome, used } in unreferenced {
+        let stage = outcome.action.stage.as_str();
+        // One without its contents serves nobody. Which may be dropped is known of this study alone.
+        let mut kept = outcome.outputs.iter().filter(|(name, _)| !temp.contains(&(stage, name)));
+        if stages.contains(stage) && kept.any(|(_, output)| store.lost(&output.digest)) {
+            doomed.push(path);
+            continue;
+        }
         let more: u64 = outcome.outputs.values().map(|o| o.bytes).sum();
         if used > oldest || bytes + more <= limits.max_size {
             outcome.outputs.values().for_each(|o| bytes += reach(store, &o.digest, &mut live));

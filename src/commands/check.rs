@@ -4,6 +4,7 @@ use super::output::{print, print_json};
 use crate::cli::Global;
 use crate::error::Result;
 use crate::session::Session;
+use crate::text::counted;
 use serde_json::json;
 
 /// Checks the study file, and the stages' parameters as far as their programs are there to ask.
@@ -21,8 +22,8 @@ pub fn check(global: &Global) -> Result<()> {
     if global.json {
         return print_json(&json!({ "study": session.graph.name, "not-built": unknown }));
     }
-    let stages = session.graph.steps.len();
-    let mut text = format!("{}: {stages} stages, no mistake found\n", global.file.display());
+    let stages = counted(session.graph.steps.len(), "stage");
+    let mut text = format!("{}: {stages}, no mistake found\n", global.file.display());
     if !unknown.is_empty() {
         text.push_str(&format!(
             "not built yet, so their parameters were not checked: {}\n",

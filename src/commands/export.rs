@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::session::Session;
 use crate::session::lockfile::LockFile;
 use crate::session::survey::survey;
-use crate::text::size;
+use crate::text::{counted, size};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -26,9 +26,9 @@ pub fn export(global: &Global, what: &str, path: &Path) -> Result<()> {
     if global.json {
         return print_json(&json!({ "archive": path, "packed": packed, "holds": sums }));
     }
-    let (results, files) = (sums.results, sums.files);
+    let (results, files) = (counted(sums.results, "result"), counted(sums.files, "file"));
     let (path, bytes, packed) = (path.display(), size(sums.bytes), size(packed));
-    print(&format!("{path}: {results} results, {files} files, {bytes}, packed into {packed}\n"))
+    print(&format!("{path}: {results}, {files}, {bytes}, packed into {packed}\n"))
 }
 
 fn of_study(session: &mut Session) -> Result<Contents> {
@@ -105,6 +105,7 @@ pub fn import(global: &Global, path: &Path) -> Result<()> {
         return print_json(&json!({ "about": about, "holds": sums }));
     }
     let from = about.run.map(|run| format!(", run {run}")).unwrap_or_default();
-    let (study, results, files, bytes) = (about.study, sums.results, sums.files, size(sums.bytes));
-    print(&format!("study {study}{from}: {results} results, {files} files, {bytes}\n"))
+    let (results, files) = (counted(sums.results, "result"), counted(sums.files, "file"));
+    let (study, bytes) = (about.study, size(sums.bytes));
+    print(&format!("study {study}{from}: {results}, {files}, {bytes}\n"))
 }

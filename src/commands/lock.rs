@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::session::Session;
 use crate::session::lockfile::{self, LockFile};
 use crate::session::plan::{self, State};
+use crate::text::counted;
 use store::record;
 
 /// Writes the digests of all outputs of a study that is done.
@@ -25,5 +26,5 @@ pub fn lock(global: &Global) -> Result<()> {
     if global.json {
         return print_json(&file);
     }
-    print(&format!("{}: {} stages\n", path.display(), file.stages.len()))
+    print(&format!("{}: {}\n", path.display(), counted(file.stages.len(), "stage")))
 }

@@ -2,14 +2,15 @@
 
 use super::output::{print, print_json};
 use crate::cli::Global;
+use crate::engine::ranks;
 use crate::error::{Error, Result};
 use serde_json::json;
 use store::IoContext;
 use store::Store;
 use study::hint;
 
-/// Prints the newest log of a stage.
-pub fn log(global: &Global, stage: &str) -> Result<()> {
+/// Prints the newest log of a stage, or of one of its processes.
+pub fn log(global: &Global, stage: &str, rank: u32) -> Result<()> {
     let mut choice = global.choice();
     if stage.contains('@') && choice.variants.is_empty() {
         // The name that a run of the variant prints.
@@ -35,13 +36,19 @@ pub fn log(global: &Global, stage: &str) -> Result<()> {
     };
     let labels = if labels.is_empty() { vec![whole.to_string()] } else { labels };
     let newest = labels.iter().filter_map(|label| store.newest_log(&format!("{label}{part}"))).max();
-    let Some(path) = newest else {
+    let Some(newest) = newest else {
         return Err(Error::NoLog(stage.into()));
     };
+    let path = ranks::of_rank(&newest, rank);
+    if !path.is_file() {
+        let last = (1..rank).take_while(|rank| ranks::of_rank(&newest, *rank).is_file()).last().unwrap_or(0);
+        return Err(Error::NoRank { stage: stage.into(), rank, last });
+    }
     if global.json {
         return print_json(&json!({ "stage": stage, "log": path }));
     }
     let text = std::fs::read(&path).at("reading", &path)?;
     crate::stderr::line(path.display());
-    print(&String::from_utf8_lossy(&text))
+    // A bar is written over and over in one line; here each time has its own.
+    print(&String::from_utf8_lossy(&text).replace("\r\n", "\n").replace('\r', "\n"))
 }

@@ -23,7 +23,6 @@ mod why;
 
 use crate::cli::{Cli, Command};
 use crate::error::{Error, Result};
-use clap::CommandFactory;
 use output::{print, print_json};
 
 /// Does what the command line says.
@@ -43,7 +42,7 @@ pub fn call(cli: &Cli) -> Result<()> {
         Command::Runs { run, all } => runs::runs(global, run.as_deref(), *all),
         Command::Table(arguments) => table::table(global, arguments),
         Command::Graph { format } => graph::graph(global, *format),
-        Command::Log { stage } => log::log(global, stage),
+        Command::Log { stage, rank } => log::log(global, stage, *rank),
         Command::Check => check::check(global),
         Command::Gc(limits) => gc::gc(global, limits),
         Command::Verify => verify::verify(global),
@@ -51,13 +50,13 @@ pub fn call(cli: &Cli) -> Result<()> {
         Command::Init => init::init(global),
         Command::Completions { shell } => {
             let mut text = Vec::new();
-            clap_complete::generate(*shell, &mut Cli::command(), "pipeline", &mut text);
+            clap_complete::generate(*shell, &mut Cli::grammar(), "pipeline", &mut text);
             print(&String::from_utf8_lossy(&text))
         }
         Command::Schema => print_json(&study::schema::schema()),
         Command::Man => {
             let mut text = Vec::new();
-            let rendered = clap_mangen::Man::new(Cli::command()).render(&mut text);
+            let rendered = clap_mangen::Man::new(Cli::grammar()).render(&mut text);
             rendered.map_err(Error::Manual)?;
             print(&String::from_utf8_lossy(&text))
         }

@@ -1,11 +1,11 @@
 //! `pipeline plan`.
 
-use super::output::{print, print_json, tell_left_out};
+use super::output::{print_json, print_states, tell_left_out};
 use crate::cli::Global;
 use crate::error::Result;
 use crate::session::Session;
 use crate::session::plan::State;
-use crate::text::{duration, size, table};
+use crate::text::{duration, size};
 
 /// Says what a run would do, and why.
 pub fn plan(global: &Global, stages: &[String]) -> Result<()> {
@@ -31,5 +31,5 @@ pub fn plan(global: &Global, stages: &[String]) -> Result<()> {
             vec![p.stage.clone(), state.into(), last, why]
         })
         .collect();
-    print(&table(&rows))
+    print_states(&rows)
 }

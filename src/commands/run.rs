@@ -1,6 +1,6 @@
 //! `pipeline run`.
 
-use super::output::{print, print_json, tell_left_out};
+use super::output::{print, print_json, print_states, tell_left_out};
 use super::table;
 use crate::cache::events::RunEvent;
 use crate::cache::runs::{Report, Status};
@@ -49,10 +49,11 @@ pub fn run(global: &Global, arguments: &RunArguments) -> Result<()> {
         _ if lines => Ok(()),
         true => print_json(&report),
         // Of many variants their table tells more than their scores one after another.
-        false => match table::of_run(&report) {
-            Some(variants) => print(&format!("{}\n{variants}", summary(&report))),
-            None => print(&(summary(&report) + &scores(&session, &report))),
-        },
+        false => {
+            let end = table::of_run(&report).map(|table| format!("\n{table}"));
+            let end = end.unwrap_or_else(|| scores(&session, &report));
+            print_states(&summary(&report)).and_then(|()| print(&end))
+        }
     };
     // What became of the run counts for more than whether anybody could be told.
     crate::run::verdict(&report, &stop)?;
@@ -80,8 +81,8 @@ fn print_line(event: &RunEvent) {
     }
 }
 
-fn summary(report: &Report) -> String {
-    let rows: Vec<Vec<String>> = report
+fn summary(report: &Report) -> Vec<Vec<String>> {
+    report
         .stages
         .iter()
         .map(|row| {
@@ -99,8 +100,7 @@ fn summary(report: &Report) -> String {
             let size = if row.outputs.is_empty() { String::new() } else { size(bytes) };
             vec![row.stage.clone(), status.into(), seconds, size, row.reason.clone()]
         })
-        .collect();
-    columns(&rows)
+        .collect()
 }
 
 /// The numbers of every output that a stage wants shown.

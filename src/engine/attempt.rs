@@ -1,6 +1,7 @@
 //! One attempt at an action: its folders, its command line, its environment, its process.
 
 use crate::engine::error::{Error, Result};
+use crate::engine::ranks::{self, Ranks};
 use crate::engine::supervise;
 use crate::session::{Input, Place, Session, Task};
 use std::ffi::OsString;
@@ -9,36 +10,12 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use store::IoContext;
+use store::Store;
 use store::lock::Lock;
 use store::name;
 use study::graph::{Call, Step};
 use study::sharded;
 use study::template::Group;
-
-/// Variables that every stage gets from the caller: where things are, how to speak, how to use the hardware.
-/// Everything else a stage gets only through `env:` or `pass-env:`.
-const PASSED: [&str; 18] = [
-    "PATH",
-    "HOME",
-    "USER",
-    "LOGNAME",
-    "SHELL",
-    "LANG",
-    "TZ",
-    "TERM",
-    "TMPDIR",
-    "LD_LIBRARY_PATH",
-    "LD_PRELOAD",
-    "RUST_BACKTRACE",
-    "RUST_LOG",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "RAYON_NUM_THREADS",
-    "http_proxy",
-    "https_proxy",
-];
-/// The same, by the beginning of their names.
-const PASSED_PREFIXES: [&str; 8] = ["LC_", "CUDA_", "NVIDIA_", "NCCL_", "OMP_", "MKL_", "LIBTORCH", "SLURM_"];
 
 /// The working folder of an attempt.
 pub struct Attempt {
@@ -60,7 +37,7 @@ impl Attempt {
         let key = &task.key;
         let store = &session.store;
         let folder = store.attempt(key);
-        let out = folder.join("out");
+        let out = Store::next_outputs(&folder);
         store.fresh(&folder)?;
         fs::create_dir(&out).at("making", &out)?;
         let state = store.state(key);
@@ -137,6 +114,13 @@ impl Attempt {
         Ok(short(&named))
     }
 
+    /// What the starter of its ranks needs to know, where it is to be several processes.
+    pub fn ranks(&self, step: &Step, program: &Path) -> Option<Ranks> {
+        let (program, words) = (program.to_path_buf(), self.words.clone());
+        let (log, events) = (self.log.clone(), self.events.clone());
+        step.processes.map(|processes| Ranks { program, words, processes, log, events })
+    }
+
     /// Starts the program under a supervisor, which holds the lock as long as anything of it lives.
     pub fn start(
         &self,
@@ -149,12 +133,16 @@ impl Attempt {
         let log = File::options().create(true).append(true).open(&self.log).at("opening", &self.log)?;
         let runner = std::env::current_exe().at("finding", Path::new("the runner itself"))?;
         let lock = lock.0.try_clone().at("sharing", &self.folder)?;
-        let mut command = Command::new(runner);
+        let mut command = Command::new(&runner);
+        command.arg(supervise::WORD).arg(std::process::id().to_string());
+        match self.ranks(step, program) {
+            Some(ranks) => {
+                ranks.write(&self.folder)?;
+                command.arg(&runner).arg(ranks::WORD).arg(&self.folder);
+            }
+            None => drop(command.arg(program).args(&self.words[1..])),
+        }
         command
-            .arg(supervise::WORD)
-            .arg(std::process::id().to_string())
-            .arg(program)
-            .args(&self.words[1..])
             .current_dir(root)
             .env_clear()
             .envs(environment(step, gpus))
@@ -171,14 +159,7 @@ impl Attempt {
 
 /// The environment of a stage.
 pub fn environment(step: &Step, gpus: &[String]) -> Vec<(OsString, OsString)> {
-    let mut kept: Vec<(OsString, OsString)> = std::env::vars_os()
-        .filter(|(name, _)| {
-            let name = name.to_string_lossy();
-            PASSED.contains(&&*name)
-                || PASSED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-                || step.pass_env.iter().any(|n| *n == name)
-        })
-        .collect();
+    let mut kept = study::environment::passed(&step.pass_env);
     let mut unless_set = |name: &str, value: String| {
         if !kept.iter().any(|(kept, _)| kept == name) {
             kept.push((name.into(), value.into()));
@@ -186,7 +167,8 @@ pub fn environment(step: &Step, gpus: &[String]) -> Vec<(OsString, OsString)> {
     };
     // Threads that wait by spinning take the processor from the stages beside them.
     unless_set("OMP_WAIT_POLICY", "PASSIVE".into());
-    if let Some(cpus) = step.resources.cpus {
+    // Of several processes, each would else take every core.
+    if let Some(cpus) = step.resources.cpus.or(step.processes.map(|_| 1)) {
         unless_set("OMP_NUM_THREADS", cpus.to_string());
     }
     if step.resources.gpus > 0 {

@@ -19,10 +19,15 @@ pub enum Error {
     Start { what: String, source: io::Error },
     #[error("listening to signals: {0}")]
     Signals(#[source] io::Error),
+    /// A thread of ours panicked.
+    #[error("stage {label}: {why}")]
+    Broken { label: String, why: String },
     #[error("stage {0} has no program")]
     NoProgram(String),
     #[error("input `{input}` of stage {stage} is no longer in the store")]
     Gone { input: String, stage: String },
+    #[error("stage {stage} asks for {nodes} nodes, and this machine is one")]
+    Nodes { stage: String, nodes: u32 },
     /// A job began whose attempt is not there.
     #[error("no work in {}: was it given up?", .0.display())]
     NoWork(PathBuf),

@@ -1,7 +1,7 @@
 //! Attempts as processes of this machine.
 
 use crate::engine::contract::{End, Engine, GRACE, Work};
-use crate::engine::error::Result;
+use crate::engine::error::{Error, Result};
 use crate::engine::steady::Steady;
 use crate::engine::stop::Stop;
 use rustix::process::{Pid, Signal, kill_process};
@@ -17,6 +17,9 @@ pub struct Local;
 impl Engine for Local {
     fn execute(&self, work: &Work) -> Result<End> {
         let (step, session) = (work.step(), work.session);
+        if let Some(nodes) = step.processes.map(|p| p.nodes).filter(|nodes| *nodes > 1) {
+            return Err(Error::Nodes { stage: step.stage.clone(), nodes });
+        }
         let program = session.programs[work.task.step].as_ref().map(|p| p.path.clone()).unwrap_or_default();
         let steady = match Steady::begin(work.parts, &session.store.stats) {
             Ok(steady) => steady,

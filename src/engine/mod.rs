@@ -4,6 +4,7 @@ pub mod attempt;
 pub mod contract;
 mod error;
 mod local;
+pub mod ranks;
 pub mod slurm;
 pub mod steady;
 pub mod stop;

@@ -135,6 +135,11 @@ fn pids(list: &str) -> Vec<Pid> {
 /// Kills what is left of the group, and every orphan that came to this process, until none is left.
 pub fn clear(group: Pid) {
     let _ = kill_process_group(group, Signal::KILL);
+    end_children();
+}
+
+/// Kills every child of this process, and every orphan that came to it, until none is left.
+pub fn end_children() {
     let own = getpid().as_raw_nonzero();
     loop {
         let list = std::fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap_or_default();

@@ -7,6 +7,7 @@ use crate::cache::runs::AttemptReport;
 use crate::engine::stop::Stop;
 use crate::engine::{self, supervise};
 use crate::error::{Error, Result};
+use crate::run::places::Places;
 use crate::run::stream::Stream;
 use crate::run::tail::Tail;
 use crate::session::Session;
@@ -43,7 +44,7 @@ pub fn build(session: &Session, run: &str, stream: &mut Stream, stop: &Stop) -> 
     }
     let (task, stage) = (BUILD.to_string(), BUILD.to_string());
     let (key, gpus) = (None, Vec::new());
-    stream.emit(RunEvent::TaskStarted { task, stage, key, reasons, gpus, log: log.clone() });
+    stream.emit(RunEvent::TaskStarted { task, stage, key, reasons, gpus, processes: None, log: log.clone() });
     stream.say(BUILD, shown(&words));
     let (since, started) = (results::now(), Instant::now());
     let output = File::create(&log).at("making", &log)?;
@@ -64,7 +65,7 @@ pub fn build(session: &Session, run: &str, stream: &mut Stream, stop: &Stop) -> 
     }
     let failed = |source| engine::Error::Start { what: words[0].clone(), source };
     let (mut child, pid) = stop.begin(|| command.spawn().map_err(failed))?;
-    let mut tail = Tail::new(log.with_extension("events"), log.clone());
+    let mut tail = Tail::new(log.with_extension("events"), log.clone(), Places::default());
     let status = loop {
         if let Some(status) = child.try_wait().at("waiting for", &log)? {
             break status;
@@ -96,7 +97,7 @@ pub fn build(session: &Session, run: &str, stream: &mut Stream, stop: &Stop) -> 
     });
     let mut ended = |end| stream.emit(RunEvent::TaskEnded { task: BUILD.into(), end });
     if !status.success() {
-        let failed = |failure, log| TaskEnd::Failed(TaskFailure { failure, full: None, log });
+        let failed = |failure, log| TaskEnd::Failed(TaskFailure { log, ..TaskFailure::from(failure) });
         if stop.asked() {
             ended(failed(Failure::Stopped, None));
             return Err(Error::Interrupted);

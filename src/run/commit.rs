@@ -56,6 +56,7 @@ pub fn commit(
         finished: results::now(),
         seconds,
         run: job.run.into(),
+        processes: step.processes,
         accepted: None,
         ran: Some(ran(job, usage)),
     };

@@ -15,7 +15,7 @@ use crate::run::scheduler::{
 };
 use crate::run::stream::Stream;
 use crate::run::tail::Tail;
-use crate::run::threads::{Message, Threads};
+use crate::run::threads::{Broken, Message, StopOnPanic, Teller, Threads};
 use crate::run::transfer::{self, SIDE_BY_SIDE, TransferProgress};
 use crate::run::worker::work;
 use crate::session::reasons::reasons;
@@ -81,9 +81,17 @@ pub(super) struct TaskState {
     pub(super) seen: Option<u64>,
     /// How long it took last time, where a person is to be asked.
     pub(super) costly: Option<f64>,
-    /// What belongs to its failure: the place of a full disk, and the log.
+    /// What belongs to its failure: the place of a full disk, the rank, and the log.
     pub(super) full: Option<PathBuf>,
+    pub(super) rank: Option<u32>,
     pub(super) log: Option<PathBuf>,
+}
+
+impl TaskState {
+    /// A failure with what belongs to it.
+    fn how(&mut self, failure: Failure) -> TaskFailure {
+        TaskFailure { failure, full: self.full.take(), rank: self.rank.take(), log: self.log.take() }
+    }
 }
 
 impl<'a> Driver<'a> {
@@ -150,6 +158,7 @@ impl<'a> Driver<'a> {
     where
         'a: 's,
     {
+        let _stops = StopOnPanic(self.stop);
         let mut tick = Instant::now() + TICK;
         self.tell(Event::Begin);
         while !self.finished {
@@ -220,9 +229,8 @@ impl<'a> Driver<'a> {
                     self.stream.emit(RunEvent::TaskEnded { task, end: TaskEnd::Anew { parts } });
                 }
                 Effect::Failed { task, failure } => {
-                    let state = &mut self.tasks[task.0];
-                    let (i, full, log) = (state.task.step, state.full.take(), state.log.take());
-                    self.failed(i, self.label(task), TaskFailure { failure, full, log });
+                    let (how, i) = (self.tasks[task.0].how(failure), self.tasks[task.0].task.step);
+                    self.failed(i, self.label(task), how);
                 }
                 Effect::Gather { step } => {
                     let restored = self.gather(step).unwrap_or_else(|e| {
@@ -304,8 +312,7 @@ impl<'a> Driver<'a> {
         let log = session.store.log(run, &task.label);
         let label = task.label.clone();
         if let Some(failure) = after {
-            let state = &mut self.tasks[id.0];
-            let after = TaskFailure { failure, full: state.full.take(), log: state.log.take() };
+            let after = self.tasks[id.0].how(failure);
             let attempts = session.graph.steps[task.step].retries + 1;
             self.stream.emit(RunEvent::TaskRetried { task: label, attempt, attempts, after });
         } else {
@@ -313,13 +320,25 @@ impl<'a> Driver<'a> {
             self.steps[task.step].reason = reasons.join(", ");
             let (stage, key) = (session.graph.steps[task.step].id.clone(), Some(task.key));
             let (gpus, log) = (gpus.clone(), log.clone());
-            self.stream.emit(RunEvent::TaskStarted { task: label, stage, key, reasons, gpus, log });
+            let processes = session.graph.steps[task.step].processes;
+            self.stream.emit(RunEvent::TaskStarted {
+                task: label,
+                stage,
+                key,
+                reasons,
+                gpus,
+                processes,
+                log,
+            });
         }
-        let spawned = threads.spawn(move |teller| {
+        let number = attempt;
+        let attempt = move |teller: &Teller| {
             let tell = |event| teller.tell(Message::Tells(id, None, event));
-            let job = Job { session, task, run, attempt, log, gpus, seen, stop, tell: &tell };
-            teller.tell(Message::Ended(id, work(&job)));
-        });
+            let job = Job { session, task, run, attempt: number, log, gpus, seen, stop, tell: &tell };
+            Message::Ended(id, work(&job))
+        };
+        let broken = move |e: Broken| Message::Ended(id, Err(Failure::Error { text: e.to_string() }.into()));
+        let spawned = threads.spawn(attempt, broken);
         if let Err(e) = spawned {
             self.hear(Message::Ended(
                 id,
@@ -334,15 +353,20 @@ impl<'a> Driver<'a> {
     {
         let (session, stop, state) = (self.session, self.stop, &self.tasks[id.0]);
         let (task, outcome) = (Arc::clone(&state.task), state.outcome.clone());
-        let spawned = threads.spawn(move |teller| {
+        let label = task.label.clone();
+        let moving = move |teller: &Teller| {
             let tell = |event| teller.tell(Message::Tells(id, Some(direction), event));
             let progress = TransferProgress::new(&tell, stop);
             let moved = match (direction, outcome) {
                 (Direction::Send, Some(outcome)) => transfer::send(session, &task, &outcome, &progress),
                 _ => transfer::fetch(session, &task, &progress),
             };
-            teller.tell(Message::Moved(id, direction, moved));
-        });
+            Message::Moved(id, direction, moved)
+        };
+        let broken = move |e: Broken| {
+            Message::Moved(id, direction, Err(engine::Error::Broken { label, why: e.to_string() }.into()))
+        };
+        let spawned = threads.spawn(moving, broken);
         if let Err(source) = spawned {
             let e = engine::Error::Start { what: "a thread".into(), source }.into();
             self.hear(Message::Moved(id, direction, Err(e)));

@@ -25,7 +25,9 @@ impl Driver<'_> {
     fn told(&mut self, task: TaskId, direction: Option<Direction>, event: WorkerEvent) {
         let label = self.label(task);
         match (event, direction) {
-            (WorkerEvent::Follow(events, log), _) => drop(self.running.insert(task, Tail::new(events, log))),
+            (WorkerEvent::Follow { events, log, places }, _) => {
+                self.running.insert(task, Tail::new(events, log, places));
+            }
             (WorkerEvent::Say(text), _) => self.stream.say(&label, text),
             (WorkerEvent::Attempted(report), _) => {
                 // What it reported last comes first.
@@ -65,7 +67,7 @@ impl Driver<'_> {
                     self.stream.emit(RunEvent::TaskEnded { task: label, end });
                 }
                 let state = &mut self.tasks[task.0];
-                (state.full, state.log) = (failed.full, failed.log);
+                (state.full, state.rank, state.log) = (failed.full, failed.rank, failed.log);
                 Attempted::Failed(failed.failure)
             }
         };

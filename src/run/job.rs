@@ -4,14 +4,16 @@ use crate::cache::failure::{Change, Failure, TaskFailure};
 use crate::cache::runs::AttemptReport;
 use crate::engine::stop::Stop;
 use crate::error::Error;
+use crate::run::places::Places;
 use crate::session::{Session, Task};
 use std::path::PathBuf;
 use std::sync::Arc;
+use study::hidden;
 
 /// What a thread tells about its work before it is done.
 pub enum WorkerEvent {
-    /// The attempt's events and its log grow there.
-    Follow(PathBuf, PathBuf),
+    /// The attempt's events and its log grow there; its outputs will lie elsewhere.
+    Follow { events: PathBuf, log: PathBuf, places: Places },
     /// A line for people.
     Say(String),
     /// Bytes that are moved, of all.
@@ -30,7 +32,7 @@ pub enum Unmade {
 
 impl From<Failure> for Unmade {
     fn from(failure: Failure) -> Self {
-        Self::Failed(Box::new(TaskFailure { failure, full: None, log: None }))
+        Self::Failed(Box::new(failure.into()))
     }
 }
 
@@ -39,7 +41,7 @@ where
     Error: From<E>,
 {
     fn from(e: E) -> Self {
-        Failure::Error { text: Error::from(e).to_string() }.into()
+        Failure::Error { text: hidden(&Error::from(e).to_string()).into_owned() }.into()
     }
 }
 

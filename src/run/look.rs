@@ -24,7 +24,7 @@ impl Driver<'_> {
             // What was there when the run began is not now; that is this step's failure, not everybody's.
             Err(e) if self.steps[i].anew => {
                 let failure = Failure::Error { text: e.to_string() };
-                let failed = TaskFailure { failure, full: None, log: None };
+                let failed = TaskFailure::from(failure);
                 let id = self.session.graph.steps[i].id.clone();
                 self.failed(i, id, failed);
                 return Ok(Found::Failed);
@@ -46,7 +46,15 @@ impl Driver<'_> {
             let costly = if outcome.is_none() { self.costly(&task) } else { None };
             sought.push(Sought { key: task.key, here: outcome.is_some(), ask: costly.is_some() });
             let task = Arc::new(task);
-            self.tasks.push(TaskState { task, outcome: None, seen, costly, full: None, log: None });
+            self.tasks.push(TaskState {
+                task,
+                outcome: None,
+                seen,
+                costly,
+                full: None,
+                rank: None,
+                log: None,
+            });
             if let Some(outcome) = outcome {
                 self.complete(TaskId(self.tasks.len() - 1), outcome)?;
             }

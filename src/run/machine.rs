@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::run::scheduler::{Capacity, Request};
 use std::fs;
+use study::Processes;
 use study::file::EngineName;
 use study::graph::Step;
 
@@ -23,6 +24,18 @@ impl Machine {
 
     /// Refuses a step that can never run here.
     pub fn check(&self, step: &Step) -> Result<()> {
+        if let (EngineName::Local, Some(processes @ Processes { nodes: 2.., .. })) =
+            (step.engine, step.processes)
+        {
+            let text = format!(
+                "stage {} asks for {} nodes, and this machine is one: `--set {}.processes={}`, or `engine: slurm`",
+                step.stage,
+                processes.nodes,
+                step.stage,
+                processes.total()
+            );
+            return Err(Error::study(&step.mark, text));
+        }
         let (asked, there) = (request(step).gpus, self.gpus.len());
         if asked > there {
             let text = format!("stage {} asks for {asked} GPUs; this machine has {there}", step.stage);
@@ -36,11 +49,14 @@ impl Machine {
 pub fn request(step: &Step) -> Request {
     match step.engine {
         EngineName::Slurm => Request::default(),
-        EngineName::Local => Request {
-            cpus: step.resources.cpus.unwrap_or(1),
-            memory: step.resources.memory.0,
-            gpus: step.resources.gpus as usize,
-        },
+        EngineName::Local => {
+            let processes = step.processes.map_or(1, Processes::total);
+            Request {
+                cpus: step.resources.cpus.unwrap_or(1).saturating_mul(processes),
+                memory: step.resources.memory.0.saturating_mul(processes.into()),
+                gpus: step.resources.gpus.saturating_mul(processes) as usize,
+            }
+        }
     }
 }
 

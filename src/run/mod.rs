@@ -10,6 +10,7 @@ mod machine;
 mod on_end;
 mod options;
 pub mod out;
+mod places;
 mod rows;
 mod scheduler;
 pub mod stream;
@@ -30,6 +31,7 @@ use driver::Driver;
 use jiff::Timestamp;
 use store::record;
 use stream::Stream;
+use study::hidden;
 
 pub use options::RunOptions;
 
@@ -68,7 +70,7 @@ pub fn run(
 /// Tells that a run has ended, and keeps its record where more happened than looking. With `tell` the study's own command
 /// is called then, where there is one.
 pub fn end(session: &Session, mut stream: Stream, result: Result<()>, tell: bool) -> Result<Report> {
-    let error = result.as_ref().err().map(ToString::to_string);
+    let error = result.as_ref().err().map(|e| hidden(&e.to_string()).into_owned());
     let kept = stream.worth_keeping();
     let facts = kept.then(|| session.facts().clone());
     stream.emit(RunEvent::RunEnded { finished: results::now(), facts, error });

@@ -5,9 +5,10 @@ use crate::session::{Session, StepOutputs};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use std::fs;
 use std::io;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use store::IoContext;
 use store::link;
+use store::lock::Lock;
 use store::name;
 
 /// So many names are tried for something that is put aside.
@@ -27,9 +28,10 @@ pub fn publish(session: &Session, i: usize, known: &StepOutputs) -> Result<Publi
     let step = &session.graph.steps[i];
     let mut published = Published::default();
     for variant in &step.variants {
-        let out = session.graph.root.join(&session.graph.out);
         // Joining an empty name adds nothing.
-        let folder = out.join(variant).join(&step.stage);
+        let folder = session.graph.root.join(&session.graph.out).join(variant).join(&step.stage);
+        // Where it really is, once something has to be changed there.
+        let mut held: Option<Held> = None;
         for output in &step.outputs {
             let Some(produced) = known.outputs.get(&output.name) else { continue };
             let path = folder.join(&output.file);
@@ -41,35 +43,61 @@ pub fn publish(session: &Session, i: usize, known: &StepOutputs) -> Result<Publi
                 continue;
             }
             let place = session.store.place(&produced.digest);
-            // There is none only where one of the two is relative.
-            let target = |folder: &Path| pathdiff::diff_paths(&place, folder).unwrap_or(place.clone());
-            if fs::read_link(&path).is_ok_and(|old| old == target(&folder)) {
+            if shows(&path, &place) {
                 continue;
             }
-            let lock = session.store.lock_of_out(variant, &step.stage);
-            let _held = store::lock::wait(&lock, false, || {}, || false)?;
-            // `out` may itself be a link to another disk, whose links count from where it really is. What lies in it is
-            // not: nothing is written through a link elsewhere.
-            fs::create_dir_all(&out).at("making", &out)?;
-            let real = out.canonicalize().at("finding", &out)?;
-            let mut below = [variant.as_str(), &step.stage].into_iter().filter(|name| !name.is_empty());
-            let real = below.try_fold(real, |above, name| {
-                let folder = above.join(name);
-                published.aside.extend(clear(&folder, |there| there.is_dir(), session)?);
-                fs::create_dir_all(&folder).at("making", &folder)?;
-                Ok::<_, store::Error>(folder)
-            })?;
-            let (path, target) = (real.join(&output.file), target(&real));
-            if !fs::read_link(&path).is_ok_and(|old| old == target) {
+            let held = match &held {
+                Some(held) => held,
+                None => held.insert(Held::new(session, variant, &step.stage, &mut published)?),
+            };
+            let path = held.folder.join(&output.file);
+            if !shows(&path, &place) {
                 if !ours(session, &path) {
                     published.aside.extend(clear(&path, |_| false, session)?);
                 }
-                link::point(&path, &target)?;
+                link::point(&path, &target(&place, &held.folder))?;
                 published.changed = true;
             }
         }
     }
     Ok(published)
+}
+
+/// The folder of a stage in `out/`, which nobody else changes meanwhile.
+struct Held {
+    /// Where it really is.
+    folder: PathBuf,
+    _lock: Option<Lock>,
+}
+
+impl Held {
+    /// Makes the folder. `out` may itself be a link to another disk, whose links count from where it really is. What lies
+    /// in it is not: nothing is written through a link elsewhere.
+    fn new(session: &Session, variant: &str, stage: &str, published: &mut Published) -> Result<Self> {
+        let lock = session.store.lock_of_out(variant, stage);
+        let lock = store::lock::wait(&lock, false, || {}, || false)?;
+        let out = session.graph.root.join(&session.graph.out);
+        fs::create_dir_all(&out).at("making", &out)?;
+        let mut folder = out.canonicalize().at("finding", &out)?;
+        for name in [variant, stage].into_iter().filter(|name| !name.is_empty()) {
+            folder.push(name);
+            published.aside.extend(clear(&folder, |there| there.is_dir(), session)?);
+            fs::create_dir_all(&folder).at("making", &folder)?;
+        }
+        Ok(Self { folder, _lock: lock })
+    }
+}
+
+/// The link by which something in a folder shows a place of the store.
+fn target(place: &Path, folder: &Path) -> PathBuf {
+    // There is none only where one of the two is relative.
+    pathdiff::diff_paths(place, folder).unwrap_or_else(|| place.to_path_buf())
+}
+
+/// Whether a path is the link that shows a place of the store.
+fn shows(path: &Path, place: &Path) -> bool {
+    let folder = path.parent().unwrap_or(path);
+    fs::read_link(path).is_ok_and(|old| old == target(place, folder))
 }
 
 /// Whether a link leads into the store, as only we make them; also one that was moved together with its store.

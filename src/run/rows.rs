@@ -6,6 +6,7 @@ use crate::cache::runs::{StageReport, Status};
 use crate::run::driver::Driver;
 use crate::run::scheduler::{StepEnd, StepId, Why};
 use crate::session::metrics::metrics;
+use crate::text::counted;
 
 impl Driver<'_> {
     pub(super) fn end(&mut self, step: StepId, end: StepEnd) {
@@ -28,7 +29,14 @@ impl Driver<'_> {
                 format!("--with gives {replaced}")
             }
             StepEnd::Ran { ran, all } if self.session.graph.steps[i].mapped() => {
-                format!("{ran} of {all} entries: {}", state.reason)
+                format!(
+                    "{ran} of {}: {}",
+                    counted(
+                        all,
+                        if self.session.graph.steps[i].shards.is_some() { "shard" } else { "entry" }
+                    ),
+                    state.reason
+                )
             }
             StepEnd::Failed => {
                 // To be tried again later is not the reason where something failed for good.
@@ -49,6 +57,7 @@ impl Driver<'_> {
             reason,
             keys: done.iter().map(|(task, _)| task.key).collect(),
             seconds: (!done.is_empty()).then(|| done.iter().map(|(_, outcome)| outcome.seconds).sum()),
+            processes: done.iter().find_map(|(_, outcome)| outcome.processes),
             outputs: known.map(|known| known.outputs.clone()).unwrap_or_default(),
             failures,
             variants: step.variants.clone(),

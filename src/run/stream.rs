@@ -3,7 +3,9 @@
 use crate::cache::events::RunEvent;
 use crate::cache::runs::{AttemptReport, Report, StageReport, Status};
 use crate::screen::Screen;
+use std::borrow::Cow;
 use std::collections::HashMap;
+use study::hidden;
 
 /// Somebody who is told of every event.
 pub type Listener = Box<dyn FnMut(&RunEvent)>;
@@ -27,7 +29,13 @@ impl Stream {
     }
 
     /// Something happened.
-    pub fn emit(&mut self, event: RunEvent) {
+    pub fn emit(&mut self, mut event: RunEvent) {
+        if let RunEvent::Message { text, .. } | RunEvent::Warning { text } | RunEvent::LogLine { text, .. } =
+            &mut event
+            && let Cow::Owned(shown) = hidden(text)
+        {
+            *text = shown;
+        }
         self.screen.show(&event);
         self.listeners.iter_mut().for_each(|listener| listener(&event));
         self.recorder.take(event);

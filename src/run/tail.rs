@@ -1,6 +1,7 @@
 //! Following what a running stage reports: the events it writes, and the last line of its log while it writes none.
 
 use crate::cache::events::RunEvent;
+use crate::run::places::Places;
 use crate::text::last_line;
 use stage::Event;
 use std::fs::File;
@@ -16,6 +17,8 @@ pub struct Tail {
     /// Bytes of the events that were read.
     at: u64,
     log: PathBuf,
+    /// Where its outputs will lie.
+    places: Places,
     /// It wrote an event, so its log is its own affair.
     heard: bool,
     /// The last line of the log as it was told.
@@ -24,8 +27,8 @@ pub struct Tail {
 
 impl Tail {
     /// From their beginning.
-    pub fn new(events: PathBuf, log: PathBuf) -> Self {
-        Self { events, at: 0, log, heard: false, last: None }
+    pub fn new(events: PathBuf, log: PathBuf, places: Places) -> Self {
+        Self { events, at: 0, log, places, heard: false, last: None }
     }
 
     /// What is new of a task.
@@ -34,7 +37,7 @@ impl Tail {
         self.heard |= !lines.is_empty();
         // A line of another shape is for a newer runner.
         let events = lines.iter().filter_map(|line| serde_json::from_str::<Event>(line).ok());
-        let mut events: Vec<RunEvent> = events.map(|event| of_task(task, event)).collect();
+        let mut events: Vec<RunEvent> = events.map(|event| self.of_task(task, event)).collect();
         if !self.heard
             && let Some(text) = last_line(&self.log)
             && self.last.as_ref() != Some(&text)
@@ -63,14 +66,14 @@ impl Tail {
         self.at += whole as u64;
         String::from_utf8_lossy(&bytes[..whole]).lines().map(str::to_string).collect()
     }
-}
 
-fn of_task(task: &str, event: Event) -> RunEvent {
-    let task = task.to_string();
-    match event {
-        Event::Progress { done, total, unit } => RunEvent::Progress { task, done, total, unit },
-        Event::Metrics { values, .. } => RunEvent::Metrics { task, values },
-        Event::Message { text } => RunEvent::Message { of: Some(task), text },
+    fn of_task(&self, task: &str, event: Event) -> RunEvent {
+        let task = task.to_string();
+        match event {
+            Event::Progress { done, total, unit } => RunEvent::Progress { task, done, total, unit },
+            Event::Metrics { values, .. } => RunEvent::Metrics { task, values },
+            Event::Message { text } => RunEvent::Message { of: Some(task), text: self.places.shown(&text) },
+        }
     }
 }
 
@@ -82,7 +85,7 @@ mod tests {
     fn the_log_is_shown_until_there_are_events() {
         let folder = tempfile::tempdir().unwrap();
         let (events, log) = (folder.path().join("events"), folder.path().join("log"));
-        let mut tail = Tail::new(events.clone(), log.clone());
+        let mut tail = Tail::new(events.clone(), log.clone(), Places::default());
         assert_eq!(tail.read("t"), []);
         std::fs::write(&log, "one\ntwo\n").unwrap();
         let (task, text) = ("t".to_string(), "two".to_string());

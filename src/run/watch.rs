@@ -147,11 +147,31 @@ fn round(session: &Session, jobs: Option<usize>, stop: &Arc<Stop>) -> Result<Rep
 
 /// Gives everything that a stage publishes a second name, so that it stays when the stage takes it away again.
 pub struct Follower {
-    source: PathBuf,
+    source: Followed,
     folder: PathBuf,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
     _lock: Lock,
+}
+
+/// Where entries appear.
+#[derive(Clone)]
+enum Followed {
+    /// In an output of the attempt of this folder that runs now.
+    Output {
+        attempt: PathBuf,
+        file: String,
+    },
+    State(PathBuf),
+}
+
+impl Followed {
+    fn folder(&self) -> PathBuf {
+        match self {
+            Self::Output { attempt, file } => Store::newest_outputs(attempt).join(file),
+            Self::State(folder) => folder.clone(),
+        }
+    }
 }
 
 impl Follower {
@@ -167,19 +187,21 @@ impl Follower {
             return Ok(None);
         };
         let source = match stream {
-            graph::Stream::Output => store.attempt(key).join("out").join(&output.file),
-            graph::Stream::State(..) => store.state(key),
+            graph::Stream::Output => {
+                Followed::Output { attempt: store.attempt(key), file: output.file.clone() }
+            }
+            graph::Stream::State(..) => Followed::State(store.state(key)),
         };
         let folder = store.watched(key, &output.name);
         store.fresh(&folder.join("seen"))?;
-        let _ = keep(&source, &folder.join("seen"), stream);
+        let _ = keep(&source.folder(), &folder.join("seen"), stream);
         let stop = Arc::new(AtomicBool::new(false));
         let (from, to, stream, stopped) =
             (source.clone(), folder.join("seen"), stream.clone(), Arc::clone(&stop));
         let thread = std::thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
                 // What is just being renamed or taken away is there, or not, the next time.
-                let _ = keep(&from, &to, &stream);
+                let _ = keep(&from.folder(), &to, &stream);
                 std::thread::sleep(LOOK);
             }
         });
@@ -208,7 +230,8 @@ impl Follower {
 
     /// Forgets those of these entries that the stage itself has taken away.
     pub fn forget(&self, names: &[String]) -> Result<()> {
-        for name in names.iter().filter(|name| !self.source.join(name).exists()) {
+        let source = self.source.folder();
+        for name in names.iter().filter(|name| !source.join(name).exists()) {
             link::remove(&self.folder.join("seen").join(name))?;
         }
         Ok(link::remove(&self.folder.join("round"))?)

@@ -8,9 +8,10 @@ use crate::engine::contract::{End, Engine, Work};
 use crate::engine::slurm::{self, SLURM};
 use crate::engine::supervise::NOT_STARTED;
 use crate::engine::usage::{self, Usage};
-use crate::engine::{self, steady};
+use crate::engine::{self, ranks, steady};
 use crate::run::commit::{commit, written};
 use crate::run::job::{Job, Unmade, WorkerEvent};
+use crate::run::places::Places;
 use crate::text::shown;
 use std::cell::Cell;
 use std::path::PathBuf;
@@ -35,8 +36,11 @@ pub fn work(job: &Job) -> Result<ActionResult, Unmade> {
     }
     let parts = steady::parts(job.session, &job.task)?;
     let (engine, attempt) = prepare(job)?;
-    (job.tell)(WorkerEvent::Follow(attempt.events.clone(), attempt.log.clone()));
-    job.say(shown(&attempt.words));
+    let places = Places::of(job.session, &job.task, &attempt);
+    (job.tell)(WorkerEvent::Follow { events: attempt.events.clone(), log: attempt.log.clone(), places });
+    let step = &job.session.graph.steps[job.task.step];
+    let several = step.processes.map(|processes| format!("{processes} processes of "));
+    job.say(several.unwrap_or_default() + &shown(&attempt.words));
     let (started, clock) = (results::now(), Instant::now());
     // Before it runs: what it runs and reads may be edited meanwhile.
     job.session.facts();
@@ -146,7 +150,10 @@ fn give_up(job: &Job, attempt: &Attempt, unmade: Unmade) -> Result<Unmade, Unmad
     };
     let store = &job.session.store;
     if failed.failure.has_log() {
-        failed.log = Some(job.log.clone());
+        let of_rank =
+            matches!(failed.failure, Failure::Exit { .. } | Failure::Signal { .. } | Failure::TryAgain);
+        failed.rank = ranks::failed(&attempt.folder).filter(|_| of_rank).map(|failed| failed.rank);
+        failed.log = Some(ranks::of_rank(&job.log, failed.rank.unwrap_or(0)));
     }
     match failed.failure {
         Failure::Changed { .. } => slurm::forget(&attempt.folder),

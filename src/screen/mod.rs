@@ -1,14 +1,17 @@
 //! What a person sees while stages run: one bar per running stage on a terminal, plain lines elsewhere.
 
+pub mod colour;
 mod gauge;
 pub mod show;
 
 use crate::stderr;
-use crate::text::{significant, visible};
+use crate::text::{duration, safe, safe_line, significant};
+use colour::Colour;
 use gauge::Gauge;
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
+use std::fmt::Write;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
@@ -23,6 +26,18 @@ pub struct Screen {
     running: HashMap<String, Row>,
     /// Since the first stage that has GPUs.
     gauge: Option<Gauge>,
+}
+
+/// How fast it goes and how long it takes, once that is known.
+fn pace(state: &ProgressState, text: &mut dyn Write) {
+    let (rate, left) = (state.per_sec(), state.eta());
+    // Nobody can be told when the screen is gone.
+    if rate > 0.0 && rate.is_finite() {
+        let _ = write!(text, " {}/s", significant(rate));
+    }
+    if left >= Duration::from_millis(500) {
+        let _ = write!(text, " {} left", duration(left.as_secs_f64().round()));
+    }
 }
 
 struct Row {
@@ -58,12 +73,22 @@ impl Screen {
 
     /// Says a line that also those want to read who want quiet.
     pub fn insist(&self, line: &str) {
-        let line = &*visible(line);
+        self.tell(&safe(line));
+    }
+
+    /// Says that something is wrong.
+    pub fn warn(&self, line: &str, colour: Colour) {
+        let coloured = colour::wanted(std::io::stderr().is_terminal());
+        let line = safe(line);
+        self.tell(&if coloured { colour.paint(&line) } else { line });
+    }
+
+    fn tell(&self, line: &str) {
         if self.terminal {
             // Without a terminal to draw on there is nobody to tell.
             let _ = self.bars.println(line);
         } else {
-            stderr::line(line);
+            stderr::write(&format!("{line}\n"));
         }
     }
 
@@ -75,7 +100,7 @@ impl Screen {
         // Not `suspend`, which panics when the terminal has gone away.
         let _ = self.bars.clear();
         self.bars.set_draw_target(ProgressDrawTarget::hidden());
-        stderr::write(question);
+        stderr::write(&safe(question));
         let mut answer = String::new();
         let read = std::io::stdin().read_line(&mut answer);
         if self.terminal {
@@ -90,7 +115,7 @@ impl Screen {
         let bar = self.bars.add(ProgressBar::new_spinner());
         let style = ProgressStyle::with_template("{prefix:12} {spinner} {elapsed} {wide_msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-        bar.set_prefix(stage.to_string());
+        bar.set_prefix(safe_line(stage));
         bar.enable_steady_tick(Duration::from_millis(250));
         let now = Instant::now();
         let row = Row { bar, started: now, told: now, metrics: String::new(), text: None, gpus: Vec::new() };
@@ -110,14 +135,17 @@ impl Screen {
         let Some(row) = self.running.get_mut(stage) else { return };
         row.text = None;
         if total > 0 && row.bar.length() != Some(total) {
-            let template = "{prefix:12} {wide_bar} {human_pos}/{human_len} {msg} {per_sec} {eta} left";
-            let style = ProgressStyle::with_template(template);
+            let style =
+                ProgressStyle::with_template("{prefix:12} {wide_bar} {human_pos}/{human_len} {msg}{pace}");
+            let style = style.map(|style| style.with_key("pace", pace));
             row.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             row.bar.set_length(total);
+            // What was done before is no measure of what is done now.
+            row.bar.set_position(done);
             row.bar.reset_eta();
         }
         let gpu = self.gauge.as_ref().map(|gauge| gauge.of(&row.gpus)).unwrap_or_default();
-        row.bar.set_message(format!("{unit} {} {gpu}", row.metrics).trim().to_string());
+        row.bar.set_message(safe_line(format!("{unit} {} {gpu}", row.metrics).trim()));
         row.bar.set_position(done);
         if row.told.elapsed() >= PLAIN_INTERVAL {
             row.told = Instant::now();
@@ -153,7 +181,7 @@ impl Screen {
     /// The last line of the log of a stage that says nothing else.
     fn log_line(&mut self, stage: &str, text: &str) {
         if let Some(row) = self.running.get_mut(stage) {
-            row.bar.set_message(text.to_string());
+            row.bar.set_message(safe_line(text));
             row.text = Some(text.to_string());
         }
     }

@@ -1,6 +1,7 @@
 //! How each event of a run is shown.
 
 use super::Screen;
+use super::colour::Colour;
 use crate::cache::events::{Direction, RunEvent, TaskEnd};
 use crate::cache::failure::{TaskFailure, list};
 use crate::text::{duration, size};
@@ -31,7 +32,7 @@ impl Screen {
             RunEvent::LogLine { task, text } => self.log_line(task, text),
             RunEvent::Message { of: Some(of), text } => self.say(&format!("{of}: {text}")),
             RunEvent::Message { of: None, text } => self.say(text),
-            RunEvent::Warning { text } => self.insist(text),
+            RunEvent::Warning { text } => self.warn(text, Colour::Yellow),
             RunEvent::TaskEnded { task, end } => self.end(task, end),
             RunEvent::TransferProgress { task, direction, done, total } => {
                 let (name, what) = transfer(task, *direction);
@@ -64,7 +65,7 @@ impl Screen {
 
     fn failed(&mut self, task: &str, failed: &TaskFailure) {
         self.finish_quietly(task);
-        self.insist(&format!("{task}: {failed}"));
+        self.warn(&format!("{task}: {failed}"), Colour::Red);
         if let Some(log) = &failed.log {
             self.show_log(log);
         }

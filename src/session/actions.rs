@@ -6,9 +6,8 @@ use crate::session::error::{Error, Result};
 use crate::session::programs::venv;
 use crate::session::{Instance, Made, Session, StepOutputs, Task};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
-use store::name;
 use study::graph::{Call, Step};
+use study::hidden;
 use study::sharded;
 
 impl Session {
@@ -26,6 +25,8 @@ impl Session {
             None => None,
         };
         let mut files = BTreeMap::new();
+        // An action is written down; who may read an address does not change what lies there.
+        let open = |text: &str| hidden(text).into_owned();
         let template = match &step.call {
             Call::Run(name) => vec![name.value.clone()],
             Call::Command(mark, words) => {
@@ -33,7 +34,7 @@ impl Session {
                 for (name, path) in self.followed(step) {
                     files.insert(name, self.hash_path(&path, mark)?.digest);
                 }
-                words.iter().map(ToString::to_string).collect()
+                words.iter().map(|word| open(&word.to_string())).collect()
             }
         };
         let action = Action {
@@ -41,12 +42,12 @@ impl Session {
             stage: step.stage.clone(),
             template,
             program: program.digest,
-            params: program.params.clone(),
+            params: program.params.iter().map(|(name, value)| (name.clone(), open(value))).collect(),
             inputs: BTreeMap::new(),
             names: BTreeMap::new(),
             files,
             ignore: self.ignored_of(step, &inputs),
-            env: step.env.clone(),
+            env: step.env.iter().map(|(name, value)| (name.clone(), open(value))).collect(),
             venv: venv(&program.path, &self.graph.root),
             outputs: step.outputs.iter().map(|o| (o.name.clone(), o.file.clone())).collect(),
         };
@@ -83,12 +84,9 @@ impl Session {
         }
         let mut outputs = BTreeMap::new();
         for output in &step.outputs {
-            let ending = Path::new(&output.file).extension().map(|e| format!(".{}", e.to_string_lossy()));
-            let ending = ending.unwrap_or_default();
             let parts = done.iter().filter_map(|(task, outcome)| {
-                let mut file = task.instance.as_ref()?.stem.clone();
-                file.push(&ending);
-                Some((name::fit(&file, name::LONGEST), outcome.outputs.get(&output.name)?.clone()))
+                let name = task.instance.as_ref()?.published(&output.file);
+                Some((name, outcome.outputs.get(&output.name)?.clone()))
             });
             outputs.insert(output.name.clone(), self.store.gather(&parts.collect::<Vec<_>>(), output.temp)?);
         }

@@ -2,9 +2,10 @@
 
 use crate::session::Session;
 use crate::session::error::{Error, Result};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Path};
 use std::sync::{LazyLock, PoisonError};
 use store::ignore::{DEFAULT, Ignore};
+use study::normal;
 
 /// What never counts, to ask about single names.
 static LEFT: LazyLock<Ignore> = LazyLock::new(|| Ignore::new(DEFAULT).unwrap_or_else(|_| Ignore::nothing()));
@@ -41,19 +42,6 @@ impl Session {
         known.insert(all, ignore.clone());
         Ok(ignore)
     }
-}
-
-/// A path without `.` and `..`.
-fn normal(path: &Path) -> PathBuf {
-    let mut normal = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::CurDir => {}
-            Component::ParentDir => drop(normal.pop()),
-            part => normal.push(part),
-        }
-    }
-    normal
 }
 
 /// The line of a `.gitignore` that means this path alone; none where it cannot be written so.

@@ -19,14 +19,16 @@ mod task;
 use crate::cache::facts::Facts;
 use crate::cache::remote::Remote;
 use crate::cache::runs::Asked;
+use crate::stderr;
 use selection::wanted;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Mutex, OnceLock};
 use store::ignore::Ignore;
-use store::{IoContext, Produced, Store};
-use study::Choice;
+use store::lock::Lock;
+use store::{IoContext, Produced, Store, lock};
 use study::graph::Graph;
+use study::{Choice, hidden};
 
 pub use error::{Error, Result};
 pub use task::{Input, Instance, Made, Place, Program, StepOutputs, Task};
@@ -50,8 +52,11 @@ pub struct Options {
 
 impl Options {
     fn asked(&self) -> Asked {
-        let Choice { file, profile, variants, set, .. } = self.choice.clone();
-        Asked { file, profile, variants, set, with: self.with.clone(), stages: self.stages.clone() }
+        // A record is read by others.
+        let open = |texts: &[String]| texts.iter().map(|text| hidden(text).into_owned()).collect();
+        let Choice { file, profile, variants, .. } = self.choice.clone();
+        let (set, with) = (open(&self.choice.set), open(&self.with));
+        Asked { file, profile, variants, set, with, stages: self.stages.clone() }
     }
 }
 
@@ -72,6 +77,8 @@ pub struct Session {
     pub asked: Asked,
     /// Where this runs, once it was asked for.
     facts: OnceLock<Facts>,
+    /// Contents that `--with` gave are named by nothing: no gc may run beside them.
+    _held: Option<Lock>,
     /// What does not count in folders, by its lines.
     ignored: Mutex<HashMap<Vec<String>, Ignore>>,
 }
@@ -81,6 +88,13 @@ impl Session {
     pub fn open(options: &Options) -> Result<Self> {
         let graph = study::load_for(&options.choice, &options.stages)?;
         let store = Store::open(&graph.root, &graph.name)?;
+        let held = match options.with.is_empty() {
+            true => None,
+            false => {
+                let busy = || stderr::line("waiting for a gc of the store");
+                lock::wait(&store.lock_of_store(), true, busy, || false)?
+            }
+        };
         let mut replaced: HashMap<usize, BTreeMap<String, Produced>> = HashMap::new();
         for text in &options.with {
             let (target, path) = text.split_once('=').ok_or_else(|| Error::With(text.clone()))?;
@@ -110,7 +124,8 @@ impl Session {
         };
         let ignored = Mutex::default();
         let (asked, facts) = (options.asked(), OnceLock::new());
-        Ok(Self { graph, store, wanted, forced, replaced, programs, remote, asked, facts, ignored })
+        let _held = held;
+        Ok(Self { graph, store, wanted, forced, replaced, programs, remote, asked, facts, _held, ignored })
     }
 
     /// The machine and the commit, as they are when somebody asks first.

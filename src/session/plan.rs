@@ -7,6 +7,7 @@ use crate::session::error::Result;
 use crate::session::reasons::reasons;
 use crate::session::stale::{makes, stale};
 use crate::session::{Made, Session, StepOutputs, Task};
+use crate::text::counted;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use store::{Key, Produced};
@@ -132,7 +133,14 @@ pub fn plan(session: &mut Session) -> Result<Vec<Planned>> {
                 Some(first) => {
                     let mut reasons = reasons(session, first);
                     if step.mapped() {
-                        reasons.insert(0, format!("{} of {all} entries", missing.len()));
+                        reasons.insert(
+                            0,
+                            format!(
+                                "{} of {}",
+                                missing.len(),
+                                counted(all, if step.shards.is_some() { "shard" } else { "entry" })
+                            ),
+                        );
                     }
                     State::ToRun { reasons }
                 }

@@ -4,7 +4,7 @@ use crate::action::Action;
 use crate::cache::results::{ActionResult, Ran};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use store::digest::Digest;
 use store::ignore::Ignore;
 use store::{Key, Produced, name};
@@ -90,6 +90,16 @@ impl Instance {
     /// The one of this name.
     pub fn new(stem: OsString) -> Self {
         Self { name: name::text(&stem), stem }
+    }
+
+    /// Its name in the folder that an output of this file name is published as.
+    pub fn published(&self, file: &str) -> OsString {
+        let mut name = self.stem.clone();
+        if let Some(ending) = Path::new(file).extension() {
+            name.push(".");
+            name.push(ending);
+        }
+        name::fit(&name, name::LONGEST)
     }
 }
 

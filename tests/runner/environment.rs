@@ -34,3 +34,16 @@ stages:
     }
     assert!(!stage.contains("CARGO") && !stage.contains("of the caller"), "{stage}");
 }
+
+#[test]
+fn a_program_describes_itself_in_the_environment_of_a_stage() {
+    let study = Study::new("name: d\nstages:\n  a: {run: ./gen, outputs: [files]}\n");
+    study.program("gen", &GEN.replacen("#!/bin/sh\n", "#!/bin/sh\nenv > env\n", 1));
+    let mut command = study.command(&["check"]);
+    let check =
+        command.env("SECRET_TOKEN", "x").env("LC_ALL", "C").env("PIPELINE_STATE", "/").output().unwrap();
+    assert!(check.status.success(), "{}", said(&check));
+    let seen = study.read("env");
+    assert!(seen.contains("LC_ALL=C\n") && seen.contains("PATH="), "{seen}");
+    assert!(!seen.contains("SECRET_TOKEN") && !seen.contains("PIPELINE_"), "{seen}");
+}

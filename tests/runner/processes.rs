@@ -199,3 +199,31 @@ fn too_many_gpus_are_refused() {
     assert!(output.status.success());
     assert_eq!(study.read("out/a/x"), "3\n");
 }
+
+#[test]
+fn what_outlives_its_supervisor_writes_into_no_later_attempt() {
+    // The stage starts a worker that survives it and writes on by path, making its folder again where it is gone.
+    let study = Study::new(
+        "name: orphan\nstages:\n  a:\n    command: sh stage.sh ${outputs.o}\n    outputs: [o]\n    retries: 1\n",
+    );
+    study.write(
+        "worker.sh",
+        "i=0; while [ $i -lt 300 ] && [ ! -e over ]; do i=$((i+1)); mkdir -p $1 && echo $2 >> $1/lines; sleep 0.02; done; touch ended.$2",
+    );
+    study.write(
+        "stage.sh",
+        "if [ -e first ]; then echo second > second; mkdir -p $1; echo two >> $1/lines; sleep 1; exit 0; fi
+echo $PPID > first; setsid sh worker.sh $1 one & while [ ! -s $1/lines ]; do sleep 0.01; done; sleep 60",
+    );
+    let mut runner = study.start(&["run"]);
+    until("the first attempt", || {
+        !study.read("first").trim().is_empty() && study.exists(".pipeline/attempts")
+    });
+    let _ = Command::new("kill").args(["-KILL", study.read("first").trim()]).status();
+    assert!(runner.wait().unwrap().success());
+    assert_eq!(study.read("out/a/o/lines"), "two\n");
+    study.write("over", "");
+    until("the worker's end", || study.exists("ended.one"));
+    assert_eq!(study.read("out/a/o/lines"), "two\n");
+    assert!(study.run(&[]).is_empty());
+}

@@ -300,3 +300,27 @@ stages:
     assert!(at("run").metadata().unwrap().permissions().mode() & 0o100 != 0);
     assert!(at("plain").metadata().unwrap().permissions().mode() & 0o111 == 0);
 }
+
+#[test]
+fn a_named_pipe_in_a_folder_cache_is_told_of_and_not_waited_for() {
+    let study = Study::new(TOY);
+    fs::create_dir(study.path("cache")).unwrap();
+    let cached = ["run", "--cache", "cache"];
+    assert!(study.call(&cached).status.success());
+    let found = ["blobs", "results"].map(|kind| objects(&study.path("cache"), kind)).concat();
+    assert!(found.len() > 5);
+    for object in found {
+        let kept = fs::read(&object).unwrap();
+        fs::remove_file(&object).unwrap();
+        let made = Command::new("mkfifo").arg(&object).status().unwrap();
+        assert!(made.success());
+        fs::remove_dir_all(study.path(".pipeline")).unwrap();
+        let run = study.call(&cached);
+        assert!(run.status.success(), "{}", said(&run));
+        let place = object.strip_prefix(study.dir.path()).unwrap();
+        let expected = format!("{} is no file); going on without it", place.display());
+        assert!(stderr(&run).contains(&expected), "{}", said(&run));
+        fs::remove_file(&object).unwrap();
+        fs::write(&object, kept).unwrap();
+    }
+}

@@ -1,4 +1,6 @@
-//! Stages as jobs of a real Slurm: a cluster of two nodes on this machine, brought up for the test.
+//! Stages as jobs of a real Slurm: a cluster of four nodes on this machine, brought up for the test.
+
+mod nodes;
 
 use crate::study::{Study, alive, said, stderr, until};
 use std::io::Write;
@@ -31,7 +33,7 @@ impl Cluster {
             return None;
         }
         let folder = tempfile::tempdir().unwrap();
-        let sockets: Vec<TcpListener> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let sockets: Vec<TcpListener> = (0..5).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let ports: Vec<String> = sockets.iter().map(|s| s.local_addr().unwrap().port().to_string()).collect();
         drop(sockets);
         let log = folder.path().join("up.log");
@@ -98,7 +100,7 @@ type Case = fn(&Cluster);
 #[test]
 fn stages_run_on_a_cluster() {
     let Some(cluster) = Cluster::up() else { return };
-    let cases: [(&str, Case); 12] = [
+    let cases: [(&str, Case); 20] = [
         ("a job", a_job_gets_what_the_stage_asks_for),
         ("codes", exit_codes_and_signals_come_back),
         ("array", instances_are_one_array),
@@ -111,6 +113,14 @@ fn stages_run_on_a_cluster() {
         ("disturbed", a_script_that_changed_on_the_node_makes_its_outputs_unkept),
         ("time", a_time_limit_holds_on_the_node),
         ("wrong", what_slurm_refuses_is_told),
+        ("ranks", nodes::ranks_of_one_node_need_no_step),
+        ("nodes", nodes::ranks_of_two_nodes_meet),
+        ("nodes stop", nodes::a_first_signal_lets_all_ranks_save),
+        ("nodes time", nodes::a_time_limit_lets_all_ranks_save),
+        ("nodes limit", nodes::the_limit_of_the_job_lets_all_ranks_save),
+        ("nodes fail", nodes::a_rank_that_fails_on_the_other_node_is_named),
+        ("nodes killed", nodes::a_killed_runner_finds_the_ranks_again),
+        ("options", nodes::options_that_contradict_are_refused),
     ];
     std::thread::scope(|scope| {
         let cluster = &cluster;
@@ -120,6 +130,8 @@ fn stages_run_on_a_cluster() {
         assert!(failed.is_empty(), "failed: {failed:?}");
     });
     assert_eq!(cluster.jobs(), 0);
+    // It takes the nodes from whoever else has them.
+    nodes::a_preempted_job_of_two_nodes_goes_on(&cluster);
     a_job_that_slurm_forgot_is_run_again(&cluster);
 }
 
@@ -353,6 +365,9 @@ touch $PIPELINE_STATE/s up; sleep 1000";
     runner.wait().unwrap();
     let pid = std::fs::read_to_string(cluster.folder.path().join("slurmctld.pid")).unwrap();
     Command::new("kill").args(["-KILL", pid.trim()]).status().unwrap();
+    // Its numbers begin anew elsewhere, so that no node takes a new job for one that it had to end.
+    let mut conf = std::fs::File::options().append(true).open(cluster.conf()).unwrap();
+    conf.write_all(b"FirstJobId=1000\n").unwrap();
     let again = Command::new("slurmctld").arg("-c").env("SLURM_CONF", cluster.conf()).status().unwrap();
     assert!(again.success());
     until("the controller", || cluster.call("squeue --jobs 1").contains("Invalid job id"));

@@ -32,4 +32,4 @@ pub mod interchange;
 
 pub use config::Config;
 pub use network::{Network, Timesteps};
-pub use router::{ExpertsBy, Gates};
+pub use router::Gates;

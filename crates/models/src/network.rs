@@ -8,7 +8,7 @@ use crate::parameters::Builder;
 use crate::patch::PatchEmbedding;
 use crate::prior::Prior;
 use crate::relations::Relations;
-use crate::router::{ExpertsBy, Gates, Mixture, Router, Routes};
+use crate::router::{Gates, Mixture, Router};
 use crate::timestep::TimestepEmbedding;
 use anyhow::Result;
 use stage::bad_input;
@@ -33,7 +33,6 @@ pub struct Network {
     fixed: Option<Tensor>,
     parameters: Vec<Parameter>,
     device: Device,
-    experts_by: ExpertsBy,
 }
 
 /// Everything that depends on the timestep alone; one row per image, or one row for all.
@@ -132,13 +131,7 @@ impl Network {
             fixed,
             parameters: builder.finish(),
             device,
-            experts_by: ExpertsBy::Merged,
         })
-    }
-
-    /// The same network, with the experts of batches evaluated in this way.
-    pub fn with_experts_by(self, experts_by: ExpertsBy) -> Self {
-        Self { experts_by, ..self }
     }
 
     /// What it is made of.
@@ -221,9 +214,8 @@ impl Network {
     pub fn forward_at(&self, x: &Tensor, timesteps: &Timesteps, y: &Tensor) -> Tensor {
         let activated = (&timesteps.embedding + self.label.forward(y)).silu(); // [B, D]
         let mut z = self.patches.forward(x); // [B, N, D]
-        let routes = self.routes(timesteps);
         for (i, block) in self.blocks.iter().enumerate() {
-            let mixture = self.mixture(i, &z, timesteps, routes.as_ref());
+            let mixture = self.mixture(i, &z, timesteps);
             z = self.block(block, &z, mixture, timesteps, &activated);
         }
         // Nothing to do but in mixed precision.
@@ -245,26 +237,10 @@ impl Network {
         }
     }
 
-    /// Where a batch's images go, if its experts are evaluated by routes; one row for all images is one matrix in any case.
-    fn routes(&self, timesteps: &Timesteps) -> Option<Routes> {
-        let kept = timesteps.kept.as_ref().filter(|kept| !self.experts_by.merged() && kept.size()[0] > 1)?;
-        Some(Routes::new(kept, self.config.top_k))
-    }
-
     /// The mixture of block `i`'s experts, if it has any.
-    fn mixture(
-        &self,
-        i: usize,
-        z: &Tensor,
-        timesteps: &Timesteps,
-        routes: Option<&Routes>,
-    ) -> Option<Mixture> {
+    fn mixture(&self, i: usize, z: &Tensor, timesteps: &Timesteps) -> Option<Mixture> {
         let (router, kept) = (self.routers.get(i)?, timesteps.kept.as_ref()?);
-        let gates = kept.select(1, i as i64);
-        Some(match routes {
-            Some(routes) => router.forward_routed(z, &gates, routes, i as i64),
-            None => router.forward(z, &gates),
-        })
+        Some(router.forward(z, &kept.select(1, i as i64)))
     }
 
     /// A block with its mixture or mask, if it has one.
@@ -343,7 +319,7 @@ impl Network {
         seen.insert("c".to_string(), c);
         seen.insert("tokens_in".to_string(), z.shallow_clone());
         for (i, block) in self.blocks.iter().enumerate() {
-            let mixture = self.mixture(i, &z, &timesteps, None);
+            let mixture = self.mixture(i, &z, &timesteps);
             if let Some(mixture) = &mixture {
                 let one = f64::from(self.config.integration == Integration::MaskSkipOne);
                 seen.insert(format!("router{i}_m"), mixture.sum() + one);

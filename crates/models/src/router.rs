@@ -5,59 +5,7 @@ use crate::linear::Linear;
 use crate::parameters::{Builder, Init};
 use anyhow::Result;
 use tch::{Kind, Tensor};
-use torch::shim::{autocast_kind, fused};
-
-stage::choice! {
-    /// How a batch's kept experts are evaluated; the same formula, rounded elsewhere.
-    pub enum ExpertsBy {
-        /// Added up to one matrix per image, before the product.
-        Merged = "merged",
-        /// Each with all tokens of the images that keep it, in one grouped product.
-        Routed = "routed",
-    }
-}
-
-impl ExpertsBy {
-    /// Whether it is the usual way.
-    pub fn merged(&self) -> bool {
-        *self == Self::Merged
-    }
-}
-
-impl Default for ExpertsBy {
-    /// Merged.
-    fn default() -> Self {
-        Self::Merged
-    }
-}
-
-/// The pairs of an image and an expert that it keeps, sorted by expert, for all blocks at once. A pair is numbered by its
-/// image, then by its expert's rank there.
-pub struct Routes {
-    /// Experts of each image, `[B, L, K]`.
-    kept: Tensor,
-    /// The pair at each place, `[L, B·K]`.
-    pairs: Tensor,
-    /// The place of each pair, `[L, B·K]`.
-    places: Tensor,
-    /// The place after the last of each expert, `[L, E]`.
-    ends: Tensor,
-}
-
-impl Routes {
-    /// # Shapes
-    /// `gates` `[B, L, E]`, of which `top_k` are kept.
-    pub fn new(gates: &Tensor, top_k: i64) -> Self {
-        let _guard = tch::no_grad_guard();
-        let (kept, experts) = (gates.topk(top_k, -1, true, true).1, gates.size()[2]);
-        let by_pair = kept.transpose(0, 1).flatten(1, 2); // [L, B·K]
-        let pairs = by_pair.argsort_stable(true, 1, false);
-        let of = Tensor::arange(experts, (Kind::Int64, gates.device())).view([1, 1, experts]);
-        let counts =
-            by_pair.unsqueeze(2).eq_tensor(&of).sum_dim_intlist([1i64].as_slice(), false, Kind::Int64);
-        Self { places: pairs.argsort(1, false), ends: counts.cumsum(1, Kind::Int64), kept, pairs }
-    }
-}
+use torch::shim::fused;
 
 /// One block's gate and experts.
 pub struct Router {
@@ -107,32 +55,6 @@ impl Router {
         let shared = gates.matmul(&self.bias).unsqueeze(1); // [B or 1, 1, D]
         let tokens = if rows == 1 { z.matmul(&weight.squeeze_dim(0)) } else { z.bmm(&weight) };
         Mixture { tokens: Some(tokens), shared }
-    }
-
-    /// The mixture with one grouped product over (image, expert): the tokens of an image share their experts.
-    ///
-    /// # Shapes
-    /// `z` `[B, N, D]`, `gates` `[B, E]`, `routes` of all blocks, of which this is number `block`.
-    pub fn forward_routed(&self, z: &Tensor, gates: &Tensor, routes: &Routes, block: i64) -> Mixture {
-        let (images, tokens, width) = z.size3().unwrap_or((0, 0, 0));
-        let [pairs, places, ends] =
-            [&routes.pairs, &routes.places, &routes.ends].map(|all| all.select(0, block));
-        let shared = gates.matmul(&self.bias).unsqueeze(1); // [B, 1, D]
-        let top_k = routes.kept.size()[2];
-        // libtorch's mixed precision does not know the grouped product.
-        let kind = autocast_kind(z.device());
-        let sorted = z.to_kind(kind).index_select(0, &pairs.floor_divide_scalar(top_k)); // [B·K, N, D]
-        let ends = (ends * tokens).to_kind(Kind::Int);
-        let product = sorted
-            .flatten(0, 1)
-            .internal_grouped_mm(&self.weight.to_kind(kind), Some(&ends), None::<&Tensor>, kind)
-            .view([images * top_k, tokens, width]);
-        let gates = gates.gather(1, &routes.kept.select(1, block), false).flatten(0, 1); // [B·K] by pair
-        let gates = gates.index_select(0, &pairs).view([-1, 1, 1]).to_kind(kind);
-        let mixed = (product * gates).index_select(0, &places); // [B·K, N, D]
-        let mixed =
-            mixed.view([images, top_k, tokens, width]).sum_dim_intlist([1i64].as_slice(), false, kind);
-        Mixture { tokens: Some(mixed), shared }
     }
 }
 

@@ -12,7 +12,7 @@ use rustix::fs::{Advice, fadvise};
 use std::cell::RefCell;
 use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -36,7 +36,7 @@ thread_local! {
 /// # Errors
 /// [`Error::Changed`] when the file is not what `meta` says, before or after it was read.
 pub fn hash(path: &Path, meta: &Metadata) -> Result<blake3::Hash> {
-    let file = File::open(path).at("opening", path)?;
+    let file = open(path).at("opening", path)?;
     let length = meta.len();
     let hash = match length {
         0..=PIECE => with_piece(&file, 0, length, blake3::hash),
@@ -52,6 +52,21 @@ pub fn hash(path: &Path, meta: &Metadata) -> Result<blake3::Hash> {
         (a.len(), a.mtime(), a.mtime_nsec()) == (b.len(), b.mtime(), b.mtime_nsec())
     };
     if same(meta, &after) { Ok(hash) } else { Err(Error::Changed(path.into())) }
+}
+
+/// Opens a file to be read, and waits for nobody: a named pipe that stands there by now gives nothing, not even an end.
+///
+/// # Errors
+/// When it is no file.
+pub fn open(path: &Path) -> io::Result<File> {
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = File::options().read(true).custom_flags(nonblocking).open(path)?;
+    let kind = file.metadata()?.file_type();
+    // Reading a folder fails by itself.
+    match kind.is_file() || kind.is_dir() {
+        true => Ok(file),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file")),
+    }
 }
 
 /// Reads a piece of a file and does something with it.
@@ -98,7 +113,7 @@ fn large(path: &Path, file: &File, length: u64) -> io::Result<blake3::Hash> {
         None => work(file),
         Some(readers) => readers.scope(|scope| {
             for _ in 0..count.min(readers.current_num_threads() as u64) {
-                scope.spawn(|_| match File::open(path) {
+                scope.spawn(|_| match open(path) {
                     // The kernel reads ahead by open file; threads that share one spoil it for each other.
                     Ok(own) if is_same(&own, file) => work(&own),
                     _ => work(file),

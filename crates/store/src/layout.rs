@@ -5,11 +5,16 @@ use crate::error::{Error, IoContext, Result};
 use crate::key::Key;
 use crate::lock::{self, Lock};
 use crate::{link, name, record, statcache};
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Version of the layout that the crate tells of.
 const FORMAT: &str = "1";
+
+/// The beginning of the names of folders of outputs; what follows sorts by time.
+const OUTPUTS: &str = "out.";
 
 /// A folder of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,6 +158,22 @@ impl Store {
     /// The working folder of an action that runs.
     pub fn attempt(&self, key: &Key) -> PathBuf {
         self.folder(Area::Attempts).join(key.digits(32))
+    }
+
+    /// A folder for the outputs of the next attempt at an action, under a name that none before it had: a process that
+    /// outlived an earlier one writes where nobody looks.
+    pub fn next_outputs(attempt: &Path) -> PathBuf {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64);
+        attempt.join(format!("{OUTPUTS}{now:016x}"))
+    }
+
+    /// The folder of the outputs of the attempt that runs, or ran last.
+    pub fn newest_outputs(attempt: &Path) -> PathBuf {
+        let ours = |path: &PathBuf| {
+            path.file_name().and_then(OsStr::to_str).is_some_and(|name| name.starts_with(OUTPUTS))
+        };
+        let newest = entries(attempt, 0).into_iter().filter(ours).max();
+        newest.unwrap_or_else(|| attempt.join(OUTPUTS))
     }
 
     /// What an interrupted action can go on from.

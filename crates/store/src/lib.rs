@@ -17,6 +17,7 @@
 pub mod contents;
 pub mod digest;
 mod error;
+mod heal;
 pub mod ignore;
 mod ingest;
 mod key;

@@ -1,5 +1,6 @@
 //! Giving a content a second name without a second copy, where the file system can.
 
+use crate::contents;
 use crate::error::{IoContext, Result};
 use crate::name;
 use std::fs::{self, File, Permissions};
@@ -61,7 +62,7 @@ fn fill(
     mode: Option<Permissions>,
     act: impl FnOnce(&File, &File) -> io::Result<()>,
 ) -> io::Result<()> {
-    let source = File::open(from)?;
+    let source = contents::open(from)?;
     let target = File::options().write(true).create_new(true).mode(0o600).open(to)?;
     let filled = act(&source, &target).and_then(|()| match mode {
         Some(mode) => target.set_permissions(mode),

@@ -174,6 +174,8 @@ impl Store {
     /// The entries of a stored folder, by name.
     pub fn entries(&self, folder: &Digest) -> Result<Vec<Member>> {
         let manifest = self.manifest(folder).ok_or(Error::NoManifest(*folder))?;
+        // Each is read by itself.
+        self.heal(&self.place(folder), &manifest)?;
         let mut entries: BTreeMap<OsString, (Option<Digest>, Vec<Entry>)> = BTreeMap::new();
         for entry in manifest.0 {
             let mut parts = entry.path.components();
@@ -228,10 +230,24 @@ impl Store {
         let manifest = Manifest(entries);
         let digest = manifest.digest();
         self.keep_manifest(&digest, &manifest)?;
-        if !self.materialize(&digest)? && !optional {
+        if !self.materialize(&digest)?
+            && !(self.heal_parts(parts)? && self.materialize(&digest)?)
+            && !optional
+        {
             return Err(Error::NoPart(digest));
         }
         Ok(Produced { digest, bytes: manifest.bytes(), files: manifest.files() })
+    }
+
+    /// Makes blobs of parts that are folders again; whether there was one.
+    fn heal_parts(&self, parts: &[(OsString, Produced)]) -> Result<bool> {
+        let mut healed = 0;
+        for digest in parts.iter().map(|(_, part)| part.digest).filter(|digest| digest.kind == Kind::Tree) {
+            if let Some(manifest) = self.manifest(&digest) {
+                healed += self.heal(&self.place(&digest), &manifest)?;
+            }
+        }
+        Ok(healed > 0)
     }
 
     /// Keeps a manifest, so that a later change of the folder can be told file by file.

@@ -21,7 +21,7 @@ pub fn tree_is_whole(path: &Path) -> Result<bool> {
 }
 
 /// The digest that a path in the store claims, from its last two parts.
-fn claimed(path: &Path, kind: Kind) -> Option<Digest> {
+pub fn claimed(path: &Path, kind: Kind) -> Option<Digest> {
     let name = path.file_name()?.to_str()?;
     let folder = path.parent()?.file_name()?.to_str()?;
     let (name, kind) = match name.strip_suffix(".x") {

@@ -1,6 +1,7 @@
 //! Checking a study against what its programs say of themselves.
 
 use crate::de::{Marked, Text};
+use crate::environment;
 use crate::error::{Error, Result, hint};
 use crate::graph::Step;
 use crate::mark::Mark;
@@ -29,13 +30,53 @@ pub fn ask(program: &Path, mark: &Mark) -> Result<Spec> {
         );
         Error::mistake(mark, text)
     };
+    let said = answer(program, &["--describe".into()]).map_err(wrong)?;
+    serde_json::from_slice(&said).map_err(|e| wrong(e.to_string()))
+}
+
+/// The command line by which a program that answers `--check` judges the parameters of a step.
+pub fn question(step: &Step) -> Vec<String> {
+    let given = step.params.iter().flat_map(|(name, value)| [format!("--{name}"), value.0.clone()]);
+    std::iter::once("--check".into()).chain(given).collect()
+}
+
+/// Asks a program which parameters are in force where it is given those of a step: with their values, where others decide
+/// them, and without those that others switch off.
+///
+/// # Errors
+/// What the program has against them, at the place of the parameter that it names.
+pub fn in_force(program: &Path, step: &Step, spec: &Spec) -> Result<BTreeMap<String, String>> {
+    let wrong = |why: String| {
+        let words: Vec<&str> = why.split(|c: char| !c.is_alphanumeric() && !"-_".contains(c)).collect();
+        let named = |(name, _): &&(String, _)| words.contains(&format!("--{name}").as_str());
+        let mark = step.params.iter().find(named).map_or(&step.mark, |(_, value)| &value.mark);
+        let why = why.strip_prefix("error: ").unwrap_or(&why);
+        Error::mistake(mark, format!("stage {}: {} says: {why}", step.stage, spec.name))
+    };
+    let said = answer(program, &question(step)).map_err(wrong)?;
+    let said: BTreeMap<String, String> =
+        serde_json::from_slice(&said).map_err(|e| wrong(format!("its answer to --check is none: {e}")))?;
+    let known = said.into_iter().map(|(name, value)| match spec.argument(&name) {
+        Some(arg) if arg.role == Role::Param => Ok((name, canonical(&arg.kind, &value))),
+        _ => Err(wrong(format!("its answer to --check has `{name}`, which is no parameter"))),
+    });
+    known.collect()
+}
+
+/// What a program says when it is called so, in the environment of a stage, within bounds of time and size.
+///
+/// # Errors
+/// Why it says nothing; the first line of what it says where it fails.
+fn answer(program: &Path, arguments: &[String]) -> Result<Vec<u8>, String> {
     let mut command = Command::new(program);
-    command.arg("--describe").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|e| wrong(e.to_string()))?;
+    // What it says is kept for everybody, so it depends on nothing that a stage would not see.
+    command.args(arguments).env_clear().envs(environment::passed(&[]));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(|e| e.to_string())?;
     let said = (reader(child.stdout.take()), reader(child.stderr.take()));
     let started = Instant::now();
     let status = loop {
-        let ended = child.try_wait().map_err(|e| wrong(e.to_string()))?;
+        let ended = child.try_wait().map_err(|e| e.to_string())?;
         if let Some(status) = ended {
             break status;
         }
@@ -43,22 +84,22 @@ pub fn ask(program: &Path, mark: &Mark) -> Result<Spec> {
             // At worst it ends by itself.
             let _ = child.kill();
             let _ = child.wait();
-            return Err(wrong(format!("it does not answer within {} s", ANSWER_TIME.as_secs())));
+            return Err(format!("it does not answer within {} s", ANSWER_TIME.as_secs()));
         }
         std::thread::sleep(PAUSE);
     };
     let left = || ANSWER_TIME.saturating_sub(started.elapsed()).max(PAUSE);
     // A child that it left behind may hold its output open.
-    let text = said.0.recv_timeout(left()).map_err(|_| wrong("its output does not end".into()))?;
+    let text = said.0.recv_timeout(left()).map_err(|_| "its output does not end".to_string())?;
     if text.len() as u64 > ANSWER_SIZE {
-        return Err(wrong("it says more than 1 MiB".into()));
+        return Err("it says more than 1 MiB".into());
     }
     if !status.success() {
         let said = said.1.recv_timeout(left()).unwrap_or_default();
         let said = String::from_utf8_lossy(&said);
-        return Err(wrong(said.lines().next().unwrap_or("it failed and said nothing").to_string()));
+        return Err(said.lines().next().unwrap_or("it failed and said nothing").to_string());
     }
-    serde_json::from_slice(&text).map_err(|e| wrong(e.to_string()))
+    Ok(text)
 }
 
 /// What comes out of a pipe, up to one byte more than a description may have.

@@ -1,5 +1,6 @@
 //! What can be wrong with a study, or with what the command line says of one.
 
+use crate::hidden::hidden;
 use crate::mark::Mark;
 use std::io;
 use std::path::PathBuf;
@@ -21,6 +22,12 @@ pub enum Error {
     /// There is no such file.
     #[error("no study at {}; name one with --file", .0.display())]
     NoStudy(PathBuf),
+    /// A study of a folder above that is somebody else's.
+    #[error(
+        "{} belongs to another user, and what it names would run as you; name it with --file if that is meant",
+        .0.display()
+    )]
+    Strange(PathBuf),
     /// The operating system refused something.
     #[error("{verb} {}: {source}", path.display())]
     Io {
@@ -89,6 +96,7 @@ impl Error {
     pub fn mistake(mark: &Mark, text: impl Into<String>) -> Self {
         // A mistake is told on one line, also when it quotes a text of several.
         let words: String = text.into().split_whitespace().collect::<Vec<_>>().join(" ");
+        let words = hidden(&words);
         let short = words.char_indices().nth(400).map_or(words.len(), |(at, _)| at);
         Self::Mistake { mark: mark.clone(), text: words[..short].to_string() }
     }

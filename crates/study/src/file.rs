@@ -1,6 +1,7 @@
 //! What may stand in a study file: closed structs, one doc line per key.
 
 use crate::de::{Marked, Ordered, Text};
+use crate::processes::Processes;
 use crate::quantity::{Bytes, Time};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -81,9 +82,12 @@ pub struct Stage {
     pub tuning: Ordered<Marked<Text>>,
     /// Names, or names to file names or to what is said of them.
     pub outputs: Outputs,
-    /// What one run takes from the machine.
+    /// What one process takes from the machine.
     #[serde(default)]
     pub resources: Resources,
+    /// Start it as so many processes, which find each other by the variables that torchrun sets: a number, or
+    /// `{nodes: 2, per-node: 8}`. Not in the key.
+    pub processes: Option<Processes>,
     /// Where it runs. Default: where the study's stages run.
     pub engine: Option<EngineName>,
     /// What sbatch is told of it, over what the study says.
@@ -105,7 +109,7 @@ pub struct Stage {
     pub show: Vec<Marked<String>>,
 }
 
-/// What one run of a stage takes from the machine.
+/// What one process of a stage takes from the machine.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Resources {

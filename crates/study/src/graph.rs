@@ -5,6 +5,7 @@ use crate::de::{Marked, Text};
 use crate::error::{Error, Result, hint};
 use crate::file::{EngineName, Resources};
 use crate::mark::Mark;
+use crate::processes::Processes;
 use crate::template::Word;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -73,8 +74,10 @@ pub struct Step {
     pub tuning: Vec<(String, Marked<Text>)>,
     /// What it writes.
     pub outputs: Vec<Output>,
-    /// What one run takes from the machine.
+    /// What one process takes from the machine.
     pub resources: Resources,
+    /// As how many processes it is started, where the study says so.
+    pub processes: Option<Processes>,
     /// Where it runs.
     pub engine: EngineName,
     /// What sbatch is told of it.

@@ -3,15 +3,20 @@
 mod cluster;
 mod de;
 pub mod describe;
+pub mod environment;
 mod error;
 pub mod file;
+mod found;
 pub mod graph;
+mod hidden;
 mod mark;
 mod matrix;
+mod naming;
 mod operators;
 mod order;
 mod overlay;
 mod pasted;
+mod processes;
 mod quantity;
 mod resolve;
 pub mod schema;
@@ -23,14 +28,21 @@ mod tree;
 mod union;
 
 pub use error::{Error, Result, hint};
+pub use found::find;
+pub use hidden::hidden;
 pub use mark::Mark;
 pub use matrix::seed_of;
+pub use naming::normal;
+pub use processes::Processes;
 pub use quantity::{Bytes, Time};
 
 use crate::de::{Marked, Text};
 use crate::graph::Graph;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// The key of a stage that `--set` reaches beside its parameters.
+const PROCESSES: &str = "processes";
 
 /// Which study, and what the command line changes in it.
 #[derive(Clone, Debug, Default)]
@@ -41,7 +53,7 @@ pub struct Choice {
     pub profile: Option<String>,
     /// Names of variants, `*` for all; none means the study as it stands.
     pub variants: Vec<String>,
-    /// `stage.param=value` and `vars.name=value`.
+    /// `stage.param=value`, `stage.processes=value` and `vars.name=value`.
     pub set: Vec<String>,
     /// Where all stages run, whatever the study says.
     pub engine: Option<file::EngineName>,
@@ -122,6 +134,11 @@ fn set(graph: &mut Graph, text: &str) -> Result<()> {
     for step in graph.find(stage)? {
         let step = &mut graph.steps[step];
         let mark = Mark { file: Arc::from(format!("--set {text}")), line: 0 };
+        let own = |pairs: &[(String, Marked<Text>)]| pairs.iter().any(|(key, _)| key == name);
+        if name == PROCESSES && !own(&step.params) && !own(&step.tuning) {
+            step.processes = Some(value.parse().map_err(|e: String| Error::mistake(&mark, e))?);
+            continue;
+        }
         let value = Marked { value: Text(value.into()), mark };
         let given = step.params.iter_mut().chain(&mut step.tuning).find(|(key, _)| key == name);
         match given {

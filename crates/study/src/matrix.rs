@@ -1,6 +1,8 @@
 //! Many variants from one line: `matrix`, every combination of values, and `seeds`, every variant several times.
 
 use crate::error::{Error, Result};
+use crate::mark::Mark;
+use crate::naming::plain;
 use crate::tree::{Node, Value, get, pairs, put};
 use std::collections::HashSet;
 
@@ -9,15 +11,19 @@ pub const SEED: &str = "seed";
 /// No study has more variants.
 const MOST: usize = 10_000;
 
-/// A variant as the study writes it: its name (empty for the study as it stands), and what it changes.
-pub type Overlay = (String, Option<Node>);
+/// A variant as the study writes it: its name (empty for the study as it stands), where it stands, and what it changes.
+pub type Overlay = (String, Mark, Option<Node>);
 
 /// The variants of a matrix, by the values in their names. Those of a seed stand at the end, as `seed-1`.
 pub fn combinations(matrix: &Node, study: &str) -> Result<Vec<Overlay>> {
+    let keys = pairs(matrix, "a matrix is `stage.param` or `vars.name` with a list of values")?;
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
     let empty = Node { value: Value::Map(Vec::new()), mark: matrix.mark.clone() };
-    // With the part of the name that is about seeds.
-    let mut all = vec![(String::new(), String::new(), empty)];
-    for (key, values) in pairs(matrix, "a matrix is `stage.param` or `vars.name` with a list of values")? {
+    // With the part of the name that is about seeds, and the place of the value that completes it.
+    let mut all = vec![(None::<String>, String::new(), matrix.mark.clone(), empty)];
+    for (key, values) in keys {
         let name = key.as_text().unwrap_or_default();
         let Some((stage, param)) = name.split_once('.') else {
             return Err(Error::mistake(&key.mark, format!("`{name}` is neither stage.param nor vars.name")));
@@ -28,18 +34,21 @@ pub fn combinations(matrix: &Node, study: &str) -> Result<Vec<Overlay>> {
             return Err(Error::mistake(&values.mark, format!("`{name}` needs a list of values")));
         };
         let mut next = Vec::with_capacity(all.len() * values.len());
-        for (so_far, seeds, overlay) in &all {
+        for (so_far, seeds, _, overlay) in &all {
             for value in values {
                 let Some(text) = value.as_text() else {
                     return Err(Error::mistake(&value.mark, "a value of a matrix is one word or number"));
                 };
                 let mut overlay = overlay.clone();
                 put(&mut overlay, &path, value.clone());
-                next.push(match param == SEED {
-                    true => (so_far.clone(), format!("{seeds}-{SEED}-{}", plain(text)), overlay),
-                    false if so_far.is_empty() => (plain(text), seeds.clone(), overlay),
-                    false => (format!("{so_far}-{}", plain(text)), seeds.clone(), overlay),
-                });
+                let (name, seeds) = match param == SEED {
+                    true => (so_far.clone(), format!("{seeds}-{SEED}-{}", plain(text))),
+                    false => {
+                        let name = so_far.iter().fold(plain(text), |name, so_far| format!("{so_far}-{name}"));
+                        (Some(name), seeds.clone())
+                    }
+                };
+                next.push((name, seeds, value.mark.clone(), overlay));
             }
         }
         if next.len() > MOST {
@@ -47,9 +56,10 @@ pub fn combinations(matrix: &Node, study: &str) -> Result<Vec<Overlay>> {
         }
         all = next;
     }
-    let named = all.into_iter().map(|(name, seeds, overlay)| {
-        let name = if name.is_empty() { study } else { &name };
-        (format!("{name}{seeds}"), Some(overlay))
+    let named = all.into_iter().map(|(name, seeds, mark, overlay)| {
+        // A matrix of seeds alone is of the study itself.
+        let name = name.unwrap_or_else(|| if seeds.is_empty() { String::new() } else { study.into() });
+        (format!("{name}{seeds}"), mark, Some(overlay))
     });
     Ok(named.collect())
 }
@@ -60,14 +70,15 @@ pub fn seeded(base: &mut Node, overlays: Vec<Overlay>, seeds: &Node, study: &str
     let values = values(seeds)?;
     let place = format!("${{vars.{SEED}}}");
     if !mentions(base, &place)
-        && !overlays.iter().any(|(_, o)| o.as_ref().is_some_and(|o| mentions(o, &place)))
+        && !overlays.iter().any(|(_, _, o)| o.as_ref().is_some_and(|o| mentions(o, &place)))
     {
         let text = format!(
             "`seeds` gives every variant a value of `{place}`, which nothing names; e.g. `params: {{seed: {place}}}`"
         );
         return Err(Error::mistake(&seeds.mark, text));
     }
-    let stands = |(_, overlay): &Overlay| overlay.as_ref().and_then(|o| get(get(o, "vars")?, SEED)).is_some();
+    let stands =
+        |(_, _, overlay): &Overlay| overlay.as_ref().and_then(|o| get(get(o, "vars")?, SEED)).is_some();
     if overlays.iter().any(stands) {
         let text = "`seeds` and a matrix over `vars.seed` are two ways for one thing; keep one";
         return Err(Error::mistake(&seeds.mark, text));
@@ -79,17 +90,17 @@ pub fn seeded(base: &mut Node, overlays: Vec<Overlay>, seeds: &Node, study: &str
     let mut all: Vec<Overlay> = overlays.next().into_iter().collect();
     let mut variants: Vec<Overlay> = overlays.collect();
     if variants.is_empty() {
-        variants.push((study.into(), None));
+        variants.push((study.into(), seeds.mark.clone(), None));
     }
     if variants.len() * values.len() > MOST {
         return Err(Error::mistake(&seeds.mark, "these seeds make more than 10,000 variants"));
     }
-    for (name, overlay) in variants {
+    for (name, mark, overlay) in variants {
         for seed in &values {
             let empty = Node { value: Value::Map(Vec::new()), mark: seeds.mark.clone() };
             let mut overlay = overlay.clone().unwrap_or(empty);
             put(&mut overlay, &["vars", SEED], Node::text(&seeds.mark, &seed.to_string()));
-            all.push((format!("{name}-{SEED}-{seed}"), Some(overlay)));
+            all.push((format!("{name}-{SEED}-{seed}"), mark.clone(), Some(overlay)));
         }
     }
     Ok(all)
@@ -127,10 +138,4 @@ fn mentions(node: &Node, place: &str) -> bool {
         Value::List(items) => items.iter().any(|item| mentions(item, place)),
         Value::Map(pairs) => pairs.iter().any(|(_, value)| mentions(value, place)),
     }
-}
-
-/// A value as a part of a name.
-pub fn plain(text: &str) -> String {
-    let keep = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
-    text.chars().map(keep).collect()
 }

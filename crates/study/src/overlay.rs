@@ -2,7 +2,8 @@
 
 use crate::error::{Error, Result, hint};
 use crate::mark::Mark;
-use crate::matrix::{SEED, combinations, plain, seeded};
+use crate::matrix::{Overlay, SEED, combinations, seeded};
+use crate::naming;
 use crate::tree::{self, Node, Value, get, keys, pairs, put, take};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -33,10 +34,11 @@ pub fn read(path: &Path, profile: Option<&str>, vars: &[(String, String)]) -> Re
     let matrix = take(&mut base, "matrix");
     let seeds = take(&mut base, "seeds").filter(|seeds| seeds.value != Value::Null);
     let study = get(&base, "name").and_then(Node::as_text).unwrap_or_default().to_string();
-    let mut overlays = vec![(String::new(), None)];
+    let mut overlays: Vec<Overlay> = vec![(String::new(), base.mark.clone(), None)];
     if let Some(variants) = &variants {
-        for (name, overlay) in pairs(variants, "variants are names with what each changes")? {
-            overlays.push((variant_name(name)?, Some(overlay.clone())));
+        for (key, overlay) in pairs(variants, "variants are names with what each changes")? {
+            let name = key.as_text().unwrap_or_default();
+            overlays.push((name.to_string(), key.mark.clone(), Some(overlay.clone())));
         }
     }
     if let Some(matrix) = &matrix {
@@ -50,12 +52,15 @@ pub fn read(path: &Path, profile: Option<&str>, vars: &[(String, String)]) -> Re
         }
         overlays = seeded(&mut base, overlays, seeds, &study)?;
     }
+    overlays[1..].iter().try_for_each(|(name, mark, _)| naming::variant(name, mark))?;
     let mut seen = HashSet::new();
     let mut all = Vec::new();
     let mut declared: HashSet<String> = HashSet::new();
-    for (name, overlay) in overlays {
+    let mut stages: HashSet<String> = HashSet::new();
+    let mut marks = Vec::new();
+    for (name, mark, overlay) in overlays {
         if !seen.insert(name.clone()) {
-            return Err(Error::mistake(&base.mark, format!("two variants are called `{name}`")));
+            return Err(Error::mistake(&mark, format!("two variants are called `{name}`")));
         }
         let mut tree = base.clone();
         let mut changes = Vec::new();
@@ -66,12 +71,17 @@ pub fn read(path: &Path, profile: Option<&str>, vars: &[(String, String)]) -> Re
             merge(&mut tree, &overlay);
         }
         declared.extend(get(&tree, "vars").into_iter().flat_map(keys).map(str::to_string));
+        stages.extend(get(&tree, "stages").into_iter().flat_map(keys).map(str::to_string));
         for (name, value) in vars {
             let mark = Mark { file: Arc::from(format!("--set vars.{name}={value}")), line: 0 };
             put(&mut tree, &["vars", name], Node::text(&mark, value));
         }
         fill(&mut tree)?;
+        marks.push(mark);
         all.push(Variant { name, tree, changes });
+    }
+    for (variant, mark) in all.iter().zip(&marks).skip(1) {
+        naming::apart(&variant.name, mark, stages.iter())?;
     }
     if let Some((name, value)) = vars.iter().find(|(name, _)| !declared.contains(name)) {
         let mark = Mark { file: Arc::from(format!("--set vars.{name}={value}")), line: 0 };
@@ -221,15 +231,6 @@ fn fill_in(node: &mut Node, vars: &[(String, String)]) -> Result<()> {
             Ok(())
         }
     }
-}
-
-fn variant_name(key: &Node) -> Result<String> {
-    let name = key.as_text().unwrap_or_default();
-    if name.is_empty() || plain(name) != name {
-        let text = format!("the variant's name `{name}` may only have letters, digits, `-`, `_` and `.`");
-        return Err(Error::mistake(&key.mark, text));
-    }
-    Ok(name.to_string())
 }
 
 #[cfg(test)]

@@ -5,10 +5,11 @@ use crate::de::{Marked, Text};
 use crate::error::{Error, Result, hint};
 use crate::file::{Build, Command, Stage, Study};
 use crate::graph::{BuildStep, Call, Graph, Input, Output, Source, Step, Stream};
+use crate::naming;
 use crate::operators;
 use crate::order::order;
 use crate::sharded;
-use crate::source::{self, RESERVED};
+use crate::source::{self, Folders, RESERVED};
 use crate::template::{self, Group, Part, Word};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -29,9 +30,10 @@ pub fn resolve(study: &Study, variant: &str, folder: &Path) -> Result<Graph> {
         ));
     }
     check_lines(&study.ignore)?;
+    let out = naming::out(study.out.as_ref(), &root)?;
     let mut steps = Vec::with_capacity(study.stages.len());
     for (name, stage) in study.stages.iter() {
-        steps.push(step(name, stage, study, &index, variant, &root)?);
+        steps.push(step(name, stage, study, &index, variant, Folders { root: &root, out: &out })?);
     }
     let order = order(&steps)?;
     let mut place = vec![0; steps.len()];
@@ -41,7 +43,6 @@ pub fn resolve(study: &Study, variant: &str, folder: &Path) -> Result<Graph> {
     for input in sorted.iter_mut().flat_map(|s| &mut s.inputs) {
         input.source.renumber(&place);
     }
-    let out = PathBuf::from(study.out.as_ref().map_or("out", |o| o.as_str()));
     let build = study.build.as_ref().map(|b| build_step(b, &root)).transpose()?;
     let ask_above = study.ask_above.map_or(Duration::from_secs(600), |t| t.0);
     let on_end = study.on_end.as_ref().map(|command| plain_command(command, "`on-end`")).transpose()?;
@@ -94,7 +95,7 @@ fn check_name(name: &Marked<String>, what: &str) -> Result<()> {
         let text = format!("{what} `{}` may only have letters, digits, `-` and `_`", name.as_str());
         return Err(Error::mistake(&name.mark, text));
     }
-    Ok(())
+    naming::short(name, &name.mark, what)
 }
 
 fn step(
@@ -103,7 +104,7 @@ fn step(
     study: &Study,
     index: &HashMap<&str, usize>,
     variant: &str,
-    root: &Path,
+    folders: Folders,
 ) -> Result<Step> {
     check_name(name, "the stage name")?;
     let call = call(name, stage)?;
@@ -125,10 +126,7 @@ fn step(
     let mut files = HashSet::new();
     for (_, said) in &stage.outputs.0 {
         let file = Marked { value: said.file.clone(), mark: said.mark.clone() };
-        let plain = !file.is_empty() && !file.contains('/') && !file.starts_with('.');
-        if !plain {
-            return Err(Error::mistake(&file.mark, format!("`{}` is not a plain file name", *file)));
-        }
+        naming::file(&file, &file.mark)?;
         if !files.insert(file.value.clone()) {
             return Err(Error::mistake(&file.mark, format!("two outputs are written to `{}`", *file)));
         }
@@ -162,7 +160,7 @@ fn step(
     }
     let mut inputs = Vec::new();
     for (key, text) in stage.inputs.iter() {
-        let source = source::of(text, study, index, variant, root)?;
+        let source = source::of(text, study, index, variant, folders)?;
         let lines = ignored(stage, key, &source, study);
         inputs.push(Input { name: key.value.clone(), mark: text.mark.clone(), source, ignore: lines });
     }
@@ -192,8 +190,9 @@ fn step(
         tuning: own(&stage.tuning),
         outputs,
         resources: stage.resources.clone(),
+        processes: stage.processes,
         engine: stage.engine.or(study.engine).unwrap_or_default(),
-        slurm: cluster::slurm(&study.slurm, &stage.slurm)?,
+        slurm: cluster::slurm(&study.slurm, stage)?,
         env: stage.env.iter().map(|(k, v)| (k.value.clone(), v.0.clone())).collect(),
         pass_env: stage.pass_env.iter().map(|n| n.value.clone()).collect(),
         retries: stage.retries,

@@ -37,6 +37,7 @@ pub fn expand(graph: &mut Graph) {
             step.resources.cpus = None;
             step.resources.gpus = 0;
             step.resources.memory.0 = 0;
+            step.processes = None;
         }
         place.push(steps.len());
         steps.push(step);

@@ -4,13 +4,22 @@ use crate::de::Marked;
 use crate::error::{Error, Result, hint};
 use crate::file::Study;
 use crate::graph::{Part, Source};
+use crate::naming;
 use std::collections::HashMap;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 
 /// The stage name that stands for the runner itself in input references.
 pub const RESERVED: &str = "pipeline";
 /// What an input across variants ends in.
 const ACROSS: &str = "@*";
+
+/// Where paths of a study are looked for.
+#[derive(Clone, Copy)]
+pub struct Folders<'a> {
+    pub root: &'a Path,
+    /// Relative to the root.
+    pub out: &'a Path,
+}
 
 /// The source that a text names, in a variant of the study; `index` has the places of the stages.
 pub fn of(
@@ -18,11 +27,11 @@ pub fn of(
     study: &Study,
     index: &HashMap<&str, usize>,
     variant: &str,
-    root: &Path,
+    folders: Folders,
 ) -> Result<Source> {
     match text.strip_suffix(ACROSS) {
         Some(reference) => across(reference, text, study, index, variant),
-        None => source(text, study, index, root),
+        None => source(text, study, index, folders),
     }
 }
 
@@ -56,7 +65,12 @@ fn across(
     }
 }
 
-fn source(text: &Marked<String>, study: &Study, index: &HashMap<&str, usize>, root: &Path) -> Result<Source> {
+fn source(
+    text: &Marked<String>,
+    study: &Study,
+    index: &HashMap<&str, usize>,
+    Folders { root, out }: Folders,
+) -> Result<Source> {
     let wrong = |what: String| Err(Error::mistake(&text.mark, what));
     let word =
         |w: &str| !w.is_empty() && w.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
@@ -79,9 +93,8 @@ fn source(text: &Marked<String>, study: &Study, index: &HashMap<&str, usize>, ro
             };
         }
     }
-    let out = study.out.as_ref().map_or("out", |o| o.as_str());
-    let plain: PathBuf = Path::new(text.as_str()).components().filter(|c| *c != Component::CurDir).collect();
-    if plain.starts_with(out) || plain.starts_with(".pipeline") {
+    let plain = naming::normal(&root.join(text.as_str()));
+    if [out, Path::new(".pipeline")].iter().any(|made| plain.starts_with(root.join(made))) {
         // The same file under two names would be run against its own maker.
         return wrong(format!("{} is made by a run; name the stage's output, as in `stage.output`", **text));
     }

@@ -156,6 +156,6 @@ fn identity(step: &Step) -> String {
     let (env, pass) = (&step.env, &step.pass_env);
     let _ = write!(text, "{:?} {env:?} {pass:?} {:?} {:?}", step.resources, step.each, step.show);
     let _ = write!(text, " {} {:?} {:?} {:?}", step.retries, step.timeout, step.engine, step.slurm);
-    let _ = write!(text, " {:?}", step.shards);
+    let _ = write!(text, " {:?} {:?}", step.shards, step.processes);
     text
 }

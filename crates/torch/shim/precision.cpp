@@ -27,13 +27,6 @@ char* shim_autocast_end(int device, bool was_on, int was_kind) {
   });
 }
 
-// The c10::ScalarType that products are computed in now, given f32.
-int shim_autocast_kind(int device) {
-  auto type = static_cast<at::DeviceType>(device);
-  auto kind = at::autocast::is_autocast_enabled(type) ? at::autocast::get_autocast_dtype(type) : at::kFloat;
-  return static_cast<int>(kind);
-}
-
 // Turns it off inside another's scope, for what must be computed in full precision.
 char* shim_autocast_pause(int device, bool* was_on) {
   return guarded([&] {

@@ -11,7 +11,7 @@ mod precision;
 pub use cuda::{Graph, SideStream};
 pub use event::Event;
 pub use optimiser::{AdamW, clip, lerp, norm};
-pub use precision::{autocast, autocast_kind, without_autocast};
+pub use precision::{autocast, without_autocast};
 
 use anyhow::{Result, anyhow};
 use std::ffi::{CStr, c_char, c_int};

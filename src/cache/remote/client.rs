@@ -38,6 +38,8 @@ pub struct Move {
 /// The speaking end of a cache.
 pub struct Client {
     store: Arc<dyn ObjectStore>,
+    /// Where the cache is a folder.
+    folder: Option<PathBuf>,
     base: Place,
     runtime: Runtime,
 }
@@ -52,7 +54,20 @@ impl Client {
             .max_blocking_threads(PARTS)
             .build();
         let runtime = runtime.map_err(Unusable::Start)?;
-        Ok(Self { store, base, runtime })
+        let folder = match location {
+            Location::Folder(folder) => Some(folder.clone()),
+            Location::Address(_) => None,
+        };
+        Ok(Self { store, folder, base, runtime })
+    }
+
+    /// Refuses what no object can be: a named pipe in the place of one would be waited for without an end.
+    fn check(&self, object: &str) -> Result<()> {
+        let Some(path) = self.folder.as_ref().map(|folder| folder.join(object)) else { return Ok(()) };
+        match std::fs::metadata(&path) {
+            Ok(meta) if !meta.is_file() => Err(Unusable::NoObject(path).into()),
+            _ => Ok(()),
+        }
     }
 
     fn place(&self, object: &str) -> Place {
@@ -61,6 +76,7 @@ impl Client {
 
     /// A whole object of at most `limit` bytes; `None` when there is none.
     pub fn read(&self, object: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+        self.check(object)?;
         let (store, place) = (Arc::clone(&self.store), self.place(object));
         self.runtime.block_on(async move {
             let found = match store.get(&place).await {
@@ -136,6 +152,7 @@ impl Client {
                         if progress.stopped() {
                             return Err(Error::Stopped);
                         }
+                        self.check(&next.object)?;
                         let (place, bytes) = (self.place(&next.object), next.bytes);
                         let moved = act(Arc::clone(&self.store), place, next);
                         running.spawn(async move { moved.await.map(|()| bytes) });

@@ -9,6 +9,9 @@ pub enum Unusable {
     /// Making it would fill the local disk whenever a shared one is not mounted.
     #[error("there is no folder {}; make it once", .0.display())]
     NoFolder(PathBuf),
+    /// Something that is neither a file nor will be one stands where an object belongs.
+    #[error("{} is no file", .0.display())]
+    NoObject(PathBuf),
     /// The client cannot be started.
     #[error("starting its client: {0}")]
     Start(#[source] io::Error),

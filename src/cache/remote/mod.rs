@@ -31,6 +31,7 @@ use store::digest::{Digest, Kind};
 use store::manifest::Manifest;
 use store::walk::Hashed;
 use store::{Key, Store, link, record};
+use study::hidden;
 
 /// Version of the layout above.
 const VERSION: &str = "v1";
@@ -41,7 +42,7 @@ const LIST: u64 = 1 << 30;
 
 /// A shared cache.
 pub struct Remote {
-    /// As it was given.
+    /// As it was given, without credentials.
     pub name: String,
     location: Location,
     client: OnceLock<Client>,
@@ -57,7 +58,7 @@ impl Remote {
     /// Reads where the cache is; contacts nobody.
     pub fn new(name: &str, base: &Path) -> Result<Self, NoPlace> {
         Ok(Self {
-            name: name.into(),
+            name: hidden(name).into_owned(),
             location: Location::parse(name, base)?,
             client: OnceLock::new(),
             unreachable: AtomicBool::new(false),

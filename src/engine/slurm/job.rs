@@ -4,6 +4,8 @@ use crate::cache::facts::Machine;
 use crate::cache::failure::Change;
 use crate::engine::contract::{End, GRACE};
 use crate::engine::error::{Error, Result};
+use crate::engine::ranks;
+use crate::engine::slurm::step;
 use crate::engine::steady::{self, Told};
 use crate::engine::stop::ignored;
 use crate::engine::supervise::{NOT_STARTED, apart, clear};
@@ -14,18 +16,21 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use store::IoContext;
 use store::statcache::StatCache;
 use store::{link, record};
+use study::Processes;
 
 /// The hidden first argument that makes the runner the process of a job.
 pub const WORD: &str = "__job";
 /// How often signals, the time limit and the stage's end are looked at.
 const TICK: Duration = Duration::from_millis(20);
+/// By how many seconds Slurm may tell a job too early that its time ends.
+const EARLY: f64 = 60.0;
 
 /// `job.json` of an attempt: what the node needs to know. Variables come with the job: they may be secrets, which are
 /// not to be stored.
@@ -42,12 +47,52 @@ pub struct JobSpec {
     pub log: PathBuf,
     /// Seconds.
     pub timeout: Option<f64>,
+    /// The job's own limit in seconds less the time before it at which the job is told, where both are known.
+    #[serde(default)]
+    pub notice: Option<f64>,
+    /// As how many processes it is started, and the cores of each.
+    #[serde(default)]
+    pub processes: Option<(Processes, u32)>,
 }
 
 impl JobSpec {
     /// What stands in an attempt folder.
     pub fn read(folder: &Path) -> Option<Self> {
         record::read(&folder.join("job.json"))
+    }
+
+    /// What is started on this node: the program, or what starts its ranks here or on all nodes.
+    fn command(&self, folder: &Path) -> io::Result<Command> {
+        let runner = std::env::current_exe;
+        Ok(match self.processes {
+            None => {
+                let mut command = Command::new(&self.program);
+                command.args(&self.words[1..]);
+                command
+            }
+            Some((processes, cpus)) if processes.nodes > 1 => step::command(folder, processes, cpus)?,
+            Some(_) => {
+                let mut command = Command::new(runner()?);
+                command.arg(ranks::WORD).arg(folder);
+                command
+            }
+        })
+    }
+
+    /// Whether its processes are tasks of a step of the job, which only Slurm reaches.
+    fn is_step(&self) -> bool {
+        self.processes.is_some_and(|(processes, _)| processes.nodes > 1)
+    }
+
+    /// Signals what was started.
+    fn signal(&self, child: Pid, signal: Signal) {
+        if self.is_step() {
+            step::signal(signal);
+        }
+        if !self.is_step() || signal == Signal::KILL {
+            // One that is gone has nothing more to be told.
+            let _ = kill_process_group(child, signal);
+        }
     }
 
     /// Puts it there.
@@ -105,10 +150,11 @@ pub fn main(arguments: &[OsString]) -> u8 {
     let done = JobSpec::read(folder).ok_or_else(|| Error::NoWork(folder.into())).and_then(|spec| {
         // The job may have been started before and taken off its node; it begins anew, with the stage's state.
         link::remove(&Ended::path(folder))?;
+        link::remove(&ranks::failed_path(folder))?;
         link::remove(&spec.out)?;
         fs::create_dir_all(&spec.out).at("making", &spec.out)?;
         let log = File::options().create(true).append(true).open(&spec.log).at("opening", &spec.log)?;
-        let ended = run(&spec, &log).unwrap_or_else(|e| {
+        let ended = run(&spec, folder, &log).unwrap_or_else(|e| {
             // The log is where a person looks.
             let _ = writeln!(&log, "error: {e}");
             Ended { code: NOT_STARTED, ..Ended::default() }
@@ -122,7 +168,7 @@ pub fn main(arguments: &[OsString]) -> u8 {
     })
 }
 
-fn run(spec: &JobSpec, log: &File) -> Result<Ended> {
+fn run(spec: &JobSpec, folder: &Path, log: &File) -> Result<Ended> {
     let stats = StatCache::empty();
     let steady = match steady::on_node(&spec.parts, &stats) {
         Ok(steady) => steady,
@@ -136,9 +182,8 @@ fn run(spec: &JobSpec, log: &File) -> Result<Ended> {
     }
     let mut signals = Signals::new(heard).map_err(what)?;
     set_child_subreaper(Some(getpid())).map_err(|e| what(e.into()))?;
-    let mut command = Command::new(&spec.program);
+    let mut command = spec.command(folder).map_err(what)?;
     command
-        .args(&spec.words[1..])
         .current_dir(&spec.root)
         .env("PIPELINE_EVENTS", &spec.events)
         .env("PIPELINE_STATE", &spec.state)
@@ -152,22 +197,23 @@ fn run(spec: &JobSpec, log: &File) -> Result<Ended> {
     apart(&mut command);
     let started = Instant::now();
     let child = Pid::from_child(&command.spawn().map_err(what)?);
-    let (mut told, mut late) = (false, None::<Instant>);
+    let (mut told, mut killed, mut late) = (false, false, None::<Instant>);
     loop {
         for signal in signals.pending() {
             if signal != SIGCHLD && !told {
                 told = true;
-                let _ = kill_process_group(child, Signal::TERM);
+                spec.signal(child, Signal::TERM);
             }
         }
         let limit = spec.timeout.is_some_and(|limit| started.elapsed().as_secs_f64() > limit);
         match late {
             None if limit => {
                 late = Some(Instant::now());
-                let _ = kill_process_group(child, Signal::TERM);
+                spec.signal(child, Signal::TERM);
             }
-            Some(at) if at.elapsed() > GRACE => {
-                let _ = kill_process_group(child, Signal::KILL);
+            Some(at) if at.elapsed() > GRACE && !killed => {
+                killed = true;
+                spec.signal(child, Signal::KILL);
             }
             _ => {}
         }
@@ -177,8 +223,14 @@ fn run(spec: &JobSpec, log: &File) -> Result<Ended> {
                 let seconds = started.elapsed().as_secs_f64();
                 clear(child);
                 usage::write(&spec.events, Some(Machine::here()));
+                // Slurm may tell a job a minute early.
+                let at = spec.notice.filter(|_| told).map(|notice| (notice - EARLY).max(0.0));
+                let limit = at.is_some_and(|at| seconds >= at);
+                // Of a step, the code is the greatest of all nodes.
+                let failed = ranks::failed(folder).filter(|_| !told && late.is_none());
+                let code = failed.map_or(code as u8, |failed| failed.code);
                 let ended =
-                    Ended { code: code as u8, seconds, told, timeout: late.is_some(), ..Ended::default() };
+                    Ended { code, seconds, told, timeout: late.is_some() || limit, ..Ended::default() };
                 return Ok(Ended { disturbed: steady.end(), ..ended });
             }
         }

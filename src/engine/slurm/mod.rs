@@ -6,13 +6,14 @@
 
 mod ask;
 pub mod job;
+mod step;
 mod submission;
 mod submit;
 
 use crate::engine::attempt::Attempt;
 use crate::engine::contract::{End, Engine, Work};
 use crate::engine::error::{Error, Result};
-use crate::engine::steady;
+use crate::engine::{ranks, steady};
 use crate::session::{Session, Task};
 use ask::{Seen, Verdict};
 use job::{Ended, JobSpec};
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use store::IoContext;
+use store::Store;
 use store::link;
 use submission::Submission;
 
@@ -258,8 +260,9 @@ pub fn left(session: &Session, task: &Task) -> Result<Option<Attempt>> {
     let Some(id) = submission.id.clone() else { return Ok(None) };
     let ended = Ended::read(&folder);
     let outputs = &session.graph.steps[task.step].outputs;
+    let out = Store::newest_outputs(&folder);
     if ended.as_ref().is_some_and(|ended| ended.code == 0)
-        && outputs.iter().any(|o| fs::symlink_metadata(folder.join("out").join(&o.file)).is_err())
+        && outputs.iter().any(|o| fs::symlink_metadata(out.join(&o.file)).is_err())
     {
         // The runner was killed while it took the outputs in.
         return Ok(None);
@@ -271,7 +274,7 @@ pub fn left(session: &Session, task: &Task) -> Result<Option<Attempt>> {
         }
     }
     Ok(Some(Attempt {
-        out: folder.join("out"),
+        out,
         events: spec.events,
         state: spec.state,
         log: spec.log,
@@ -320,6 +323,10 @@ impl Attempt {
         if let Some(parent) = log.parent() {
             fs::create_dir_all(parent).at("making", parent)?;
         }
-        Ok(link::point(log, &self.log)?)
+        let there = |rank: &u32| ranks::of_rank(&self.log, *rank).is_file();
+        for rank in std::iter::once(0).chain((1..).take_while(there)) {
+            link::point(&ranks::of_rank(log, rank), &ranks::of_rank(&self.log, rank))?;
+        }
+        Ok(())
     }
 }

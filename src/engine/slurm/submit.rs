@@ -21,6 +21,10 @@ use study::graph::Step;
 /// Attempts of one step that come within this time of each other are submitted together.
 pub const GATHER: Duration = Duration::from_millis(100);
 
+/// How long before the end of its time a job on several nodes is told, so that it can tell the ranks; less where it has
+/// little time. Slurm itself would tell `srun` as well.
+const NOTICE: Duration = Duration::from_secs(60);
+
 /// Slurm's own default for the size of an array, which every cluster allows.
 const LARGEST: usize = 1000;
 
@@ -38,7 +42,12 @@ impl Request {
         let root = &work.session.graph.root;
         let program = work.session.programs[work.task.step].clone();
         let program = program.ok_or_else(|| Error::NoProgram(step.stage.clone()))?;
+        if let Some(ranks) = attempt.ranks(step, &program.path) {
+            ranks.write(&attempt.folder)?;
+        }
         let spec = JobSpec {
+            notice: limit(step).map(|time| time.saturating_sub(notice(step)).as_secs_f64()),
+            processes: step.processes.map(|processes| (processes, step.resources.cpus.unwrap_or(1))),
             words: attempt.words.clone(),
             program: program.path,
             parts: steady::told(work.session, work.task, work.parts)?,
@@ -152,6 +161,9 @@ fn sbatch(work: &Work, batch: &[Request]) -> Result<(String, Option<String>)> {
     if let Some(text) = failure("sbatch", &output) {
         return Err(Error::Slurm(text));
     }
+    for line in String::from_utf8_lossy(&output.stderr).lines().filter(|line| !line.trim().is_empty()) {
+        (work.say)(line.trim().to_string());
+    }
     let text = String::from_utf8_lossy(&output.stdout);
     let (id, at) = answer(&text).ok_or_else(|| Error::NoJobId(text.trim().into()))?;
     let at = at.or(cluster.clone());
@@ -161,13 +173,36 @@ fn sbatch(work: &Work, batch: &[Request]) -> Result<(String, Option<String>)> {
     Ok((id, at))
 }
 
+/// The longest time of a step's job, where the study says it. A stage that is stopped at its own time limit still needs
+/// time to save.
+fn limit(step: &Step) -> Option<Duration> {
+    step.slurm.time.or(step.timeout.map(|t| t + Duration::from_secs(120)))
+}
+
+/// How long before the end of its time a job on several nodes is told.
+fn notice(step: &Step) -> Duration {
+    limit(step).map_or(NOTICE, |time| NOTICE.min(time / 4))
+}
+
 /// The options of `sbatch`; the study's own come last and win.
 fn options(step: &Step, root: &Path, name: &str, batch: &[Request]) -> Vec<String> {
     let (resources, slurm) = (&step.resources, &step.slurm);
     let mut words: Vec<String> =
-        ["--parsable", "--export=ALL", "--nodes=1", "--ntasks=1", "--requeue", "--open-mode=append"]
-            .map(String::from)
-            .to_vec();
+        ["--parsable", "--export=ALL", "--requeue", "--open-mode=append"].map(String::from).to_vec();
+    let each = match step.processes {
+        None => {
+            words.extend(["--nodes=1".into(), "--ntasks=1".into()]);
+            1
+        }
+        Some(processes) => {
+            words.push(format!("--nodes={}", processes.nodes));
+            words.push(format!("--ntasks-per-node={}", processes.per_node));
+            if processes.nodes > 1 {
+                words.push(format!("--signal=B:TERM@{}", notice(step).as_secs().max(1)));
+            }
+            processes.per_node
+        }
+    };
     words.push(format!("--job-name={name}"));
     words.push(format!("--chdir={}", root.display()));
     match batch {
@@ -183,14 +218,12 @@ fn options(step: &Step, root: &Path, name: &str, batch: &[Request]) -> Vec<Strin
         words.push(format!("--cpus-per-task={cpus}"));
     }
     if resources.memory.0 > 0 {
-        words.push(format!("--mem={}M", resources.memory.0.div_ceil(1 << 20)));
+        words.push(format!("--mem={}M", resources.memory.0.div_ceil(1 << 20) * u64::from(each)));
     }
     if resources.gpus > 0 {
-        words.push(format!("--gres=gpu:{}", resources.gpus));
+        words.push(format!("--gres=gpu:{}", resources.gpus * each));
     }
-    // A stage that is stopped at its own time limit still needs time to save.
-    let time = slurm.time.or(step.timeout.map(|t| t + Duration::from_secs(120)));
-    if let Some(time) = time {
+    if let Some(time) = limit(step) {
         let s = time.as_secs().max(1);
         words.push(format!("--time={}:{:02}:{:02}", s / 3600, s % 3600 / 60, s % 60));
     }

@@ -1,7 +1,6 @@
 //! The command line of `train`.
 
 use crate::outputs;
-use models::ExpertsBy;
 use models::config::{Form, Integration};
 use models::diffusion::NoiseSchedule;
 use shards::Residence;
@@ -123,9 +122,6 @@ stage::arguments! {
         param label_dropout: f64 = 0.1, in 0.0..=1.0;
         /// What products are computed in; weights and the optimiser's state are f32 always.
         param precision: Precision = Precision::F32;
-        /// How the experts of a batch are evaluated: merged takes memory for a matrix per image and block, routed for every kept
-        /// expert's tokens.
-        param experts_by: ExpertsBy = ExpertsBy::Merged;
         /// Begin the table of labels anew instead of taking it from `--initialize`, as other classes need it.
         param new_labels: bool = false;
         /// Seed of everything random.

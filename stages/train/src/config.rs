@@ -3,10 +3,10 @@
 use crate::Args;
 use crate::objective::Objective;
 use anyhow::Result;
+use models::Config;
 use models::checkpoint::{self, Checkpoint, CheckpointMetadata, LatentSpace};
 use models::diffusion::NoiseSchedule;
 use models::interchange::{self, Hints};
-use models::{Config, ExpertsBy};
 use serde::{Deserialize, Serialize};
 use shards::Latents;
 use stage::bad_input;
@@ -43,9 +43,6 @@ pub struct TrainingConfig {
     pub objective: Objective,
     /// What products are computed in.
     pub precision: Precision,
-    /// How the experts of a batch are evaluated.
-    #[serde(default, skip_serializing_if = "ExpertsBy::merged")]
-    pub experts_by: ExpertsBy,
     /// Seed.
     pub seed: u64,
     /// BLAKE3 of the checkpoint that it begins with, where it does not begin with random weights.
@@ -102,7 +99,6 @@ impl TrainingConfig {
             accumulate: args.accumulate,
             objective,
             precision: args.precision,
-            experts_by: args.experts_by,
             seed: args.seed,
             initialize: args.initialize.as_deref().map(initial_digest).transpose()?,
             new_labels: args.new_labels,

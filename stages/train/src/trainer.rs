@@ -189,7 +189,6 @@ impl Trainer {
         averages: Vec<Tensor>,
         group: &ProcessGroup,
     ) -> Result<Self> {
-        let network = network.with_experts_by(config.experts_by);
         let device = network.device();
         let reducer = group.reducer(network.parameters(), &flat.gradient)?;
         let schedule = Schedule::new(config.schedule, TIMESTEPS as usize, &Respacing::All)?;

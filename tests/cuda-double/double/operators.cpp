@@ -245,6 +245,9 @@ c10::Device device_of(const torch::jit::Stack& stack, size_t count) {
 
 void any(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   c10::DeviceGuard guard(device_of(*stack, op.schema().arguments().size()));
+  // An operator that waits, which breaks a recording.
+  static auto* graphs = std::getenv("CUDA_DOUBLE_GRAPHS");
+  if (graphs != nullptr && std::string(graphs) == "refused" && recording() != nullptr) wait_for(current_stream());
   Call(op, *stack).run();
 }
 
@@ -289,15 +292,6 @@ void copy(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   torch::jit::push(*stack, to);
 }
 
-// The device's own grouped product knows bf16; with any other kind libtorch reads where the groups end back to the host.
-void grouped(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
-  if (torch::jit::peek(*stack, 0, 5).toTensor().scalar_type() != at::kBFloat16) {
-    wait_for(current_stream());
-    report().count("wait aten::_grouped_mm");
-  }
-  any(op, stack);
-}
-
 int64_t attention(const at::Tensor&, const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&, double, bool,
                   std::optional<double>, bool) {
   return static_cast<int64_t>(sdp::SDPBackend::math);
@@ -317,7 +311,6 @@ TORCH_LIBRARY_IMPL(_, CUDA, library) {
 TORCH_LIBRARY_IMPL(aten, CUDA, library) {
   library.impl("empty.memory_format", empty);
   library.impl("empty_strided", empty_strided);
-  library.impl("_grouped_mm", torch::CppFunction::makeFromBoxedFunction<&grouped>());
   library.impl("copy_", torch::CppFunction::makeFromBoxedFunction<&copy>());
 }
 

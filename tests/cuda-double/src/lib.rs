@@ -12,7 +12,8 @@
 //! - NCCL sums over the processes of one machine;
 //! - kernels that are compiled at run time are compiled by the host's C++ compiler, from the same source. The threads of a block
 //!   run in turn up to each place where they wait for each other, and must all wait at the same. `CUDA_DOUBLE_KERNELS` set to
-//!   `refused` makes their compilation fail, set to `wrong` their results.
+//!   `refused` makes their compilation fail, set to `wrong` their results. `CUDA_DOUBLE_GRAPHS` set to `refused` makes recording
+//!   fail, as an operator does that the host waits for.
 //!
 //! It counts what the host waits for ([`Lent::report`]). What it cannot show: speed, CUDA's own kernels and their roundings,
 //! work of two streams in another order than it was given, memory that a stream uses again too early.

@@ -6,6 +6,7 @@
 mod gpu;
 pub mod plain;
 
+pub use gpu::leave_aside;
 pub(crate) use gpu::usable;
 
 use super::check;

@@ -13,7 +13,6 @@ unsafe extern "C" {
         was_kind: *mut c_int,
     ) -> *mut c_char;
     fn shim_autocast_end(device: c_int, was_on: bool, was_kind: c_int) -> *mut c_char;
-    fn shim_autocast_kind(device: c_int) -> c_int;
     fn shim_autocast_pause(device: c_int, was_on: *mut bool) -> *mut c_char;
     fn shim_autocast_resume(device: c_int, was_on: bool) -> *mut c_char;
 }
@@ -45,16 +44,6 @@ pub fn autocast<T>(device: Device, kind: Kind, work: impl FnOnce() -> Result<T>)
 pub fn without_autocast<T>(device: Device, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let _guard = Pause::begin(device_type(device))?;
     work()
-}
-
-/// The kind that products of f32 tensors are computed in here.
-pub fn autocast_kind(device: Device) -> Kind {
-    // SAFETY: no pointer is passed.
-    match unsafe { shim_autocast_kind(device_type(device)) } {
-        15 => Kind::BFloat16,
-        5 => Kind::Half,
-        _ => Kind::Float,
-    }
 }
 
 struct Autocast {

@@ -17,6 +17,7 @@ use tch::{Device, Tensor};
 use torch::Precision;
 use torch::device::{self, DeviceChoice};
 use torch::graphs::CudaGraphs;
+use torch::shim::fused;
 
 stage::arguments! {
     /// Time steps of training and sampling.
@@ -37,6 +38,8 @@ stage::arguments! {
         tuning device: DeviceChoice = DeviceChoice::Cpu;
         /// Whether our steps are repeated as CUDA graphs.
         tuning cuda_graphs: CudaGraphs = CudaGraphs::Auto;
+        /// Whether our passes over a block's tokens are fused on a GPU.
+        tuning fused_passes: bool = true;
         /// Threads of one operation.
         tuning threads: usize = 2, in 1..;
     }
@@ -80,6 +83,9 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<()> {
     device::keep_memory();
     let device = device::open(args.device, args.threads)?;
+    if !args.fused_passes {
+        fused::leave_aside();
+    }
     let mut cases = Vec::new();
     for text in &args.models {
         for work in &args.work {
@@ -162,7 +168,8 @@ fn macs(config: &Config) -> f64 {
 /// Operations per second of a large square product.
 fn product_speed(device: Device, precision: Precision) -> f64 {
     let side = if device == Device::Cpu { 2048 } else { 8192 };
-    let a = Tensor::ones([side, side], (precision.kind(), device));
+    // Random numbers: a GPU multiplies equal ones faster.
+    let a = Tensor::randn([side, side], (tch::Kind::Float, device)).to_kind(precision.kind());
     let once = |count: i32| {
         let begin = Instant::now();
         (0..count).for_each(|_| drop(a.matmul(&a)));

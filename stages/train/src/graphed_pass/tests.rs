@@ -30,7 +30,6 @@ fn config(flags: &[(&str, &str)]) -> TrainingConfig {
         clip: 1.0,
         accumulate: 1,
         precision: args.precision,
-        experts_by: args.experts_by,
         seed: 5,
         initialize: None,
         new_labels: false,
@@ -68,10 +67,9 @@ fn trained(config: &TrainingConfig, fixed: bool) -> Vec<(String, Tensor)> {
 
 #[test]
 fn fixed_tensors_give_the_same_bits() {
-    let cases: [&[(&str, &str)]; 5] = [
+    let cases: [&[(&str, &str)]; 4] = [
         &[],
         &[("precision", "bf16")],
-        &[("experts-by", "routed"), ("precision", "bf16")],
         &[("gating", "noisy-prior")],
         &[("gating", "none"), ("weighting", "uw"), ("clusters", "4")],
     ];

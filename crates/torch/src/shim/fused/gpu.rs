@@ -7,6 +7,7 @@ use crate::shim::panics::caught;
 use crate::shim::{autocast, cuda, without_autocast};
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
 
@@ -17,9 +18,20 @@ const F32: f64 = 1e-5;
 /// Of those that are rounded to the 8 bits of bf16, or come from such.
 const BF16: f64 = 2e-2;
 
+/// Whether GPUs' passes are left aside.
+static PLAIN: AtomicBool = AtomicBool::new(false);
+
+/// Leaves GPUs' passes aside from now on: for benches, which time the formulas beside them.
+pub fn leave_aside() {
+    PLAIN.store(true, Ordering::Relaxed);
+}
+
 /// Whether the passes of the GPU of this number serve this width, or why not. Found out at the first call, which must not be
 /// while a graph is recorded.
 pub(crate) fn usable(index: usize, width: i64) -> Result<(), String> {
+    if PLAIN.load(Ordering::Relaxed) {
+        return Err("they were left aside".into());
+    }
     static FOUND: Mutex<BTreeMap<(usize, i64), Result<(), String>>> = Mutex::new(BTreeMap::new());
     let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
     found.entry((index, width)).or_insert_with(|| try_out(index, width).map_err(|e| format!("{e:#}"))).clone()

@@ -1,0 +1,61 @@
+//! How each command is used.
+
+/// The commands in the order of their use, each with lines that can be typed.
+pub const EXAMPLES: [(&str, &str); 20] = [
+    (
+        "run",
+        "  pipeline run                                  the whole study, with the scores at the end
+  pipeline run evaluate                         a stage and what it needs
+  pipeline run --set train.iterations=2000      another value, for this run
+  pipeline run --variant '*' --keep-going       every variant, whatever fails
+  pipeline run --with train.checkpoints=PATH    your files in a stage's place",
+    ),
+    (
+        "plan",
+        "  pipeline plan                         every stage: cached, to run or waiting, and why
+  pipeline plan --set encode.size=64    what another value would run
+  pipeline plan --json                  the same for programs, with keys and files",
+    ),
+    ("why", "  pipeline why train"),
+    (
+        "log",
+        "  pipeline log train                of the newest run that has one
+  pipeline log 'score[step-2000]'   of one entry
+  pipeline log build",
+    ),
+    ("check", "  pipeline check\n  pipeline --file other.yaml check --variant '*'"),
+    (
+        "graph",
+        "  pipeline graph                                          Mermaid, for a README
+  pipeline graph --format dot | dot -Tsvg > study.svg",
+    ),
+    (
+        "diff",
+        "  pipeline diff small large                     two variants
+  pipeline diff 20260101T1200 20260102T0900     two runs, by the beginnings of their names",
+    ),
+    (
+        "watch",
+        "  pipeline watch evaluate             beside a run of `train` in another terminal
+  pipeline watch evaluate --once      what is there now",
+    ),
+    ("accept", "  pipeline accept train               a comment in its program changes nothing"),
+    (
+        "lock",
+        "  pipeline lock && git add pipeline.lock\n  pipeline run --locked     after `lock`: fails where an output is another one",
+    ),
+    ("push", "  pipeline push --cache s3://bucket/team\n  pipeline push train"),
+    ("pull", "  pipeline pull --cache /mnt/team\n  pipeline pull evaluate"),
+    (
+        "export",
+        "  pipeline export digits digits.tar.zst      the study, by its name
+  pipeline export 20260101T1200 run.tar.zst  a run, by the beginning of its name",
+    ),
+    ("import", "  pipeline import digits.tar.zst && pipeline run"),
+    ("verify", "  pipeline verify && echo everything is whole"),
+    ("gc", "  pipeline gc --dry-run\n  pipeline gc --max-size 20GiB --grace 7d"),
+    ("init", "  pipeline init && pipeline run"),
+    ("completions", "  pipeline completions bash > ~/.local/share/bash-completion/completions/pipeline"),
+    ("schema", "  pipeline schema > pipeline.schema.json"),
+    ("man", "  pipeline man > ~/.local/share/man/man1/pipeline.1"),
+];
