@@ -3,7 +3,9 @@
 use super::output::{print, print_json};
 use crate::cli::Global;
 use crate::error::Result;
+use crate::run::Machine;
 use crate::session::Session;
+use crate::stderr;
 use crate::text::counted;
 use serde_json::json;
 
@@ -19,6 +21,8 @@ pub fn check(global: &Global) -> Result<()> {
         .filter(|(_, program)| program.is_none())
         .map(|(step, _)| step.stage.as_str())
         .collect();
+    let all: Vec<usize> = (0..session.graph.steps.len()).collect();
+    warn_of_room(&session, &all);
     if global.json {
         return print_json(&json!({ "study": session.graph.name, "not-built": unknown }));
     }
@@ -31,4 +35,14 @@ pub fn check(global: &Global) -> Result<()> {
         ));
     }
     print(&text)
+}
+
+/// Says which of these steps this machine has not the GPUs for. They may be meant for another.
+pub fn warn_of_room(session: &Session, steps: &[usize]) {
+    let machine = Machine::whole(None, false);
+    for step in steps {
+        if let Err(e) = machine.check(&session.graph.steps[*step]) {
+            stderr::line(format_args!("warning: {e}"));
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! `pipeline plan`.
 
+use super::check::warn_of_room;
 use super::output::{print_json, print_states, tell_left_out};
 use crate::cli::Global;
 use crate::error::Result;
@@ -14,6 +15,10 @@ pub fn plan(global: &Global, stages: &[String]) -> Result<()> {
     if stages.is_empty() {
         tell_left_out(&session.graph);
     }
+    let runs = planned.iter().filter(|p| matches!(p.state, State::ToRun { .. } | State::Waiting { .. }));
+    let steps = &session.graph.steps;
+    let runs: Vec<usize> = runs.filter_map(|p| steps.iter().position(|step| step.id == p.stage)).collect();
+    warn_of_room(&session, &runs);
     if global.json {
         return print_json(&planned);
     }

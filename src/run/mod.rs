@@ -33,6 +33,7 @@ use store::record;
 use stream::Stream;
 use study::hidden;
 
+pub use machine::Machine;
 pub use options::RunOptions;
 
 /// What a person says of a run.

@@ -77,77 +77,9 @@ pub fn plan(session: &mut Session) -> Result<Vec<Planned>> {
         if !session.wanted[i] {
             continue;
         }
-        let step = &session.graph.steps[i];
-        let last_seconds = results::last(&session.store, &step.id).map(|last| last.seconds);
-        let mut key = None;
-        let on: Vec<String> = step
-            .needs()
-            .filter(|need| known[*need].is_none())
-            .map(|need| session.graph.steps[need].id.clone())
-            .collect();
-        let state = if let Some(stand_in) = session.stand_in(i)? {
-            known[i] = Some(stand_in);
-            State::Replaced
-        } else if !on.is_empty() {
-            let mut on = on;
-            on.dedup();
-            State::Waiting { on }
-        } else if stale.is_some() && makes(session, step) {
-            State::Waiting { on: vec!["build".into()] }
-        } else if let Some(tasks) = session.tasks(i, &known)? {
-            let all = tasks.len();
-            let mut done = Vec::new();
-            let mut missing: Vec<Task> = Vec::new();
-            let (mut elsewhere, mut away) = (Vec::new(), 0);
-            if let [task] = tasks.as_slice() {
-                key = Some(task.key);
-            }
-            for task in tasks {
-                let forced = session.forced.contains(&i);
-                if let Some(outcome) = if forced { None } else { session.lookup(&task)? } {
-                    done.push((task, outcome));
-                } else if let Some(outcome) = if forced { None } else { look(session, &task.key)? } {
-                    away += outcome.outputs.values().map(|o| o.bytes).sum::<u64>();
-                    elsewhere.push((task, outcome));
-                } else {
-                    dropped[i].extend(session.dropped(&task)?);
-                    missing.push(task);
-                }
-            }
-            match missing.first() {
-                None if !elsewhere.is_empty() => {
-                    if let [(task, outcome)] = elsewhere.as_slice()
-                        && !step.mapped()
-                    {
-                        // What comes after it can be planned as well; of several, the folder of all is not known.
-                        let (outputs, actions) = (outcome.outputs.clone(), vec![Made::new(task, outcome)]);
-                        known[i] = Some(StepOutputs { outputs, replaced: Vec::new(), actions });
-                    }
-                    State::ToFetch { bytes: away }
-                }
-                None => {
-                    let done: Vec<_> = done.iter().map(|(task, outcome)| (task, outcome)).collect();
-                    known[i] = Some(session.gather(step, &done)?);
-                    State::Cached
-                }
-                Some(first) => {
-                    let mut reasons = reasons(session, first);
-                    if step.mapped() {
-                        reasons.insert(
-                            0,
-                            format!(
-                                "{} of {}",
-                                missing.len(),
-                                counted(all, if step.shards.is_some() { "shard" } else { "entry" })
-                            ),
-                        );
-                    }
-                    State::ToRun { reasons }
-                }
-            }
-        } else {
-            State::Waiting { on: vec!["build".into()] }
-        };
+        let last_seconds = results::last(&session.store, &session.graph.steps[i].id).map(|last| last.seconds);
+        let Looked { state, key, outputs } = look_at(session, i, stale.is_some(), &known, &mut dropped[i])?;
+        known[i] = outputs;
         place[i] = Some(planned.len());
         let step = session.graph.steps[i].stage.clone();
         let outputs = known[i].as_ref().map(|k| k.outputs.clone()).unwrap_or_default();
@@ -157,6 +89,87 @@ pub fn plan(session: &mut Session) -> Result<Vec<Planned>> {
     }
     rerun_producers(session, &mut planned, &place, dropped, &known)?;
     Ok(planned)
+}
+
+/// What was found of a step.
+struct Looked {
+    state: State,
+    /// Of its action, where it has one.
+    key: Option<Key>,
+    outputs: Option<StepOutputs>,
+}
+
+/// What there is of a step, as far as those before it are known. Steps whose dropped outputs it needs are added to `dropped`.
+fn look_at(
+    session: &Session,
+    i: usize,
+    stale: bool,
+    known: &[Option<StepOutputs>],
+    dropped: &mut BTreeSet<usize>,
+) -> Result<Looked> {
+    let step = &session.graph.steps[i];
+    let waiting = |on| Ok(Looked { state: State::Waiting { on }, key: None, outputs: None });
+    if let Some(stand_in) = session.stand_in(i)? {
+        return Ok(Looked { state: State::Replaced, key: None, outputs: Some(stand_in) });
+    }
+    let unknown = step.needs().filter(|need| known[*need].is_none());
+    let mut on: Vec<String> = unknown.map(|need| session.graph.steps[need].id.clone()).collect();
+    if !on.is_empty() {
+        on.dedup();
+        return waiting(on);
+    }
+    if stale && makes(session, step) {
+        return waiting(vec!["build".into()]);
+    }
+    let Some(tasks) = session.tasks(i, known)? else { return waiting(vec!["build".into()]) };
+    let key = if let [task] = tasks.as_slice() { Some(task.key) } else { None };
+    let (state, outputs) = look_for(session, i, tasks, dropped)?;
+    Ok(Looked { state, key, outputs })
+}
+
+/// What there is of the tasks of a step, here and in the shared cache.
+fn look_for(
+    session: &Session,
+    i: usize,
+    tasks: Vec<Task>,
+    dropped: &mut BTreeSet<usize>,
+) -> Result<(State, Option<StepOutputs>)> {
+    let (step, forced) = (&session.graph.steps[i], session.forced.contains(&i));
+    let all = tasks.len();
+    let (mut done, mut elsewhere, mut away) = (Vec::new(), Vec::new(), 0);
+    let mut missing: Vec<Task> = Vec::new();
+    for task in tasks {
+        if let Some(outcome) = if forced { None } else { session.lookup(&task)? } {
+            done.push((task, outcome));
+        } else if let Some(outcome) = if forced { None } else { look(session, &task.key)? } {
+            away += outcome.outputs.values().map(|o| o.bytes).sum::<u64>();
+            elsewhere.push((task, outcome));
+        } else {
+            dropped.extend(session.dropped(&task)?);
+            missing.push(task);
+        }
+    }
+    if let Some(first) = missing.first() {
+        let mut reasons = reasons(session, first);
+        if step.mapped() {
+            let part = if step.shards.is_some() { "shard" } else { "entry" };
+            reasons.insert(0, format!("{} of {}", missing.len(), counted(all, part)));
+        }
+        return Ok((State::ToRun { reasons }, None));
+    }
+    if elsewhere.is_empty() {
+        let done: Vec<_> = done.iter().map(|(task, outcome)| (task, outcome)).collect();
+        return Ok((State::Cached, Some(session.gather(step, &done)?)));
+    }
+    let mut outputs = None;
+    if let [(task, outcome)] = elsewhere.as_slice()
+        && !step.mapped()
+    {
+        // What comes after it can be planned as well; of several, the folder of all is not known.
+        let (made, actions) = (outcome.outputs.clone(), vec![Made::new(task, outcome)]);
+        outputs = Some(StepOutputs { outputs: made, replaced: Vec::new(), actions });
+    }
+    Ok((State::ToFetch { bytes: away }, outputs))
 }
 
 /// What the shared cache has under a key. One that does not answer is told of once, and then not asked again.

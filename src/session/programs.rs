@@ -3,7 +3,7 @@
 use crate::session::error::{Error, Result};
 use crate::session::stale::{makes, stale};
 use crate::session::{Program, Session};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use store::digest::Digest;
@@ -42,7 +42,9 @@ impl Session {
                     step.params.iter().map(|(name, value)| (name.clone(), value.0.clone())).collect()
                 }
                 Call::Run(name) => {
-                    describe::check(step, &described(&self.store, &path, &digest, &name.mark)?)?
+                    let spec = described(&self.store, &path, &digest, &name.mark)?;
+                    let params = describe::check(step, &spec)?;
+                    in_force(&self.store, &path, &digest, step, &spec)?.unwrap_or(params)
                 }
             };
             self.programs[i] = Some(Program { path, digest, params });
@@ -59,7 +61,11 @@ impl Session {
             && digest != program.digest
         {
             let spec = described(&self.store, &now.path, &digest, &name.mark)?;
-            now.params = describe::check(&mut self.graph.steps[index].clone(), &spec)?;
+            let mut step = self.graph.steps[index].clone();
+            now.params = describe::check(&mut step, &spec)?;
+            if let Some(params) = in_force(&self.store, &now.path, &digest, &step, &spec)? {
+                now.params = params;
+            }
         }
         Ok(Some(now))
     }
@@ -138,6 +144,27 @@ fn described(store: &Store, path: &Path, digest: &Digest, mark: &Mark) -> Result
     let spec = describe::ask(path, mark)?;
     record::write(&kept, &spec, false)?;
     Ok(spec)
+}
+
+/// The parameters in force of a program that knows them, which is asked once for each content and what it is given.
+fn in_force(
+    store: &Store,
+    path: &Path,
+    digest: &Digest,
+    step: &Step,
+    spec: &stage::Spec,
+) -> Result<Option<BTreeMap<String, String>>> {
+    if !spec.check {
+        return Ok(None);
+    }
+    let question = blake3::hash(describe::question(step).join("\0").as_bytes()).to_hex();
+    let kept = store.description(digest, &format!("{}-{}", spec.name, &question[..32]));
+    if let Some(params) = record::read(&kept) {
+        return Ok(Some(params));
+    }
+    let params = describe::in_force(path, step, spec)?;
+    record::write(&kept, &params, false)?;
+    Ok(Some(params))
 }
 
 /// The first program of this name on `PATH`, as a shell finds it.

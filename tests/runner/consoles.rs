@@ -159,3 +159,29 @@ fn where_no_shell_could_go_on_with_it_a_runner_is_not_halted() {
     study.write("go", "");
     assert_eq!(console.child.wait().unwrap().code(), Some(0), "{}", console.shown());
 }
+
+#[test]
+fn states_have_colours_where_a_terminal_shows_them_and_nobody_objects() {
+    let study = Study::new("name: c\nstages:\n  a: {command: 'touch ${outputs.x}', outputs: [x]}\n");
+    study.run(&[]);
+    let cached = "\u{1b}[32mcached\u{1b}[0m";
+    let shown = |set: &[(&str, &str)]| {
+        let mut command = study.command(&["plan"]);
+        for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
+            command.env_remove(name);
+        }
+        command.env("TERM", "xterm").envs(set.iter().copied());
+        let piped = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        let mut console = Console::new(command);
+        console.child.wait().unwrap();
+        until("the plan", || console.shown().contains("cached"));
+        (console.shown().contains(cached), piped.contains(cached))
+    };
+    assert_eq!(shown(&[]), (true, false));
+    assert_eq!(shown(&[("NO_COLOR", "1")]), (false, false));
+    assert_eq!(shown(&[("NO_COLOR", "")]), (true, false));
+    assert_eq!(shown(&[("CLICOLOR", "0")]), (false, false));
+    assert_eq!(shown(&[("TERM", "dumb")]), (false, false));
+    assert_eq!(shown(&[("CLICOLOR_FORCE", "1")]), (true, true));
+    assert_eq!(shown(&[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]), (false, false));
+}

@@ -77,3 +77,46 @@ fn escape_sequences_of_a_log_are_shown() {
     let text = stderr(&study.call(&["run"]));
     assert!(text.contains("  | a\\u{1b}[2Jb\n") && !text.contains('\u{1b}'), "{text}");
 }
+
+#[test]
+fn numbers_agree_with_their_nouns() {
+    let study = Study::new(
+        "name: n\nstages:\n  a: {command: 'cp -r ${inputs.d} ${outputs.x}', inputs: {d: d}, outputs: [x]}\n",
+    );
+    for i in 0..5 {
+        study.write(&format!("d/{i}"), "x");
+    }
+    let check = said(&study.call(&["check"]));
+    assert!(check.contains("pipeline.yaml: 1 stage, no mistake found\n"), "{check}");
+    study.run(&[]);
+    // Four of five files have other names: of nine names eight stand for something else.
+    for i in 1..5 {
+        std::fs::rename(study.path(&format!("d/{i}")), study.path(&format!("d/n{i}"))).unwrap();
+    }
+    let why = said(&study.call(&["why", "a"]));
+    assert!(why.contains("input `d` changed: 8 of 9 files"), "{why}");
+    assert!(said(&study.call(&["verify"])).contains(" 0 damaged"));
+}
+
+#[test]
+fn help_begins_with_what_is_a_command_s_own() {
+    let study = Study::new(VARIANTS);
+    let help = |arguments: &[&str]| String::from_utf8(study.call(arguments).stdout).unwrap();
+    let run = help(&["run", "--help"]);
+    let at = |text: &str| run.find(text).unwrap_or_else(|| panic!("{text} is not in {run}"));
+    assert!(
+        at("--yes") < at("Options of every command:") && at("Options of every command:") < at("--profile")
+    );
+    assert!(at("Examples:") < at("pipeline run --set train.iterations=2000"));
+    let whole = help(&["--help"]);
+    let commands: Vec<&str> = whole
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| {
+            line.strip_prefix("  ")?.split_whitespace().next().filter(|_| !line.starts_with("   "))
+        })
+        .collect();
+    assert_eq!(commands[..5], ["run", "plan", "why", "log", "check"], "{whole}");
+}

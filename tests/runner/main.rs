@@ -13,6 +13,8 @@ mod everyday;
 mod faults;
 mod folders;
 mod forged;
+mod inputs;
+mod judged;
 mod keys;
 mod locks;
 mod lost;

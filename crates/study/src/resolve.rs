@@ -108,56 +108,8 @@ fn step(
 ) -> Result<Step> {
     check_name(name, "the stage name")?;
     let call = call(name, stage)?;
-    let mut names: HashMap<&str, &'static str> = HashMap::new();
-    let outputs = stage.outputs.0.iter().map(|(name, _)| (name, "an output"));
-    let inputs = stage.inputs.iter().map(|(name, _)| (name, "an input"));
-    let params = stage.params.iter().map(|(name, _)| (name, "a parameter"));
-    let tuning = stage.tuning.iter().map(|(name, _)| (name, "a tuning value"));
-    for (key, role) in inputs.chain(outputs).chain(params).chain(tuning) {
-        check_name(key, &format!("the name of {role},"))?;
-        // The flags of a stage program share one space of names; the places of a command say which they mean.
-        if stage.run.is_none() && !matches!(role, "a parameter" | "a tuning value") {
-            continue;
-        }
-        if let Some(other) = names.insert(key, role) {
-            return Err(Error::mistake(&key.mark, format!("`{}` is already the name of {other}", **key)));
-        }
-    }
-    let mut files = HashSet::new();
-    for (_, said) in &stage.outputs.0 {
-        let file = Marked { value: said.file.clone(), mark: said.mark.clone() };
-        naming::file(&file, &file.mark)?;
-        if !files.insert(file.value.clone()) {
-            return Err(Error::mistake(&file.mark, format!("two outputs are written to `{}`", *file)));
-        }
-    }
-    let outputs: Vec<_> = stage
-        .outputs
-        .0
-        .iter()
-        .map(|(name, said)| Output {
-            name: name.value.clone(),
-            file: said.file.clone(),
-            stream: said.stream.as_deref().and_then(Stream::parse),
-            temp: said.temp,
-            mark: name.mark.clone(),
-        })
-        .collect();
-    if outputs.is_empty() {
-        return Err(Error::mistake(
-            &name.mark,
-            format!("stage {} has no outputs, so there is nothing to cache", **name),
-        ));
-    }
-    for show in &stage.show {
-        if !outputs.iter().any(|o| o.name == show.as_str()) {
-            let near = hint(show, outputs.iter().map(|o| o.name.as_str()));
-            return Err(Error::mistake(
-                &show.mark,
-                format!("stage {} has no output `{}`{near}", **name, **show),
-            ));
-        }
-    }
+    check_names(stage)?;
+    let outputs = outputs(name, stage)?;
     let mut inputs = Vec::new();
     for (key, text) in stage.inputs.iter() {
         let source = source::of(text, study, index, variant, folders)?;
@@ -201,6 +153,66 @@ fn step(
     };
     check_slots(&step)?;
     Ok(step)
+}
+
+/// The names of a stage are good, and each is one thing's.
+fn check_names(stage: &Stage) -> Result<()> {
+    let mut names: HashMap<&str, &'static str> = HashMap::new();
+    let outputs = stage.outputs.0.iter().map(|(name, _)| (name, "an output"));
+    let inputs = stage.inputs.iter().map(|(name, _)| (name, "an input"));
+    let params = stage.params.iter().map(|(name, _)| (name, "a parameter"));
+    let tuning = stage.tuning.iter().map(|(name, _)| (name, "a tuning value"));
+    for (key, role) in inputs.chain(outputs).chain(params).chain(tuning) {
+        check_name(key, &format!("the name of {role},"))?;
+        // The flags of a stage program share one space of names; the places of a command say which they mean.
+        if stage.run.is_none() && !matches!(role, "a parameter" | "a tuning value") {
+            continue;
+        }
+        if let Some(other) = names.insert(key, role) {
+            return Err(Error::mistake(&key.mark, format!("`{}` is already the name of {other}", **key)));
+        }
+    }
+    Ok(())
+}
+
+/// What a stage writes.
+fn outputs(name: &Marked<String>, stage: &Stage) -> Result<Vec<Output>> {
+    let mut files = HashSet::new();
+    for (_, said) in &stage.outputs.0 {
+        let file = Marked { value: said.file.clone(), mark: said.mark.clone() };
+        naming::file(&file, &file.mark)?;
+        if !files.insert(file.value.clone()) {
+            return Err(Error::mistake(&file.mark, format!("two outputs are written to `{}`", *file)));
+        }
+    }
+    let outputs: Vec<_> = stage
+        .outputs
+        .0
+        .iter()
+        .map(|(name, said)| Output {
+            name: name.value.clone(),
+            file: said.file.clone(),
+            stream: said.stream.as_deref().and_then(Stream::parse),
+            temp: said.temp,
+            mark: name.mark.clone(),
+        })
+        .collect();
+    if outputs.is_empty() {
+        return Err(Error::mistake(
+            &name.mark,
+            format!("stage {} has no outputs, so there is nothing to cache", **name),
+        ));
+    }
+    for show in &stage.show {
+        if !outputs.iter().any(|o| o.name == show.as_str()) {
+            let near = hint(show, outputs.iter().map(|o| o.name.as_str()));
+            return Err(Error::mistake(
+                &show.mark,
+                format!("stage {} has no output `{}`{near}", **name, **show),
+            ));
+        }
+    }
+    Ok(outputs)
 }
 
 /// What a stage runs.

@@ -1,17 +1,31 @@
 //! Questions that are answered without training: how large a network is, what was found to compute on.
 
 use crate::Args;
+use crate::arguments::Weight;
 use crate::config;
+use crate::objective::Objective;
 use anyhow::Result;
+use models::Config;
+use models::config::Architecture;
+use models::memory::{Memory, Training};
 use models::summary::Summary;
-use stage::{Arguments, BadInputExt, Question, Values, bad_input};
+use stage::{Arguments, BadInputExt, CHECK, Question, Role, Values, bad_input};
+use std::collections::BTreeMap;
+use torch::Precision;
 
 /// What `train` answers in place of training.
-pub const QUESTIONS: [Question; 2] = [
+pub const QUESTIONS: [Question; 3] = [
+    Question {
+        name: CHECK,
+        help: "Judge the parameters among the other flags, and print those in force as JSON: what others decide with its value, what \
+               others switch off not at all; needs no latents",
+        answer: check,
+    },
     Question {
         name: "summary",
-        help: "Print the parameters, stored and activated, and the GMACs of the network that the other flags name, with --side \
-               (of the latents, 32) and --classes (1000); needs no latents",
+        help: "Print the parameters, stored and activated, and the GMACs of the network that the other flags name, and the memory \
+               that its training takes, with --side (of the latents, 32), --classes (1000) and --processes (1), which share the \
+               batch; needs no latents",
         answer: summary,
     },
     Question {
@@ -21,37 +35,116 @@ pub const QUESTIONS: [Question; 2] = [
     },
 ];
 
-/// Takes the flags that decide a network, and `--side` and `--classes`.
+/// What is printed of a network whatever its latents.
+const SIDE: i64 = 32;
+const CLASSES: i64 = 1000;
+
+/// Takes the flags that decide a network and its training, and `--side`, `--classes` and `--processes`.
 ///
 /// # Errors
 /// Bad input when a flag is unknown or does not fit.
-fn summary(arguments: &[String]) -> Result<String> {
-    let (mut side, mut classes) = (32, 1000);
+fn summary(words: &[String]) -> Result<String> {
+    let (mut side, mut classes, mut processes) = (SIDE, CLASSES, 1usize);
     let mut given = Vec::new();
-    let mut words = arguments.iter();
+    for (name, value) in flags(words)? {
+        match name {
+            "side" => side = value.parse().bad_input(|| format!("--side {value}"))?,
+            "classes" => classes = value.parse().bad_input(|| format!("--classes {value}"))?,
+            "processes" => processes = value.parse().bad_input(|| format!("--processes {value}"))?,
+            _ => given.push((name, value)),
+        }
+    }
+    let args = Args::from_values(&values(given)?)?;
+    let config = config::network(&args, 4, side, classes)?;
+    Ok(format!(
+        "{}, latents of {side}x{side}, classes {classes}\n{}\n{}\n",
+        args.model,
+        Summary::new(&config),
+        memory(&args, &config, processes)?
+    ))
+}
+
+/// What a process takes for its share of the batch.
+fn memory(args: &Args, config: &Config, processes: usize) -> Result<String> {
+    let parts = processes.saturating_mul(args.accumulate);
+    if parts == 0 || !args.batch_size.is_multiple_of(parts) {
+        bad_input!(
+            "--batch-size {} does not divide among --processes {processes} with --accumulate {}",
+            args.batch_size,
+            args.accumulate
+        )
+    }
+    let training = Training {
+        images: (args.batch_size / parts) as i64,
+        averages: args.ema_decay.len() as i64,
+        product: if args.precision == Precision::F32 { 4 } else { 2 },
+    };
+    let Training { images, .. } = training;
+    Ok(format!(
+        "memory      of a process, of {processes}, in a step: {images} images at once, products in {}, libtorch itself aside\n{}",
+        args.precision,
+        Memory::new(config, &training)
+    ))
+}
+
+/// The parameters in force where these are given.
+///
+/// # Errors
+/// Bad input when one is unknown, or does not fit the others.
+fn check(words: &[String]) -> Result<String> {
+    let values = values(flags(words)?)?;
+    let args = Args::from_values(&values)?;
+    let network = config::network(&args, 4, SIDE, CLASSES)?;
+    let objective = Objective::new(&args, &network)?;
+    config::fit(&args, &objective)?;
+    let spec = Args::spec();
+    let given =
+        spec.of(Role::Param).filter_map(|arg| Some((arg.name.as_str(), values.text(&arg.name)?.into())));
+    let mut force: BTreeMap<&str, String> = given.collect();
+    force.insert("gating", objective.gating.to_string());
+    if network.routed() {
+        force.insert("experts", network.experts.to_string());
+        force.insert("top-k", network.top_k.to_string());
+        force.insert("integration", network.integration.to_string());
+    }
+    let p2 = matches!(objective.weighting, Weight::P2 | Weight::P2AsPublished);
+    let off = [
+        ("z-weight", !network.routed()),
+        ("relations", network.architecture == Architecture::Dit),
+        ("prior-weight", !objective.matches()),
+        ("balance-weight", !objective.balances()),
+        ("snr-gamma", objective.weighting != Weight::MinSnr),
+        ("p2-gamma", !p2),
+        ("p2-k", !p2),
+        ("clusters", objective.weighting != Weight::Uncertainty),
+    ];
+    off.iter().filter(|(_, off)| *off).for_each(|(name, _)| drop(force.remove(name)));
+    Ok(serde_json::to_string(&force)? + "\n")
+}
+
+/// The flags of a command line with their values.
+fn flags(words: &[String]) -> Result<Vec<(&str, &str)>> {
+    let mut given = Vec::new();
+    let mut words = words.iter();
     while let Some(word) = words.next() {
         let Some(flag) = word.strip_prefix("--") else { bad_input!("`{word}` is no flag") };
-        let (name, value) = match flag.split_once('=') {
-            Some((name, value)) => (name, value),
+        given.push(match flag.split_once('=') {
+            Some(pair) => pair,
             None => match words.next() {
                 Some(value) => (flag, value.as_str()),
                 None => bad_input!("--{flag} has no value"),
             },
-        };
-        match name {
-            "side" => side = value.parse().bad_input(|| format!("--side {value}"))?,
-            "classes" => classes = value.parse().bad_input(|| format!("--classes {value}"))?,
-            _ => given.push((name, value)),
-        }
+        });
     }
-    let spec = Args::spec();
-    // What a network does not depend on only has to be there.
+    Ok(given)
+}
+
+/// Values of which those that no answer depends on only have to be there.
+fn values(mut given: Vec<(&str, &str)>) -> Result<Values> {
     for name in ["latents", "checkpoints", "log"] {
         if !given.iter().any(|(n, _)| *n == name) {
             given.push((name, "unused"));
         }
     }
-    let args = Args::from_values(&Values::new(&spec, given)?)?;
-    let config = config::network(&args, 4, side, classes)?;
-    Ok(format!("{}, latents of {side}x{side}, classes {classes}\n{}\n", args.model, Summary::new(&config)))
+    Values::new(&Args::spec(), given)
 }

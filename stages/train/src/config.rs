@@ -5,7 +5,8 @@ use crate::objective::Objective;
 use anyhow::Result;
 use models::Config;
 use models::checkpoint::{self, Checkpoint, CheckpointMetadata, LatentSpace};
-use models::diffusion::NoiseSchedule;
+use models::config::{Allocation, Draws};
+use models::diffusion::{NoiseSchedule, PredictionType};
 use models::interchange::{self, Hints};
 use serde::{Deserialize, Serialize};
 use shards::Latents;
@@ -21,6 +22,9 @@ pub struct TrainingConfig {
     pub network: Config,
     /// The noise schedule.
     pub schedule: NoiseSchedule,
+    /// What the network predicts.
+    #[serde(default, skip_serializing_if = "PredictionType::is_noise")]
+    pub prediction: PredictionType,
     /// The latents' space.
     pub latents: LatentSpace,
     /// Latents to learn from.
@@ -65,29 +69,15 @@ impl TrainingConfig {
         }
         let network = network(args, channels as i64, height as i64, latents.classes() as i64)?;
         let objective = Objective::new(args, &network)?;
-        if args.accumulate > 1 && !objective.divides() {
-            bad_input!(
-                "--accumulate {}: this weighting or gating needs the whole batch at once",
-                args.accumulate
-            )
-        }
-        if !args.batch_size.is_multiple_of(args.accumulate) {
-            bad_input!("--batch-size {} is no multiple of --accumulate {}", args.batch_size, args.accumulate)
-        }
+        fit(args, &objective)?;
         if args.new_labels && args.initialize.is_none() {
             bad_input!("--new-labels without --initialize: a fresh network's labels are new")
-        }
-        let mut seen = Vec::new();
-        for decay in &args.ema_decay {
-            if seen.contains(&decay) {
-                bad_input!("--ema-decay: {decay} is there twice")
-            }
-            seen.push(decay);
         }
         let about = latents.about();
         Ok(Self {
             network,
             schedule: args.schedule,
+            prediction: args.prediction,
             latents: about.space(),
             rows: latents.len(),
             batch_size: args.batch_size,
@@ -115,6 +105,7 @@ impl TrainingConfig {
             self.latents.clone(),
         );
         about.interval = self.objective.interval;
+        about.prediction = self.prediction;
         about.training = serde_json::to_value(self)?;
         Ok(about)
     }
@@ -157,6 +148,7 @@ impl TrainingConfig {
     fn hints(&self) -> Hints {
         Hints {
             schedule: Some(self.schedule),
+            prediction: Some(self.prediction),
             heads: Some(self.network.heads),
             classes: (!self.new_labels).then_some(self.network.classes),
             any_classes: self.new_labels,
@@ -176,10 +168,13 @@ impl TrainingConfig {
                 return Ok(Some(difference));
             }
             theirs.insert("schedule".into(), serde_json::to_value(about.schedule)?);
+            if !about.prediction.is_noise() {
+                theirs.insert("prediction".into(), serde_json::to_value(about.prediction)?);
+            }
             theirs.insert("ema-decay".into(), serde_json::to_value(&about.ema_decays)?);
             ours.retain(|name, _| theirs.contains_key(name));
         }
-        Ok(first_difference(&ours, &theirs))
+        Ok(differences(&ours, &theirs))
     }
 
     /// What differs between this network and a checkpoint's. The share of hidden labels is this training's own, and so are labels
@@ -190,8 +185,29 @@ impl TrainingConfig {
         if self.new_labels {
             (theirs.classes, theirs.null_row) = (classes, null_row);
         }
-        Ok(first_difference(&serde_json::to_value(&self.network)?, &serde_json::to_value(theirs)?))
+        Ok(differences(&serde_json::to_value(&self.network)?, &serde_json::to_value(theirs)?))
     }
+}
+
+/// Whether the arguments fit what is minimised, and each other.
+///
+/// # Errors
+/// Bad input when they do not.
+pub fn fit(args: &Args, objective: &Objective) -> Result<()> {
+    if args.accumulate > 1 && !objective.divides() {
+        bad_input!("--accumulate {}: this weighting or gating needs the whole batch at once", args.accumulate)
+    }
+    if !args.batch_size.is_multiple_of(args.accumulate) {
+        bad_input!("--batch-size {} is no multiple of --accumulate {}", args.batch_size, args.accumulate)
+    }
+    let mut seen = Vec::new();
+    for decay in &args.ema_decay {
+        if seen.contains(&decay) {
+            bad_input!("--ema-decay: {decay} is there twice")
+        }
+        seen.push(decay);
+    }
+    Ok(())
 }
 
 fn initial_digest(path: &Path) -> Result<String> {
@@ -218,16 +234,20 @@ pub fn network(args: &Args, channels: i64, side: i64, classes: i64) -> Result<Co
     network.integration = args.integration.unwrap_or(network.integration);
     network.allocation = args.gating.map_or(network.allocation, Objective::allocation);
     network.allocation_seed = args.seed;
+    if network.allocation == Allocation::Random {
+        network.allocation_draws = Draws::Independent;
+    }
     network.relations = args.relations;
     network.label_dropout = args.label_dropout;
     network.check()?;
     Ok(network)
 }
 
-fn first_difference(ours: &serde_json::Value, theirs: &serde_json::Value) -> Option<String> {
+/// Where two values differ, in words.
+fn differences(ours: &serde_json::Value, theirs: &serde_json::Value) -> Option<String> {
     let mut found = Vec::new();
     compare("", ours, theirs, &mut found);
-    found.into_iter().next()
+    (!found.is_empty()).then(|| found.join(", "))
 }
 
 /// Adds the places where two values differ, in words.
