@@ -1,11 +1,12 @@
 //! `pipeline pull`.
 
 use super::transfers::{Console, Moved, list, remote};
+use crate::cache::remote::side_by_side;
 use crate::cli::Global;
 use crate::error::{Error, Result};
 use crate::run::out::publish;
-use crate::session::Session;
-use crate::session::survey::survey;
+use crate::session::survey::survey_together;
+use crate::session::{Session, Task};
 use crate::stderr;
 use store::lock;
 
@@ -18,7 +19,7 @@ pub fn pull(global: &Global, stages: &[String]) -> Result<()> {
     let _shared = lock::wait(&session.store.lock_of_store(), true, || {}, stopped)?;
     session.find_built_programs()?;
     let mut moved = Vec::new();
-    let all = survey(&session, |task| {
+    let fetch = |task: &Task| {
         let held = session.store.lock(&task.key, || {}, stopped)?;
         let Some(_held) = held else { return Err(Error::Interrupted) };
         let (outcome, state) = match session.lookup(task)? {
@@ -26,9 +27,14 @@ pub fn pull(global: &Global, stages: &[String]) -> Result<()> {
             here => (here, "here"),
         };
         let bytes = outcome.iter().flat_map(|o| o.outputs.values()).map(|o| o.bytes).sum();
-        moved.push(Moved::new(&task.label, if outcome.is_some() { state } else { "not-there" }, bytes));
+        let moved = Moved::new(&task.label, if outcome.is_some() { state } else { "not-there" }, bytes);
         outcome.iter().try_for_each(|outcome| session.note_last(task, outcome))?;
-        Ok(outcome)
+        Ok((outcome, moved))
+    };
+    let all = survey_together(&session, |tasks| {
+        let (outcomes, now): (Vec<_>, Vec<_>) = side_by_side(tasks, fetch)?.into_iter().unzip();
+        moved.extend(now);
+        Ok::<_, Error>(outcomes)
     })?;
     for (i, found) in all.iter().enumerate().filter(|(i, _)| session.wanted[*i]) {
         match (&found.known, &found.tasks) {

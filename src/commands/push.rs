@@ -1,9 +1,10 @@
 //! `pipeline push`.
 
 use super::transfers::{Console, Moved, list, remote};
+use crate::cache::remote::side_by_side;
 use crate::cache::results;
 use crate::cli::Global;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::session::Session;
 use crate::session::survey::survey;
 
@@ -13,28 +14,28 @@ pub fn push(global: &Global, stages: &[String]) -> Result<()> {
     let remote = remote(&mut session)?;
     let console = Console::new("sending")?;
     session.find_built_programs()?;
-    let mut moved = Vec::new();
-    let all = survey(&session, |task| session.lookup(task))?;
-    for (i, found) in all.into_iter().enumerate().filter(|(i, _)| session.wanted[*i]) {
-        let Some(tasks) = found.tasks else {
-            if found.known.is_none() {
-                moved.push(Moved::new(&session.graph.steps[i].id, "not-done", 0));
+    let mut todo = Vec::new();
+    for (i, found) in survey(&session, |task| session.lookup(task))?.into_iter().enumerate() {
+        match found.tasks {
+            Some(tasks) => todo
+                .extend(tasks.into_iter().map(|(task, outcome)| (task.label.clone(), Some((task, outcome))))),
+            None if session.wanted[i] && found.known.is_none() => {
+                todo.push((session.graph.steps[i].id.clone(), None));
             }
-            continue;
-        };
-        for (task, outcome) in tasks {
-            let Some(outcome) = outcome else {
-                moved.push(Moved::new(&task.label, "not-done", 0));
-                continue;
-            };
-            if results::lookup(&session.store, &task.key)?.is_none() {
-                moved.push(Moved::new(&task.label, "dropped", 0));
-                continue;
-            }
-            let sent = remote.send(&session.store, &task.key, &outcome, &console.about(&task.label))?;
-            let bytes = outcome.outputs.values().map(|o| o.bytes).sum();
-            moved.push(Moved::new(&task.label, if sent { "sent" } else { "there" }, bytes));
+            None => {}
         }
     }
+    let moved = side_by_side(&todo, |(label, done)| {
+        let Some((task, Some(outcome))) = done else { return Ok(Moved::new(label, "not-done", 0)) };
+        if results::lookup(&session.store, &task.key)?.is_none() {
+            return Ok(Moved::new(label, "dropped", 0));
+        }
+        if console.asked_to_stop() {
+            return Err(Error::Interrupted);
+        }
+        let sent = remote.send(&session.store, &task.key, outcome, &console.about(label))?;
+        let bytes = outcome.outputs.values().map(|o| o.bytes).sum();
+        Ok(Moved::new(label, if sent { "sent" } else { "there" }, bytes))
+    })?;
     list(global, &moved)
 }

@@ -2,7 +2,7 @@
 
 use crate::cache::events::{Direction, RunEvent, TaskEnd};
 use crate::cache::failure::{Failure, TaskFailure};
-use crate::cache::remote::Remote;
+use crate::cache::remote::{self, Remote};
 use crate::cache::results::{self, ActionResult};
 use crate::cache::runs::FailedTask;
 use crate::engine::{self, stop::Stop};
@@ -16,7 +16,7 @@ use crate::run::scheduler::{
 use crate::run::stream::Stream;
 use crate::run::tail::Tail;
 use crate::run::threads::{Broken, Message, StopOnPanic, Teller, Threads};
-use crate::run::transfer::{self, SIDE_BY_SIDE, TransferProgress};
+use crate::run::transfer::{self, TransferProgress};
 use crate::run::worker::work;
 use crate::session::reasons::reasons;
 use crate::session::{Session, StepOutputs, Task};
@@ -124,7 +124,7 @@ impl<'a> Driver<'a> {
             capacity: machine.capacity,
             keep_going: options.keep_going,
             cache: session.remote.is_some(),
-            transfers: SIDE_BY_SIDE,
+            transfers: remote::MOST,
         };
         Ok(Self {
             session,

@@ -9,8 +9,6 @@ use crate::session::{Session, Task};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Results that are on their way at the same time.
-pub const SIDE_BY_SIDE: usize = 4;
 /// How often progress is told.
 const TELL: Duration = Duration::from_millis(100);
 

@@ -3,6 +3,7 @@
 use crate::cache::results::ActionResult;
 use crate::session::error::{Error, Result};
 use crate::session::{Session, StepOutputs, Task};
+use std::collections::HashSet;
 
 /// What is there of a step.
 #[derive(Default)]
@@ -13,33 +14,45 @@ pub struct Surveyed {
     pub known: Option<StepOutputs>,
 }
 
-/// Looks at every wanted step in order. `find` gives the result of a task, from wherever it may.
+/// Looks at every wanted step. `find` gives the result of a task.
 pub fn survey<E: From<Error>>(
     session: &Session,
     mut find: impl FnMut(&Task) -> Result<Option<ActionResult>, E>,
 ) -> Result<Vec<Surveyed>, E> {
+    survey_together(session, |tasks| tasks.iter().map(&mut find).collect())
+}
+
+/// The same, with a `find` that is given the tasks of all steps that do not wait for each other, and gives the result of each.
+pub fn survey_together<E: From<Error>>(
+    session: &Session,
+    mut find: impl FnMut(&[Task]) -> Result<Vec<Option<ActionResult>>, E>,
+) -> Result<Vec<Surveyed>, E> {
     let steps = &session.graph.steps;
+    let mut all: Vec<Surveyed> = steps.iter().map(|_| Surveyed::default()).collect();
     let mut known: Vec<Option<StepOutputs>> = vec![None; steps.len()];
-    let mut all: Vec<Surveyed> = Vec::with_capacity(steps.len());
-    for (i, step) in steps.iter().enumerate() {
-        let mut found = Surveyed::default();
-        if session.wanted[i] {
+    let mut open: Vec<usize> = (0..steps.len()).filter(|i| session.wanted[*i]).collect();
+    while !open.is_empty() {
+        let waits: HashSet<usize> = open.iter().copied().collect();
+        let (now, later): (Vec<usize>, Vec<usize>) =
+            open.into_iter().partition(|i| !steps[*i].needs().any(|need| waits.contains(&need)));
+        open = later;
+        let (mut tasks, mut counts) = (Vec::new(), Vec::new());
+        for &i in &now {
             known[i] = session.stand_in(i)?;
-            if known[i].is_none()
-                && let Some(tasks) = session.tasks(i, &known)?
-            {
-                let tasks = tasks.into_iter().map(|task| {
-                    let outcome = find(&task)?;
-                    Ok((task, outcome))
-                });
-                let tasks = tasks.collect::<Result<Vec<_>, E>>()?;
-                let done: Option<Vec<_>> =
-                    tasks.iter().map(|(task, outcome)| Some((task, outcome.as_ref()?))).collect();
-                known[i] = done.map(|done| session.gather(step, &done)).transpose()?;
-                found.tasks = Some(tasks);
-            }
+            let of_step = if known[i].is_none() { session.tasks(i, &known)? } else { None };
+            counts.push(of_step.as_ref().map(Vec::len));
+            tasks.extend(of_step.unwrap_or_default());
         }
-        all.push(found);
+        let outcomes = find(&tasks)?;
+        let mut found = tasks.into_iter().zip(outcomes);
+        for (i, count) in now.into_iter().zip(counts) {
+            let Some(count) = count else { continue };
+            let tasks: Vec<_> = found.by_ref().take(count).collect();
+            let done: Option<Vec<_>> =
+                tasks.iter().map(|(task, outcome)| Some((task, outcome.as_ref()?))).collect();
+            known[i] = done.map(|done| session.gather(&steps[i], &done)).transpose()?;
+            all[i].tasks = Some(tasks);
+        }
     }
     for (found, known) in all.iter_mut().zip(known) {
         found.known = known;

@@ -219,6 +219,30 @@ fn cutter(to: String, after: u64) -> (String, Arc<AtomicU64>) {
     (address, cuts)
 }
 
+/// Hands connections on to `to`, and counts the most that were open at once.
+fn counter(to: String) -> (String, Arc<AtomicU64>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (open, most) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let seen = Arc::clone(&most);
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (Ok(client), Ok(server)) = (client, TcpStream::connect(&to)) else { return };
+            seen.fetch_max(open.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            let (mut up, mut ask) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut ask, &mut up));
+            let open = Arc::clone(&open);
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut server.try_clone().unwrap(), &mut client.try_clone().unwrap());
+                let _ =
+                    (client.shutdown(std::net::Shutdown::Both), server.shutdown(std::net::Shutdown::Both));
+                open.fetch_sub(1, Ordering::SeqCst);
+            });
+        }
+    });
+    (address, most)
+}
+
 const BIG: &str = "name: big
 stages:
   big:
@@ -261,6 +285,30 @@ fn an_s3_serves_two_machines_and_a_cut_connection_costs_nothing() {
     assert_eq!(d.read("ran"), "big\n");
     assert_eq!(d.read("out/big/files/large"), a.read("out/big/files/large"));
     assert_eq!(fs::read_dir(d.path(".pipeline/attempts")).unwrap().count(), 0, "something half is left");
+}
+
+/// One connection carries one request at a time.
+#[test]
+fn results_travel_side_by_side() {
+    let server = s3();
+    let yaml = "name: many
+stages:
+  a:
+    command: sh -c 'echo a >> ran; mkdir $1; for i in 1 2 3; do echo $2 $i > $1/$i; done' -- ${outputs.d} ${params.shard}
+    shards: 30
+    outputs: [d]
+";
+    let (a, b, c) = (Study::new(yaml), Study::new(yaml), Study::new(yaml));
+    a.run(&[]);
+    for (study, command) in [(&a, "push"), (&a, "push"), (&b, "pull"), (&c, "run")] {
+        let (address, most) = counter(server.1.clone());
+        let done = with_s3(study, &address, &[command]).output().unwrap();
+        assert!(done.status.success(), "{}", said(&done));
+        assert!(most.load(Ordering::SeqCst) > 4, "{command}: {most:?} connections at once");
+    }
+    assert!(!b.exists("ran") && !c.exists("ran"));
+    assert_eq!(b.read("out/a/d/29/3"), a.read("out/a/d/29/3"));
+    assert_eq!(c.read("out/a/d/0/1"), a.read("out/a/d/0/1"));
 }
 
 #[test]

@@ -55,7 +55,7 @@ impl DinoV2 {
     pub fn load(mut weights: Weights, device: Device) -> Result<Self> {
         let _guard = tch::no_grad_guard();
         let source = weights.source().to_string();
-        let size = |weights: &Weights, name: &str| weights.get(name).map(Tensor::size).unwrap_or_default();
+        let size = |weights: &Weights, name: &str| weights.size(name).unwrap_or_default();
         let width = size(&weights, "cls_token").last().copied().unwrap_or(HEAD);
         if width % HEAD != 0 || width == 0 {
             bad_input!("{source}: a width of {width} is no whole number of heads of {HEAD}")
@@ -76,7 +76,7 @@ impl DinoV2 {
         let positions = positions.f_to_kind(Kind::Float)?.f_to_device(device)?;
         let mut blocks = Vec::new();
         // The first block must be there; the first that is not ends the network.
-        while blocks.is_empty() || weights.get(&format!("blocks.{}.norm1.weight", blocks.len())).is_some() {
+        while blocks.is_empty() || weights.has(&format!("blocks.{}.norm1.weight", blocks.len())) {
             let path = format!("blocks.{}", blocks.len());
             let mut take = |name: &str, shape: &[i64]| -> Result<Tensor> {
                 Ok(weights.take(name, shape)?.f_to_kind(Kind::Float)?.f_to_device(device)?)
@@ -93,7 +93,7 @@ impl DinoV2 {
             });
         }
         // What masked patches became in training.
-        if weights.get("mask_token").is_some() {
+        if weights.has("mask_token") {
             let _ = weights.take("mask_token", &[1, width])?;
         }
         weights.finish()?;

@@ -68,7 +68,7 @@ fn tf1_resize_is_bit_exact() {
         let name = text(&case["name"]);
         let size = |key: &str| [0, 1].map(|i| case[key][i].as_u64().unwrap() as usize);
         let (from, to) = (size("in_hw"), size("out_hw"));
-        let picture = match recorded.get(&format!("{name}/in_u8_hwc")) {
+        let picture = match recorded.get(&format!("{name}/in_u8_hwc")).unwrap() {
             Some(t) => bytes_of(t),
             None => {
                 let side = from[0].max(from[1]);
@@ -190,7 +190,7 @@ fn every_layer_agrees() {
             let spread = ours.std_dim([2i64, 3].as_slice(), true, false);
             near(&scope, &spread, &get(&io, &format!("f64_chanstd_{side}/{scope}")), FEATURES);
         }
-        if let Some(full) = io.get(&format!("mixed_6/conv_{side}_img0_CHW")) {
+        if let Some(full) = io.get(&format!("mixed_6/conv_{side}_img0_CHW")).unwrap() {
             near("mixed_6/conv", &seen["mixed_6/conv"].get(0), full, FEATURES);
         }
     }

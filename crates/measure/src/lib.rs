@@ -24,10 +24,32 @@ pub fn peak_memory() -> Result<u64> {
 /// # Errors
 /// When it has ended, and where the kernel does not say.
 pub fn peak_memory_of(process: &str) -> Result<u64> {
+    account(process, "VmHWM")
+}
+
+/// The memory that this process has now, mapped files included, in bytes.
+///
+/// # Errors
+/// Where the kernel does not say.
+pub fn held_memory() -> Result<u64> {
+    account("self", "VmRSS")
+}
+
+/// Lets the peak of this process begin anew, at what it has now.
+///
+/// # Errors
+/// Where the kernel does not do that.
+pub fn forget_peak() -> Result<()> {
+    std::fs::write("/proc/self/clear_refs", "5")
+}
+
+/// An entry of the kernel's account of a process.
+fn account(process: &str, entry: &str) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
-    let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next());
-    let kilobytes = kilobytes.and_then(|number| number.parse::<u64>().ok());
-    kilobytes.map(|n| n * 1024).ok_or_else(|| Error::other("its status has no VmHWM"))
+    let rest = status.lines().find_map(|line| line.strip_prefix(entry)?.strip_prefix(':'));
+    let kilobytes =
+        rest.and_then(|rest| rest.split_whitespace().next()).and_then(|number| number.parse::<u64>().ok());
+    kilobytes.map(|n| n * 1024).ok_or_else(|| Error::other(format!("its status has no {entry}")))
 }
 
 #[cfg(test)]

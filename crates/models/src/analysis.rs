@@ -1,5 +1,9 @@
 //! What the gates of a Switch-DiT have learned: which experts a timestep keeps, which timesteps share experts.
 
+mod map;
+
+pub use map::GatingMap;
+
 use crate::network::Network;
 use crate::prior::Prior;
 use tch::{Kind, Tensor};

@@ -2,11 +2,11 @@
 //!
 //! Tensors: `model.NAME`, `ema.DECAY.NAME` for each decay, `optimizer.first.NAME` and `optimizer.second.NAME`, where `NAME`
 //! is the name in the reference's state dict; `uw.scales`, `uw.first` and `uw.second` where scales are learned. Metadata:
-//! [`CheckpointMetadata`].
+//! [`CheckpointMetadata`], and beside it the checksums that [`weights`] keeps.
 
 use crate::Network;
 use crate::config::{Config, TIMESTEPS};
-use crate::diffusion::NoiseSchedule;
+use crate::diffusion::{NoiseSchedule, PredictionType};
 use crate::label::{LABEL_TABLE, fresh_table};
 use anyhow::{Context, Result};
 pub use latents::LatentSpace;
@@ -35,6 +35,9 @@ pub struct CheckpointMetadata {
     pub network: Config,
     /// The noise schedule it is trained with.
     pub schedule: NoiseSchedule,
+    /// What it predicts; where it is not said, the noise.
+    #[serde(default, skip_serializing_if = "PredictionType::is_noise")]
+    pub prediction: PredictionType,
     /// First timestep that it is trained on, and the one after the last.
     #[serde(default = "all_timesteps")]
     pub interval: [i64; 2],
@@ -70,6 +73,7 @@ impl CheckpointMetadata {
             step,
             network,
             schedule,
+            prediction: PredictionType::Noise,
             interval: all_timesteps(),
             ema_decays,
             latents,
@@ -120,6 +124,15 @@ pub fn about(path: &Path) -> Result<CheckpointMetadata> {
     described(path, weights::metadata(path)?.get(KEY))
 }
 
+/// What is wrong with a file of ours, if anything: it is cut short, or something has changed in it since it was written. All of
+/// it is read; files of the time before checksums are only held to their length.
+///
+/// # Errors
+/// Bad input when it cannot be opened.
+pub fn damage(path: &Path) -> Result<Option<String>> {
+    weights::verify(path)
+}
+
 /// The checkpoint that `path` means: the file itself, or a folder's last step.
 ///
 /// # Errors
@@ -155,7 +168,7 @@ impl Checkpoint {
 
     /// Whether a file's tensors are a checkpoint of this program.
     pub fn is_one(weights: &Weights) -> bool {
-        description(weights).is_ok_and(|text| text.is_some())
+        weights.metadata().contains_key(KEY)
     }
 
     /// A file's tensors as a checkpoint.
@@ -164,7 +177,7 @@ impl Checkpoint {
     /// Bad input when they are none.
     pub fn of(weights: Weights) -> Result<Self> {
         let source = weights.source();
-        let about = described(Path::new(source), description(&weights)?.as_ref())?;
+        let about = described(Path::new(source), weights.metadata().get(KEY))?;
         Ok(Self { about, weights, notices: Vec::new() })
     }
 
@@ -198,14 +211,6 @@ impl Checkpoint {
         }
         self.about.network = network.clone();
     }
-}
-
-/// The text of a file's description, if it has one.
-fn description(weights: &Weights) -> Result<Option<String>> {
-    let Some(text) = weights.metadata().get("json") else { return Ok(None) };
-    let metadata: BTreeMap<String, String> =
-        serde_json::from_str(text).bad_input(|| format!("reading {}", weights.source()))?;
-    Ok(metadata.get(KEY).cloned())
 }
 
 /// Reads the description in a file's metadata.

@@ -39,8 +39,34 @@ stage::choice! {
         NoisyGate = "noisy-gate",
         /// Drawn at random once: per block one expert for all timesteps, one for those of a column of the prior map, one for
         /// the others (Table 4); three experts, two kept. The gate only weighs them. DTR: each timestep's channels are drawn at
-        /// random once (Table 3).
+        /// random once, in each block anew (Table 3).
         Random = "random",
+    }
+}
+
+stage::choice! {
+    /// How a random allocation is drawn.
+    pub enum Draws {
+        /// As earlier versions did: DTR's channels once for all blocks, the prior's columns with replacement.
+        Shared = "shared",
+        /// DTR's channels for every block anew, as DTR's own code. The prior's columns without replacement: its first L columns are
+        /// given to the L blocks in random order, so that the blocks together have the prior's own columns, and every timestep
+        /// as many experts in common with every other as under the prior. What differs from it is the order alone.
+        Independent = "independent",
+    }
+}
+
+impl Draws {
+    /// Whether it is as earlier versions did.
+    pub fn is_shared(&self) -> bool {
+        *self == Self::Shared
+    }
+}
+
+impl Default for Draws {
+    /// What a checkpoint that does not say it has.
+    fn default() -> Self {
+        Self::Shared
     }
 }
 
@@ -90,6 +116,9 @@ pub struct Config {
     pub allocation: Allocation,
     /// Seed of a random allocation.
     pub allocation_seed: u64,
+    /// How a random allocation is drawn.
+    #[serde(default, skip_serializing_if = "Draws::is_shared")]
+    pub allocation_draws: Draws,
     /// What a block makes of the mixture (Switch-DiT).
     pub integration: Integration,
     /// Form of the prior map (Switch-DiT).
@@ -169,6 +198,7 @@ impl Config {
             top_k: 2,
             allocation: Allocation::Gate,
             allocation_seed: 0,
+            allocation_draws: Draws::Shared,
             integration: Integration::MaskSkipOne,
             relations: Form::Reference,
             alpha: 4.0,

@@ -3,9 +3,10 @@
 pub mod losses;
 pub mod respacing;
 pub mod schedule;
+pub mod solver;
 pub mod steps;
 
 pub use losses::{Losses, Weighting};
 pub use respacing::Respacing;
-pub use schedule::{NoiseSchedule, Schedule};
+pub use schedule::{NoiseSchedule, PredictionType, Schedule};
 pub use steps::{Coefficients, Diffusion, Prediction};

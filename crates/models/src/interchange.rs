@@ -10,7 +10,7 @@ mod optimiser;
 
 use crate::Network;
 use crate::checkpoint::{self, Checkpoint, CheckpointMetadata, LatentSpace, average_prefix};
-use crate::diffusion::NoiseSchedule;
+use crate::diffusion::{NoiseSchedule, PredictionType};
 use anyhow::{Context, Result};
 use foreign::{Candidate, Chosen, Told};
 use optimiser::{Optimiser, REFERENCE_LOG_VARIANCES};
@@ -78,6 +78,8 @@ impl Value for WeightSet {
 pub struct Hints {
     /// The noise schedule.
     pub schedule: Option<NoiseSchedule>,
+    /// What the network predicts; the noise without a hint.
+    pub prediction: Option<PredictionType>,
     /// Attention heads; known without a hint where width and blocks are those of a preset.
     pub heads: Option<i64>,
     /// Classes of another program's network, without a null label.
@@ -96,6 +98,9 @@ impl Hints {
     pub fn check(&self, about: &CheckpointMetadata, source: &str) -> Result<()> {
         if let Some(schedule) = self.schedule.filter(|s| *s != about.schedule) {
             bad_input!("{source}: trained with the schedule {}, not {schedule}", about.schedule)
+        }
+        if let Some(prediction) = self.prediction.filter(|p| *p != about.prediction) {
+            bad_input!("{source}: trained to predict {}, not {prediction}", about.prediction)
         }
         if let Some(heads) = self.heads.filter(|h| *h != about.network.heads) {
             bad_input!("{source}: of {} heads, not {heads}", about.network.heads)
@@ -181,9 +186,7 @@ fn read_pickle(path: &Path, hints: &Hints, whole: bool) -> Result<Checkpoint> {
     let Taken { mut about, model, average, notices } =
         take(&mut found.tensors, &chosen, about, &told.with(hints, &source)?)?;
     for (prefix, weights) in aside {
-        for (name, tensor) in weights.into_tensors() {
-            found.tensors.insert(format!("{prefix}{name}"), tensor);
-        }
+        found.tensors.join(prefix, weights);
     }
     let optimiser = match whole && model.names().next().is_some() {
         true => Optimiser::take_torch(&mut found, &trained(&about, model.shallow_clone())?)?,
@@ -211,8 +214,7 @@ fn read_bare(mut weights: Weights, hints: &Hints) -> Result<Checkpoint> {
     let found = foreign::candidates(weights.names());
     if found.is_empty() {
         let names: Vec<&str> = weights.names().collect();
-        let sizes: Vec<Vec<i64>> =
-            names.iter().map(|n| weights.get(n).map(Tensor::size).unwrap_or_default()).collect();
+        let sizes: Vec<Vec<i64>> = names.iter().map(|n| weights.size(n).unwrap_or_default()).collect();
         let all = names.iter().map(|n| n.to_string()).zip(sizes.iter().map(Vec::as_slice));
         bad_input!("{source}: no checkpoint, and no network in it ({NO_NETWORK}); {}", foreign::contents(all))
     }
@@ -256,7 +258,10 @@ fn take(
         }
         None => {
             let network = infer::network(if averaged { &average } else { &model }, hints)?;
-            let Some(schedule) = hints.schedule else {
+            let prediction = hints.prediction.unwrap_or_default();
+            // A straight path has no schedule.
+            let straight = (prediction == PredictionType::Velocity).then_some(NoiseSchedule::Cosine);
+            let Some(schedule) = hints.schedule.or(straight) else {
                 bad_input!("{source}: does not say its noise schedule; give --schedule cosine or linear")
             };
             notices.push(format!("{source}: {}, of {}", chosen.told(), infer::labels(&network)));
@@ -264,6 +269,7 @@ fn take(
             let latents = LatentSpace::scaled(REFERENCE_SCALE, "");
             CheckpointMetadata {
                 foreign: true,
+                prediction,
                 ..CheckpointMetadata::new(0, network, schedule, decays, latents)
             }
         }
@@ -280,12 +286,10 @@ fn checkpoint_of(
     notices: Vec<String>,
 ) -> Checkpoint {
     let prefix = about.ema_decays.first().map(|decay| average_prefix(*decay)).unwrap_or_default();
-    let mut tensors = optimiser;
-    for (weights, prefix) in [(model, "model."), (average, prefix.as_str())] {
-        let named = weights.into_tensors().into_iter();
-        tensors.extend(named.map(|(name, tensor)| (format!("{prefix}{name}"), tensor)));
-    }
-    Checkpoint { about, weights: Weights::new(source, tensors), notices }
+    let mut weights = Weights::new(source, optimiser);
+    weights.join("model.", model);
+    weights.join(&prefix, average);
+    Checkpoint { about, weights, notices }
 }
 
 /// The network that is trained, which knows which of its parameters are.

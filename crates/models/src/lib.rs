@@ -4,6 +4,7 @@
 //! `L` blocks.
 
 pub mod config;
+pub mod memory;
 pub mod network;
 pub mod summary;
 
@@ -31,5 +32,5 @@ pub mod checkpoint;
 pub mod interchange;
 
 pub use config::Config;
-pub use network::{Network, Timesteps};
+pub use network::{Guidance, GuidedChannels, Network, Timesteps};
 pub use router::Gates;

@@ -1,7 +1,8 @@
 //! The affine layer.
 
 use crate::parameters::{Builder, Init};
-use anyhow::Result;
+use anyhow::{Context, Result};
+use std::collections::BTreeMap;
 use tch::Tensor;
 
 /// `x Wᵀ + b`, `W` stored as `[outputs, inputs]`.
@@ -24,6 +25,15 @@ impl Linear {
     /// Xavier-uniform, as every layer that has no rule of its own.
     pub fn xavier(builder: &mut Builder, path: &str, inputs: i64, outputs: i64) -> Result<Self> {
         Self::new(builder, path, inputs, outputs, Init::Xavier { inputs, outputs })
+    }
+
+    /// The layer at `path` among tensors, without copying them.
+    pub fn among(tensors: &BTreeMap<String, Tensor>, path: &str) -> Result<Self> {
+        let part = |name: &str| {
+            let name = format!("{path}.{name}");
+            tensors.get(&name).map(Tensor::shallow_clone).with_context(|| format!("no tensor {name}"))
+        };
+        Ok(Self { weight: part("weight")?, bias: part("bias")? })
     }
 
     /// # Shapes

@@ -1,9 +1,10 @@
 //! A whole network: Switch-DiT, DTR or plain DiT.
 
 use crate::block::{Block, Entry};
-use crate::config::{Allocation, Architecture, Config, Form, Integration, TIMESTEPS};
+use crate::config::{Allocation, Architecture, Config, Draws, Form, Integration, TIMESTEPS};
 use crate::final_layer::FinalLayer;
 use crate::label::LabelEmbedding;
+use crate::linear::Linear;
 use crate::parameters::Builder;
 use crate::patch::PatchEmbedding;
 use crate::prior::Prior;
@@ -27,12 +28,49 @@ pub struct Network {
     blocks: Vec<Block>,
     final_layer: FinalLayer,
     prior: Option<Prior>,
-    /// DTR's channel masks minus 1, `[T, D]`.
+    /// DTR's channel masks minus 1, `[L, T, D]`, or `[1, T, D]` where all blocks have the same.
     masks: Option<Tensor>,
     /// A random allocation of experts, `[T, L, E]`.
     fixed: Option<Tensor>,
     parameters: Vec<Parameter>,
     device: Device,
+}
+
+stage::choice! {
+    /// Which channels of the prediction are guided.
+    pub enum GuidedChannels {
+        /// All of them; the reference's and the paper's.
+        All = "all",
+        /// The first three, as facebookresearch/DiT's code does: its published FID of 2.27 is with them. The fourth is predicted for
+        /// the label alone.
+        Three = "3",
+    }
+}
+
+impl GuidedChannels {
+    /// How many of so many.
+    fn of(self, channels: i64) -> i64 {
+        match self {
+            Self::All => channels,
+            Self::Three => channels.min(3),
+        }
+    }
+}
+
+/// Classifier-free guidance: what is predicted without a label, and `scale` times what the label adds to that.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Guidance {
+    /// 1 follows the labels as they are.
+    pub scale: f64,
+    /// Which channels of the prediction.
+    pub channels: GuidedChannels,
+}
+
+impl From<f64> for Guidance {
+    /// Of all channels.
+    fn from(scale: f64) -> Self {
+        Self { scale, channels: GuidedChannels::All }
+    }
 }
 
 /// Everything that depends on the timestep alone; one row per image, or one row for all.
@@ -43,7 +81,7 @@ pub struct Timesteps {
     pub gates: Option<Gates>,
     /// What the blocks use of the gates, `[B, L, E]`.
     kept: Option<Tensor>,
-    /// The channel mask minus 1, `[B, 1, D]` (DTR).
+    /// The channel masks minus 1, `[L or 1, B, 1, D]` (DTR).
     mask: Option<Tensor>,
 }
 
@@ -80,7 +118,7 @@ impl Network {
     pub fn load(config: &Config, mut weights: Weights, trained: bool, device: Device) -> Result<Self> {
         let network = Self::build(config, Builder::stored(&mut weights, trained, device))?;
         for (name, value) in network.buffers() {
-            let Some(stored) = weights.get(&name) else { continue };
+            let Some(stored) = weights.get(&name)? else { continue };
             if stored.size() != value.size() || !close(stored, &value) {
                 bad_input!("{}: tensor {name} holds other timestep relations", weights.source())
             }
@@ -106,17 +144,21 @@ impl Network {
             Form::Reference => Relations::prior(blocks, experts, top_k, alpha, TIMESTEPS),
             Form::Paper => Relations::paper(blocks, experts, top_k, alpha, TIMESTEPS),
         };
-        let fixed = (config.routed() && config.allocation == Allocation::Random)
-            .then(|| relations.random_allocation(blocks, config.allocation_seed).to_device(device));
+        let Config { allocation_seed: seed, allocation_draws: draws, .. } = *config;
+        let random = config.allocation == Allocation::Random;
+        let fixed = (config.routed() && random)
+            .then(|| relations.random_allocation(blocks, seed, draws).to_device(device));
         let prior = config.routed().then(|| Prior::new(&relations, blocks, device));
         let masks = (config.architecture == Architecture::Dtr).then(|| {
             let relations = Relations::reference(width, beta, alpha, TIMESTEPS);
-            match config.allocation {
-                Allocation::Random => {
-                    relations.random_routing(config.allocation_seed).to_device(device) - 1.0
+            let masks = match (random, draws) {
+                (false, _) => vec![relations.map(device)],
+                (true, Draws::Shared) => vec![relations.random_routing(seed, 0)],
+                (true, Draws::Independent) => {
+                    (0..blocks as u64).map(|block| relations.random_routing(seed, block)).collect()
                 }
-                _ => relations.map(device) - 1.0,
-            }
+            };
+            Tensor::stack(&masks, 0).to_device(device) - 1.0
         });
         Ok(Self {
             config: config.clone(),
@@ -149,6 +191,11 @@ impl Network {
         &self.parameters
     }
 
+    /// Whether gates learn which experts a timestep keeps.
+    pub fn learns_to_choose(&self) -> bool {
+        !self.routers.is_empty() && self.fixed.is_none()
+    }
+
     /// The prior its gates are trained towards (Switch-DiT).
     pub fn prior(&self) -> Option<&Prior> {
         self.prior.as_ref()
@@ -163,7 +210,7 @@ impl Network {
         }
         if let Some(masks) = &self.masks {
             for i in 0..self.config.blocks {
-                buffers.insert(format!("routers.{i}._unit_mapping"), masks + 1.0);
+                buffers.insert(format!("routers.{i}._unit_mapping"), of_block(masks, i) + 1.0);
             }
         }
         buffers
@@ -190,15 +237,36 @@ impl Network {
     pub fn noisy_timesteps(&self, t: &Tensor, noise: Option<&Tensor>) -> Timesteps {
         let embedding = self.timestep.forward(t);
         let fixed = self.fixed.as_ref().map(|map| map.index_select(0, t));
-        let gates = (!self.routers.is_empty())
-            .then(|| Gates::new(&self.routers, &embedding, self.config.top_k, noise, fixed));
-        let mask = self.masks.as_ref().map(|m| m.index_select(0, t).unsqueeze(1));
+        let gates = (!self.routers.is_empty()).then(|| {
+            let layers: Vec<_> = self.routers.iter().map(Router::gate).collect();
+            let deviations: Vec<_> = self.routers.iter().filter_map(Router::noise).collect();
+            Gates::new(&layers, &deviations, &embedding, self.config.top_k, noise, fixed)
+        });
+        let mask = self.masks.as_ref().map(|m| m.index_select(1, t).unsqueeze(2));
         Timesteps { embedding, kept: gates.as_ref().map(Gates::kept), gates, mask }
     }
 
     /// What depends on the timestep alone, for every timestep in order.
     pub fn all_timesteps(&self) -> Timesteps {
         self.timesteps(&Tensor::arange(TIMESTEPS, (Kind::Int64, self.device)))
+    }
+
+    /// Which experts every timestep keeps where these weights, named as the network's own, stand in its place: an average's gates.
+    ///
+    /// # Shapes
+    /// To `[T, L, E]`.
+    ///
+    /// # Errors
+    /// When one is missing.
+    pub fn chosen_with(&self, weights: &BTreeMap<String, Tensor>) -> Result<Tensor> {
+        let all = Tensor::arange(TIMESTEPS, (Kind::Int64, self.device));
+        let part = |path: &str| Linear::among(weights, path);
+        let timestep = self.timestep.with(part("t_embedder.mlp.0")?, part("t_embedder.mlp.2")?);
+        let path = |i| format!("routers.{i}.f_gate.1");
+        let layers = (0..self.routers.len()).map(|i| part(&path(i))).collect::<Result<Vec<_>>>()?;
+        let layers: Vec<&Linear> = layers.iter().collect();
+        let fixed = self.fixed.as_ref().map(Tensor::shallow_clone);
+        Ok(Gates::new(&layers, &[], &timestep.forward(&all), self.config.top_k, None, fixed).chosen)
     }
 
     /// # Shapes
@@ -216,7 +284,7 @@ impl Network {
         let mut z = self.patches.forward(x); // [B, N, D]
         for (i, block) in self.blocks.iter().enumerate() {
             let mixture = self.mixture(i, &z, timesteps);
-            z = self.block(block, &z, mixture, timesteps, &activated);
+            z = self.block((i, block), &z, mixture, timesteps, &activated);
         }
         // Nothing to do but in mixed precision.
         self.final_layer.forward(&z, &activated).to_kind(Kind::Float)
@@ -246,7 +314,7 @@ impl Network {
     /// A block with its mixture or mask, if it has one.
     fn block(
         &self,
-        block: &Block,
+        (i, block): (usize, &Block),
         z: &Tensor,
         mixture: Option<Mixture>,
         timesteps: &Timesteps,
@@ -255,7 +323,7 @@ impl Network {
         let excess = |tensor: &Tensor| Mixture { tokens: None, shared: tensor.shallow_clone() };
         let entry = |excess, skip| Entry { z, excess, skip };
         let entry = match (mixture, self.config.integration) {
-            (None, _) => entry(timesteps.mask.as_ref().map(excess), true),
+            (None, _) => entry(timesteps.mask.as_ref().map(|masks| excess(&of_block(masks, i as i64))), true),
             (Some(mixture), Integration::MaskSkipOne) => entry(Some(mixture), true),
             (Some(mixture), Integration::MaskSkip) => entry(Some(mixture.excess()), true),
             (Some(mixture), Integration::Mask) => entry(Some(mixture.excess()), false),
@@ -266,41 +334,54 @@ impl Network {
         block.forward(&entry, activated)
     }
 
-    /// Classifier-free guidance on all noise channels; the variance of each half stays its own (reference behaviour).
+    /// Classifier-free guidance; what is not guided, the variance among it, of each half stays its own (reference behaviour).
     ///
     /// # Shapes
     /// `x` `[2n, C, S, S]` of which the first half is read, `t` and `y` `[2n]`, the labels then the null labels, to
     /// `[2n, 2C, S, S]`.
-    pub fn forward_with_cfg(&self, x: &Tensor, t: &Tensor, y: &Tensor, scale: f64) -> Tensor {
+    pub fn forward_with_cfg(
+        &self,
+        x: &Tensor,
+        t: &Tensor,
+        y: &Tensor,
+        guidance: impl Into<Guidance>,
+    ) -> Tensor {
         let half = x.narrow(0, 0, x.size()[0] / 2);
         let out = self.forward(&Tensor::cat(&[&half, &half], 0), t, y);
-        let (noise, variance) = self.guide(&out, scale);
-        Tensor::cat(&[Tensor::cat(&[&noise, &noise], 0), variance], 1)
+        let (guided, rest) = self.guide(&out, guidance.into());
+        Tensor::cat(&[Tensor::cat(&[&guided, &guided], 0), rest], 1)
     }
 
     /// One guided evaluation for images that are all at the same timestep; `timesteps` has one row.
     ///
     /// # Shapes
     /// `x` `[B, C, S, S]`, `y` `[B]`, to `[B, 2C, S, S]`.
-    pub fn guided(&self, x: &Tensor, timesteps: &Timesteps, y: &Tensor, scale: f64) -> Tensor {
+    pub fn guided(
+        &self,
+        x: &Tensor,
+        timesteps: &Timesteps,
+        y: &Tensor,
+        guidance: impl Into<Guidance>,
+    ) -> Tensor {
         if !self.config.conditional() {
             return self.forward_at(x, timesteps, y);
         }
         let labels = Tensor::cat(&[y, &y.full_like(self.config.null_label())], 0);
         let out = self.forward_at(&Tensor::cat(&[x, x], 0), timesteps, &labels);
-        let (noise, variance) = self.guide(&out, scale);
-        Tensor::cat(&[noise, variance.narrow(0, 0, x.size()[0])], 1)
+        let (guided, rest) = self.guide(&out, guidance.into());
+        Tensor::cat(&[guided, rest.narrow(0, 0, x.size()[0])], 1)
     }
 
-    /// The guided noise, and the variance values as they are.
+    /// The guided channels, and the others as they are.
     ///
     /// # Shapes
-    /// `out` `[2n, 2C, S, S]`, with labels and then with the null label, to `[n, C, S, S]` and `[2n, C, S, S]`.
-    fn guide(&self, out: &Tensor, scale: f64) -> (Tensor, Tensor) {
-        let (channels, images) = (self.config.channels, out.size()[0] / 2);
-        let (noise, variance) = (out.narrow(1, 0, channels), out.narrow(1, channels, channels));
+    /// `out` `[2n, 2C, S, S]`, with labels and then with the null label, to `[n, G, S, S]` and `[2n, 2C − G, S, S]`.
+    fn guide(&self, out: &Tensor, guidance: Guidance) -> (Tensor, Tensor) {
+        let (all, images) = (self.config.channels, out.size()[0] / 2);
+        let channels = guidance.channels.of(all);
+        let (noise, rest) = (out.narrow(1, 0, channels), out.narrow(1, channels, 2 * all - channels));
         let (conditional, null) = (noise.narrow(0, 0, images), noise.narrow(0, images, images));
-        (&null + (conditional - &null) * scale, variance)
+        (&null + (conditional - &null) * guidance.scale, rest)
     }
 
     /// The values inside one evaluation, by name, for tests and figures.
@@ -324,7 +405,7 @@ impl Network {
                 let one = f64::from(self.config.integration == Integration::MaskSkipOne);
                 seen.insert(format!("router{i}_m"), mixture.sum() + one);
             }
-            z = self.block(block, &z, mixture, &timesteps, &activated);
+            z = self.block((i, block), &z, mixture, &timesteps, &activated);
             if let Some(gates) = &timesteps.gates {
                 seen.insert(format!("router{i}_probs"), gates.probabilities.i((.., i as i64)));
             }
@@ -333,6 +414,11 @@ impl Network {
         seen.insert("final_tokens".to_string(), self.final_layer.tokens(&z, &activated));
         seen
     }
+}
+
+/// A block's own of what all may share.
+fn of_block(all: &Tensor, block: i64) -> Tensor {
+    all.get(block.min(all.size()[0] - 1))
 }
 
 fn close(a: &Tensor, b: &Tensor) -> bool {

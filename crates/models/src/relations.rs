@@ -1,5 +1,7 @@
 //! Which timesteps are alike: the prior map over gates, and DTR's channel masks.
 
+use crate::config::Draws;
+use rng::Stream;
 use tch::{Device, Kind, Tensor};
 use torch::random;
 
@@ -46,20 +48,26 @@ impl Relations {
     ///
     /// # Shapes
     /// `[T, blocks, 3]`, f32 on the CPU.
-    pub fn random_allocation(&self, blocks: i64, seed: u64) -> Tensor {
+    pub fn random_allocation(&self, blocks: i64, seed: u64, draws: Draws) -> Tensor {
         let map = self.map(Device::Cpu);
-        let columns = random::integers(seed, "allocation", 0, blocks, &[blocks]);
+        let columns = match draws {
+            Draws::Shared => random::integers(seed, "allocation", 0, blocks, &[blocks]),
+            Draws::Independent => {
+                let order = Stream::new(seed, "allocation", 0).permutation(blocks as u32);
+                Tensor::from_slice(&order.into_iter().map(i64::from).collect::<Vec<_>>())
+            }
+        };
         let second = map.index_select(1, &columns); // [T, blocks]
         Tensor::stack(&[&second.ones_like(), &second, &(1.0 - &second)], 2)
     }
 
-    /// The same number of ones in every row, each in places drawn at random (Table 3's random routing).
+    /// The same number of ones in every row, each in places drawn at random (Table 3's random routing); another draw for every block.
     ///
     /// # Shapes
     /// `[T, columns]`, f32 on the CPU.
-    pub fn random_routing(&self, seed: u64) -> Tensor {
+    pub fn random_routing(&self, seed: u64, block: u64) -> Tensor {
         let ones = self.end.first().unwrap_or(&0) - self.start.first().unwrap_or(&0);
-        let draws = random::uniform(seed, "routing", 0, &[self.start.len() as i64, self.columns]);
+        let draws = random::uniform(seed, "routing", block, &[self.start.len() as i64, self.columns]);
         let (_, places) = draws.topk(ones, 1, true, false);
         draws.zeros_like().scatter_value(1, &places, 1.0)
     }

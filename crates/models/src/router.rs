@@ -38,6 +38,16 @@ impl Router {
         })
     }
 
+    /// The gate's layer.
+    pub fn gate(&self) -> &Linear {
+        &self.gate
+    }
+
+    /// The layer of the gate's noise, if it has any.
+    pub fn noise(&self) -> Option<&Linear> {
+        self.noise.as_ref()
+    }
+
     /// The mixture `Σ_j g_j (z W_j + b_j)`. The experts are affine and the tokens of an image share their gates, so the
     /// kept experts are first added up to one matrix per row of `gates`: 1/K of the products over tokens.
     ///
@@ -95,27 +105,27 @@ pub struct Gates {
 const LEAST_NOISE: f64 = 0.01;
 
 impl Gates {
-    /// All blocks' gates in one product. `noise` is standard normal, for noisy gates in training; `fixed` stands in for the
-    /// choice of the most probable experts.
+    /// All blocks' gates in one product. `noise` is standard normal, for noisy gates in training, and multiplies what `deviations`
+    /// give; `fixed` stands in for the choice of the most probable experts.
     ///
     /// # Shapes
     /// `embedding`, the timesteps' vectors, `[B, D]`; `noise` and `fixed` `[B, L, E]`.
     pub fn new(
-        routers: &[Router],
+        layers: &[&Linear],
+        deviations: &[&Linear],
         embedding: &Tensor,
         top_k: i64,
         noise: Option<&Tensor>,
         fixed: Option<Tensor>,
     ) -> Self {
-        let shape = [embedding.size()[0], routers.len() as i64, -1];
+        let shape = [embedding.size()[0], layers.len() as i64, -1];
         let activated = embedding.silu();
-        let all = |layers: Vec<&Linear>| {
+        let all = |layers: &[&Linear]| {
             let weights: Vec<&Tensor> = layers.iter().map(|l| &l.weight).collect();
             let biases: Vec<&Tensor> = layers.iter().map(|l| &l.bias).collect();
             activated.linear(&Tensor::cat(&weights, 0), Some(Tensor::cat(&biases, 0))).view(shape) // [B, L, E]
         };
-        let mut logits = all(routers.iter().map(|r| &r.gate).collect());
-        let deviations: Vec<&Linear> = routers.iter().filter_map(|r| r.noise.as_ref()).collect();
+        let mut logits = all(layers);
         if let (Some(noise), false) = (noise, deviations.is_empty()) {
             logits += noise * (all(deviations).softplus() + LEAST_NOISE);
         }

@@ -27,6 +27,11 @@ impl TimestepEmbedding {
         })
     }
 
+    /// The same with these layers in the place of its own.
+    pub fn with(&self, first: Linear, second: Linear) -> Self {
+        Self { first, second, frequencies: self.frequencies.shallow_clone() }
+    }
+
     /// # Shapes
     /// `t` `[B]` of any kind to `[B, D]`.
     pub fn forward(&self, t: &Tensor) -> Tensor {

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use models::config::{Allocation, Form, Integration};
+use models::config::{Allocation, Draws, Form, Integration};
 use models::{Config, Network};
 use stage::Choice;
 use tch::{Device, Kind, Tensor};
@@ -122,6 +122,22 @@ fn a_random_allocation_is_fixed() {
     let chosen = network.all_timesteps().gates.unwrap().chosen; // [T, L, 3]
     assert_eq!(chosen.select(2, 0).sum(Kind::Float).double_value(&[]), 1000.0 * config.blocks as f64);
     assert!(off(&(chosen.select(2, 1) + chosen.select(2, 2)), &chosen.select(2, 0)) == 0.0);
+    // Without replacement every one of the prior's first columns is there once: blocks differ from it in their order alone.
+    let draws = Draws::Independent;
+    let columns = |config: &Config| {
+        let chosen = self::network(config).all_timesteps().gates.unwrap().chosen.select(2, 1); // [T, L]
+        let mut ones = Vec::<f64>::try_from(chosen.sum_dim_intlist([0i64].as_slice(), false, Kind::Double));
+        ones.as_mut().unwrap().sort_by(f64::total_cmp);
+        ones.unwrap()
+    };
+    for seed in 0..4 {
+        let config = Config { blocks: 6, allocation_draws: draws, allocation_seed: seed, ..config.clone() };
+        let prior = Network::fresh(&config, 0, Device::Cpu).unwrap().buffers()["prior._unit_mapping"].copy();
+        let wanted = prior.narrow(1, 0, 6).sum_dim_intlist([0i64].as_slice(), false, Kind::Double);
+        let mut wanted = Vec::<f64>::try_from(wanted).unwrap();
+        wanted.sort_by(f64::total_cmp);
+        assert_eq!(columns(&config), wanted);
+    }
     let other = Config { experts: 4, ..config };
     assert_eq!(stage::exit_code(&other.check().unwrap_err()), 2);
 }
@@ -157,7 +173,26 @@ fn random_routing_keeps_as_many_channels_everywhere() {
     assert_eq!(random.sum(Kind::Double), windows.sum(Kind::Double));
     assert!(random != windows && random.get(0) != random.get(1));
     assert_eq!(random, masks(&config));
-    assert!(random != masks(&Config { allocation_seed: 4, ..config }));
+    assert!(random != masks(&Config { allocation_seed: 4, ..config.clone() }));
+
+    // Each block has draws of its own, as many channels in each, and an evaluation takes the block's.
+    let config = Config { allocation_draws: Draws::Independent, ..config };
+    let network = network(&config);
+    let buffers = network.buffers();
+    let block = |i: usize| &buffers[&format!("routers.{i}._unit_mapping")];
+    let [first, second] = [0, 1].map(block);
+    assert_eq!(*first, random);
+    let same = first.eq_tensor(second).to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);
+    // Of two independent draws of 25 of 32 channels as many agree: p² + (1 − p)².
+    let p = kept / config.width as f64;
+    assert!((same - (p * p + (1.0 - p) * (1.0 - p))).abs() < 0.01, "{same}");
+    let counts = second.sum_dim_intlist([1i64].as_slice(), false, Kind::Double);
+    assert_eq!((counts.min().double_value(&[]), counts.max().double_value(&[])), (kept, kept));
+    let Input { x, t, y } = input();
+    let shared = Config { allocation_draws: Draws::Shared, ..config };
+    let (own, other) = (network.trace(&x, &t, &y), self::network(&shared).trace(&x, &t, &y));
+    assert_eq!(own["block0_out"], other["block0_out"]);
+    assert!(off(&own["block1_out"], &other["block1_out"]) > 1e-3);
 }
 
 /// Also that a network which knows nothing but its final bias gives that at each place of every patch.

@@ -1,7 +1,8 @@
 //! Typed arguments, declared once.
 
+use crate::question::Question;
 use crate::spec::{Kind, Role, Spec};
-use crate::{BadInput, Known, Layout, Question, nearest};
+use crate::{BadInput, Known, Layout, nearest};
 use anyhow::Result;
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
@@ -189,7 +190,8 @@ pub trait Choice: Sized + Copy + 'static {
     }
 }
 
-/// Declares an enum of words that can be an argument and a field of JSON.
+/// Declares an enum of words that can be an argument and a field of JSON. The comment on each says to `--help` and `--describe`
+/// what it means.
 ///
 /// ```
 /// stage::choice! {
@@ -205,16 +207,21 @@ pub trait Choice: Sized + Copy + 'static {
 /// ```
 #[macro_export]
 macro_rules! choice {
-    ($(#[$meta:meta])* $vis:vis enum $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $word:literal,)+ }) => {
+    ($(#[$meta:meta])* $vis:vis enum $name:ident { $($(#[doc = $meaning:literal])+ $variant:ident = $word:literal,)+ }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        $vis enum $name { $($(#[$variant_meta])* $variant,)+ }
+        $vis enum $name { $($(#[doc = $meaning])+ $variant,)+ }
 
         impl $crate::Choice for $name {
             const ALL: &'static [(&'static str, Self)] = &[$(($word, Self::$variant),)+];
         }
         impl $crate::Value for $name {
-            fn kind() -> $crate::Kind { $crate::Kind::Choice { values: vec![$($word.to_string(),)+] } }
+            fn kind() -> $crate::Kind {
+                $crate::Kind::Choice {
+                    values: vec![$($word.to_string(),)+],
+                    meanings: vec![$($crate::paragraphs(&[$($meaning),+]),)+],
+                }
+            }
             fn parse(text: &str) -> Result<Self, String> { <Self as $crate::Choice>::from_word(text) }
             fn json(&self) -> $crate::serde_json::Value { self.to_string().into() }
         }
@@ -457,10 +464,11 @@ fn command(spec: &Spec, questions: &[Question]) -> clap::Command {
             arg.default.as_ref().map(|d| format!("default {}", plain(d))),
         ];
         let notes: Vec<_> = notes.into_iter().flatten().collect();
-        let help = match notes.as_slice() {
+        let mut help = match notes.as_slice() {
             [] => arg.help.clone(),
             notes => format!("{} [{}]", arg.help, notes.join("; ")),
         };
+        arg.kind.meanings().for_each(|(word, meaning)| help += &format!("\n- {word}: {meaning}"));
         let mut flag = clap::Arg::new(arg.name.clone())
             .long(arg.name.clone())
             .value_name(arg.kind.placeholder())
@@ -490,7 +498,8 @@ mod tests {
         pub enum Schedule {
             /// Cosine.
             Cosine = "cosine",
-            /// Linear.
+            /// Linear,
+            /// as in the first paper.
             Linear = "linear",
         }
     }
@@ -551,6 +560,16 @@ mod tests {
         assert!(spec.argument("images").unwrap().required);
         assert!(!spec.argument("limit").unwrap().required);
         assert_eq!(spec.about, "Encode things.");
+        let schedule = &spec.argument("schedule").unwrap().kind;
+        let meanings = [("cosine", "Cosine."), ("linear", "Linear, as in the first paper.")];
+        assert_eq!(schedule.meanings().collect::<Vec<_>>(), meanings);
+        let json = serde_json::to_string(schedule).unwrap();
+        assert!(json.contains(r#""meanings":["Cosine.","#), "{json}");
+        // Programs that do not say what a word means are understood too.
+        let other: Kind = serde_json::from_str(r#"{"type": "choice", "values": ["a"]}"#).unwrap();
+        assert_eq!((other.check("a"), other.meanings().count()), (Ok(()), 0));
+        let help = command(&spec, &[]).render_help().to_string();
+        assert!(help.contains("- linear: Linear, as in the first paper."), "{help}");
         command(&spec, &[]).debug_assert();
     }
 }

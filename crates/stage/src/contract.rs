@@ -1,9 +1,11 @@
 //! What is checked before any work: that inputs are there, and that nothing but an earlier output of the program is replaced.
 
+use crate::error::{BadInput, bad_input};
 use crate::layout::Known;
 use crate::place::Place;
+use crate::staging::staging;
 use crate::state::State;
-use crate::{Arguments, BadInput, Event, Kind, Role, Spec, Values, bad_input, staged};
+use crate::{Arguments, Event, Kind, Role, Spec, Values, staged};
 use anyhow::{Context, Result};
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read};
@@ -48,7 +50,7 @@ pub(crate) fn check<A: Arguments>(
     let outputs = written.len();
     for output in 0..outputs {
         let Named { name, path, .. } = &written[output];
-        let staging = staged::staging(path).map_err(|e| BadInput(format!("{name}: {e}")))?;
+        let staging = staging(path).map_err(|e| BadInput(format!("{name}: {e}")))?;
         written.push(Named::new(format!("the place where {name} is made,"), &staging)?);
     }
     if let Some(state) = state {

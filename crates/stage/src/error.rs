@@ -53,6 +53,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
 macro_rules! bad_input {
     ($($format:tt)*) => { return Err($crate::BadInput(format!($($format)*)).into()) };
 }
+pub(crate) use bad_input;
 
 #[cfg(test)]
 mod tests {

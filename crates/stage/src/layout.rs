@@ -1,9 +1,12 @@
 //! What a program leaves behind, by which it knows an earlier output of its own.
 
-use crate::state::MARK;
+use crate::staging::{gone, is_staging, remove_staging};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
+
+/// The file that says whose state a folder is; every layout of a state has it.
+pub const MARK: &str = "made-by";
 
 /// How a program knows what an earlier run of it has put at an output. Everything else belongs to the user and is refused.
 pub enum Known<A> {
@@ -83,7 +86,7 @@ impl Layout {
             let (path, place) = (below.join(&name), root.join(below).join(&name));
             if kind.is_file() && self.files.iter().any(|pattern| matches(pattern, &path, false)) {
                 visit(&place, Entry::File)?;
-            } else if kind.is_dir() && crate::staged::is_staging(&place) {
+            } else if kind.is_dir() && is_staging(&place) {
                 visit(&place, Entry::Staging)?;
             } else if kind.is_dir() && self.files.iter().any(|pattern| matches(pattern, &path, true)) {
                 match self.walk(root, &path, visit)? {
@@ -111,16 +114,8 @@ fn remove(place: &Path, entry: Entry) -> io::Result<()> {
     gone(match entry {
         Entry::File => fs::remove_file(place),
         Entry::Folder => fs::remove_dir(place),
-        Entry::Staging => crate::staged::remove_staging(place),
+        Entry::Staging => remove_staging(place),
     })
-}
-
-/// Whether something is removed, be it by somebody else.
-pub(crate) fn gone(removed: io::Result<()>) -> io::Result<()> {
-    match removed {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
-    }
 }
 
 /// Whether a path has the names of `pattern`, or where `part` those of a folder on the way.

@@ -36,9 +36,11 @@ mod impostor;
 mod layout;
 mod place;
 mod program;
+mod question;
 pub mod sharding;
 mod spec;
 mod staged;
+mod staging;
 mod state;
 
 pub use arguments::{Arguments, Bounds, Choice, Value, Values};
@@ -47,11 +49,11 @@ pub use error::{BadInput, BadInputExt, Stopped, TryAgain, exit_code};
 pub use files::{read_json, write_atomically, write_json};
 pub use hash::{digest, sha256};
 pub use impostor::refuse_impostor;
-pub use layout::{Known, Layout};
-pub use program::{CHECK, Question, bench, main, main_with};
+pub use layout::{Known, Layout, MARK as STATE_MARK};
+pub use program::{bench, main, main_with};
+pub use question::{CHECK, Question};
 pub use spec::{Arg, Kind, Role, Spec, nearest};
 pub use staged::Staged;
-pub use state::MARK as STATE_MARK;
 
 #[doc(hidden)]
 pub use arguments::paragraphs;

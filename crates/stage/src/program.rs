@@ -1,22 +1,10 @@
 //! The `main` of every stage: arguments in, exit code out.
 
+use crate::question::{CHECK, Question, answer};
 use crate::{Arguments, Context, Values, contract, exit_code};
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
-
-/// Something that a program answers in place of its work: `train --summary …`.
-pub struct Question {
-    /// The flag, without its dashes.
-    pub name: &'static str,
-    /// What is answered.
-    pub help: &'static str,
-    /// The answer, from the other words of the command line.
-    pub answer: fn(&[String]) -> anyhow::Result<String>,
-}
-
-/// The question whose answer is the parameters in force.
-pub const CHECK: &str = "check";
 
 /// Reads the command line, answers `--describe`, checks that the inputs are there and that the outputs may be written, and calls
 /// `work`.
@@ -82,13 +70,4 @@ pub fn bench<A: Arguments>(work: impl FnOnce(&A) -> anyhow::Result<()>) -> ExitC
 fn failed(e: &anyhow::Error) -> ExitCode {
     eprintln!("error: {e:#}");
     ExitCode::from(exit_code(e))
-}
-
-/// The answer to the question on the command line, if there is one.
-fn answer(questions: &[Question]) -> Option<anyhow::Result<String>> {
-    let mut words: Vec<String> = std::env::args().skip(1).collect();
-    let asked = |word: &String| word.strip_prefix("--").and_then(|w| questions.iter().find(|q| q.name == w));
-    let at = words.iter().position(|word| asked(word).is_some())?;
-    let question = asked(&words.remove(at))?;
-    Some((question.answer)(&words))
 }

@@ -1,6 +1,6 @@
 //! Doing one part of the work, and joining the parts.
 
-use crate::{BadInputExt as _, bad_input};
+use crate::error::{BadInputExt as _, bad_input};
 use anyhow::{Context as _, Result};
 use std::fs;
 use std::ops::Range;

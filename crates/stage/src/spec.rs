@@ -86,6 +86,9 @@ pub enum Kind {
     Choice {
         /// The words.
         values: Vec<String>,
+        /// What each means; empty where a program does not say it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        meanings: Vec<String>,
     },
     /// Several values of one type, separated by commas.
     List {
@@ -130,8 +133,8 @@ impl Kind {
                 }
                 within(&x, min.as_ref(), max.as_ref())
             }
-            Kind::Choice { values } if values.iter().any(|v| v == text) => Ok(()),
-            Kind::Choice { values } => {
+            Kind::Choice { values, .. } if values.iter().any(|v| v == text) => Ok(()),
+            Kind::Choice { values, .. } => {
                 let near = nearest(text, values.iter().map(String::as_str));
                 let hint = near.map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
                 Err(format!("`{text}` is none of {}{hint}", values.join(", ")))
@@ -143,6 +146,15 @@ impl Kind {
                 text.split(',').try_for_each(|part| of.check(part.trim()))
             }
         }
+    }
+
+    /// What each word of a choice means, if it says it.
+    pub fn meanings(&self) -> impl Iterator<Item = (&str, &str)> {
+        let (values, meanings) = match self {
+            Kind::Choice { values, meanings } => (values.as_slice(), meanings.as_slice()),
+            _ => (&[][..], &[][..]),
+        };
+        values.iter().map(String::as_str).zip(meanings.iter().map(String::as_str))
     }
 
     /// A short name for help texts: `N`, `X`, `PATH`, …
@@ -171,7 +183,7 @@ impl Kind {
         match self {
             Kind::Integer { min, max } => words(min, max),
             Kind::Number { min, max } => words(min, max),
-            Kind::Choice { values } => Some(values.join(", ")),
+            Kind::Choice { values, .. } => Some(values.join(", ")),
             Kind::List { of } => of.range(),
             Kind::Path | Kind::Text | Kind::Flag => None,
         }

@@ -1,22 +1,14 @@
 //! A file or folder under construction, and how it takes its place.
 
-use crate::layout::{Layout, gone};
-use crate::{BadInput, bad_input, files::parent};
+use crate::error::{BadInput, bad_input};
+use crate::layout::Layout;
+use crate::place::parent;
+use crate::staging::{EARLIER, MARK, NEW, TEXT, gone, is_staging, remove_staging, staging};
 use anyhow::{Context, Result};
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 use rustix::io::Errno;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
-
-/// The file by which a staging folder is known; held locked while it is written to.
-const MARK: &str = "made-by";
-/// What the mark says.
-const TEXT: &str =
-    "A file or folder on its way to its place; where nothing runs any more it can be removed.\n";
-/// What is being made, in a staging folder.
-const NEW: &str = "new";
-/// What is being replaced, in a staging folder, where two names cannot be exchanged at once.
-const EARLIER: &str = "earlier";
 
 /// A file or folder under construction beside its final place; [`Staged::commit`] puts it there.
 ///
@@ -147,35 +139,6 @@ impl Drop for Staged {
             let _ = remove_staging(&self.staging);
         }
     }
-}
-
-/// The hidden folder in which what will become `target` is made.
-///
-/// # Errors
-/// Bad input when `target` ends in no name.
-pub(crate) fn staging(target: &Path) -> Result<PathBuf> {
-    let name = target.file_name().ok_or_else(|| {
-        BadInput(format!("{}: ends in no name; name a file or folder to make", target.display()))
-    })?;
-    Ok(parent(target).join(format!(".{}.staged", name.to_string_lossy())))
-}
-
-/// Whether this is a folder that [`Staged`] made, whole or in part.
-pub(crate) fn is_staging(folder: &Path) -> bool {
-    fs::read(folder.join(MARK)).is_ok_and(|text| TEXT.as_bytes().starts_with(&text))
-}
-
-/// Removes a staging folder, its mark last.
-pub(crate) fn remove_staging(folder: &Path) -> io::Result<()> {
-    for name in [NEW, EARLIER, MARK] {
-        let path = folder.join(name);
-        gone(match fs::symlink_metadata(&path) {
-            Ok(there) if there.is_dir() => fs::remove_dir_all(&path),
-            Ok(_) => fs::remove_file(&path),
-            Err(e) => Err(e),
-        })?;
-    }
-    gone(fs::remove_dir(folder))
 }
 
 /// Clears up what a killed run left beside `target`, after putting an earlier output back that it had moved away.

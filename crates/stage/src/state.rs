@@ -1,14 +1,12 @@
 //! The folder for what a later run of the same work can go on from.
 
-use crate::layout::Layout;
-use crate::{bad_input, files::parent};
+use crate::error::bad_input;
+use crate::layout::{Layout, MARK};
+use crate::place::parent;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::{fs, io};
-
-/// The file that says whose state a folder is; every layout of a state has it.
-pub const MARK: &str = "made-by";
 
 /// A state folder, which may not be there yet.
 pub(crate) struct State {

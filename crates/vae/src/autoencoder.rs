@@ -50,8 +50,7 @@ impl Vae {
     pub fn load(weights: Weights, device: Device, kind: Kind) -> Result<Self> {
         let mut weights = names::current(weights)?;
         let config = Config::infer(&weights)?;
-        let quant =
-            weights.get("quant_conv.weight").is_some() || weights.get("post_quant_conv.weight").is_some();
+        let quant = weights.has("quant_conv.weight") || weights.has("post_quant_conv.weight");
         let vae = Self::build(config, quant, device, kind, &mut |name, shape| weights.take(name, shape))?;
         weights.finish()?;
         Ok(vae)
@@ -61,11 +60,18 @@ impl Vae {
     /// The same autoencoder has it in f32 and f16, and under any of its names.
     ///
     /// # Errors
-    /// Bad input when two tensors have one name.
+    /// Bad input when two tensors have one name, or one is damaged.
     pub fn identity(weights: &Weights) -> Result<String> {
         let mut hasher = blake3::Hasher::new_derive_key(IDENTITY);
-        for (name, tensor) in names::current(weights.shallow_clone())?.into_tensors() {
-            let half = tensor.f_to_device(Device::Cpu)?.f_to_kind(Kind::Half)?.f_contiguous()?;
+        let mut weights = names::current(weights.shallow_clone())?;
+        let names: Vec<String> = weights.names().map(String::from).collect();
+        for name in names {
+            let size = weights.size(&name).unwrap_or_default();
+            let half = weights
+                .take(&name, &size)?
+                .f_to_device(Device::Cpu)?
+                .f_to_kind(Kind::Half)?
+                .f_contiguous()?;
             let mut bytes = vec![0; 2 * half.numel()];
             half.f_copy_data_u8(&mut bytes, half.numel())?;
             hasher.update(format!("{name} {:?}\n", half.size()).as_bytes());

@@ -33,13 +33,12 @@ impl Config {
     /// Reads the sizes off the shapes of weights under diffusers' current names.
     pub(crate) fn infer(weights: &Weights) -> Result<Self> {
         let size = |name: &str, axis: usize| {
-            let size = weights.get(name).and_then(|t| t.size().get(axis).copied());
+            let size = weights.size(name).and_then(|size| size.get(axis).copied());
             size.filter(|&n| n > 0).ok_or_else(|| {
                 stage::BadInput(format!("{}: no tensor {name}, so no AutoencoderKL", weights.source()))
             })
         };
-        let count =
-            |name: &dyn Fn(i64) -> String| (0..).take_while(|&i| weights.get(&name(i)).is_some()).count();
+        let count = |name: &dyn Fn(i64) -> String| (0..).take_while(|&i| weights.has(&name(i))).count();
         let levels = count(&|i| format!("encoder.down_blocks.{i}.resnets.0.conv1.weight"));
         let layers = count(&|j| format!("encoder.down_blocks.0.resnets.{j}.conv1.weight"));
         let channels: Result<Vec<i64>, _> = (0..levels)

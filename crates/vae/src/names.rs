@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use stage::bad_input;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use weights::Weights;
 
 /// Where an autoencoder stands inside a larger checkpoint.
@@ -20,22 +20,23 @@ pub fn current(mut weights: Weights) -> Result<Weights> {
     }
     let source = weights.source().to_string();
     let levels = 1 + weights.names().filter_map(decoder_level).max().unwrap_or(0);
-    let mut renamed = BTreeMap::new();
-    for (name, tensor) in weights.into_tensors() {
-        if NOT_WEIGHTS.iter().any(|prefix| name.starts_with(prefix)) {
-            continue;
-        }
-        let new = rename(&name, levels);
-        // Attention is a 1×1 convolution in latent diffusion and a linear layer in diffusers: the same numbers.
-        let tensor = match tensor.size().as_slice() {
-            &[out, from, 1, 1] if new.contains(".attentions.") => tensor.f_reshape([out, from])?,
-            _ => tensor,
-        };
-        if renamed.insert(new.clone(), tensor).is_some() {
+    let wanted = |name: &&str| !NOT_WEIGHTS.iter().any(|prefix| name.starts_with(prefix));
+    let mut renamed = BTreeSet::new();
+    for name in weights.names().filter(wanted) {
+        let new = rename(name, levels);
+        if let Some(new) = renamed.replace(new) {
             bad_input!("{source}: two tensors are {new}; one of them is called {name}")
         }
     }
-    Ok(Weights::new(source, renamed))
+    let mut weights = weights.renamed(|name| Some(name).filter(wanted).map(|name| rename(name, levels)));
+    // Attention is a 1×1 convolution in latent diffusion and a linear layer in diffusers: the same numbers.
+    for name in renamed.into_iter().filter(|name| name.contains(".attentions.")) {
+        if let Some(&[out, from, 1, 1]) = weights.size(&name).as_deref() {
+            let linear = weights.take(&name, &[out, from, 1, 1])?.f_reshape([out, from])?;
+            weights.insert(name, linear);
+        }
+    }
+    Ok(weights)
 }
 
 /// `i` of `decoder.up.i.…`, which counts from the picture inwards, unlike diffusers.

@@ -20,7 +20,7 @@ fn golden(name: &str) -> PathBuf {
 }
 
 fn tensors(name: &str) -> BTreeMap<String, Tensor> {
-    Weights::read(&golden(name)).unwrap().into_tensors()
+    Weights::read(&golden(name)).unwrap().into_tensors().unwrap()
 }
 
 fn json(name: &str) -> Json {

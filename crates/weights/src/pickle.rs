@@ -10,7 +10,8 @@ mod writer;
 pub use machine::{Setting, Shapes};
 pub use writer::{Item, write};
 
-use crate::Weights;
+use crate::memory;
+use crate::named::Weights;
 use anyhow::{Context, Result, bail, ensure};
 use archive::Archive;
 use machine::{Machine, Storage, View};
@@ -210,18 +211,14 @@ impl<R: Read + Seek> Archived<R> {
             let wanted = storage.bytes()?;
             ensure!(wanted <= left, "{member}: {wanted} bytes, more than the file has");
             left -= wanted;
-            let mut content = Vec::new();
-            self.zip
-                .by_name(&member)
-                .with_context(|| member.clone())?
-                .take(wanted)
-                .read_to_end(&mut content)?;
-            ensure!(content.len() as u64 == wanted, "{member}: {} bytes, wanted {wanted}", content.len());
-            storages.insert(storage.key.clone(), content);
+            let mut entry = self.zip.by_name(&member).with_context(|| member.clone())?;
+            ensure!(entry.size() >= wanted, "{member}: {} bytes, wanted {wanted}", entry.size());
+            let values = memory::filled(storage.kind, &[storage.count], |into| Ok(entry.read_exact(into)?));
+            storages.insert(storage.key.clone(), values.with_context(|| format!("{member} is cut short"))?);
         }
         let content = |storage: &Storage| match storage.inside {
-            Some(inside) => self.machine.inside(inside, &self.pickle),
-            None => storages.get(&storage.key).map(|content| Cow::Borrowed(content.as_slice())),
+            Some(inside) => self.machine.inside(inside, &self.pickle).map(Values::Bytes),
+            None => storages.get(&storage.key).map(|values| Values::Read(values.shallow_clone())),
         };
         build(&self.machine, &views, self.size, content)
     }
@@ -272,21 +269,32 @@ impl<'a> Row<'a> {
             rest = after;
         }
         let content = |storage: &Storage| match storage.inside {
-            Some(inside) => machine.inside(inside, pickle),
-            None => contents.get(&storage.key).map(|content| Cow::Borrowed(*content)),
+            Some(inside) => machine.inside(inside, pickle).map(Values::Bytes),
+            None => contents.get(&storage.key).map(|content| Values::Bytes(Cow::Borrowed(*content))),
         };
         build(&machine, &views, file_size as u64, content)
     }
+}
+
+/// The values of a storage.
+enum Values<'a> {
+    Bytes(Cow<'a, [u8]>),
+    /// Read into memory that a tensor can have.
+    Read(Tensor),
 }
 
 fn build<'a>(
     machine: &Machine,
     views: &Views,
     file_size: u64,
-    content: impl Fn(&Storage) -> Option<Cow<'a, [u8]>>,
+    content: impl Fn(&Storage) -> Option<Values<'a>>,
 ) -> Result<BTreeMap<String, Tensor>> {
     if views.is_empty() {
         bail!("no tensors in it")
+    }
+    let mut users: HashMap<&str, usize> = HashMap::new();
+    for view in views.values() {
+        *users.entry(&machine.storage(view).key).or_default() += 1;
     }
     let mut tensors = BTreeMap::new();
     let mut left = MOST_SHARED.saturating_mul(file_size);
@@ -298,11 +306,20 @@ fn build<'a>(
             "tensor {name}: the tensors together have more than {MOST_SHARED} times the bytes of the file"
         );
         left -= wanted;
-        let bytes = content(storage).with_context(|| format!("tensor {name}: its values are missing"))?;
-        ensure!(bytes.len() as u64 == storage.bytes()?, "tensor {name}: {} bytes of values", bytes.len());
-        let flat = Tensor::f_from_data_size(&bytes, &[storage.count], storage.kind)?;
+        let values = content(storage).with_context(|| format!("tensor {name}: its values are missing"))?;
+        let (flat, own) = match values {
+            Values::Bytes(bytes) => {
+                let there = bytes.len();
+                ensure!(there as u64 == storage.bytes()?, "tensor {name}: {there} bytes of values");
+                (Tensor::f_from_data_size(&bytes, &[storage.count], storage.kind)?, true)
+            }
+            Values::Read(flat) => (flat, users.get(storage.key.as_str()) == Some(&1)),
+        };
         let strided = flat.f_as_strided(&view.size, &view.stride, view.offset)?;
-        tensors.insert(name.clone(), strided.f_contiguous()?);
+        // No two tensors share numbers here, and none keeps more of them than it has.
+        let own = own && strided.numel() == flat.numel();
+        let tensor = if own || !strided.is_contiguous() { strided.f_contiguous()? } else { strided.copy() };
+        tensors.insert(name.clone(), tensor);
     }
     Ok(tensors)
 }

@@ -13,8 +13,10 @@ mod client;
 pub mod error;
 mod location;
 mod progress;
+mod side_by_side;
 
 pub use progress::{Progress, Quiet};
+pub use side_by_side::{MOST, side_by_side};
 
 use crate::cache::error::Result;
 use crate::cache::remote::client::{Client, Move};

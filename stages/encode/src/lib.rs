@@ -1,9 +1,10 @@
 //! Encodes pictures as the posterior moments of a VAE, in Parquet shards.
 //!
-//! Pictures are decoded and cropped ahead of the network in threads of their own; a finished shard is kept in the state
-//! folder, so that a killed run redoes at most one.
+//! Pictures are decoded and cropped ahead of the network in threads of their own; finished shards, and of the one that is being
+//! made the batches so far, are kept in the state folder, so that a run that is stopped or killed redoes at most one batch.
 
 mod join;
+mod journal;
 mod outputs;
 mod prefetcher;
 mod shard;
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use shard::{Encoder, Timing};
 use shards::pictures::Pictures;
 use shards::{LatentsMetadata, Shard, write_manifest};
-use stage::{Context, Staged, bad_input, read_json, write_json};
+use stage::{Context, Known, Staged, bad_input, read_json, write_json};
 use statistics::with_statistics;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,9 @@ use torch::device::{self, DeviceChoice};
 use torch::parallel::Sharing;
 use vae::{Files, Vae};
 use weights::Weights;
+
+/// `--latents` to the contract.
+const LATENTS: Known<Args> = Known::Folder(outputs::LATENTS);
 
 stage::arguments! {
     /// Encode pictures as VAE latents.
@@ -66,7 +70,7 @@ stage::arguments! {
         /// Threads of one operation; 0 leaves it to libtorch.
         tuning threads: usize = 0;
         /// Folder of shards.
-        output latents: PathBuf, known outputs::KNOWN;
+        output latents: PathBuf, known LATENTS;
     }
 }
 
@@ -117,23 +121,24 @@ pub fn encode(args: &Args, context: &Context) -> Result<()> {
     let mut done = finished(state, &fingerprint, plan.len())?;
     let about = &fingerprint.about;
 
-    let todo: Vec<ShardWork> = plan
-        .iter()
-        .enumerate()
-        .filter(|(index, _)| mine.contains(index) && done[*index].is_none())
-        .map(|(index, rows)| ShardWork { shard: index, rows: rows.clone() })
-        .collect();
+    let mut todo = Vec::new();
+    for (shard, rows) in plan.iter().enumerate() {
+        if mine.contains(&shard) && done[shard].is_none() {
+            let begun = journal::rows(&state.join(journal_name(shard)), about)?;
+            todo.push(ShardWork { shard, rows: (rows.start + begun).min(rows.end)..rows.end });
+        }
+    }
     let start = Instant::now();
     let mut timing = Timing::default();
     let todo_rows: usize = todo.iter().map(|work| work.rows.len()).sum();
     let mut encoded = rows - todo_rows;
     std::thread::scope(|scope| -> Result<()> {
-        let mut prefetcher =
-            Prefetcher::start(scope, &pictures, todo.clone(), args.image_size, args.batch_size);
+        let unread = todo.iter().filter(|work| !work.rows.is_empty()).cloned().collect();
+        let mut prefetcher = Prefetcher::start(scope, &pictures, unread, args.image_size, args.batch_size);
         for work in &todo {
-            let mut encoder =
-                Encoder::new(&vae, about, args.channel_statistics, &state.join(name(work.shard)))?;
-            while encoder.rows() < work.rows.len() {
+            let [file, journal] = [name, journal_name].map(|name| state.join(name(work.shard)));
+            let mut encoder = Encoder::new(&vae, about, args.channel_statistics, &file, &journal)?;
+            while encoder.rows() < plan[work.shard].len() {
                 context.check_stop()?;
                 encoded += encoder.add(&mut prefetcher, &mut timing)?;
                 if sharing.leads() {
@@ -142,6 +147,7 @@ pub fn encode(args: &Args, context: &Context) -> Result<()> {
             }
             let shard = encoder.finish(&mut timing)?;
             write_json(&state.join(format!("{}.json", name(work.shard))), &shard)?;
+            fs::remove_file(&journal).with_context(|| format!("removing {}", journal.display()))?;
             done[work.shard] = Some(shard);
         }
         Ok(())
@@ -198,6 +204,10 @@ fn about(
 
 fn name(shard: usize) -> String {
     format!("{shard:05}.parquet")
+}
+
+fn journal_name(shard: usize) -> String {
+    format!("{shard:05}.batches")
 }
 
 /// The shards that an earlier run of the same work has finished.

@@ -1,16 +1,13 @@
 //! What `encode` leaves behind, by which it knows an earlier output of its own.
 
-use crate::Args;
 use anyhow::Result;
 use shards::Manifest;
-use stage::{Known, Layout};
+use stage::Layout;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// `--latents`.
 pub const LATENTS: Layout = Layout { files: &["manifest.json", "#.parquet"], check: first_unlisted };
-/// The same to the contract.
-pub const KNOWN: Known<Args> = Known::Folder(LATENTS);
 
 /// What it can go on from: finished shards, and of several processes what each has made.
 pub const STATE: Layout = Layout::of(&[

@@ -1,5 +1,6 @@
 //! One shard: batches through the network into row groups.
 
+use crate::journal::Journal;
 use crate::prefetcher::Prefetcher;
 use anyhow::Result;
 use half::f16;
@@ -41,19 +42,33 @@ pub struct Encoder<'a> {
     vae: &'a Vae,
     about: &'a LatentsMetadata,
     writer: ShardWriter,
+    journal: Journal,
     waiting: Rows,
     rows: usize,
 }
 
 impl<'a> Encoder<'a> {
-    /// Starts the file `path`, perhaps with sums over the channels; what a killed run left there goes first, as it may be linked elsewhere.
-    pub fn new(vae: &'a Vae, about: &'a LatentsMetadata, sums: bool, path: &Path) -> Result<Self> {
+    /// Starts the file `path` with the batches of its journal, perhaps with sums over the channels; what a killed run left there
+    /// goes first, as it may be linked elsewhere.
+    pub fn new(
+        vae: &'a Vae,
+        about: &'a LatentsMetadata,
+        sums: bool,
+        path: &Path,
+        journal: &Path,
+    ) -> Result<Self> {
         if path.exists() {
             std::fs::remove_file(path)?;
         }
         let writer = ShardWriter::create(path, about)?;
-        let writer = if sums { writer.with_sums() } else { writer };
-        Ok(Self { vae, about, writer, waiting: Rows::default(), rows: 0 })
+        let mut writer = if sums { writer.with_sums() } else { writer };
+        let (mut waiting, mut rows) = (Rows::default(), 0);
+        let journal = Journal::open(journal, about, &mut |batch| {
+            rows += batch.label.len();
+            append(batch, &mut waiting);
+            write_groups(&mut waiting, about, &mut writer)
+        })?;
+        Ok(Self { vae, about, writer, journal, waiting, rows })
     }
 
     /// Rows so far.
@@ -66,24 +81,23 @@ impl<'a> Encoder<'a> {
         let batch = clock(&mut timing.waiting, || prefetcher.next())?;
         let count = batch.labels.len();
         let size = self.about.image_size as i64;
+        let mut rows = Rows { label: batch.labels, source: batch.sources, ..Rows::default() };
         clock(&mut timing.network, || -> Result<()> {
             let bytes = Tensor::f_from_slice(&batch.pixels)?.f_view([count as i64, size, size, 3])?;
             let bytes = bytes.f_to_device(self.vae.device())?.f_permute([0, 3, 1, 2])?;
             let pictures = from_bytes(&bytes)?; // [B, 3, S, S]
-            append(&self.moments(&pictures)?, &mut self.waiting.mean, &mut self.waiting.std)?;
+            (rows.mean, rows.std) = halves(&self.moments(&pictures)?)?;
             if self.about.flipped {
                 let mirrored = self.moments(&pictures.f_flip([3])?)?;
-                append(&mirrored, &mut self.waiting.mean_flipped, &mut self.waiting.std_flipped)?;
+                (rows.mean_flipped, rows.std_flipped) = halves(&mirrored)?;
             }
             Ok(())
         })?;
-        self.waiting.label.extend(batch.labels);
-        self.waiting.source.extend(batch.sources);
         self.rows += count;
         clock(&mut timing.writing, || {
-            while self.waiting.label.len() >= GROUP {
-                self.write(GROUP)?;
-            }
+            self.journal.add(&rows)?;
+            append(rows, &mut self.waiting);
+            write_groups(&mut self.waiting, self.about, &mut self.writer)?;
             Ok(count)
         })
     }
@@ -93,7 +107,7 @@ impl<'a> Encoder<'a> {
         clock(&mut timing.writing, || {
             let rest = self.waiting.label.len();
             if rest > 0 {
-                self.write(rest)?;
+                self.writer.write(first(&mut self.waiting, self.about, rest))?;
             }
             self.writer.finish()
         })
@@ -102,30 +116,48 @@ impl<'a> Encoder<'a> {
     fn moments(&self, pictures: &Tensor) -> Result<Posterior> {
         tch::no_grad(|| self.vae.encode_moments(pictures))
     }
+}
 
-    fn write(&mut self, rows: usize) -> Result<()> {
-        let numbers = rows * self.about.numel();
-        let flipped = if self.about.flipped { numbers } else { 0 };
-        let waiting = &mut self.waiting;
-        self.writer.write(Rows {
-            mean: waiting.mean.drain(..numbers).collect(),
-            std: waiting.std.drain(..numbers).collect(),
-            mean_flipped: waiting.mean_flipped.drain(..flipped).collect(),
-            std_flipped: waiting.std_flipped.drain(..flipped).collect(),
-            label: waiting.label.drain(..rows).collect(),
-            source: waiting.source.drain(..rows).collect(),
-        })
+/// Writes whole row groups.
+fn write_groups(waiting: &mut Rows, about: &LatentsMetadata, writer: &mut ShardWriter) -> Result<()> {
+    while waiting.label.len() >= GROUP {
+        writer.write(first(waiting, about, GROUP))?;
+    }
+    Ok(())
+}
+
+/// Takes the first so many rows.
+fn first(waiting: &mut Rows, about: &LatentsMetadata, rows: usize) -> Rows {
+    let numbers = rows * about.numel();
+    let flipped = if about.flipped { numbers } else { 0 };
+    Rows {
+        mean: waiting.mean.drain(..numbers).collect(),
+        std: waiting.std.drain(..numbers).collect(),
+        mean_flipped: waiting.mean_flipped.drain(..flipped).collect(),
+        std_flipped: waiting.std_flipped.drain(..flipped).collect(),
+        label: waiting.label.drain(..rows).collect(),
+        source: waiting.source.drain(..rows).collect(),
     }
 }
 
-fn append(moments: &Posterior, mean: &mut Vec<f16>, std: &mut Vec<f16>) -> Result<()> {
-    for (tensor, numbers) in [(&moments.mean, mean), (&moments.std, std)] {
+fn append(batch: Rows, waiting: &mut Rows) {
+    waiting.mean.extend(batch.mean);
+    waiting.std.extend(batch.std);
+    waiting.mean_flipped.extend(batch.mean_flipped);
+    waiting.std_flipped.extend(batch.std_flipped);
+    waiting.label.extend(batch.label);
+    waiting.source.extend(batch.source);
+}
+
+/// Mean and standard deviation as they are stored.
+fn halves(moments: &Posterior) -> Result<(Vec<f16>, Vec<f16>)> {
+    let half = |tensor: &Tensor| -> Result<Vec<f16>> {
         let half = tensor.f_to_device(tch::Device::Cpu)?.f_to_kind(Kind::Half)?.f_contiguous()?;
-        let start = numbers.len();
-        numbers.resize(start + half.numel(), f16::ZERO);
-        half.f_copy_data(&mut numbers[start..], half.numel())?;
-    }
-    Ok(())
+        let mut numbers = vec![f16::ZERO; half.numel()];
+        half.f_copy_data(&mut numbers, half.numel())?;
+        Ok(numbers)
+    };
+    Ok((half(&moments.mean)?, half(&moments.std)?))
 }
 
 fn clock<T>(total: &mut Duration, work: impl FnOnce() -> Result<T>) -> Result<T> {

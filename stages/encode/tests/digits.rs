@@ -241,6 +241,35 @@ fn a_killed_run_redoes_at_most_one_shard() {
 }
 
 #[test]
+fn a_stopped_or_killed_run_keeps_what_it_has_of_a_shard() {
+    let dir = tempfile::tempdir().unwrap();
+    images(&dir.path().join("images"), 400, None);
+    let arguments = ["--flip", "--batch-size", "3"];
+    succeeds(&encode(dir.path(), &arguments));
+    let latents = dir.path().join("latents");
+    let whole = files(&latents);
+    for signal in ["-TERM", "-KILL"] {
+        std::fs::remove_dir_all(&latents).unwrap();
+        let journal = dir.path().join("latents.state/00000.batches");
+        let mut child = command(dir.path(), &arguments).stderr(Stdio::null()).spawn().unwrap();
+        let long = || std::fs::metadata(&journal).is_ok_and(|there| there.len() > 50_000);
+        while !long() && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        let id = child.id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+        child.wait().unwrap();
+        assert!(!latents.exists(), "too quick for this test");
+        let output = encode(dir.path(), &arguments);
+        succeeds(&output);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains("encoded ") && !text.contains("encoded 400 pictures"), "{text}");
+        assert!(files(&latents) == whole, "{signal}: other bytes");
+        assert!(!dir.path().join("latents.state").exists());
+    }
+}
+
+#[test]
 fn bad_input_is_one_line_and_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     images(&dir.path().join("images"), 20, Some(13));
@@ -344,7 +373,7 @@ fn one_autoencoder_is_the_same_whatever_its_form() {
     images(&dir.path().join("images"), 4, None);
     succeeds(&encode(dir.path(), &[]));
     let wanted = described(dir.path()).vae;
-    let tensors = Weights::read(&digits("vae.safetensors")).unwrap().into_tensors();
+    let tensors = Weights::read(&digits("vae.safetensors")).unwrap().into_tensors().unwrap();
     let write = |name: &str, change: &dyn Fn(&str, &Tensor) -> (String, Tensor)| {
         let changed: Vec<_> = tensors.iter().map(|(name, tensor)| change(name, tensor)).collect();
         let all = changed.iter().map(|(name, tensor)| (name.clone(), tensor));

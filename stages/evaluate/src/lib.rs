@@ -166,7 +166,7 @@ impl Dino {
 /// Writes the weights after they have been found to be a whole network of the family.
 fn convert(weights: Weights, path: &Path) -> Result<Weights> {
     let source = weights.source().to_string();
-    let tensors = weights.into_tensors();
+    let tensors = weights.into_tensors()?;
     let shared = || tensors.iter().map(|(name, t)| (name.clone(), t.shallow_clone())).collect();
     Inception::load(Weights::new(&source, shared()), Device::Cpu)?;
     let mark = BTreeMap::from([outputs::MADE_BY.map(String::from).into()]);

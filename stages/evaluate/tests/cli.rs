@@ -62,7 +62,7 @@ fn digits(name: &str) -> PathBuf {
 fn adms_own_run_is_reproduced() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    let weights: BTreeMap<String, tch::Tensor> = recipe::inception_weights().into_tensors();
+    let weights: BTreeMap<String, tch::Tensor> = recipe::inception_weights().into_tensors().unwrap();
     weights::write(
         &at("inception.safetensors"),
         weights.iter().map(|(n, t)| (n.clone(), t)),

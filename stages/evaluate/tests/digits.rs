@@ -15,7 +15,7 @@ const HELD_OUT: usize = 5;
 fn the_digits_inception_reads_held_out_digits() {
     let folder = Path::new(DIGITS);
     let weights = || Weights::read(&folder.join("inception.safetensors")).unwrap();
-    let bias = weights().get("fc.bias").unwrap().to_kind(Kind::Float);
+    let bias = weights().get("fc.bias").unwrap().unwrap().to_kind(Kind::Float);
     let network = Inception::load(weights(), Device::Cpu).unwrap();
     let mut labels: Vec<i64> = Vec::new();
     let mut held_out: Vec<u8> = Vec::new();

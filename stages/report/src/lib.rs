@@ -3,6 +3,7 @@
 //! Each input is one section; what is not given is left out. The same inputs give the same bytes, but for the table that says
 //! where the report was written.
 
+mod agreement;
 mod compare;
 mod document;
 mod figure;
@@ -156,7 +157,9 @@ pub fn report(args: &Args, context: &Context) -> Result<()> {
         step()?;
         let log = log::Log::read(path)?;
         let known = known(network.as_ref().map(|n| &n.about), lineage.as_ref());
-        work.document.sections.push(log::section(&log, args.smoothing, &known));
+        let mut section = log::section(&log, args.smoothing, &known);
+        section.blocks.extend(agreement::figure(&log).map(Block::Figure));
+        work.document.sections.push(section);
         work.document.tiles.extend(steps_tile(&log));
     }
     if let Some(network) = network {

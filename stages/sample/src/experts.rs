@@ -55,11 +55,15 @@ impl Experts {
         let first = &experts[0];
         for other in &experts[1..] {
             let kind = |e: &Expert| {
-                let CheckpointMetadata { network, schedule, latents, .. } = &e.about;
-                (network.side, network.channels, network.classes, *schedule, latents.clone())
+                let CheckpointMetadata { network, schedule, prediction, latents, .. } = &e.about;
+                (network.side, network.channels, network.classes, *schedule, *prediction, latents.clone())
             };
             if kind(first) != kind(other) {
-                bad_input!("{} and {} differ in latents, classes or schedule", first.source, other.source)
+                bad_input!(
+                    "{} and {} differ in latents, classes, schedule or prediction",
+                    first.source,
+                    other.source
+                )
             }
         }
         Ok(Self(experts))

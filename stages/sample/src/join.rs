@@ -1,7 +1,6 @@
 //! Joins what the shards of a sampling made to the folder that one piece would have made.
 
-use crate::outputs::SAMPLES;
-use crate::pictures::name;
+use crate::outputs::{SAMPLES, picture};
 use anyhow::{Context as _, Result};
 use npz::{Npz, Writer};
 use stage::{Staged, bad_input, sharding};
@@ -35,7 +34,7 @@ pub fn join(parts: &Path, samples: &Path, pictures: Range<usize>) -> Result<()> 
     let mut first = pictures.start;
     for (part, count) in parts.iter().zip(&counts) {
         for image in first..first + count {
-            sharding::link(&part.join("images").join(name(image)), &images.join(name(image)))?;
+            sharding::link(&part.join("images").join(picture(image)), &images.join(picture(image)))?;
         }
         first += count;
     }

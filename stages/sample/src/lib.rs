@@ -7,10 +7,11 @@ mod join;
 mod noise;
 mod outputs;
 mod pictures;
+mod plan;
 mod reverse_step;
 mod sampler;
 
-pub use arguments::{Args, Labels};
+pub use arguments::{Args, Labels, Method};
 pub use sampler::Sampler;
 
 use anyhow::Result;
@@ -108,7 +109,11 @@ fn pictures_of(
         "vae": digest,
         "latents": space,
         "steps": args.steps,
+        "sampler": args.sampler,
+        "eta": args.eta,
         "guidance": args.guidance,
+        "guidance-interval": args.guidance_interval,
+        "guidance-channels": args.guidance_channels,
         "precision": args.precision,
         "labels": args.labels,
         "seed": args.seed,

@@ -41,14 +41,14 @@ impl Draw {
     }
 }
 
-/// What a chain takes, in its order: where it starts, then the noise of every step but the last.
+/// What a chain takes, in its order: where it starts, then the noise of every step but the last, if it draws any.
 pub struct Noise {
     made: Receiver<Result<Tensor>>,
     device: Device,
 }
 
 impl Noise {
-    /// For a chain of so many steps on a device.
+    /// For a chain of so many steps that draw noise on a device; the last of them takes none.
     ///
     /// # Errors
     /// When there is no thread to be had.

@@ -1,10 +1,8 @@
 //! What `sample` leaves behind, by which it knows an earlier output of its own.
 
-use crate::{Args, pictures};
 use anyhow::Result;
-use models::interchange;
 use npz::Npz;
-use stage::{Known, Layout};
+use stage::Layout;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
@@ -12,10 +10,6 @@ use std::path::{Path, PathBuf};
 
 /// `--samples`.
 pub const SAMPLES: Layout = Layout { files: &["samples.npz", "images/#.png"], check: first_surplus };
-/// The same to the contract.
-pub const KNOWN: Known<Args> = Known::Folder(SAMPLES);
-/// `--convert`.
-pub const CONVERTED: Known<Args> = Known::File(|_, path| Ok(interchange::is_converted(path)));
 
 /// What it can go on from: finished batches, and of several processes what each has made.
 pub const STATE: Layout = Layout::of(&[
@@ -29,6 +23,11 @@ pub const STATE: Layout = Layout::of(&[
     "parts-of-#/#/samples.npz",
     "parts-of-#/#/images/#.png",
 ]);
+
+/// The name of a picture's file.
+pub fn picture(image: usize) -> String {
+    format!("{image:06}.png")
+}
 
 /// The first picture that is not among those of `samples.npz`, which are numbered in a row.
 fn first_surplus(folder: &Path) -> Result<Option<PathBuf>> {
@@ -50,7 +49,7 @@ fn first_surplus(folder: &Path) -> Result<Option<PathBuf>> {
     let number = |name: &OsString| name.to_str()?.strip_suffix(".png")?.parse::<usize>().ok();
     let first = names.first().and_then(number).unwrap_or(0);
     let ours = |name: &OsString| {
-        number(name).is_some_and(|n| (first..first + count).contains(&n) && *name == *pictures::name(n))
+        number(name).is_some_and(|n| (first..first + count).contains(&n) && *name == *picture(n))
     };
     Ok(names.iter().find(|name| !ours(name)).map(|name| Path::new("images").join(name)))
 }

@@ -1,6 +1,6 @@
 //! The pictures of a run: kept batch by batch while it lasts, published together.
 
-use crate::outputs::SAMPLES;
+use crate::outputs::{SAMPLES, picture};
 use anyhow::{Context, Result, ensure};
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use rayon::prelude::*;
@@ -79,12 +79,12 @@ impl SampledPictures {
     pub fn add(&mut self, bytes: &[u8], count: usize) -> Result<()> {
         ensure!(bytes.len() == count * self.bytes(), "{count} pictures have {} bytes", bytes.len());
         let (first, side) = (self.done(), self.side as u32);
-        bytes.par_chunks(self.bytes()).enumerate().try_for_each(|(i, picture)| -> Result<()> {
-            let path = self.folder.join("images").join(name(first + i));
+        bytes.par_chunks(self.bytes()).enumerate().try_for_each(|(i, pixels)| -> Result<()> {
+            let path = self.folder.join("images").join(picture(first + i));
             let context = || format!("writing {}", path.display());
             let mut png = Vec::new();
             PngEncoder::new(&mut png)
-                .write_image(picture, side, side, ExtendedColorType::Rgb8)
+                .write_image(pixels, side, side, ExtendedColorType::Rgb8)
                 .with_context(context)?;
             fs::write(&path, png).with_context(context)
         })?;
@@ -103,7 +103,7 @@ impl SampledPictures {
         let images = staged.path().join("images");
         fs::create_dir(&images).with_context(|| format!("making {}", images.display()))?;
         for image in self.start..self.done() {
-            let (from, to) = (self.folder.join("images").join(name(image)), images.join(name(image)));
+            let (from, to) = (self.folder.join("images").join(picture(image)), images.join(picture(image)));
             stage::sharding::link(&from, &to)?;
         }
         let mut npz = npz::Writer::create(&staged.path().join("samples.npz"))?;
@@ -116,9 +116,4 @@ impl SampledPictures {
         npz.finish()?;
         staged.commit()
     }
-}
-
-/// The name of a picture's file.
-pub fn name(image: usize) -> String {
-    format!("{image:06}.png")
 }

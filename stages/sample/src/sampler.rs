@@ -3,15 +3,15 @@
 use crate::experts::Experts;
 use crate::graphed_step::GraphedStep;
 use crate::noise::{Draw, Noise};
-use crate::reverse_step::{ReverseStep, Step};
-use crate::{Args, Labels};
+use crate::plan::{self, Plan};
+use crate::reverse_step::{Evaluation, ReverseStep, Step, Stepped};
+use crate::{Args, Labels, Method};
 use anyhow::Result;
 use latents::{Affine, LatentSpace};
-use models::Network;
-use models::config::TIMESTEPS;
-use models::diffusion::{Diffusion, NoiseSchedule, Respacing, Schedule};
+use models::diffusion::{Diffusion, NoiseSchedule, PredictionType};
+use models::{Guidance, Network};
 use rng::Stream;
-use tch::{Kind, Tensor, no_grad};
+use tch::{Device, Kind, Tensor, no_grad};
 use torch::Precision;
 use torch::graphs::CudaGraphs;
 use torch::transfer::{self, Readback};
@@ -23,7 +23,11 @@ pub struct Sampler {
     diffusion: Diffusion,
     /// The steps of the chain, the last one first.
     steps: Vec<Step>,
-    guidance: f64,
+    method: Method,
+    eta: f64,
+    /// Whether steps draw noise.
+    draws: bool,
+    guidance: Guidance,
     precision: Precision,
     labels: Labels,
     seed: u64,
@@ -38,19 +42,32 @@ impl Sampler {
     /// A sampler as the arguments say, on the networks' own schedule.
     ///
     /// # Errors
-    /// Bad input when the number of steps does not fit.
+    /// Bad input when method, steps or guidance do not fit the networks.
     pub(crate) fn new(args: &Args, experts: Experts) -> Result<Self> {
-        let schedule = experts.about().schedule;
+        let (prediction, schedule) = (experts.about().prediction, experts.about().schedule);
         let (networks, serves) = experts.into_networks();
-        Self::of(args, networks, serves, schedule)
+        Self::of(args, networks, serves, prediction, schedule)
     }
 
-    /// A sampler of one network.
+    /// A sampler of the networks that the arguments name.
     ///
     /// # Errors
-    /// Bad input when the number of steps does not fit.
+    /// Bad input when they cannot be read, or method, steps or guidance do not fit them.
+    pub fn read(args: &Args, device: Device) -> Result<Self> {
+        Self::new(args, Experts::read(args, device)?)
+    }
+
+    /// The same, whose steps go over tensors that stay in their places, as those that a graph repeats do.
+    pub fn in_place(self) -> Self {
+        Self { graphed: Some(GraphedStep::new(None)), ..self }
+    }
+
+    /// A sampler of one network that predicts noise.
+    ///
+    /// # Errors
+    /// Bad input when method, steps or guidance do not fit the network.
     pub fn alone(args: &Args, network: Network, schedule: NoiseSchedule) -> Result<Self> {
-        Self::of(args, vec![network], |_| 0, schedule)
+        Self::of(args, vec![network], |_| 0, PredictionType::Noise, schedule)
     }
 
     /// `serves` says which network is for a timestep.
@@ -58,23 +75,35 @@ impl Sampler {
         args: &Args,
         networks: Vec<Network>,
         serves: impl Fn(i64) -> usize,
+        prediction: PredictionType,
         schedule: NoiseSchedule,
     ) -> Result<Self> {
-        let respacing = Respacing::Sections(vec![args.steps]);
-        let schedule = Schedule::new(schedule, TIMESTEPS as usize, &respacing)?;
-        let diffusion = Diffusion::new(schedule, networks[0].device());
-        let one = |t: i64| Tensor::from_slice(&[t]).to_device(networks[0].device());
-        let step = |(step, &t): (usize, &i64)| {
+        plan::can_guide(args, &networks[0])?;
+        let plan = Plan::new(args, prediction, schedule)?;
+        let device = networks[0].device();
+        let diffusion = Diffusion::of(prediction, plan.schedule.clone(), device);
+        let one = |t: i64| Tensor::from_slice(&[t]).to_device(device);
+        let evaluation = |t: i64| {
             let network = serves(t);
-            let at = diffusion.at(&one(step as i64));
-            Step { network, timesteps: networks[network].timesteps(&one(t)), at }
+            Evaluation { network, timesteps: networks[network].timesteps(&one(t)), guided: plan.guides(t) }
         };
-        let steps = no_grad(|| diffusion.schedule.timestep_map.iter().enumerate().map(step).collect());
+        let step = |(step, &t): (usize, &i64)| {
+            let weights: Vec<f32> = plan.weights[step].iter().map(|weight| *weight as f32).collect();
+            let weights = (!weights.is_empty()).then(|| Tensor::from_slice(&weights).view([-1, 1, 1, 1, 1]));
+            Step {
+                here: evaluation(t),
+                there: plan.corrected_at(step).map(evaluation),
+                at: diffusion.at(&one(step as i64)),
+                weights: weights.map(|weights| weights.to_device(device)),
+            }
+        };
+        let steps = no_grad(|| plan.schedule.timestep_map.iter().enumerate().map(step).collect());
         if args.precision != Precision::F32 {
             networks.iter().for_each(|network| network.store_products(args.precision.kind()));
         }
         let several = (networks.len() > 1).then_some("several networks are sampled as one");
-        let side = args.cuda_graphs.side(networks[0].device(), several)?;
+        let some = plan.guides_some().then_some("only some of the steps are guided");
+        let side = args.cuda_graphs.side(device, several.or(some))?;
         Ok(Self {
             graphed: side.map(|side| GraphedStep::new(Some(side))),
             insist: args.cuda_graphs == CudaGraphs::On,
@@ -82,7 +111,10 @@ impl Sampler {
             networks,
             diffusion,
             steps,
-            guidance: args.guidance,
+            method: plan.method,
+            eta: args.eta,
+            draws: plan.draws(args.eta),
+            guidance: Guidance { scale: args.guidance, channels: args.guidance_channels },
             precision: args.precision,
             labels: args.labels,
             seed: args.seed,
@@ -108,41 +140,64 @@ impl Sampler {
     /// # Errors
     /// What `check` returns, which is asked before every step.
     pub fn latents(&mut self, first: usize, count: usize, check: impl Fn() -> Result<()>) -> Result<Tensor> {
-        let _guard = tch::no_grad_guard();
         let (config, device) = (self.networks[0].config(), self.networks[0].device());
         let labels = transfer::pin(Tensor::from_slice(&self.labels(first, count)), device)?;
         let labels = transfer::upload(&labels, device)?;
         let draw = Draw { seed: self.seed, first, count, shape: [config.channels, config.side, config.side] };
-        let noise = Noise::ahead(draw, self.steps.len(), device)?;
-        let mut x = noise.take()?;
+        let noise = Noise::ahead(draw, if self.draws { self.steps.len() } else { 1 }, device)?;
+        self.chain(&labels, || noise.take(), check)
+    }
+
+    /// The chain of these labels over this noise: where it starts, then that of every step but the last, if steps draw any.
+    ///
+    /// # Shapes
+    /// `labels` `[B]`; noise and result `[B, C, S, S]`.
+    ///
+    /// # Errors
+    /// What `noise` and `check` return, which is asked before every step.
+    pub fn chain(
+        &mut self,
+        labels: &Tensor,
+        mut noise: impl FnMut() -> Result<Tensor>,
+        check: impl Fn() -> Result<()>,
+    ) -> Result<Tensor> {
+        let _guard = tch::no_grad_guard();
+        let mut x = noise()?;
         let Self { networks, diffusion, steps, guidance, precision, graphed, insist, notice, .. } = self;
-        let reverse = |step: &Step| ReverseStep {
-            network: &networks[step.network],
+        let reverse = ReverseStep {
+            networks,
             diffusion,
+            method: self.method,
+            eta: self.eta,
             guidance: *guidance,
             precision: *precision,
         };
         let [last, others @ ..] = steps.as_slice() else { return Ok(x) };
-        let mut left = others.iter().rev();
+        let (mut left, draws) = (others.iter().rev(), self.draws);
         let mut next = || {
             check()?;
-            left.next().map(|step| Ok((step, noise.take()?))).transpose()
+            let drawn = |step| Ok((step, draws.then(&mut noise).transpose()?));
+            left.next().map(drawn).transpose()
         };
+        let mut previous = None;
         if let Some(graphed) = graphed {
-            let end = graphed.run(&reverse(last), &x, &labels, &mut next);
+            let end = graphed.run(&reverse, &x, labels, &mut next);
             if let Some(fault) = graphed.take_fault() {
                 if *insist {
                     return Err(fault.context("--cuda-graphs on"));
                 }
                 *notice = Some(format!("going on without CUDA graphs: {fault:#}"));
             }
-            x = end?.unwrap_or(x);
+            if let Some(Stepped { x: end, start }) = end? {
+                (x, previous) = (end, start);
+            }
         }
         while let Some((step, noise)) = next()? {
-            x = reverse(step).run(&x, &labels, step, Some(&noise))?;
+            let stepped = reverse.run(&x, labels, step, noise.as_ref(), previous.as_ref())?;
+            (x, previous) = (stepped.x, stepped.start);
         }
         // The last step takes no noise.
-        reverse(last).run(&x, &labels, last, None)
+        Ok(reverse.run(&x, labels, last, None, previous.as_ref())?.x)
     }
 
     /// Something to tell people, once.

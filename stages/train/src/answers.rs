@@ -5,10 +5,13 @@ use crate::arguments::Weight;
 use crate::config;
 use crate::objective::Objective;
 use anyhow::Result;
+use models::Config;
 use models::config::Architecture;
+use models::memory::{Memory, Training};
 use models::summary::Summary;
 use stage::{Arguments, BadInputExt, CHECK, Question, Role, Values, bad_input};
 use std::collections::BTreeMap;
+use torch::Precision;
 
 /// What `train` answers in place of training.
 pub const QUESTIONS: [Question; 3] = [
@@ -20,8 +23,9 @@ pub const QUESTIONS: [Question; 3] = [
     },
     Question {
         name: "summary",
-        help: "Print the parameters, stored and activated, and the GMACs of the network that the other flags name, with --side \
-               (of the latents, 32) and --classes (1000); needs no latents",
+        help: "Print the parameters, stored and activated, and the GMACs of the network that the other flags name, and the memory \
+               that its training takes, with --side (of the latents, 32), --classes (1000) and --processes (1), which share the \
+               batch; needs no latents",
         answer: summary,
     },
     Question {
@@ -35,23 +39,52 @@ pub const QUESTIONS: [Question; 3] = [
 const SIDE: i64 = 32;
 const CLASSES: i64 = 1000;
 
-/// Takes the flags that decide a network, and `--side` and `--classes`.
+/// Takes the flags that decide a network and its training, and `--side`, `--classes` and `--processes`.
 ///
 /// # Errors
 /// Bad input when a flag is unknown or does not fit.
 fn summary(words: &[String]) -> Result<String> {
-    let (mut side, mut classes) = (SIDE, CLASSES);
+    let (mut side, mut classes, mut processes) = (SIDE, CLASSES, 1usize);
     let mut given = Vec::new();
     for (name, value) in flags(words)? {
         match name {
             "side" => side = value.parse().bad_input(|| format!("--side {value}"))?,
             "classes" => classes = value.parse().bad_input(|| format!("--classes {value}"))?,
+            "processes" => processes = value.parse().bad_input(|| format!("--processes {value}"))?,
             _ => given.push((name, value)),
         }
     }
     let args = Args::from_values(&values(given)?)?;
     let config = config::network(&args, 4, side, classes)?;
-    Ok(format!("{}, latents of {side}x{side}, classes {classes}\n{}\n", args.model, Summary::new(&config)))
+    Ok(format!(
+        "{}, latents of {side}x{side}, classes {classes}\n{}\n{}\n",
+        args.model,
+        Summary::new(&config),
+        memory(&args, &config, processes)?
+    ))
+}
+
+/// What a process takes for its share of the batch.
+fn memory(args: &Args, config: &Config, processes: usize) -> Result<String> {
+    let parts = processes.saturating_mul(args.accumulate);
+    if parts == 0 || !args.batch_size.is_multiple_of(parts) {
+        bad_input!(
+            "--batch-size {} does not divide among --processes {processes} with --accumulate {}",
+            args.batch_size,
+            args.accumulate
+        )
+    }
+    let training = Training {
+        images: (args.batch_size / parts) as i64,
+        averages: args.ema_decay.len() as i64,
+        product: if args.precision == Precision::F32 { 4 } else { 2 },
+    };
+    let Training { images, .. } = training;
+    Ok(format!(
+        "memory      of a process, of {processes}, in a step: {images} images at once, products in {}, libtorch itself aside\n{}",
+        args.precision,
+        Memory::new(config, &training)
+    ))
 }
 
 /// The parameters in force where these are given.

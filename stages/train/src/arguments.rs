@@ -1,9 +1,10 @@
 //! The command line of `train`.
 
-use crate::outputs;
+use crate::{log, outputs};
 use models::config::{Form, Integration};
-use models::diffusion::NoiseSchedule;
+use models::diffusion::{NoiseSchedule, PredictionType};
 use shards::Residence;
+use stage::Known;
 use std::path::PathBuf;
 use torch::Precision;
 use torch::device::DeviceChoice;
@@ -24,7 +25,10 @@ stage::choice! {
         LoadBalance = "load-balance",
         /// With noise, towards an even use.
         NoisyLoadBalance = "noisy-load-balance",
-        /// Not at all: experts, or DTR's channels, are given out at random once (Tables 4 and 3).
+        /// Not at all: experts, or DTR's channels, are given out at random once. Experts (Table 4): in each block one for all
+        /// timesteps, one for those of one of the prior's first columns, which are drawn without replacement so that the blocks
+        /// together have the prior's own columns in another order, and one for the others. DTR's channels (Table 3): for each
+        /// timestep as many as its masks have, in every block anew.
         Random = "random",
     }
 }
@@ -54,6 +58,13 @@ stage::choice! {
         Simple = "simple",
     }
 }
+
+/// `--checkpoints` to the contract.
+const CHECKPOINTS: Known<Args> = Known::Folder(outputs::CHECKPOINTS);
+/// `--log` to the contract.
+const LOG: Known<Args> = Known::File(|_, path| log::is_log(path));
+/// `--events` to the contract.
+const EVENTS: Known<Args> = Known::Folder(outputs::EVENTS_FOLDER);
 
 stage::arguments! {
     /// Train Switch-DiT, DTR or DiT on latents.
@@ -100,8 +111,10 @@ stage::arguments! {
         param clusters: usize = 8, in 1..=1000;
         /// First timestep to train and the one after the last, as in 0,250; all where this is not given.
         param interval: Vec<usize> = vec![], in 0..=1000;
-        /// Noise schedule.
+        /// Noise schedule; a velocity has none.
         param schedule: NoiseSchedule = NoiseSchedule::Cosine;
+        /// What the network predicts, and the noise error is then the error of.
+        param prediction: PredictionType = PredictionType::Noise;
         /// Optimiser steps in all.
         param iterations: usize = 400_000, in 1.., unit "steps";
         /// Latents per step.
@@ -132,6 +145,9 @@ stage::arguments! {
         param keep: usize = 0;
         /// Steps between lines of the log, each the mean since the line before.
         param log_every: usize = 100, in 1.., unit "steps";
+        /// Steps between looks at the gating map, where gates learn to choose: the lines of the log at these steps say how much of it,
+        /// and of the first moving average's, agrees with the prior and with the map of the look before.
+        param gating_every: usize = 100, in 1.., unit "steps";
         /// Where to compute: auto, cpu, cuda:0, …
         tuning device: DeviceChoice = DeviceChoice::Auto;
         /// Whether a GPU repeats a step that was recorded once, instead of being given its parts anew: auto, where it can.
@@ -142,10 +158,10 @@ stage::arguments! {
         /// and else reads them from the disk a few batches ahead.
         tuning residence: Residence = Residence::Auto;
         /// Folder of checkpoints.
-        output checkpoints: PathBuf, known outputs::KNOWN_CHECKPOINTS;
+        output checkpoints: PathBuf, known CHECKPOINTS;
         /// Log, one line of JSON per entry.
-        output log: PathBuf, known outputs::KNOWN_LOG;
+        output log: PathBuf, known LOG;
         /// Folder for the log in TensorBoard's form. While training goes on, the state folder has it.
-        output events: Option<PathBuf>, known outputs::KNOWN_EVENTS;
+        output events: Option<PathBuf>, known EVENTS;
     }
 }

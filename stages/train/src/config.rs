@@ -5,7 +5,8 @@ use crate::objective::Objective;
 use anyhow::Result;
 use models::Config;
 use models::checkpoint::{self, Checkpoint, CheckpointMetadata, LatentSpace};
-use models::diffusion::NoiseSchedule;
+use models::config::{Allocation, Draws};
+use models::diffusion::{NoiseSchedule, PredictionType};
 use models::interchange::{self, Hints};
 use serde::{Deserialize, Serialize};
 use shards::Latents;
@@ -21,6 +22,9 @@ pub struct TrainingConfig {
     pub network: Config,
     /// The noise schedule.
     pub schedule: NoiseSchedule,
+    /// What the network predicts.
+    #[serde(default, skip_serializing_if = "PredictionType::is_noise")]
+    pub prediction: PredictionType,
     /// The latents' space.
     pub latents: LatentSpace,
     /// Latents to learn from.
@@ -73,6 +77,7 @@ impl TrainingConfig {
         Ok(Self {
             network,
             schedule: args.schedule,
+            prediction: args.prediction,
             latents: about.space(),
             rows: latents.len(),
             batch_size: args.batch_size,
@@ -100,6 +105,7 @@ impl TrainingConfig {
             self.latents.clone(),
         );
         about.interval = self.objective.interval;
+        about.prediction = self.prediction;
         about.training = serde_json::to_value(self)?;
         Ok(about)
     }
@@ -142,6 +148,7 @@ impl TrainingConfig {
     fn hints(&self) -> Hints {
         Hints {
             schedule: Some(self.schedule),
+            prediction: Some(self.prediction),
             heads: Some(self.network.heads),
             classes: (!self.new_labels).then_some(self.network.classes),
             any_classes: self.new_labels,
@@ -161,10 +168,13 @@ impl TrainingConfig {
                 return Ok(Some(difference));
             }
             theirs.insert("schedule".into(), serde_json::to_value(about.schedule)?);
+            if !about.prediction.is_noise() {
+                theirs.insert("prediction".into(), serde_json::to_value(about.prediction)?);
+            }
             theirs.insert("ema-decay".into(), serde_json::to_value(&about.ema_decays)?);
             ours.retain(|name, _| theirs.contains_key(name));
         }
-        Ok(first_difference(&ours, &theirs))
+        Ok(differences(&ours, &theirs))
     }
 
     /// What differs between this network and a checkpoint's. The share of hidden labels is this training's own, and so are labels
@@ -175,7 +185,7 @@ impl TrainingConfig {
         if self.new_labels {
             (theirs.classes, theirs.null_row) = (classes, null_row);
         }
-        Ok(first_difference(&serde_json::to_value(&self.network)?, &serde_json::to_value(theirs)?))
+        Ok(differences(&serde_json::to_value(&self.network)?, &serde_json::to_value(theirs)?))
     }
 }
 
@@ -224,16 +234,20 @@ pub fn network(args: &Args, channels: i64, side: i64, classes: i64) -> Result<Co
     network.integration = args.integration.unwrap_or(network.integration);
     network.allocation = args.gating.map_or(network.allocation, Objective::allocation);
     network.allocation_seed = args.seed;
+    if network.allocation == Allocation::Random {
+        network.allocation_draws = Draws::Independent;
+    }
     network.relations = args.relations;
     network.label_dropout = args.label_dropout;
     network.check()?;
     Ok(network)
 }
 
-fn first_difference(ours: &serde_json::Value, theirs: &serde_json::Value) -> Option<String> {
+/// Where two values differ, in words.
+fn differences(ours: &serde_json::Value, theirs: &serde_json::Value) -> Option<String> {
     let mut found = Vec::new();
     compare("", ours, theirs, &mut found);
-    found.into_iter().next()
+    (!found.is_empty()).then(|| found.join(", "))
 }
 
 /// Adds the places where two values differ, in words.

@@ -1,5 +1,6 @@
 //! Trains Switch-DiT and the systems it is compared with on latents.
 
+mod agreement;
 mod answers;
 mod arguments;
 mod config;
@@ -27,7 +28,7 @@ pub use trainer::Trainer;
 use anyhow::{Context as _, Result};
 use log::{Earlier, Log};
 use models::checkpoint;
-use resume::Start;
+use resume::{Damaged, Start};
 use shards::{Latents, Loader};
 use stage::{Context, Stopped, bad_input};
 use std::fs;
@@ -56,9 +57,12 @@ pub fn train(args: &Args, context: &Context) -> Result<()> {
     latents.verify()?;
     let config = TrainingConfig::new(args, &latents)?;
     let state = context.state()?.to_path_buf();
-    let start = Start::find(args, &config, &state)?;
+    let (start, damaged) = Start::find(args, &config, &state)?;
     // Nobody writes before all have looked at what is there.
     let group = ProcessGroup::join(launch.as_ref())?;
+    if group.leads() {
+        set_aside(context, &state, &damaged)?;
+    }
     if let Some(reason) = group.use_gpus(device)? {
         context.message(&format!("gradients travel through host memory, without NCCL: {reason}"));
     }
@@ -117,6 +121,13 @@ pub fn train(args: &Args, context: &Context) -> Result<()> {
     trainer.record(args.cuda_graphs.side(device, several.or(parts))?, args.cuda_graphs == CudaGraphs::On);
     group.agree(trainer.step())?;
     let mut log = log.transpose()?;
+    if log.is_some() {
+        // What the first look is compared with: the weights as they are, if that was a look, else the look before them.
+        match looks(args, trainer.step()) {
+            true => drop(trainer.look()?),
+            false => trainer.remember(agreement::look_before(&state, trainer.step())),
+        }
+    }
     run(args, context, &state, &group, &mut trainer, prefetcher, log.as_mut())?;
     if group.leads() {
         // One that was given at the last step is not among those of this training yet.
@@ -128,6 +139,17 @@ pub fn train(args: &Args, context: &Context) -> Result<()> {
     }
     // The state folder stays until the first process is done with it.
     group.any(false)?;
+    Ok(())
+}
+
+/// Names the checkpoints that are damaged, and removes those that will be made again.
+fn set_aside(context: &Context, state: &Path, damaged: &[Damaged]) -> Result<()> {
+    for Damaged { path, fault } in damaged {
+        context.message(&format!("{}: {fault}; going on from the checkpoint before it", path.display()));
+        if path.parent() == Some(state) {
+            fs::remove_file(path).with_context(|| format!("removing {}", path.display()))?;
+        }
+    }
     Ok(())
 }
 
@@ -170,12 +192,16 @@ fn run(
         // Only the first process has a log.
         if let Some(log) = log.as_deref_mut() {
             if logs {
-                let line = trainer.take_means();
+                let mut line = trainer.take_means();
+                if looks(args, step) {
+                    line.means.extend(trainer.look()?);
+                }
                 context.metrics(step, serde_json::to_value(&line)?);
                 log.write(&line)?;
             }
             if saves {
                 log.sync()?;
+                agreement::keep_look(state, step, trainer.looked())?;
                 trainer.save(&state.join(checkpoint::file_name(step)))?;
                 retain(args, state, step)?;
             }
@@ -186,6 +212,11 @@ fn run(
         }
     }
     Ok(())
+}
+
+/// Whether the gating maps are looked at after so many steps; they are at the start.
+fn looks(args: &Args, step: usize) -> bool {
+    step.is_multiple_of(args.log_every) && step.is_multiple_of(args.gating_every)
 }
 
 fn newest(state: &Path) -> Option<std::path::PathBuf> {

@@ -8,8 +8,11 @@ use std::collections::BTreeMap;
 pub struct Line {
     /// Optimiser steps done.
     pub step: usize,
-    /// `mse` (of the noise, before any weight), `vb` (variance term, bits per dimension), `prior` (before its weight; 0 without
-    /// it), `loss` (what is minimised), and where they are used `weighted` (noise error), `load_balance` and `z`.
+    /// `mse` (of what is predicted, before any weight), `vb` (variance term, bits per dimension), `prior` (before its weight; 0 without
+    /// it), `loss` (what is minimised), and where they are used `weighted` (noise error), `load_balance` and `z`. Not means are the
+    /// shares of the gating map's cells, every `--gating-every` steps where gates learn to choose: `prior_agreement`, those that
+    /// agree with the matched prior, and `map_agreement`, those that are as at the look before; with `ema_` those of the first
+    /// average's map.
     #[serde(flatten)]
     pub means: BTreeMap<String, f64>,
     /// Learning rate of the last step.

@@ -3,7 +3,7 @@
 use crate::arguments::{Args, Gating, Loss, Weight};
 use anyhow::Result;
 use models::config::{Allocation, Architecture, TIMESTEPS};
-use models::diffusion::{Weighting, losses};
+use models::diffusion::{NoiseSchedule, PredictionType, Weighting, losses};
 use models::prior::{Prior, load_balance, z_loss};
 use models::{Config, Gates};
 use serde::{Deserialize, Serialize};
@@ -85,7 +85,30 @@ impl Objective {
         if objective.weighting == Weight::Uncertainty && !args.batch_size.is_multiple_of(args.clusters) {
             bad_input!("--batch-size {} is no multiple of --clusters {}", args.batch_size, args.clusters)
         }
+        objective.suits(args)?;
         Ok(objective)
+    }
+
+    /// Checks that the loss is one of what is predicted.
+    fn suits(&self, args: &Args) -> Result<()> {
+        let (prediction, weighting) = (args.prediction, self.weighting);
+        let weighted = match prediction {
+            PredictionType::Noise => true,
+            PredictionType::V => !matches!(weighting, Weight::P2 | Weight::P2AsPublished),
+            PredictionType::Velocity => matches!(weighting, Weight::Constant | Weight::Uncertainty),
+        };
+        if !weighted {
+            bad_input!(
+                "--weighting {weighting}: its weights are not of errors of {prediction}; use constant or uw"
+            )
+        }
+        if prediction == PredictionType::Velocity && args.schedule != NoiseSchedule::Cosine {
+            bad_input!(
+                "--schedule {}: a velocity is that of a straight path, without a schedule",
+                args.schedule
+            )
+        }
+        Ok(())
     }
 
     /// How a network's gates choose under this gating.
@@ -160,7 +183,7 @@ impl Objective {
         log_variances: Option<&Tensor>,
     ) -> Terms {
         let scalar = |x: &Tensor| x.detach().mean(Kind::Float);
-        let mut log = vec![("mse", scalar(&diffusion.noise)), ("vb", scalar(&diffusion.vb))];
+        let mut log = vec![("mse", scalar(&diffusion.error)), ("vb", scalar(&diffusion.vb))];
         if self.noise_weighting() != Weighting::Constant {
             log.push(("weighted", scalar(&diffusion.mse)));
         }
@@ -180,7 +203,7 @@ impl Objective {
             (Some(gates), Some((prior, matching))) => {
                 add("prior", prior.loss(gates, t, matching), self.prior_weight)
             }
-            _ => add("prior", diffusion.noise.detach().sum(Kind::Float) * 0.0, 0.0),
+            _ => add("prior", diffusion.error.detach().sum(Kind::Float) * 0.0, 0.0),
         }
         if let Some(gates) = gates {
             if self.balances() {

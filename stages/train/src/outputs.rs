@@ -1,11 +1,11 @@
 //! What `train` leaves behind, by which it knows an earlier output of its own.
 
-use crate::Args;
+use crate::agreement::LOOKS;
 use crate::events::{self, EVENTS};
 use crate::log::{self, LOG};
 use anyhow::Result;
 use models::checkpoint;
-use stage::{Known, Layout};
+use stage::Layout;
 use std::path::{Path, PathBuf};
 
 /// `--checkpoints`.
@@ -15,16 +15,10 @@ pub const EVENTS_FOLDER: Layout = Layout {
     files: &[EVENTS],
     check: |folder| Ok((!events::begins(&folder.join(EVENTS))?).then(|| EVENTS.into())),
 };
-/// The outputs to the contract.
-pub const KNOWN_CHECKPOINTS: Known<Args> = Known::Folder(CHECKPOINTS);
-/// The outputs to the contract.
-pub const KNOWN_EVENTS: Known<Args> = Known::Folder(EVENTS_FOLDER);
-/// `--log`.
-pub const KNOWN_LOG: Known<Args> = Known::File(|_, path| log::is_log(path));
 
 /// What it can go on from.
 pub const STATE: Layout =
-    Layout { files: &["made-by", "step-#.safetensors", LOG, EVENTS], check: first_other_state };
+    Layout { files: &["made-by", "step-#.safetensors", LOG, EVENTS, LOOKS], check: first_other_state };
 
 /// The first file that says it is something else than a checkpoint of this program.
 fn first_other_file(folder: &Path) -> Result<Option<PathBuf>> {

@@ -2,7 +2,7 @@
 
 use crate::{Args, TrainingConfig};
 use anyhow::Result;
-use models::checkpoint;
+use models::{checkpoint, interchange};
 use stage::bad_input;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,18 +22,29 @@ pub enum Start {
     Done(usize),
 }
 
+/// A checkpoint that was passed over, and what is wrong with it.
+pub struct Damaged {
+    /// The file.
+    pub path: PathBuf,
+    /// The fault.
+    pub fault: String,
+}
+
 impl Start {
-    /// The newest checkpoint, at most at `--iterations`, among what this work has left in its state folder, what stands in its
-    /// outputs, and `--resume`.
+    /// The newest whole checkpoint, at most at `--iterations`, among what this work has left in its state folder, what stands in
+    /// its outputs, and `--resume`; and the damaged ones that are newer.
     ///
     /// # Errors
-    /// Bad input when a checkpoint in the outputs or the newest one is of another config, or it is unreadable; when this work was
+    /// Bad input when a checkpoint in the outputs or the newest one is of another config, or all are damaged; when this work was
     /// interrupted past `--iterations`.
-    pub fn find(args: &Args, config: &TrainingConfig, state: &Path) -> Result<Self> {
+    pub fn find(args: &Args, config: &TrainingConfig, state: &Path) -> Result<(Self, Vec<Damaged>)> {
         let (begun, finished) = (checkpoint::list(state)?, finished(args)?);
         // What is replaced in the end, or stands beside what is made.
         for path in finished.values() {
-            same_training(path, config)?;
+            match checkpoint::about(path) {
+                Err(_) if checkpoint::damage(path)?.is_some() => {}
+                about => same_recipe(path, config.difference(&about?)?)?,
+            }
         }
         if let Some((step, path)) = begun.iter().next_back().filter(|(step, _)| **step > args.iterations)
             && !finished.contains_key(step)
@@ -44,49 +55,80 @@ impl Start {
                 path.parent().unwrap_or(path).display()
             )
         }
-        let newest = |found: &BTreeMap<usize, PathBuf>| {
-            found.range(..=args.iterations).next_back().map(|(step, path)| (*step, path.clone()))
-        };
-        let (begun, finished) = (newest(&begun), newest(&finished));
-        // Where both have it, the outputs may lack what was to come after it.
-        let best = if begun.as_ref().map(|b| b.0) >= finished.as_ref().map(|f| f.0) {
-            begun
-        } else {
-            finished.clone()
-        };
-        if let Some(given) = &args.resume {
-            let path = resumed(given, args.iterations)?;
-            let about = config.continued(&path)?.about;
-            if about.step > args.iterations {
-                bad_input!(
-                    "--resume {}: it is at step {}, past --iterations {}",
-                    path.display(),
-                    about.step,
-                    args.iterations
-                )
-            }
-            if best.as_ref().is_none_or(|(found, ..)| about.step > *found) {
-                same_recipe(&path, config.difference(&about)?)?;
-                return Ok(Self::From { path, given: true });
-            }
+        // Where both have a step, the outputs may lack what was to come after it.
+        let mut found: Vec<(usize, bool, PathBuf)> =
+            begun.into_iter().map(|(step, path)| (step, true, path)).collect();
+        found.extend(finished.into_iter().map(|(step, path)| (step, false, path)));
+        found.retain(|(step, ..)| *step <= args.iterations);
+        found.sort();
+        let mut damaged = Vec::new();
+        let best = newest_whole(
+            found.into_iter().rev().map(|(step, begun, path)| ((step, begun), path)),
+            &mut damaged,
+        )?;
+        let there = best.as_ref().map(|((step, _), _)| *step);
+        if let Some(path) = further(args, config, there, &mut damaged)? {
+            return Ok((Self::From { path, given: true }, damaged));
         }
-        let Some((step, path)) = best else { return Ok(Self::Fresh) };
-        if step == args.iterations && finished.is_some_and(|(_, there)| there == path) {
-            return Ok(Self::Done(step));
-        }
-        same_training(&path, config)?;
-        Ok(Self::From { path, given: false })
+        let start = match (best, damaged.first()) {
+            (None, Some(Damaged { path, fault })) => bad_input!(
+                "{}: {fault}; there is no checkpoint before it to go on from, remove it to begin anew",
+                path.display()
+            ),
+            (None, None) => Self::Fresh,
+            (Some(((step, false), _)), _) if step == args.iterations => Self::Done(step),
+            (Some((_, path)), _) => {
+                same_recipe(&path, config.difference(&checkpoint::about(&path)?)?)?;
+                Self::From { path, given: false }
+            }
+        };
+        Ok((start, damaged))
     }
+}
+
+/// The checkpoint of `--resume`, where it is further than the step that is there.
+fn further(
+    args: &Args,
+    config: &TrainingConfig,
+    there: Option<usize>,
+    damaged: &mut Vec<Damaged>,
+) -> Result<Option<PathBuf>> {
+    let Some(given) = &args.resume else { return Ok(None) };
+    let path = resumed(given, args.iterations, damaged)?;
+    let about = config.continued(&path)?.about;
+    let (shown, step) = (path.display(), about.step);
+    if step > args.iterations {
+        bad_input!("--resume {shown}: it is at step {step}, past --iterations {}", args.iterations)
+    }
+    if there.is_some_and(|there| step <= there) {
+        return Ok(None);
+    }
+    match config.difference(&about)? {
+        None => Ok(Some(path)),
+        Some(difference) => bad_input!(
+            "--resume {shown}: a checkpoint of another training: {difference}; give it the same parameters, or begin a new \
+             training with its weights by --initialize"
+        ),
+    }
+}
+
+/// The first of these that is whole; those before it are damaged.
+fn newest_whole<T>(
+    found: impl Iterator<Item = (T, PathBuf)>,
+    damaged: &mut Vec<Damaged>,
+) -> Result<Option<(T, PathBuf)>> {
+    for (what, path) in found {
+        match checkpoint::damage(&path)? {
+            None => return Ok(Some((what, path))),
+            Some(fault) => damaged.push(Damaged { path, fault }),
+        }
+    }
+    Ok(None)
 }
 
 /// The checkpoints in the outputs, by step.
 pub fn finished(args: &Args) -> Result<BTreeMap<usize, PathBuf>> {
     if args.checkpoints.is_dir() { checkpoint::list(&args.checkpoints) } else { Ok(BTreeMap::new()) }
-}
-
-/// Checks that a checkpoint of ours is of this training.
-fn same_training(path: &Path, config: &TrainingConfig) -> Result<()> {
-    same_recipe(path, config.difference(&checkpoint::about(path)?)?)
 }
 
 fn same_recipe(path: &Path, difference: Option<String>) -> Result<()> {
@@ -99,13 +141,27 @@ fn same_recipe(path: &Path, difference: Option<String>) -> Result<()> {
     }
 }
 
-fn resumed(given: &Path, iterations: usize) -> Result<PathBuf> {
+/// The file that `--resume` means: in a folder the newest whole one up to `iterations`.
+fn resumed(given: &Path, iterations: usize, damaged: &mut Vec<Damaged>) -> Result<PathBuf> {
     if !given.is_dir() {
-        return Ok(given.into());
+        let fault = if interchange::is_pickle(given) { None } else { checkpoint::damage(given)? };
+        return match fault {
+            None => Ok(given.into()),
+            Some(fault) => bad_input!("--resume {}: {fault}; give the checkpoint before it", given.display()),
+        };
     }
-    match checkpoint::list(given)?.range(..=iterations).next_back() {
-        Some((_, path)) => Ok(path.clone()),
-        None => {
+    let found = checkpoint::list(given)?;
+    let upto = found.range(..=iterations).rev().map(|(step, path)| (*step, path.clone()));
+    let before = damaged.len();
+    match (newest_whole(upto, damaged)?, damaged.get(before)) {
+        (Some((_, path)), _) => Ok(path),
+        (None, Some(Damaged { path, fault })) => {
+            bad_input!(
+                "--resume {}: {fault}; there is no checkpoint before it in this folder",
+                path.display()
+            )
+        }
+        (None, None) => {
             bad_input!("--resume {}: no checkpoint up to step {iterations} in this folder", given.display())
         }
     }

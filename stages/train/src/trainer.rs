@@ -1,6 +1,7 @@
 //! One training: its network, averages and optimiser, and the step that moves them.
 
 use crate::TrainingConfig;
+use crate::agreement::{Looked, Maps};
 use crate::graphed_pass::GraphedPass;
 use crate::line::Line;
 use crate::pass::{Losses, Pass};
@@ -41,6 +42,8 @@ pub struct Trainer {
     notice: Option<String>,
     unread: Option<Unread>,
     pending: Sums,
+    /// The last look at the gating maps.
+    looked: Option<Looked>,
     clock: Clock,
 }
 
@@ -160,7 +163,7 @@ impl Trainer {
             // Averages also hold what is not trained.
             let frozen = network.parameters().iter().filter(|p| !p.trained).map(|p| p.name.clone());
             for name in frozen.chain(network.buffers().into_keys()).filter(|_| prefix.starts_with("ema.")) {
-                let shape = stored.get(&name).map(Tensor::size).unwrap_or_default();
+                let shape = stored.size(&name).unwrap_or_default();
                 drop(stored.take(&name, &shape)?);
             }
             stored.finish()?;
@@ -192,7 +195,7 @@ impl Trainer {
         let device = network.device();
         let reducer = group.reducer(network.parameters(), &flat.gradient)?;
         let schedule = Schedule::new(config.schedule, TIMESTEPS as usize, &Respacing::All)?;
-        let diffusion = Diffusion::new(schedule, device);
+        let diffusion = Diffusion::of(config.prediction, schedule, device);
         let log_variances = config.objective.log_variances().map(|count| LogVariances::fresh(count, device));
         let (pending, clock) = (Sums::default(), Clock::default());
         Ok(Self {
@@ -211,6 +214,7 @@ impl Trainer {
             notice: None,
             unread: None,
             pending,
+            looked: None,
             clock,
         })
     }
@@ -360,6 +364,32 @@ impl Trainer {
             learning_rate: rate,
             images_per_second: (images / clock.busy.as_secs_f64().max(1e-9) * 10.0).round() / 10.0,
         }
+    }
+
+    /// Looks at the gating maps: by their names in the log, the shares of them that agree with the prior, and with what they were at
+    /// the look before, if there was one. Nothing where no gate learns to choose.
+    ///
+    /// # Errors
+    /// When the device has failed.
+    pub fn look(&mut self) -> Result<BTreeMap<String, f64>> {
+        let Some((maps, mut shares)) = Maps::of(&self.network, &self.flat, &self.averages)? else {
+            return Ok(BTreeMap::new());
+        };
+        if let Some(before) = &self.looked {
+            shares.extend(maps.since(&before.maps, &self.network)?);
+        }
+        self.looked = Some(Looked { step: self.step, maps });
+        Ok(shares)
+    }
+
+    /// The last look.
+    pub fn looked(&self) -> Option<&Looked> {
+        self.looked.as_ref()
+    }
+
+    /// Takes a look of before for the last one.
+    pub fn remember(&mut self, looked: Option<Looked>) {
+        self.looked = looked;
     }
 
     /// Writes the checkpoint of settled steps, atomically.

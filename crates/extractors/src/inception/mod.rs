@@ -61,7 +61,7 @@ impl Inception {
         })?;
         let classes = first_dimension(&weights, "fc.weight")?;
         let classifier = weights.take("fc.weight", &[classes, last])?;
-        if weights.get("fc.bias").is_some() {
+        if weights.has("fc.bias") {
             let _ = weights.take("fc.bias", &[classes])?;
         }
         // Kept by torch for averaging; without meaning at inference.
@@ -111,7 +111,7 @@ impl Inception {
 }
 
 fn first_dimension(weights: &Weights, name: &str) -> Result<i64> {
-    match weights.get(name).map(Tensor::size) {
+    match weights.size(name) {
         Some(size) if !size.is_empty() => Ok(size[0]),
         Some(_) => bad_input!("{}: tensor {name} is a single number", weights.source()),
         None => {

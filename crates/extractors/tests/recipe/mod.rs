@@ -16,7 +16,7 @@ pub fn tensors(name: &str) -> Weights {
 
 /// A tensor that must be there.
 pub fn get(weights: &Weights, name: &str) -> Tensor {
-    weights.get(name).unwrap_or_else(|| panic!("{}: no {name}", weights.source())).shallow_clone()
+    weights.get(name).unwrap().unwrap_or_else(|| panic!("{}: no {name}", weights.source())).shallow_clone()
 }
 
 /// One parameter of the network, flat in torch's layout.
@@ -44,7 +44,7 @@ pub fn inception_parameter(seed: u64, name: &str, shape: &[i64]) -> Vec<f32> {
 /// All weights: the recipe's, and the stored batch statistics.
 pub fn inception_weights() -> Weights {
     let seed = seed();
-    let mut all: BTreeMap<String, Tensor> = tensors("inception_bn.safetensors").into_tensors();
+    let mut all: BTreeMap<String, Tensor> = tensors("inception_bn.safetensors").into_tensors().unwrap();
     for entry in json("inception_tf_torch_map.json")["tensors"].as_array().unwrap() {
         let name = entry["torch"].as_str().unwrap();
         let shape: Vec<i64> =

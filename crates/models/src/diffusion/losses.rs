@@ -1,5 +1,6 @@
 //! What training minimises: noise error, variance term, and how timesteps are weighted.
 
+use super::schedule::PredictionType;
 use super::steps::Diffusion;
 use std::f64::consts::{LN_2, PI};
 use tch::{Kind, Tensor};
@@ -9,7 +10,7 @@ use tch::{Kind, Tensor};
 pub enum Weighting {
     /// 1 everywhere.
     Constant,
-    /// min(SNR, γ) / SNR (Min-SNR-γ, for noise prediction).
+    /// min(SNR, γ) / SNR (Min-SNR-γ); for v min(SNR, γ) / (SNR + 1).
     MinSnr {
         /// γ, 5 in its paper.
         gamma: f64,
@@ -32,11 +33,12 @@ pub enum Weighting {
 
 /// The losses of a batch, each `[B]`.
 pub struct Losses {
-    /// Mean squared error of the noise, before any weight.
-    pub noise: Tensor,
+    /// Mean squared error of what is predicted, before any weight.
+    pub error: Tensor,
     /// The same, weighted.
     pub mse: Tensor,
-    /// Variance term in bits per dimension; its gradient reaches the variance values only.
+    /// Variance term in bits per dimension; its gradient reaches the variance values only. 0 where there is no variance to learn,
+    /// on a straight path.
     pub vb: Tensor,
 }
 
@@ -61,25 +63,29 @@ impl Diffusion {
     ) -> Losses {
         let at = self.at(step);
         let halves = output.chunk(2, 1);
-        let error = mean(&(noise - &halves[0]).square());
+        let error = mean(&(self.target(&at, start, noise) - &halves[0]).square());
         let mse = match weighting {
             Weighting::Constant => error.shallow_clone(),
             Weighting::MinSnr { gamma } => {
                 let ratio = at.signal_to_noise();
-                &error * ratio.clamp_max(gamma) / ratio
+                let least = ratio.clamp_max(gamma);
+                &error * least / if self.prediction == PredictionType::V { ratio + 1.0 } else { ratio }
             }
             Weighting::P2 { gamma, k } => &error * (at.signal_to_noise() + k).pow_tensor_scalar(-gamma),
             Weighting::P2AsPublished { gamma, k } => {
                 &error * (at.signal_to_noise() + k).pow_tensor_scalar(-gamma).mean(Kind::Float)
             }
         };
+        if self.prediction == PredictionType::Velocity {
+            return Losses { vb: error.detach().zeros_like(), error, mse };
+        }
         let frozen = Tensor::cat(&[&halves[0].detach(), &halves[1]], 1);
         let guess = self.predict(&at, x, &frozen, false);
         let (true_mean, true_log_variance) = self.posterior(&at, start, x);
         let divergence = kl(&true_mean, &true_log_variance, &guess.mean, &guess.log_variance);
         let likelihood = log_likelihood(start, &guess.mean, &(&guess.log_variance * 0.5));
         let vb = mean(&(-likelihood)).where_self(&step.eq(0), &mean(&divergence)) / LN_2;
-        Losses { noise: error, mse, vb }
+        Losses { error, mse, vb }
     }
 }
 

@@ -11,6 +11,8 @@ pub enum Respacing {
     All,
     /// So many timesteps of each of as many equal sections.
     Sections(Vec<usize>),
+    /// These timesteps, rising.
+    Timesteps(Vec<usize>),
     /// So many timesteps at the smallest whole stride that gives exactly that many.
     Ddim(usize),
 }
@@ -41,6 +43,13 @@ impl Respacing {
     pub fn kept(&self, timesteps: usize) -> Result<Vec<usize>> {
         match self {
             Self::All => Ok((0..timesteps).collect()),
+            Self::Timesteps(kept) => {
+                let rising = kept.windows(2).all(|pair| pair[0] < pair[1]);
+                if !rising || kept.last().is_none_or(|last| *last >= timesteps) {
+                    bad_input!("respacing: {kept:?} are no rising timesteps below {timesteps}")
+                }
+                Ok(kept.clone())
+            }
             Self::Ddim(count) => {
                 let stride = (1..timesteps.max(2)).find(|i| timesteps.div_ceil(*i) == *count);
                 match stride {

@@ -14,6 +14,33 @@ stage::choice! {
     }
 }
 
+stage::choice! {
+    /// What a network's first half of output channels predicts.
+    pub enum PredictionType {
+        /// The noise ε; the paper's.
+        Noise = "noise",
+        /// v = √ᾱ ε − √(1 − ᾱ) x_0 (progressive distillation), on the same noise schedule.
+        V = "v",
+        /// The velocity ε − x_0 of rectified flow, on the straight path x = (1 − τ) x_0 + τ ε (SiT's linear path) in place of a noise
+        /// schedule; τ = (t + 1) / 1000 at timestep t.
+        Velocity = "velocity",
+    }
+}
+
+impl PredictionType {
+    /// Whether it is the usual one.
+    pub fn is_noise(&self) -> bool {
+        *self == Self::Noise
+    }
+}
+
+impl Default for PredictionType {
+    /// The paper's.
+    fn default() -> Self {
+        Self::Noise
+    }
+}
+
 /// No step of the cosine curve adds more noise than this.
 const MAX_BETA: f64 = 0.999;
 

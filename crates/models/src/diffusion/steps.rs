@@ -1,6 +1,8 @@
 //! One step of the process: forwards in closed form, backwards by DDPM or DDIM.
 
-use super::schedule::Schedule;
+use super::schedule::{PredictionType, Schedule};
+use super::solver::flow_time;
+use crate::config::TIMESTEPS;
 use tch::{Device, Kind, Tensor};
 
 /// The columns of the table that steps gather their coefficients from.
@@ -24,8 +26,10 @@ const COLUMNS: i64 = 13;
 
 /// A schedule on a device, f32 where tensors meet it (reference behaviour).
 pub struct Diffusion {
-    /// The tables in f64.
+    /// The tables in f64; of rectified flow only its timesteps are used.
     pub schedule: Schedule,
+    /// What networks predict.
+    pub prediction: PredictionType,
     /// `[steps, COLUMNS]`.
     table: Tensor,
 }
@@ -65,14 +69,22 @@ pub struct Prediction {
 }
 
 impl Diffusion {
-    /// A schedule's tables, on a device.
+    /// A schedule's tables, on a device, for networks that predict the noise.
     pub fn new(schedule: Schedule, device: Device) -> Self {
+        Self::of(PredictionType::Noise, schedule, device)
+    }
+
+    /// The same for networks that predict something else. A velocity's path is straight, whatever the schedule's curve.
+    pub fn of(prediction: PredictionType, schedule: Schedule, device: Device) -> Self {
         let each = |f: fn(&f64) -> f64, values: &[f64]| values.iter().map(f).collect::<Vec<f64>>();
         let signal = &schedule.alphas_cumprod;
+        let times: Vec<f64> =
+            schedule.timestep_map.iter().map(|&t| flow_time(t as usize, TIMESTEPS as usize)).collect();
+        let straight = prediction == PredictionType::Velocity;
         // In the order of `Column`.
         let columns = [
-            each(|a| a.sqrt(), signal),
-            each(|a| (1.0 - a).sqrt(), signal),
+            if straight { each(|t| 1.0 - t, &times) } else { each(|a| a.sqrt(), signal) },
+            if straight { times.clone() } else { each(|a| (1.0 - a).sqrt(), signal) },
             each(|a| (1.0 / a).sqrt(), signal),
             each(|a| (1.0 / a - 1.0).sqrt(), signal),
             signal.clone(),
@@ -88,7 +100,7 @@ impl Diffusion {
         let flat: Vec<f64> = columns.concat();
         let table = Tensor::from_slice(&flat).view([COLUMNS, schedule.steps() as i64]).transpose(0, 1);
         let table = table.to_kind(Kind::Float).contiguous().to_device(device);
-        Self { schedule, table }
+        Self { schedule, prediction, table }
     }
 
     /// The coefficients of each image's step, in one gather.
@@ -117,15 +129,39 @@ impl Diffusion {
         (mean, at.get(Column::LogPosterior).shallow_clone())
     }
 
-    /// x_0, mean and variance from a network's noise and variance values; the variance lies between the posterior's and
+    /// x_0 from what a network predicts.
+    ///
+    /// # Shapes
+    /// All `[B, C, S, S]`.
+    pub fn start(&self, at: &Coefficients, x: &Tensor, predicted: &Tensor) -> Tensor {
+        match self.prediction {
+            PredictionType::Noise => at.get(Column::RecipSignal) * x - at.get(Column::RecipNoise) * predicted,
+            PredictionType::V => at.get(Column::SqrtSignal) * x - at.get(Column::SqrtNoise) * predicted,
+            PredictionType::Velocity => x - at.get(Column::SqrtNoise) * predicted,
+        }
+    }
+
+    /// What a network ought to predict.
+    ///
+    /// # Shapes
+    /// `start`, `noise` `[B, C, S, S]`, to the same.
+    pub(super) fn target(&self, at: &Coefficients, start: &Tensor, noise: &Tensor) -> Tensor {
+        match self.prediction {
+            PredictionType::Noise => noise.shallow_clone(),
+            PredictionType::V => at.get(Column::SqrtSignal) * noise - at.get(Column::SqrtNoise) * start,
+            PredictionType::Velocity => noise - start,
+        }
+    }
+
+    /// x_0, mean and variance from a network's prediction and variance values; the variance lies between the posterior's and
     /// β where the values lie in [−1, 1].
     ///
     /// # Shapes
     /// `x` `[B, C, S, S]`, `output` `[B, 2C, S, S]`.
     pub fn predict(&self, at: &Coefficients, x: &Tensor, output: &Tensor, clip: bool) -> Prediction {
         let halves = output.chunk(2, 1);
-        let (noise, share) = (&halves[0], (&halves[1] + 1.0) * 0.5);
-        let start = at.get(Column::RecipSignal) * x - at.get(Column::RecipNoise) * noise;
+        let share = (&halves[1] + 1.0) * 0.5;
+        let start = self.start(at, x, &halves[0]);
         let start = if clip { start.clamp(-1.0, 1.0) } else { start };
         let log_variance = &share * at.get(Column::LogBeta) + (1.0 - &share) * at.get(Column::LogPosterior);
         let (mean, _) = self.posterior(at, &start, x);

@@ -56,14 +56,10 @@ pub fn candidates<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<Candidate
 /// The tensors under the names that they have here: DTR's own program keeps its masks in the blocks, and averages of torch count
 /// their updates.
 pub fn renamed(weights: Weights) -> Weights {
-    let source = weights.source().to_string();
-    let name = |name: String| match name.strip_prefix("blocks.").and_then(|rest| rest.split_once(".routing."))
-    {
-        Some((block, rest)) => format!("routers.{block}.{rest}"),
-        None => name,
-    };
-    let kept = weights.into_tensors().into_iter().filter(|(name, _)| !COUNTERS.contains(&name.as_str()));
-    Weights::new(source, kept.map(|(old, tensor)| (name(old), tensor)).collect())
+    weights.renamed(|name| match name.strip_prefix("blocks.").and_then(|rest| rest.split_once(".routing.")) {
+        Some((block, rest)) => Some(format!("routers.{block}.{rest}")),
+        None => Some(name.to_string()).filter(|_| !COUNTERS.contains(&name)),
+    })
 }
 
 /// What is taken of a file.

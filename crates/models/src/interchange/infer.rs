@@ -4,7 +4,7 @@ use super::Hints;
 use crate::config::{Allocation, Architecture, Config};
 use anyhow::{Context, Result};
 use stage::bad_input;
-use tch::{Kind, Tensor};
+use tch::Kind;
 use weights::Weights;
 
 /// Numbers of classes that data sets have, beside whole tens: a table of so many rows may have no null label.
@@ -14,7 +14,7 @@ const USUAL_CLASSES: [i64; 12] = [2, 37, 43, 47, 101, 102, 196, 205, 256, 257, 3
 pub fn network(state: &Weights, hints: &Hints) -> Result<Config> {
     let source = state.source();
     let sizes = |name: &str, dimensions: usize| -> Result<Vec<i64>> {
-        let size = telling(state, name)?.size();
+        let size = told(state, name, state.size(name))?;
         if size.len() != dimensions || size.contains(&0) {
             bad_input!("{source}: tensor {name} has shape {size:?}, wanted {dimensions} dimensions")
         }
@@ -46,20 +46,20 @@ pub fn network(state: &Weights, hints: &Hints) -> Result<Config> {
     // Ones in each row of a map of timesteps, as its mean: maps are equally full in all rows.
     let ones = |name: &str| -> Result<f64> {
         let rows = sizes(name, 2)?[0];
-        Ok(telling(state, name)?.sum(Kind::Double).double_value(&[]) / rows as f64)
+        Ok(told(state, name, state.get(name)?)?.sum(Kind::Double).double_value(&[]) / rows as f64)
     };
-    if state.get("routers.0._unit_mapping").is_some() {
+    if state.has("routers.0._unit_mapping") {
         config.architecture = Architecture::Dtr;
         let kept = ones("routers.0._unit_mapping")?;
         if kept != (config.beta * width as f64).floor() {
             // The middle of what is cut down to this number of channels.
             config.beta = ((kept + 0.5) / width as f64).min(1.0);
         }
-    } else if state.get("routers.0.experts.w").is_some() {
+    } else if state.has("routers.0.experts.w") {
         config.architecture = Architecture::SwitchDit;
         config.experts = sizes("routers.0.experts.w", 3)?[0];
         config.top_k = (ones("prior._unit_mapping")? / blocks as f64).round() as i64;
-        if state.get("routers.0.f_noise.1.weight").is_some() {
+        if state.has("routers.0.f_noise.1.weight") {
             config.allocation = Allocation::NoisyGate;
         }
     }
@@ -67,10 +67,10 @@ pub fn network(state: &Weights, hints: &Hints) -> Result<Config> {
     Ok(config)
 }
 
-/// A tensor that the network's sizes are read from.
-fn telling<'a>(state: &'a Weights, name: &str) -> Result<&'a Tensor> {
-    match state.get(name) {
-        Some(tensor) => Ok(tensor),
+/// What was found of a tensor that the network's sizes are read from.
+fn told<T>(state: &Weights, name: &str, found: Option<T>) -> Result<T> {
+    match found {
+        Some(found) => Ok(found),
         None => bad_input!("{}: no tensor {name}, which says how large the network is", state.source()),
     }
 }

@@ -60,7 +60,7 @@ impl Optimiser {
         }
         first.finish()?;
         second.finish()?;
-        let log_variances = match weights.get(LOG_VARIANCES[0]).map(Tensor::size) {
+        let log_variances = match weights.size(LOG_VARIANCES[0]) {
             Some(shape) => Some(taken(weights, &LOG_VARIANCES, &shape)?),
             None => None,
         };
@@ -82,7 +82,7 @@ impl Optimiser {
         }
         let source = tensors.source().to_string();
         let weighted = format!("uw.{REFERENCE_LOG_VARIANCES}");
-        let log_variances = tensors.get(&weighted).map(Tensor::size);
+        let log_variances = tensors.size(&weighted);
         let count = network.parameters().len();
         let wanted = if log_variances.is_some() { vec![count, 1] } else { vec![count] };
         if groups(numbers) != wanted {

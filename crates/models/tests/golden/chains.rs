@@ -19,7 +19,7 @@ fn chains() {
         let images = want.size()[0];
         let mut x = get(&golden, &format!("{name}.z")).narrow(0, 0, images);
         let y = get(&golden, &format!("{name}.y")).narrow(0, 0, images);
-        let noises = golden.get(&format!("{name}.noise"));
+        let noises = golden.get(&format!("{name}.noise")).unwrap();
         let steps = diffusion.schedule.steps() as i64;
         let _guard = tch::no_grad_guard();
         for i in (0..steps).rev() {

@@ -43,7 +43,7 @@ fn schedules() {
         let mut left: Vec<&str> =
             golden.names().filter_map(|n| n.strip_prefix(&format!("{name}."))).collect();
         for (table, values) in tables {
-            let Some(want) = golden.get(&format!("{name}.{table}")) else { continue };
+            let Some(want) = golden.get(&format!("{name}.{table}")).unwrap() else { continue };
             left.retain(|n| *n != table);
             let want: Vec<f64> = Vec::try_from(want).unwrap();
             assert_eq!(values.len(), want.len(), "{name}.{table}");
@@ -138,7 +138,7 @@ fn losses() {
                 continue;
             }
         };
-        if let Some(want) = golden.get(&format!("loss.{name}.grad_model_out")) {
+        if let Some(want) = golden.get(&format!("loss.{name}.grad_model_out")).unwrap() {
             total.backward();
             let got = output.grad();
             let scale = want.norm().double_value(&[]) / got.norm().double_value(&[]);

@@ -26,7 +26,7 @@ fn outputs() {
         near(&format!("{variant} eval"), &out, get(&io, "eval.out"), OUTPUT);
         let out = network.forward(get(&io, "train.x"), get(&io, "train.t"), get(&io, "train.y"));
         near(&format!("{variant} train"), &out, get(&io, "train.out"), OUTPUT);
-        if let (Some(x), Some(want)) = (io.get("cfg.x"), io.get("cfg.out")) {
+        if let (Some(x), Some(want)) = (io.get("cfg.x").unwrap(), io.get("cfg.out").unwrap()) {
             let scale = json(&format!("model_{variant}"))["cfg_scale"].as_f64().unwrap();
             let out = network.forward_with_cfg(x, get(&io, "cfg.t"), get(&io, "cfg.y"), scale);
             near(&format!("{variant} guided"), &out, want, OUTPUT);
@@ -47,7 +47,7 @@ fn what_lies_between() {
             near(&format!("{variant} {name}"), &ours, get(&io, &format!("eval.{name}")), OUTPUT);
         }
         assert!(seen.is_empty(), "{variant}: not recorded: {:?}", seen.keys());
-        if let Some(mask) = io.get("dtr.mask") {
+        if let Some(mask) = io.get("dtr.mask").unwrap() {
             let map = &network.buffers()["routers.0._unit_mapping"];
             near(&format!("{variant} mask"), &map.index_select(0, t), mask, 0.0);
         }
@@ -146,7 +146,7 @@ fn gradients() {
             let norm = norms[&parameter.name].as_f64().unwrap();
             let ours = gradient.norm().double_value(&[]);
             assert!((ours - norm).abs() <= GRADIENT * norm.max(1e-9), "{what}: norm {ours} and {norm}");
-            if let Some(want) = io.get(&format!("grad.{}", parameter.name)) {
+            if let Some(want) = io.get(&format!("grad.{}", parameter.name)).unwrap() {
                 near_relative(&what, &gradient, want, GRADIENT);
             }
         }
@@ -169,7 +169,7 @@ fn prior_loss_reaches_gates_and_timesteps_only() {
             let reached = gradient.abs().max().double_value(&[]) != 0.0;
             let wanted = parameter.name.contains("f_gate") || parameter.name.starts_with("t_embedder");
             assert_eq!(reached, wanted, "{what}");
-            if let Some(want) = io.get(&format!("grad_aux.{}", parameter.name)) {
+            if let Some(want) = io.get(&format!("grad_aux.{}", parameter.name)).unwrap() {
                 near_relative(&what, &gradient, want, GRADIENT);
                 compared += 1;
             }
@@ -182,7 +182,7 @@ fn prior_loss_reaches_gates_and_timesteps_only() {
 fn wrong_weights_are_refused_by_name() {
     let variant = &variants()[0];
     let config = config(&json(&format!("model_{variant}")));
-    let all = || tensors(&format!("model_{variant}")).into_tensors();
+    let all = || tensors(&format!("model_{variant}")).into_tensors().unwrap();
     let refuse = |tensors, text: &str| {
         let weights = Weights::new("file", tensors);
         let error = Network::load(&config, weights, false, tch::Device::Cpu).err().expect("refused");

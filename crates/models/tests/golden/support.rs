@@ -23,7 +23,7 @@ pub fn tensors(name: &str) -> Weights {
 
 /// A tensor that must be there.
 pub fn get<'a>(weights: &'a Weights, name: &str) -> &'a Tensor {
-    weights.get(name).unwrap_or_else(|| panic!("{}: no {name}", weights.source()))
+    weights.get(name).unwrap().unwrap_or_else(|| panic!("{}: no {name}", weights.source()))
 }
 
 /// Every variant of the network that was recorded.

@@ -1,9 +1,10 @@
 //! The zip archive of `torch.save`, written without Python: tensors and plain values in nested dictionaries.
 
+use crate::memory::each_chunk;
 use anyhow::{Context, Result, bail};
 use std::io::{Seek, Write};
 use std::path::Path;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 use zip::write::{SimpleFileOptions, ZipWriter};
 use zip::{CompressionMethod, DateTime};
 
@@ -68,13 +69,10 @@ fn archive(zip: &mut ZipWriter<impl Write + Seek>, pickle: &Pickle) -> Result<()
     zip.start_file("archive/byteorder", options)?;
     zip.write_all(b"little")?;
     for (key, tensor) in pickle.tensors.iter().enumerate() {
-        let values = tensor.to_device(Device::Cpu).contiguous();
-        let mut bytes = vec![0u8; values.numel() * values.kind().elt_size_in_bytes()];
-        values.f_copy_data_u8(&mut bytes, values.numel())?;
-        let large = bytes.len() > u32::MAX as usize / 2;
+        let large = tensor.numel() * tensor.kind().elt_size_in_bytes() > u32::MAX as usize / 2;
         let aligned = options.with_alignment(ALIGNMENT).large_file(large);
         zip.start_file(format!("archive/data/{key}"), aligned)?;
-        zip.write_all(&bytes)?;
+        each_chunk(tensor, &mut |bytes| Ok(zip.write_all(bytes)?))?;
     }
     zip.start_file("archive/version", options)?;
     Ok(zip.write_all(b"3\n")?)

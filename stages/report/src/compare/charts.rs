@@ -2,6 +2,7 @@
 
 use super::runs::Points;
 use super::table::Compared;
+use crate::agreement::{SHARES, percent};
 use crate::document::{Block, Figure, Section, Table, number};
 use crate::figure::chart::{Across, Panel, Series, panels};
 use crate::log::smooth;
@@ -181,6 +182,30 @@ pub fn convergence(rows: &[Compared]) -> Option<Section> {
             name: "convergence".into(),
             alt: "FID over the training steps".into(),
             caption: "FID of each checkpoint that was scored, against its training step.".into(),
+            svg: panels(&drawn, STEP),
+        }));
+        section
+    })
+}
+
+/// How the gating maps of all runs moved, by their moving averages.
+pub fn gating(rows: &[Compared]) -> Option<Section> {
+    let all = SHARES.map(|(key, title)| {
+        let key = format!("ema_{key}");
+        (title, curves(rows, |r| Some(percent(&r.here?.logged(&key)))))
+    });
+    let found: Vec<_> = all.iter().filter(|(_, curves)| !curves.is_empty()).collect();
+    let mut drawn: Vec<Panel> = found.iter().flat_map(|(title, curves)| by_family(curves, title)).collect();
+    drawn.iter_mut().for_each(|panel| panel.log = false);
+    (!drawn.is_empty()).then(|| {
+        let mut section = Section::new("Gating maps");
+        section.blocks.push(Block::Figure(Figure {
+            name: "gating-agreement".into(),
+            alt: "How far the gating maps of all runs agree with the prior and with themselves some steps before".into(),
+            caption: "The gating map of each run's moving average at each look, beside the prior that it is best matched to, and beside \
+                      the map of the look before: where that is all of it, the denoising paths have settled. Source: \
+                      the training logs."
+                .into(),
             svg: panels(&drawn, STEP),
         }));
         section

@@ -1,5 +1,6 @@
 //! The variants of a study beside each other, and beside the numbers that the paper published.
 
+mod along;
 mod charts;
 mod export;
 mod picture;
@@ -61,8 +62,10 @@ pub fn compare(folders: &Folders, published: Option<&Path>, title: &str, share: 
     ];
     let mut sections = vec![section];
     sections.extend(charts::cost(&rows));
+    sections.extend(along::section(&rows));
     sections.extend(charts::convergence(&rows));
     sections.extend(charts::training(&rows, share));
+    sections.extend(charts::gating(&rows));
     Ok(Comparison {
         sections,
         picture: Figure {

@@ -43,6 +43,9 @@ pub struct Row {
     /// Where the table has the systems side by side: the name of the row in which this is a cell.
     #[serde(default)]
     pub across: String,
+    /// Where it stands along what the heading counts, for scores as curves over it.
+    #[serde(default)]
+    pub at: Option<f64>,
     /// Numbers by name: `fid`, `fid_10k`, `inception_score`, `precision`, `recall`, `params` (millions), `gmacs`.
     #[serde(default)]
     pub published: Map<String, Json>,

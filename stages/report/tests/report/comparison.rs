@@ -244,6 +244,48 @@ fn every_published_table_is_read() {
     assert!(numbers > 150, "{numbers} published numbers");
 }
 
+/// The study of samplers and guidance: FID and Inception Score over the steps and over the guidance scale.
+#[test]
+fn scores_are_drawn_along_what_a_heading_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let all = dir.path().join("scores");
+    fs::create_dir_all(&all).unwrap();
+    let table = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../pipelines/published/samplers.json"));
+    let json: Json = serde_json::from_slice(&fs::read(table).unwrap()).unwrap();
+    let rows = json["rows"].as_array().unwrap();
+    for (i, row) in rows.iter().enumerate() {
+        let mut scored = scores();
+        scored["fid"] = json!(20.0 + i as f64);
+        fs::write(all.join(row["variant"].as_str().unwrap()), scored.to_string()).unwrap();
+    }
+    let out = dir.path().join("report");
+    done(&[("variant-scores", &all), ("published", table), ("report", &out)], &[]);
+    let text = fs::read_to_string(out.join("report.md")).unwrap();
+    let html = fs::read_to_string(out.join("report.html")).unwrap();
+    for (name, lines) in [
+        ("steps", ["DDPM", "DDIM", "DPM-Solver++"]),
+        ("guidance-scale", ["all channels", "three channels", "timesteps 200 to 799"]),
+    ] {
+        assert!(text.contains(&format!("figures/scores-{name}.svg")), "{text}");
+        for line in lines {
+            assert!(html.contains(&format!(">{line}</text>")), "no line {line}");
+        }
+    }
+    assert!(html.contains("FID, lower is better") && html.contains("Inception Score, higher is better"));
+    // Every variant of the study is a row, and the other way round.
+    let study = fs::read_to_string(table.with_file_name("../samplers.yaml")).unwrap();
+    let variants = study.split("\nvariants:\n").nth(1).unwrap().lines();
+    let mut variants: Vec<&str> = variants
+        .filter_map(|line| Some(line.trim().split_once(": ")?.0))
+        .filter(|name| !name.contains('#'))
+        .collect();
+    let mut named: Vec<&str> = rows.iter().map(|row| row["variant"].as_str().unwrap()).collect();
+    variants.sort_unstable();
+    named.sort_unstable();
+    named.dedup();
+    assert_eq!(variants, named);
+}
+
 #[test]
 fn a_comparison_without_scores_is_refused() {
     let dir = tempfile::tempdir().unwrap();

@@ -143,3 +143,46 @@ fn fifteen_lines_are_all_in_the_picture() {
         assert!(x.unwrap() > 520.0, "{name} at {x:?}");
     }
 }
+
+/// A log with shares that settle: the map's at step 30, the average's never.
+fn gating_log(path: &Path, settles: bool) {
+    let line = |i: usize| {
+        let share = if settles && i >= 3 { 0.999 } else { 0.5 + 0.1 * i as f64 % 0.4 };
+        let line = serde_json::json!({
+            "step": 10 * i, "mse": 1.0 / i as f64, "prior_agreement": 0.7, "map_agreement": share,
+            "ema_prior_agreement": 0.6, "ema_map_agreement": 0.8, "images_per_second": 9.0,
+        });
+        format!("{line}\n")
+    };
+    fs::write(path, (1..=9).map(line).collect::<String>()).unwrap();
+}
+
+#[test]
+fn a_log_shows_how_the_gating_map_settled() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, out) = (dir.path().join("log"), dir.path().join("report"));
+    gating_log(&log, true);
+    done(&[("log", &log), ("report", &out)], &[]);
+    let text = fs::read_to_string(out.join("report.md")).unwrap();
+    let said = "less than 1 % from look to look: that of the network from step 30 on, that of the moving average not to the end.";
+    assert!(text.contains(said) && text.contains("figures/gating-agreement.svg"), "{text}");
+    let svg = fs::read_to_string(out.join("figures/gating-agreement.svg")).unwrap();
+    assert!(LINES[..2].iter().all(|colour| svg.contains(&format!("stroke=\"{colour}\""))));
+
+    // Runs beside each other.
+    let (logs, scores) = (dir.path().join("logs"), dir.path().join("scores"));
+    fs::create_dir_all(&logs).unwrap();
+    fs::create_dir_all(&scores).unwrap();
+    for (name, settles) in [("prior", true), ("load-balance", false)] {
+        gating_log(&logs.join(name), settles);
+        fs::write(scores.join(format!("{name}.json")), crate::inputs::scores().to_string()).unwrap();
+    }
+    let out = dir.path().join("compared");
+    done(&[("variant-scores", &scores), ("variant-logs", &logs), ("report", &out)], &[]);
+    let text = fs::read_to_string(out.join("report.md")).unwrap();
+    assert!(text.contains("## Gating maps") && text.contains("figures/gating-agreement.svg"), "{text}");
+    // A log without these says nothing of them.
+    let (log, out) = (crate::inputs::log(&dir.path().join("plain"), 50), dir.path().join("plain-report"));
+    done(&[("log", &log), ("report", &out)], &[]);
+    assert!(!out.join("figures/gating-agreement.svg").exists());
+}

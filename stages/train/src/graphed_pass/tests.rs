@@ -19,6 +19,7 @@ fn config(flags: &[(&str, &str)]) -> TrainingConfig {
     TrainingConfig {
         objective: Objective::new(&args, &network).unwrap(),
         network,
+        prediction: args.prediction,
         schedule: args.schedule,
         latents: LatentSpace::scaled(1.0, ""),
         rows: 64,
@@ -62,7 +63,7 @@ fn trained(config: &TrainingConfig, fixed: bool) -> Vec<(String, Tensor)> {
     trainer.settle(&group).unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
     trainer.save(file.path()).unwrap();
-    Checkpoint::read(file.path()).unwrap().weights.into_tensors().into_iter().collect()
+    Checkpoint::read(file.path()).unwrap().weights.into_tensors().unwrap().into_iter().collect()
 }
 
 #[test]

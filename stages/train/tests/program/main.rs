@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod cli;
+mod damage;
 mod gpu;
+mod memory;
 mod outputs;
 mod support;
 mod variants;

@@ -16,9 +16,14 @@ pub struct Place {
 
 impl Place {
     pub fn new() -> Self {
+        Self::of_side(8)
+    }
+
+    /// The same with latents of this side.
+    pub fn of_side(side: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let about = LatentsMetadata {
-            shape: [4, 8, 8],
+            shape: [4, side, side],
             dtype: "float16".into(),
             scale: 0.18215,
             shift: 0.0,

@@ -1,6 +1,7 @@
 //! Every option of the design space and of the methods it is compared with trains, and those that should agree do.
 
 use crate::support::{Place, refused};
+use models::analysis::Gating;
 use serde_json::Value as Json;
 
 fn mean(log: &[Json], name: &str) -> f64 {
@@ -30,6 +31,9 @@ fn each_learns() {
         "--interval 250,500",
         "--clip 1 --warm-up 10",
         "--precision bf16",
+        "--prediction v",
+        "--prediction velocity",
+        "--prediction velocity --weighting uw",
     ];
     for (i, flags) in variants.iter().enumerate() {
         let name = i.to_string();
@@ -40,6 +44,7 @@ fn each_learns() {
         assert_eq!(log[0].get("load_balance").is_some(), flags.contains("load-balance"), "{flags}");
         assert_eq!(log[0].get("z").is_some(), flags.contains("--z-weight"), "{flags}");
     }
+    place.train("v-min-snr", 6, "--prediction v --weighting min-snr --schedule linear");
     for model in ["dit-tiny", "dtr-tiny", "dtr-tiny --gating random", "time-moe-tiny"] {
         place.train(model, 6, &format!("--model {model}"));
     }
@@ -77,7 +82,7 @@ fn learned_scales_resume() {
         let path = place.path(&format!("{whole}.checkpoints"));
         let weights = models::checkpoint::Checkpoint::read(&path).unwrap().weights;
         // Every cluster's scale was trained.
-        let scales = Vec::<f32>::try_from(weights.get("uw.scales").unwrap()).unwrap();
+        let scales = Vec::<f32>::try_from(weights.get("uw.scales").unwrap().unwrap()).unwrap();
         assert!(scales.len() == clusters && scales.iter().all(|s| *s != 0.0), "{scales:?}");
     }
 }
@@ -92,6 +97,65 @@ fn what_does_not_fit_is_refused() {
     refused(&place.run("e", 3, "--model dit-tiny --experts 4"), "--experts: dit has no experts");
     refused(&place.run("f", 3, "--model dtr-tiny --top-k 1"), "--top-k: dtr has no experts");
     refused(&place.run("g", 3, "--model dit-tiny --integration mask"), "--integration: dit has no experts");
+    refused(&place.run("h", 3, "--prediction v --weighting p2"), "its weights are not of errors of v");
+    refused(&place.run("i", 3, "--prediction velocity --weighting min-snr"), "not of errors of velocity");
+    refused(&place.run("j", 3, "--prediction velocity --schedule linear"), "without a schedule");
+    place.train("k", 3, "--prediction v");
+    refused(&place.run("k", 6, ""), "prediction is null here and \"v\" there");
+    let given = format!("--initialize {}", place.path("k.checkpoints").display());
+    refused(&place.run("l", 3, &given), "trained to predict v, not noise");
+}
+
+/// The log has, of the network and of its first average, how much of the gating map agrees with the prior and with the map of the
+/// line before; read again from the checkpoints of those steps.
+#[test]
+fn the_log_tells_how_gating_maps_move() {
+    let place = Place::new();
+    place.train("a", 12, "--checkpoint-every 3 --gating-every 3 --learning-rate 0.03 --ema-decay 0.5,0.9");
+    let gating = |step: usize, decay: Option<f64>| {
+        if step == 0 {
+            let about = models::checkpoint::Checkpoint::read(&place.path("a.checkpoints")).unwrap().about;
+            let fresh = models::Network::fresh(&about.network, 0, tch::Device::Cpu).unwrap();
+            return Gating::of(&fresh).unwrap();
+        }
+        let path = place.path(&format!("a.checkpoints/{}", models::checkpoint::file_name(step)));
+        let mut checkpoint = models::checkpoint::Checkpoint::read(&path).unwrap();
+        Gating::of(&checkpoint.network(decay, tch::Device::Cpu).unwrap()).unwrap()
+    };
+    let mut moved = 0;
+    for line in place.log("a") {
+        let step = line["step"].as_u64().unwrap() as usize;
+        for (prefix, decay) in [("", None), ("ema_", Some(0.5))] {
+            let (now, before) = (gating(step, decay), gating(step - 3, decay));
+            let same = now.chosen.iter().zip(&before.chosen).filter(|(a, b)| a == b).count();
+            let close = |name: &str, wanted: f64| {
+                let told = line[format!("{prefix}{name}")].as_f64().unwrap();
+                assert!((told - wanted).abs() < 1e-9, "{step} {prefix}{name}: {told}, not {wanted}");
+            };
+            close("prior_agreement", now.agreement());
+            close("map_agreement", same as f64 / now.chosen.len() as f64);
+            moved += usize::from(same < now.chosen.len());
+        }
+    }
+    assert!(moved > 4, "the maps moved {moved} times");
+    place.train("b", 3, "--gating-every 3 --model dit-tiny");
+    place.train("c", 3, "--gating-every 3 --gating random");
+    // Not at every line, and a run that was killed between two looks goes on to the same log.
+    let flags = "--checkpoint-every 10 --gating-every 12 --learning-rate 0.03";
+    place.train("whole", 60, flags);
+    let looks: Vec<u64> = (place.log("whole").iter().filter(|line| line.get("map_agreement").is_some()))
+        .map(|line| line["step"].as_u64().unwrap())
+        .collect();
+    assert_eq!(looks, [12, 24, 36, 48, 60]);
+    let begun = place.path("killed.state/step-00000020.safetensors");
+    let mut child = place.start("killed", 60, flags, &begun);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    place.train("killed", 60, flags);
+    assert_eq!(place.log("killed"), place.log("whole"));
+    for name in ["b", "c"] {
+        assert!(place.log(name)[0].get("map_agreement").is_none());
+    }
 }
 
 #[test]
