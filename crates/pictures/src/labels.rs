@@ -43,6 +43,7 @@ pub struct Classes {
 }
 
 impl Default for Labels {
+    /// They stay.
     fn default() -> Self {
         Self::Keep
     }
