@@ -1,7 +1,7 @@
 //! How each command is used.
 
 /// The commands in the order of their use, each with lines that can be typed.
-pub const EXAMPLES: [(&str, &str); 20] = [
+pub const EXAMPLES: [(&str, &str); 22] = [
     (
         "run",
         "  pipeline run                                  the whole study, with the scores at the end
@@ -33,6 +33,13 @@ pub const EXAMPLES: [(&str, &str); 20] = [
         "diff",
         "  pipeline diff small large                     two variants
   pipeline diff 20260101T1200 20260102T0900     two runs, by the beginnings of their names",
+    ),
+    ("runs", "  pipeline runs\n  pipeline runs 20260101T1200      one in full, by the beginning of its id"),
+    (
+        "table",
+        "  pipeline table --sort fid --lowest fid      the variants of the study, the best first
+  pipeline table --runs                       every past run of it
+  pipeline table --latex > table.tex",
     ),
     (
         "watch",

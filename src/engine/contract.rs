@@ -6,12 +6,8 @@ use crate::engine::error::Result;
 use crate::engine::steady::Part;
 use crate::engine::stop::Stop;
 use crate::session::{Session, Task};
-use std::time::Duration;
 use store::lock::Lock;
 use study::graph::Step;
-
-/// How long a stage that was asked to stop may take to save what can be resumed.
-pub const GRACE: Duration = Duration::from_secs(30);
 
 /// One attempt that is to be executed.
 pub struct Work<'a> {

@@ -1,9 +1,9 @@
 //! Attempts as processes of this machine.
 
-use crate::engine::contract::{End, Engine, GRACE, Work};
+use crate::engine::contract::{End, Engine, Work};
 use crate::engine::error::{Error, Result};
 use crate::engine::steady::Steady;
-use crate::engine::stop::Stop;
+use crate::engine::stop::{GRACE, Stop};
 use rustix::process::{Pid, Signal, kill_process};
 use std::process::Child;
 use std::time::Duration;

@@ -4,8 +4,8 @@
 //! Each rank has a session and a log of its own. All of them see the GPUs of their node in one order, so that rank
 //! `LOCAL_RANK` takes the GPU of that number, as programs that torchrun starts do.
 
-use crate::engine::contract::GRACE;
 use crate::engine::error::{Error, Result};
+use crate::engine::stop::GRACE;
 use crate::engine::supervise::{NOT_STARTED, apart, end_children};
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process_group, set_child_subreaper, wait};
 use serde::{Deserialize, Serialize};

@@ -10,6 +10,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+/// How long a stage that was asked to stop may take to save what can be resumed.
+pub const GRACE: Duration = Duration::from_secs(30);
+
 /// The wish to stop, and the processes it concerns.
 #[derive(Debug, Default)]
 pub struct Stop {

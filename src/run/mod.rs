@@ -52,7 +52,7 @@ pub fn begin(session: &Session, run: &str, label: &Label, stream: &mut Stream) {
         started: results::now(),
         stages: wanted.map(|(step, _)| step.id.clone()).collect(),
         name: label.name.clone(),
-        note: label.note.clone(),
+        note: label.note.as_deref().map(|note| hidden(note).into_owned()),
         asked: session.asked.clone(),
     });
 }

@@ -2,12 +2,12 @@
 
 use crate::cache::facts::Machine;
 use crate::cache::failure::Change;
-use crate::engine::contract::{End, GRACE};
+use crate::engine::contract::End;
 use crate::engine::error::{Error, Result};
 use crate::engine::ranks;
 use crate::engine::slurm::step;
 use crate::engine::steady::{self, Told};
-use crate::engine::stop::ignored;
+use crate::engine::stop::{GRACE, ignored};
 use crate::engine::supervise::{NOT_STARTED, apart, clear};
 use crate::engine::usage;
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process_group, set_child_subreaper, wait};
