@@ -44,12 +44,27 @@ pub struct RunArguments {
     /// Fail when an output is not the one that the lock file names
     #[arg(long)]
     pub locked: bool,
+    /// What the run is called in `pipeline runs` and `pipeline table`
+    #[arg(long, value_name = "NAME", value_parser = run_name)]
+    pub name: Option<String>,
+    /// What the record of the run says of it
+    #[arg(long, value_name = "TEXT")]
+    pub note: Option<String>,
     /// Show no progress, only what goes wrong, and the summary
     #[arg(long, short)]
     pub quiet: bool,
     /// `json` prints every event of the run on standard output, one object a line, in the place of the summary
     #[arg(long, value_enum, default_value = "text", value_name = "FORMAT", conflicts_with = "json")]
     pub log_format: LogFormat,
+}
+
+/// A name that can be told from the id of a run.
+fn run_name(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if !text.starts_with(|c: char| c.is_ascii_alphabetic()) || !text.chars().all(plain) {
+        return Err("a name begins with a letter and has letters, digits, `-`, `_` and `.` only".into());
+    }
+    Ok(text.into())
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
@@ -73,6 +88,44 @@ pub struct GcLimits {
     /// Only say what would go
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// What `table` shows, and how.
+#[derive(Debug, Args)]
+pub struct TableArguments {
+    /// The study by its name or another by its file, or past runs by their names or ids [default: the study]
+    #[arg(value_name = "STUDY|RUN")]
+    pub of: Vec<String>,
+    /// Every past run of the study
+    #[arg(long)]
+    pub runs: bool,
+    /// Sort by these columns, downwards with a `-` before the name
+    #[arg(long, value_name = "COLUMN", value_delimiter = ',', allow_hyphen_values = true)]
+    pub sort: Vec<String>,
+    /// Only rows of which this is so, as `fid<10`, `model=dit-b/2`, `variant~switch` (holds); may be repeated
+    #[arg(long, value_name = "COLUMN<VALUE")]
+    pub filter: Vec<String>,
+    /// These columns in this order [default: parameters that differ, and metrics]
+    #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
+    pub columns: Vec<String>,
+    /// Mark the lowest number of these columns
+    #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
+    pub lowest: Vec<String>,
+    /// Mark the highest number of these columns
+    #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
+    pub highest: Vec<String>,
+    /// A row for every seed, in the place of mean ± deviation
+    #[arg(long)]
+    pub each_seed: bool,
+    /// As CSV, with every digit
+    #[arg(long, conflicts_with_all = ["markdown", "latex", "json"])]
+    pub csv: bool,
+    /// As Markdown
+    #[arg(long, conflicts_with_all = ["latex", "json"])]
+    pub markdown: bool,
+    /// As LaTeX, for a document that uses `booktabs`
+    #[arg(long, conflicts_with = "json")]
+    pub latex: bool,
 }
 
 /// Options of every command.
@@ -177,6 +230,17 @@ pub enum Command {
         #[arg(value_name = "B")]
         b: String,
     },
+    /// Print past runs, or one in full
+    Runs {
+        /// Its name, its id, or the beginning of the id
+        #[arg(value_name = "RUN")]
+        run: Option<String>,
+        /// Also those of other studies in the store
+        #[arg(long)]
+        all: bool,
+    },
+    /// Print a table of the variants of the study, or of past runs: parameters that differ, and metrics
+    Table(TableArguments),
     /// Print the study as a picture in text
     Graph {
         #[arg(long, value_enum, default_value = "mermaid")]

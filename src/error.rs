@@ -82,6 +82,14 @@ pub enum Error {
     NoRun { name: String, study: String },
     #[error("there is neither a run nor a variant `{name}`{near}")]
     NeitherRunNorVariant { name: String, near: String },
+    #[error("`{name}` is neither the study, nor a study file, nor a run{near}")]
+    NothingToShow { name: String, near: String },
+    #[error("there is no run `{name}`{near}; `pipeline runs` has them all")]
+    NoSuchRun { name: String, near: String },
+    #[error("the table has no column `{name}`{near}")]
+    NoColumn { name: String, near: String },
+    #[error("--filter {0}: expected a column, one of < <= > >= = != ~, and a value, as fid<10")]
+    Filter(String),
     #[error("no such archive: {}", .0.display())]
     NoArchive(PathBuf),
     #[error("{} is there already", .0.display())]
@@ -164,6 +172,10 @@ impl Error {
             | Self::OtherOutputs(_)
             | Self::NoRun { .. }
             | Self::NeitherRunNorVariant { .. }
+            | Self::NothingToShow { .. }
+            | Self::NoColumn { .. }
+            | Self::NoSuchRun { .. }
+            | Self::Filter(_)
             | Self::NoArchive(_)
             | Self::Exists(_)
             | Self::NoLog(_)

@@ -1,5 +1,6 @@
 //! Words and numbers for people.
 
+use jiff::Timestamp;
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -47,6 +48,21 @@ pub fn duration(seconds: f64) -> String {
         60..3600 => format!("{} min {} s", whole / 60, whole % 60),
         _ => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
     }
+}
+
+/// Seconds since 1970 as a day, in UTC.
+pub fn day(seconds: u64) -> String {
+    date(seconds, "%F")
+}
+
+/// The same with the minute.
+pub fn day_and_time(seconds: u64) -> String {
+    date(seconds, "%F %H:%M")
+}
+
+fn date(seconds: u64, form: &str) -> String {
+    let time = i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+    time.map(|time| time.strftime(form).to_string()).unwrap_or_default()
 }
 
 /// Columns, each as wide as its widest cell.

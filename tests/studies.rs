@@ -13,24 +13,36 @@ use std::process::{Command, Stdio};
 /// Steps of each training; the log has a line for each.
 const STEPS: usize = 40;
 /// Studies of one row, which have no variants.
-const SINGLE: [&str; 3] = ["ffhq256", "figure-c", "imagenet256"];
+const SINGLE: [&str; 2] = ["ffhq256", "imagenet256"];
+/// Studies that score nothing: they draw gates, or samples.
+const UNSCORED: [&str; 5] = ["figure-3", "figure-6", "figure-a", "figure-c", "figure-d"];
 /// How many networks each file trains that no file before it has: the same network, however its row is written, is one. In
 /// miniature sizes and iterations are the same, so more rows are equal than at full size.
-const TRAININGS: [(&str, usize); 13] = [
+const TRAININGS: [(&str, usize); 19] = [
     ("ffhq256", 1),
+    ("figure-3", 3),
     ("figure-4", 11),
     ("figure-5", 0),
-    ("figure-c", 0),
+    ("figure-6", 0),
+    ("figure-a", 0),
+    ("figure-b", 0),
+    ("figure-c", 2),
+    ("figure-d", 0),
     ("imagenet256", 0),
-    ("table-1", 13),
+    ("samplers", 0),
+    ("table-1", 10),
     ("table-2", 0),
     ("table-3", 10),
     ("table-4", 1),
-    ("table-a", 4),
+    // Four networks, and the stage that makes one model of them.
+    ("table-a", 5),
     ("table-b", 0),
-    ("table-c", 0),
-    ("table-d", 2),
+    // Its pictures are larger.
+    ("table-c", 3),
+    ("table-d", 0),
 ];
+/// Studies beside the paper's tables that end with one.
+const TABLES: [&str; 4] = ["figure-4", "figure-5", "figure-b", "samplers"];
 /// Lines that are compared at the beginning and at the end of a log.
 const LINES: usize = 8;
 
@@ -50,13 +62,11 @@ fn small_studies(root: &Path) -> Vec<String> {
         let Some(name) = path.file_name().unwrap().to_str().unwrap().strip_suffix(".yaml") else { continue };
         fs::copy(&path, root.join("pipelines").join(format!("{name}.yaml"))).unwrap();
         let text = fs::read_to_string(&path).unwrap();
-        // Figure C samples nothing.
-        let samples = if text.contains("\n  sample: ~") {
-            String::new()
-        } else {
-            "      sample: {params: {images: 40, steps: 5}, resources: {cpus: 1}}\n      \
-             evaluate: {resources: {cpus: 1}}\n"
-                .to_string()
+        let sampled = "      sample: {params: {images: 40, steps: 5}, resources: {cpus: 1}}\n";
+        let samples = match name {
+            "figure-3" | "figure-6" | "figure-c" => String::new(),
+            name if UNSCORED.contains(&name) => sampled.to_string(),
+            _ => format!("{sampled}      evaluate: {{resources: {{cpus: 1}}}}\n"),
         };
         let training = format!(
             "{{params: {{iterations: {STEPS}, batch-size: 16, learning-rate: 3e-3, log-every: 1, \
@@ -71,7 +81,7 @@ fn small_studies(root: &Path) -> Vec<String> {
         );
         if text.contains("      train-2:") {
             small.push_str("    variants:\n      four-dit-b:\n        stages:\n");
-            (2..=4).for_each(|i| small.push_str(&format!("          train-{i}: {training}\n")));
+            (1..=4).for_each(|i| small.push_str(&format!("          train-{i}: {training}\n")));
         }
         fs::write(root.join(format!("{name}.yaml")), small).unwrap();
         names.push(name.to_string());
@@ -133,6 +143,11 @@ fn every_row_trains_samples_and_is_scored() {
         }
         let all: usize = ran.iter().filter(|(stage, _)| stage.starts_with("train")).map(|(_, ran)| ran).sum();
         trained.push((name.clone(), all - trained.iter().map(|(_, before)| before).sum::<usize>()));
+        let table = root.join("out").join(&name).join("table/report/comparison.csv");
+        assert_eq!(table.is_file(), name.starts_with("table") || TABLES.contains(&name.as_str()), "{name}");
+        if table.is_file() {
+            shaped_like_the_paper(&name, &table);
+        }
         let mut found = BTreeSet::new();
         trainings(&root.join("out").join(&name), &mut found);
         assert!(!found.is_empty(), "{name} trains nothing");
@@ -140,7 +155,7 @@ fn every_row_trains_samples_and_is_scored() {
             let (first, last) = ends(&training.join("log"));
             assert!(last < 0.97 * first, "{}: mse {first} to {last}", training.display());
             let row = training.parent().unwrap();
-            if name != "figure-c" && training.ends_with("train") {
+            if !UNSCORED.contains(&name.as_str()) && training.ends_with("train") {
                 scored(row);
             }
             assert!(row.join("report/report/report.html").is_file(), "{} has no report", row.display());
@@ -157,6 +172,44 @@ fn every_row_trains_samples_and_is_scored() {
         TRAININGS.map(|(name, count)| (name.to_string(), count)),
         "equal rows are trained once"
     );
+}
+
+/// A table has the paper's rows in its order, each with a score of ours.
+fn shaped_like_the_paper(name: &str, table: &Path) {
+    let published = match name {
+        "figure-4" | "figure-b" => "table-2",
+        name => name,
+    };
+    let file = repository().join(format!("pipelines/published/{published}.json"));
+    let published: Value = serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap();
+    let rows = published["rows"].as_array().unwrap().iter().map(|row| row["variant"].as_str().unwrap());
+    let text = fs::read_to_string(table).unwrap();
+    let mut lines = text.lines().map(|line| line.split(',').map(String::from).collect::<Vec<_>>());
+    let head = lines.next().unwrap();
+    assert!(head.contains(&"fid".to_string()), "{name}: {text}");
+    let ours: Vec<String> = lines.map(|line| line[0].clone()).collect();
+    assert_eq!(ours, rows.collect::<Vec<_>>(), "{name}");
+}
+
+#[test]
+#[ignore = "needs the programs; ci/study runs it"]
+fn the_descriptions_that_the_runner_is_tested_with_are_the_programs_own() {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or(repository().join("target"), PathBuf::from);
+    for program in ["download", "encode", "train", "sample", "evaluate", "report"] {
+        let output = Command::new(target.join("release").join(program)).arg("--describe").output().unwrap();
+        let mut real: Value = serde_json::from_slice(&output.stdout).unwrap();
+        // Words may change, and a program that only pretends answers nothing else.
+        real.as_object_mut().unwrap().remove("check");
+        real["about"] = "".into();
+        real["arguments"]
+            .as_array_mut()
+            .unwrap()
+            .iter_mut()
+            .for_each(|argument| argument["help"] = "".into());
+        let path = repository().join("tests/runner/described").join(format!("{program}.json"));
+        let kept: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        assert_eq!(kept, real, "{}: write down what `{program} --describe` says now", path.display());
+    }
 }
 
 /// A row's scores are there and finite; Figure 5 has them for every checkpoint.

@@ -1,7 +1,8 @@
 //! What happens in a run, one value after another: all that shows a run or writes it down is made from this stream.
 
+use crate::cache::facts::Facts;
 use crate::cache::failure::{Change, TaskFailure};
-use crate::cache::runs::StageReport;
+use crate::cache::runs::{Asked, AttemptReport, StageReport};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::path::PathBuf;
@@ -20,6 +21,13 @@ pub enum RunEvent {
         started: u64,
         /// The stages that it is about, each after those it reads from.
         stages: Vec<String>,
+        /// What a person calls it, and says of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
+        /// What the command line asked for.
+        asked: Asked,
     },
     /// A task begins to run.
     TaskStarted {
@@ -40,6 +48,8 @@ pub enum RunEvent {
     },
     /// Another attempt at it begins.
     TaskRetried { task: String, attempt: u32, attempts: u32, after: TaskFailure },
+    /// An attempt at a task has ended.
+    AttemptEnded { report: AttemptReport },
     /// It is so far.
     Progress { task: String, done: u64, total: u64, unit: String },
     /// It measured something.
@@ -70,6 +80,9 @@ pub enum RunEvent {
     RunEnded {
         /// Seconds since 1970.
         finished: u64,
+        /// Where it was, where anything more happened than looking.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        facts: Option<Facts>,
         /// Why it could not go on, where that was no task's failure.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<String>,

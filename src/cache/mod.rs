@@ -3,7 +3,9 @@
 pub mod archive;
 mod error;
 pub mod events;
+pub mod facts;
 pub mod failure;
+pub mod metrics;
 pub mod remote;
 pub mod results;
 pub mod runs;

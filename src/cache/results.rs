@@ -2,6 +2,7 @@
 
 use crate::action::Action;
 use crate::cache::error::Result;
+use crate::cache::facts::{Commit, Machine};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -29,6 +30,31 @@ pub struct ActionResult {
     /// The key under which the outputs were made, where a person accepted them for this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted: Option<Key>,
+    /// Where, and with what. Records of older runners do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ran: Option<Ran>,
+}
+
+/// Where a result was made, and with what.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ran {
+    /// The machine; of its GPUs those that the stage had.
+    #[serde(flatten)]
+    pub machine: Machine,
+    /// Who started the program: `local`, `slurm`.
+    pub engine: String,
+    /// CPU threads of an operation, where the study says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads: Option<u64>,
+    /// The most memory that one of its processes held, bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak_memory: Option<u64>,
+    /// The study's folder in git.
+    #[serde(flatten)]
+    pub commit: Commit,
+    /// Version of the runner.
+    pub runner: String,
 }
 
 impl ActionResult {

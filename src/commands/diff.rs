@@ -2,6 +2,7 @@
 
 use super::output::{print, print_json};
 use crate::action::{Action, changes};
+use crate::cache::metrics::numbers;
 use crate::cache::results;
 use crate::cache::runs::past;
 use crate::cli::Global;
@@ -11,7 +12,6 @@ use crate::session::{Options, Session};
 use crate::text::significant;
 use crate::text::table;
 use serde::Serialize;
-use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use store::Produced;
 use store::Store;
@@ -127,19 +127,13 @@ fn compare(store: &Store, stage: &str, a: &Side, b: &Side, found: &mut Vec<Diffe
 
 /// The numbers in all outputs that are JSON objects.
 fn metrics(store: &Store, side: &Side) -> BTreeMap<String, String> {
-    let mut numbers = BTreeMap::new();
+    let mut found = BTreeMap::new();
     for (output, produced) in &side.outputs {
-        // Nobody keeps scores in a file of megabytes.
-        if produced.files != 1 || produced.bytes > 1 << 20 {
-            continue;
-        }
-        let bytes = std::fs::read(store.place(&produced.digest)).unwrap_or_default();
-        let Ok(values) = serde_json::from_slice::<Map<String, Value>>(&bytes) else { continue };
-        for (name, value) in values {
+        for (name, value) in numbers(store, produced) {
             if let Some(number) = value.as_f64() {
-                numbers.insert(format!("{output}.{name}"), significant(number));
+                found.insert(format!("{output}.{name}"), significant(number));
             }
         }
     }
-    numbers
+    found
 }

@@ -55,10 +55,16 @@ fn edges(graph: &Graph) -> BTreeMap<(&str, &str), Vec<&str>> {
     let mut edges: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
     for step in &graph.steps {
         for input in &step.inputs {
-            let Source::Output(from, output) = input.source else { continue };
-            let from = &graph.steps[from];
-            let names = edges.entry((from.id.as_str(), step.id.as_str())).or_default();
-            names.push(from.outputs[output].name.as_str());
+            let across = matches!(input.source, Source::Across(_));
+            for (from, output) in input.source.outputs() {
+                let from = &graph.steps[from];
+                let names = edges.entry((from.id.as_str(), step.id.as_str())).or_default();
+                let name = from.outputs[output].name.as_str();
+                // A step that several variants share is several entries of one folder.
+                if !across || !names.contains(&name) {
+                    names.push(name);
+                }
+            }
         }
     }
     edges

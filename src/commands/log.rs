@@ -16,7 +16,7 @@ pub fn log(global: &Global, stage: &str, rank: u32) -> Result<()> {
         // The name that a run of the variant prints.
         choice.variants.push("*".into());
     }
-    let graph = study::load(&choice)?;
+    let graph = study::load_for(&choice, &[stage.to_string()])?;
     let ids = || graph.steps.iter().map(|s| s.id.as_str());
     let stages = || graph.steps.iter().map(|s| s.stage.as_str()).chain(["build"]);
     // Of a stage with several parts, each has its log: `score[0007]`.

@@ -14,6 +14,8 @@ mod plan;
 mod pull;
 mod push;
 mod run;
+mod runs;
+mod table;
 mod transfers;
 mod verify;
 mod watch;
@@ -37,6 +39,8 @@ pub fn call(cli: &Cli) -> Result<()> {
         Command::Import { archive } => export::import(global, archive),
         Command::Why { stage } => why::why(global, stage),
         Command::Diff { a, b } => diff::diff(global, a, b),
+        Command::Runs { run, all } => runs::runs(global, run.as_deref(), *all),
+        Command::Table(arguments) => table::table(global, arguments),
         Command::Graph { format } => graph::graph(global, *format),
         Command::Log { stage, rank } => log::log(global, stage, *rank),
         Command::Check => check::check(global),

@@ -2,9 +2,11 @@
 
 use crate::error::{Error, Result};
 use crate::screen::colour;
+use crate::stderr;
 use crate::text::safe;
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
+use study::graph::Graph;
 
 /// Prints text for people or programs, as they may read it. A reader that has gone away is no failure.
 pub fn print(text: &str) -> Result<()> {
@@ -14,6 +16,15 @@ pub fn print(text: &str) -> Result<()> {
 /// Prints a table whose second column has states, for people.
 pub fn print_states(rows: &[Vec<String>]) -> Result<()> {
     write(&colour::states(rows, colour::wanted(std::io::stdout().is_terminal())))
+}
+
+/// Says which stages are not part of this, as they read every variant and not every one is selected.
+pub fn tell_left_out(graph: &Graph) {
+    if let [first, rest @ ..] = graph.left_out.as_slice() {
+        let (names, verb) =
+            if rest.is_empty() { (first.clone(), "reads") } else { (graph.left_out.join(", "), "read") };
+        stderr::line(format_args!("left out: {names}, which {verb} every variant; --variant '*' has all"));
+    }
 }
 
 /// Prints a value for programs.

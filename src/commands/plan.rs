@@ -1,7 +1,7 @@
 //! `pipeline plan`.
 
 use super::check::warn_of_room;
-use super::output::{print_json, print_states};
+use super::output::{print_json, print_states, tell_left_out};
 use crate::cli::Global;
 use crate::error::Result;
 use crate::session::Session;
@@ -12,6 +12,9 @@ use crate::text::{duration, size};
 pub fn plan(global: &Global, stages: &[String]) -> Result<()> {
     let mut session = Session::open(&global.options(stages))?;
     let planned = crate::session::plan::plan(&mut session)?;
+    if stages.is_empty() {
+        tell_left_out(&session.graph);
+    }
     let runs = planned.iter().filter(|p| matches!(p.state, State::ToRun { .. } | State::Waiting { .. }));
     let steps = &session.graph.steps;
     let runs: Vec<usize> = runs.filter_map(|p| steps.iter().position(|step| step.id == p.stage)).collect();

@@ -1,17 +1,17 @@
 //! `pipeline run`.
 
-use super::output::{print, print_json, print_states};
+use super::output::{print, print_json, print_states, tell_left_out};
+use super::table;
 use crate::cache::events::RunEvent;
 use crate::cache::runs::{Report, Status};
 use crate::cli::{Global, LogFormat, RunArguments};
 use crate::engine::stop::Stop;
 use crate::error::{Error, Result};
 use crate::run::stream::Stream;
-use crate::run::{RunOptions, build, run_name};
+use crate::run::{Label, RunOptions, build, run_name};
 use crate::screen::Screen;
 use crate::session::{Session, lockfile};
-use crate::text::{duration, significant};
-use crate::text::{size, table};
+use crate::text::{duration, significant, size, table as columns};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -20,6 +20,9 @@ use store::lock;
 /// Runs what is not cached, then prints what became of each stage, and the scores.
 pub fn run(global: &Global, arguments: &RunArguments) -> Result<()> {
     let mut session = Session::open(&global.options(&arguments.stages))?;
+    if arguments.stages.is_empty() && !arguments.quiet {
+        tell_left_out(&session.graph);
+    }
     let stop = Stop::on_signals()?;
     let screen = Screen::new(arguments.quiet);
     let busy = || screen.say("waiting for a gc of the store");
@@ -30,7 +33,8 @@ pub fn run(global: &Global, arguments: &RunArguments) -> Result<()> {
     if lines {
         stream.listen(Box::new(print_line));
     }
-    crate::run::begin(&session, &name, &mut stream);
+    let label = Label { name: arguments.name.clone(), note: arguments.note.clone() };
+    crate::run::begin(&session, &name, &label, &mut stream);
     let result = build::build(&session, &name, &mut stream, &stop)
         .and_then(|()| Ok(session.find_programs(false)?))
         .and_then(|()| {
@@ -39,12 +43,17 @@ pub fn run(global: &Global, arguments: &RunArguments) -> Result<()> {
             let options = RunOptions { jobs, keep_going, yes, gpus_from_top: false };
             crate::run::run(&session, &options, &name, &stop, &mut stream)
         });
-    let result = crate::run::end(&session, stream, result);
+    let result = crate::run::end(&session, stream, result, true);
     let report = result?;
     let printed = match global.json {
         _ if lines => Ok(()),
         true => print_json(&report),
-        false => print_states(&summary(&report)).and_then(|()| print(&scores(&session, &report))),
+        // Of many variants their table tells more than their scores one after another.
+        false => {
+            let end = table::of_run(&report).map(|table| format!("\n{table}"));
+            let end = end.unwrap_or_else(|| scores(&session, &report));
+            print_states(&summary(&report)).and_then(|()| print(&end))
+        }
     };
     // What became of the run counts for more than whether anybody could be told.
     crate::run::verdict(&report, &stop)?;
@@ -114,7 +123,7 @@ fn scores(session: &Session, report: &Report) -> String {
                 };
                 Some(vec![format!("  {key}"), shown])
             });
-            text.push_str(&table(&rows.collect::<Vec<_>>()));
+            text.push_str(&columns(&rows.collect::<Vec<_>>()));
         }
     }
     text

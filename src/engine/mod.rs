@@ -9,6 +9,7 @@ pub mod slurm;
 pub mod steady;
 pub mod stop;
 pub mod supervise;
+pub mod usage;
 
 use contract::Engine;
 use local::Local;

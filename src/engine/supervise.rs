@@ -6,6 +6,7 @@
 //! the runner is gone, and kills as well. Standard input holds the lock of the action: it is free only when the
 //! last process is.
 
+use crate::engine::usage;
 use crate::stderr;
 use rustix::process::{
     Pid, Signal, WaitOptions, getpid, getppid, kill_process, kill_process_group, set_child_subreaper,
@@ -72,6 +73,9 @@ fn watch(runner: Option<i32>, program: &OsString, arguments: &[OsString]) -> io:
         }
         if let Some(code) = code {
             clear(child);
+            if let Some(events) = std::env::var_os("PIPELINE_EVENTS") {
+                usage::write(events.as_ref(), None);
+            }
             return Ok(code);
         }
     }

@@ -2,6 +2,8 @@
 
 use crate::cache::events::{RunEvent, TaskEnd};
 use crate::cache::failure::{Failure, TaskFailure};
+use crate::cache::results;
+use crate::cache::runs::AttemptReport;
 use crate::engine::stop::Stop;
 use crate::engine::{self, supervise};
 use crate::error::{Error, Result};
@@ -44,7 +46,7 @@ pub fn build(session: &Session, run: &str, stream: &mut Stream, stop: &Stop) -> 
     let (key, gpus) = (None, Vec::new());
     stream.emit(RunEvent::TaskStarted { task, stage, key, reasons, gpus, processes: None, log: log.clone() });
     stream.say(BUILD, shown(&words));
-    let started = Instant::now();
+    let (since, started) = (results::now(), Instant::now());
     let output = File::create(&log).at("making", &log)?;
     let runner = std::env::current_exe().at("finding", Path::new("the runner itself"))?;
     let mut command = Command::new(runner);
@@ -73,6 +75,26 @@ pub fn build(session: &Session, run: &str, stream: &mut Stream, stop: &Stop) -> 
         std::thread::sleep(Duration::from_millis(100));
     };
     stop.remove(pid);
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    stream.emit(RunEvent::AttemptEnded {
+        report: AttemptReport {
+            task: BUILD.into(),
+            attempt: 1,
+            started: since,
+            seconds: started.elapsed().as_secs_f64(),
+            exit: code.filter(|code| *code < 129),
+            failure: match code {
+                Some(0) => None,
+                Some(code @ 129..) => Some(Failure::Signal { signal: code - 128 }),
+                Some(code) => Some(Failure::Exit { code }),
+                None => Some(Failure::Signal { signal: 9 }),
+            },
+            peak_memory: None,
+            gpus: Vec::new(),
+            engine: "local".into(),
+            host: session.facts().machine.host.clone(),
+        },
+    });
     let mut ended = |end| stream.emit(RunEvent::TaskEnded { task: BUILD.into(), end });
     if !status.success() {
         let failed = |failure, log| TaskEnd::Failed(TaskFailure { log, ..TaskFailure::from(failure) });
@@ -104,7 +126,7 @@ pub fn build(session: &Session, run: &str, stream: &mut Stream, stop: &Stop) -> 
 /// Whether `cargo run` sets a variable for the program that it runs: what it is, not what the user wants. A cargo that is
 /// started in turn would take other values for a change and build crates anew that look at them. What configures
 /// cargo (`CARGO_HOME`, `CARGO_TARGET_DIR`, `CARGO_BUILD_…`, `RUSTFLAGS`) is the user's and stays.
-fn of_cargo(name: &str) -> bool {
+pub(super) fn of_cargo(name: &str) -> bool {
     let names = [
         "CARGO",
         "CARGO_CRATE_NAME",

@@ -1,9 +1,10 @@
 //! Taking in what an attempt made: the outputs first, then the result, which alone makes them exist.
 
 use crate::cache::failure::{Change, Failure, PartKind};
-use crate::cache::results::{self, ActionResult};
+use crate::cache::results::{self, ActionResult, Ran};
 use crate::engine::attempt::Attempt;
 use crate::engine::steady::{self, Part};
+use crate::engine::usage::Usage;
 use crate::run::job::{Job, Unmade};
 use crate::session::Place;
 use crate::text::size;
@@ -13,7 +14,13 @@ use store::walk::{self, Links};
 use store::{IoContext, Produced, link, name};
 
 /// Takes in the outputs of an attempt that ended well after so many seconds, if all is as it should be.
-pub fn commit(job: &Job, attempt: &Attempt, parts: &[Part], seconds: f64) -> Result<ActionResult, Unmade> {
+pub fn commit(
+    job: &Job,
+    attempt: &Attempt,
+    parts: &[Part],
+    seconds: f64,
+    usage: &Usage,
+) -> Result<ActionResult, Unmade> {
     let (store, step) = (&job.session.store, &job.session.graph.steps[job.task.step]);
     for output in &step.outputs {
         if std::fs::symlink_metadata(attempt.out.join(&output.file)).is_err() {
@@ -51,6 +58,7 @@ pub fn commit(job: &Job, attempt: &Attempt, parts: &[Part], seconds: f64) -> Res
         run: job.run.into(),
         processes: step.processes,
         accepted: None,
+        ran: Some(ran(job, usage)),
     };
     results::record(store, &job.task.key, &outcome)?;
     // From here on the result exists; what is left over can go.
@@ -60,6 +68,28 @@ pub fn commit(job: &Job, attempt: &Attempt, parts: &[Part], seconds: f64) -> Res
         }
     }
     Ok(outcome)
+}
+
+/// Where a result was made, and with what.
+fn ran(job: &Job, usage: &Usage) -> Ran {
+    let (facts, step) = (job.session.facts(), &job.session.graph.steps[job.task.step]);
+    let mut machine = usage.machine.clone().unwrap_or_else(|| facts.machine.clone());
+    // Of the machine's GPUs those that it had, where they are called by their numbers.
+    let given: Vec<String> =
+        job.gpus.iter().filter_map(|gpu| machine.gpus.get(gpu.parse::<usize>().ok()?).cloned()).collect();
+    if step.resources.gpus == 0 {
+        machine.gpus.clear();
+    } else if given.len() == job.gpus.len() && !given.is_empty() {
+        machine.gpus = given;
+    }
+    Ran {
+        machine,
+        engine: step.engine.name().into(),
+        threads: step.resources.cpus.map(u64::from),
+        peak_memory: Some(usage.peak_memory).filter(|bytes| *bytes > 0),
+        commit: facts.commit.clone(),
+        runner: env!("CARGO_PKG_VERSION").into(),
+    }
 }
 
 /// What an attempt wrote where its outputs belong: names, and sizes in bytes.

@@ -331,9 +331,10 @@ impl<'a> Driver<'a> {
                 log,
             });
         }
+        let number = attempt;
         let attempt = move |teller: &Teller| {
             let tell = |event| teller.tell(Message::Tells(id, None, event));
-            let job = Job { session, task, run, log, gpus, seen, stop, tell: &tell };
+            let job = Job { session, task, run, attempt: number, log, gpus, seen, stop, tell: &tell };
             Message::Ended(id, work(&job))
         };
         let broken = move |e: Broken| Message::Ended(id, Err(Failure::Error { text: e.to_string() }.into()));

@@ -29,6 +29,11 @@ impl Driver<'_> {
                 self.running.insert(task, Tail::new(events, log, places));
             }
             (WorkerEvent::Say(text), _) => self.stream.say(&label, text),
+            (WorkerEvent::Attempted(report), _) => {
+                // What it reported last comes first.
+                self.follow(task);
+                self.stream.emit(RunEvent::AttemptEnded { report: *report });
+            }
             (WorkerEvent::Moved(done, total), Some(direction)) => {
                 self.stream.emit(RunEvent::TransferProgress { task: label, direction, done, total });
             }

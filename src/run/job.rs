@@ -1,6 +1,7 @@
 //! A task that is to be tried: what a thread is given, what it tells while it works, and why it may give nothing.
 
 use crate::cache::failure::{Change, Failure, TaskFailure};
+use crate::cache::runs::AttemptReport;
 use crate::engine::stop::Stop;
 use crate::error::Error;
 use crate::run::places::Places;
@@ -17,6 +18,8 @@ pub enum WorkerEvent {
     Say(String),
     /// Bytes that are moved, of all.
     Moved(u64, u64),
+    /// An attempt has ended.
+    Attempted(Box<AttemptReport>),
 }
 
 /// Why an attempt gave no result.
@@ -47,6 +50,8 @@ pub struct Job<'a> {
     pub session: &'a Session,
     pub task: Arc<Task>,
     pub run: &'a str,
+    /// The number of this attempt, from 1.
+    pub attempt: u32,
     pub log: PathBuf,
     /// GPUs that are ours.
     pub gpus: Vec<String>,

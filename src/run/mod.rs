@@ -7,6 +7,7 @@ mod hear;
 mod job;
 mod look;
 mod machine;
+mod on_end;
 mod options;
 pub mod out;
 mod places;
@@ -35,14 +36,24 @@ use study::hidden;
 pub use machine::Machine;
 pub use options::RunOptions;
 
+/// What a person says of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Label {
+    pub name: Option<String>,
+    pub note: Option<String>,
+}
+
 /// Tells that a run begins.
-pub fn begin(session: &Session, run: &str, stream: &mut Stream) {
+pub fn begin(session: &Session, run: &str, label: &Label, stream: &mut Stream) {
     let wanted = session.graph.steps.iter().zip(&session.wanted).filter(|(_, wanted)| **wanted);
     stream.emit(RunEvent::RunStarted {
         run: run.into(),
         study: session.graph.name.clone(),
         started: results::now(),
         stages: wanted.map(|(step, _)| step.id.clone()).collect(),
+        name: label.name.clone(),
+        note: label.note.clone(),
+        asked: session.asked.clone(),
     });
 }
 
@@ -57,16 +68,21 @@ pub fn run(
     Driver::new(session, options, run, stop, stream)?.finish()
 }
 
-/// Tells that a run has ended, and keeps its record where more happened than looking.
-pub fn end(session: &Session, mut stream: Stream, result: Result<()>) -> Result<Report> {
+/// Tells that a run has ended, and keeps its record where more happened than looking. With `tell` the study's own command
+/// is called then, where there is one.
+pub fn end(session: &Session, mut stream: Stream, result: Result<()>, tell: bool) -> Result<Report> {
     let error = result.as_ref().err().map(|e| hidden(&e.to_string()).into_owned());
-    stream.emit(RunEvent::RunEnded { finished: results::now(), error });
-    result?;
+    let kept = stream.worth_keeping();
+    let facts = kept.then(|| session.facts().clone());
+    stream.emit(RunEvent::RunEnded { finished: results::now(), facts, error });
     let report = stream.report();
-    if report.stages.iter().any(|r| !matches!(r.status, Status::Cached | Status::Replaced)) {
+    if kept {
         record::write(&session.store.run(&report.run), &report, false)?;
     }
-    Ok(report)
+    if kept && tell {
+        on_end::call(session, &report);
+    }
+    result.map(|()| report)
 }
 
 /// What the exit code of a run is made from.

@@ -5,6 +5,7 @@ use crate::cache::failure::Failure;
 use crate::cache::runs::{StageReport, Status};
 use crate::run::driver::Driver;
 use crate::run::scheduler::{StepEnd, StepId, Why};
+use crate::session::metrics::metrics;
 use crate::text::counted;
 
 impl Driver<'_> {
@@ -15,7 +16,7 @@ impl Driver<'_> {
     }
 
     fn row(&self, i: usize, end: StepEnd) -> StageReport {
-        let state = &self.steps[i];
+        let (state, step) = (&self.steps[i], &self.session.graph.steps[i]);
         // Of a step that was only looked at, nothing is told.
         let looked = matches!(end, StepEnd::Skipped(_)) && !state.begun;
         let done = if looked { Vec::new() } else { self.done(i) };
@@ -59,6 +60,9 @@ impl Driver<'_> {
             processes: done.iter().find_map(|(_, outcome)| outcome.processes),
             outputs: known.map(|known| known.outputs.clone()).unwrap_or_default(),
             failures,
+            variants: step.variants.clone(),
+            params: done.first().map(|(task, _)| task.action.params.clone()).unwrap_or_default(),
+            metrics: known.map(|known| metrics(self.session, step, known)).unwrap_or_default(),
         }
     }
 }

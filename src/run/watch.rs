@@ -4,7 +4,7 @@ use crate::cache::runs::{Report, Status};
 use crate::engine::stop::Stop;
 use crate::error::{Error, Result};
 use crate::run::stream::Stream;
-use crate::run::{RunOptions, begin, end, run_name, verdict};
+use crate::run::{Label, RunOptions, begin, end, run_name, verdict};
 use crate::screen::Screen;
 use crate::session::survey::survey;
 use crate::session::{Session, Task};
@@ -138,9 +138,9 @@ pub fn streams(session: &Session, stages: &[String]) -> Result<Vec<Place>> {
 fn round(session: &Session, jobs: Option<usize>, stop: &Arc<Stop>) -> Result<Report> {
     let options = RunOptions { jobs, yes: true, keep_going: true, gpus_from_top: true };
     let (run, mut stream) = (run_name(), Stream::new(Screen::new(false)));
-    begin(session, &run, &mut stream);
+    begin(session, &run, &Label::default(), &mut stream);
     let result = super::run(session, &options, &run, stop, &mut stream);
-    let report = end(session, stream, result)?;
+    let report = end(session, stream, result, false)?;
     session.store.stats.save();
     Ok(report)
 }

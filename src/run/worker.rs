@@ -2,10 +2,12 @@
 
 use crate::cache::failure::{Failure, TRY_AGAIN};
 use crate::cache::results::{self, ActionResult};
+use crate::cache::runs::AttemptReport;
 use crate::engine::attempt::Attempt;
 use crate::engine::contract::{End, Engine, Work};
 use crate::engine::slurm::{self, SLURM};
 use crate::engine::supervise::NOT_STARTED;
+use crate::engine::usage::{self, Usage};
 use crate::engine::{self, ranks, steady};
 use crate::run::commit::{commit, written};
 use crate::run::job::{Job, Unmade, WorkerEvent};
@@ -13,6 +15,7 @@ use crate::run::places::Places;
 use crate::text::shown;
 use std::cell::Cell;
 use std::path::PathBuf;
+use std::time::Instant;
 use store::link;
 
 /// Waits for the action's lock, takes the result if somebody else made it meanwhile, else makes it.
@@ -38,6 +41,9 @@ pub fn work(job: &Job) -> Result<ActionResult, Unmade> {
     let step = &job.session.graph.steps[job.task.step];
     let several = step.processes.map(|processes| format!("{processes} processes of "));
     job.say(several.unwrap_or_default() + &shown(&attempt.words));
+    let (started, clock) = (results::now(), Instant::now());
+    // Before it runs: what it runs and reads may be edited meanwhile.
+    job.session.facts();
     let end = engine.execute(&Work {
         session: job.session,
         task: &job.task,
@@ -48,10 +54,19 @@ pub fn work(job: &Job) -> Result<ActionResult, Unmade> {
         stop: job.stop,
         say: &|text| job.say(text),
     })?;
-    let unmade = match end {
-        End::Success(seconds) => match commit(job, &attempt, &parts, seconds) {
+    let usage = usage::take(&attempt.events).unwrap_or_default();
+    let seconds = if let End::Success(seconds) = end { seconds } else { clock.elapsed().as_secs_f64() };
+    let told = |failure: Option<&Failure>| {
+        let report = report(job, &usage, started, seconds, &end, failure.cloned());
+        (job.tell)(WorkerEvent::Attempted(Box::new(report)));
+    };
+    let unmade = match end.clone() {
+        End::Success(seconds) => match commit(job, &attempt, &parts, seconds, &usage) {
             Err(unmade) => unmade,
-            made => return made,
+            made => {
+                told(None);
+                return made;
+            }
         },
         End::Stale(changes) => Unmade::Stale(changes),
         End::Disturbed(parts) => Failure::Changed { parts }.into(),
@@ -65,7 +80,39 @@ pub fn work(job: &Job) -> Result<ActionResult, Unmade> {
             Failure::Timeout { seconds: limit.map(|limit| limit.as_secs_f64()) }.into()
         }
     };
-    Err(give_up(job, &attempt, unmade)?)
+    let unmade = give_up(job, &attempt, unmade)?;
+    if let Unmade::Failed(failed) = &unmade {
+        told(Some(&failed.failure));
+    }
+    Err(unmade)
+}
+
+/// What is written down of an attempt.
+fn report(
+    job: &Job,
+    usage: &Usage,
+    started: u64,
+    seconds: f64,
+    end: &End,
+    failure: Option<Failure>,
+) -> AttemptReport {
+    let here = || job.session.facts().machine.host.clone();
+    AttemptReport {
+        task: job.task.label.clone(),
+        attempt: job.attempt,
+        started,
+        seconds,
+        exit: match end {
+            End::Success(_) | End::Disturbed(_) => Some(0),
+            End::Exit(code) => Some(*code),
+            End::Signal(_) | End::Timeout | End::Stopped | End::Stale(_) => None,
+        },
+        failure,
+        peak_memory: Some(usage.peak_memory).filter(|bytes| *bytes > 0),
+        gpus: job.gpus.clone(),
+        engine: job.session.graph.steps[job.task.step].engine.name().into(),
+        host: usage.machine.as_ref().map_or_else(here, |machine| machine.host.clone()),
+    }
 }
 
 /// The folders of an attempt, and who executes it. A job that a killed runner left on a cluster goes on, wherever the

@@ -16,7 +16,10 @@ impl Screen {
     /// Shows what happened.
     pub fn show(&mut self, event: &RunEvent) {
         match event {
-            RunEvent::RunStarted { .. } | RunEvent::StageEnded { .. } | RunEvent::RunEnded { .. } => {}
+            RunEvent::AttemptEnded { .. }
+            | RunEvent::RunStarted { .. }
+            | RunEvent::StageEnded { .. }
+            | RunEvent::RunEnded { .. } => {}
             RunEvent::TaskStarted { task, reasons, gpus, .. } => {
                 self.start(task, &reasons.join(", "));
                 self.uses(task, gpus);

@@ -4,9 +4,9 @@ use crate::action::{Action, VERSION};
 use crate::cache::results::{self, ActionResult, Last};
 use crate::session::error::{Error, Result};
 use crate::session::programs::venv;
-use crate::session::{Instance, Session, StepOutputs, Task};
+use crate::session::{Instance, Made, Session, StepOutputs, Task};
 use std::collections::{BTreeMap, BTreeSet};
-use study::graph::{Call, Source, Step};
+use study::graph::{Call, Step};
 use study::hidden;
 use study::sharded;
 
@@ -77,10 +77,7 @@ impl Session {
 
     /// The outputs of a step from those of its tasks: for a mapped step, folders with one entry for each.
     pub fn gather(&self, step: &Step, done: &[(&Task, &ActionResult)]) -> Result<StepOutputs> {
-        let actions: Vec<_> = done
-            .iter()
-            .map(|(task, _)| (task.instance.as_ref().map(|i| i.name.clone()), task.action.clone()))
-            .collect();
+        let actions: Vec<_> = done.iter().map(|(task, outcome)| Made::new(task, outcome)).collect();
         if !step.mapped() {
             let outputs = done.first().map(|(_, outcome)| outcome.outputs.clone()).unwrap_or_default();
             return Ok(StepOutputs { outputs, replaced: Vec::new(), actions });
@@ -114,8 +111,8 @@ impl Session {
         }
         outputs.extend(replaced.clone());
         for (reader, used) in self.graph.steps.iter().zip(&self.wanted) {
-            for input in reader.inputs.iter().filter(|_| *used) {
-                let Source::Output(from, output) = input.source else { continue };
+            let read = reader.inputs.iter().filter(|_| *used).flat_map(|input| input.source.outputs());
+            for (from, output) in read {
                 let name = &of.outputs[output.min(of.outputs.len() - 1)].name;
                 if from == step && !outputs.contains_key(name) {
                     return Err(Error::WithTooLittle {
@@ -140,11 +137,12 @@ impl Session {
     pub fn dropped(&self, task: &Task) -> Result<BTreeSet<usize>> {
         let mut dropped = BTreeSet::new();
         for input in &self.graph.steps[task.step].inputs {
-            if let Source::Output(from, output) = input.source
-                && self.graph.steps[from].outputs[output].temp
-                && !self.store.materialize(&task.action.inputs[&input.name])?
-            {
-                dropped.insert(from);
+            for (from, output) in input.source.outputs() {
+                if self.graph.steps[from].outputs[output].temp
+                    && !self.store.materialize(&task.action.inputs[&input.name])?
+                {
+                    dropped.insert(from);
+                }
             }
         }
         Ok(dropped)

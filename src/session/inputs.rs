@@ -3,13 +3,14 @@
 use crate::session::error::{Error, Result};
 use crate::session::{Input, Instance, Place, Session, StepOutputs, lineage};
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::Path;
 use store::digest::Kind;
 use store::ignore::Ignore;
 use store::walk::{self, Hashed, Links};
-use store::{labels, name};
+use store::{Produced, labels, name};
 use study::Mark;
-use study::graph::{Source, Step};
+use study::graph::{Part, Source, Step};
 
 /// The file name of [`Source::Lineage`].
 const LINEAGE: &str = "lineage.json";
@@ -76,6 +77,24 @@ impl Session {
         inputs.collect()
     }
 
+    /// The folder of an output of every variant; `None` while one of them is not known. An entry is called as its variant,
+    /// with the ending of the output's file.
+    fn across(&self, parts: &[Part], known: &[Option<StepOutputs>]) -> Result<Option<Produced>> {
+        let mut entries = Vec::with_capacity(parts.len());
+        let mut temp = false;
+        for part in parts {
+            let output = &self.graph.steps[part.step].outputs[part.output];
+            let Some(produced) = known[part.step].as_ref().and_then(|k| k.outputs.get(&output.name)) else {
+                return Ok(None);
+            };
+            temp |= output.temp;
+            let ending = Path::new(&output.file).extension().map(|e| format!(".{}", e.to_string_lossy()));
+            let file = OsString::from(format!("{}{}", part.variant, ending.unwrap_or_default()));
+            entries.push((name::fit(&file, name::LONGEST), produced.clone()));
+        }
+        Ok(Some(self.store.gather(&entries, temp)?))
+    }
+
     fn input(&self, step: &Step, index: usize, known: &[Option<StepOutputs>]) -> Result<Option<Input>> {
         let input = &step.inputs[index];
         let (digest, place, file) = match &input.source {
@@ -96,6 +115,10 @@ impl Session {
                     None => return Ok(None),
                 }
             }
+            Source::Across(parts) => match self.across(parts, known)? {
+                Some(produced) => (produced.digest, Place::Store, None),
+                None => return Ok(None),
+            },
         };
         Ok(Some(Input { name: input.name.clone(), digest, place, file }))
     }

@@ -7,6 +7,7 @@ mod ignored;
 mod inputs;
 mod lineage;
 pub mod lockfile;
+pub mod metrics;
 pub mod plan;
 mod programs;
 pub mod reasons;
@@ -15,20 +16,22 @@ pub mod stale;
 pub mod survey;
 mod task;
 
+use crate::cache::facts::Facts;
 use crate::cache::remote::Remote;
+use crate::cache::runs::Asked;
 use crate::stderr;
 use selection::wanted;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use store::ignore::Ignore;
 use store::lock::Lock;
 use store::{IoContext, Produced, Store, lock};
-use study::Choice;
 use study::graph::Graph;
+use study::{Choice, hidden};
 
 pub use error::{Error, Result};
-pub use task::{Input, Instance, Place, Program, StepOutputs, Task};
+pub use task::{Input, Instance, Made, Place, Program, StepOutputs, Task};
 
 /// What the command line says beside the study.
 #[derive(Clone, Debug, Default)]
@@ -47,6 +50,16 @@ pub struct Options {
     pub offline: bool,
 }
 
+impl Options {
+    fn asked(&self) -> Asked {
+        // A record is read by others.
+        let open = |texts: &[String]| texts.iter().map(|text| hidden(text).into_owned()).collect();
+        let Choice { file, profile, variants, .. } = self.choice.clone();
+        let (set, with) = (open(&self.choice.set), open(&self.with));
+        Asked { file, profile, variants, set, with, stages: self.stages.clone() }
+    }
+}
+
 /// A study with its store.
 pub struct Session {
     pub graph: Graph,
@@ -60,6 +73,10 @@ pub struct Session {
     pub programs: Vec<Option<Program>>,
     /// The cache that is shared with others.
     pub remote: Option<Remote>,
+    /// What the command line asked for.
+    pub asked: Asked,
+    /// Where this runs, once it was asked for.
+    facts: OnceLock<Facts>,
     /// Contents that `--with` gave are named by nothing: no gc may run beside them.
     _held: Option<Lock>,
     /// What does not count in folders, by its lines.
@@ -69,7 +86,7 @@ pub struct Session {
 impl Session {
     /// Reads the study, opens its store, and applies the options.
     pub fn open(options: &Options) -> Result<Self> {
-        let graph = study::load(&options.choice)?;
+        let graph = study::load_for(&options.choice, &options.stages)?;
         let store = Store::open(&graph.root, &graph.name)?;
         let held = match options.with.is_empty() {
             true => None,
@@ -106,7 +123,14 @@ impl Session {
             (None, None) => None,
         };
         let ignored = Mutex::default();
-        Ok(Self { graph, store, wanted, forced, replaced, programs, remote, _held: held, ignored })
+        let (asked, facts) = (options.asked(), OnceLock::new());
+        let _held = held;
+        Ok(Self { graph, store, wanted, forced, replaced, programs, remote, asked, facts, _held, ignored })
+    }
+
+    /// The machine and the commit, as they are when somebody asks first.
+    pub fn facts(&self) -> &Facts {
+        self.facts.get_or_init(|| Facts::look(&self.graph.root))
     }
 
     /// Sets which steps are wanted: these, with all that they need.

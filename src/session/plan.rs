@@ -6,7 +6,7 @@ use crate::cache::results::{self, ActionResult};
 use crate::session::error::Result;
 use crate::session::reasons::reasons;
 use crate::session::stale::{makes, stale};
-use crate::session::{Session, StepOutputs, Task};
+use crate::session::{Made, Session, StepOutputs, Task};
 use crate::text::counted;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -166,7 +166,7 @@ fn look_for(
         && !step.mapped()
     {
         // What comes after it can be planned as well; of several, the folder of all is not known.
-        let (made, actions) = (outcome.outputs.clone(), vec![(None, task.action.clone())]);
+        let (made, actions) = (outcome.outputs.clone(), vec![Made::new(task, outcome)]);
         outputs = Some(StepOutputs { outputs: made, replaced: Vec::new(), actions });
     }
     Ok((State::ToFetch { bytes: away }, outputs))

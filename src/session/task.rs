@@ -1,6 +1,7 @@
 //! What a session works with: steps that are known, tasks that may run, programs.
 
 use crate::action::Action;
+use crate::cache::results::{ActionResult, Ran};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -14,8 +15,34 @@ pub struct StepOutputs {
     pub outputs: BTreeMap<String, Produced>,
     /// Outputs that `--with` replaced.
     pub replaced: Vec<String>,
-    /// Of each task, with the name of its entry where there are several.
-    pub actions: Vec<(Option<String>, Action)>,
+    /// What each of its tasks gave.
+    pub actions: Vec<Made>,
+}
+
+/// A task that is done.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// The name of its entry where there are several.
+    pub entry: Option<String>,
+    pub action: Action,
+    /// Seconds since 1970 when it was done, and how long its program ran.
+    pub finished: u64,
+    pub seconds: f64,
+    /// Where, and with what.
+    pub ran: Option<Ran>,
+}
+
+impl Made {
+    /// What a task gave.
+    pub fn new(task: &Task, result: &ActionResult) -> Self {
+        Self {
+            entry: task.instance.as_ref().map(|i| i.name.clone()),
+            action: task.action.clone(),
+            finished: result.finished,
+            seconds: result.seconds,
+            ran: result.ran.clone(),
+        }
+    }
 }
 
 /// One action of a step.

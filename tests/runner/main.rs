@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod across;
 mod archive;
 mod caching;
 mod consoles;
@@ -19,14 +20,18 @@ mod locks;
 mod lost;
 mod mistakes;
 mod names;
+mod pipelines;
 mod places;
 mod processes;
 mod programs;
 mod ranks;
+mod record;
 mod secrets;
+mod seeds;
 mod shared;
 mod slurm;
 mod study;
+mod table;
 mod temp;
 mod terminals;
 mod variants;

@@ -1,7 +1,5 @@
 //! Which timesteps a solver takes, and how fast its error falls where the solution is known.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 use models::diffusion::solver::{dpm_solver, dpm_solver_timesteps, flow_time, flow_timesteps};
 use models::diffusion::{NoiseSchedule, Respacing, Schedule};
 

@@ -62,6 +62,9 @@ pub enum Error {
         /// What may have been meant.
         near: String,
     },
+    /// A stage that reads every variant, where not all of them are selected.
+    #[error("stage {0} reads every variant; ask for them with --variant '*'")]
+    NeedsAll(String),
     /// An output that a stage does not have.
     #[error("stage {stage} has no output `{name}`{near}")]
     NoOutput {

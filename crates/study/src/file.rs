@@ -28,6 +28,8 @@ pub struct Study {
     /// When a stage that took longer than this would run again only because its program changed, `run` asks first.
     /// Default `10m`.
     pub ask_above: Option<Time>,
+    /// A command that is called at the end of a run that did something, with the run's record on its standard input.
+    pub on_end: Option<Marked<Command>>,
     /// Where the stages run. Default `local`.
     pub engine: Option<EngineName>,
     /// What sbatch is told of every stage that runs on Slurm.
@@ -134,6 +136,16 @@ pub enum EngineName {
     Local,
     /// A Slurm cluster.
     Slurm,
+}
+
+impl EngineName {
+    /// As a study file has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Slurm => "slurm",
+        }
+    }
 }
 
 /// What `sbatch` is told beside a stage's resources.

@@ -28,8 +28,12 @@ pub struct Graph {
     pub cache: Option<Marked<String>>,
     /// See [`Study::ask_above`](crate::file::Study::ask_above).
     pub ask_above: Duration,
+    /// What is called at the end of a run.
+    pub on_end: Option<Vec<String>>,
     /// Steps, each after those it reads from.
     pub steps: Vec<Step>,
+    /// Stages that read an output of every variant, and those that read theirs, when not every variant is selected.
+    pub left_out: Vec<String>,
 }
 
 /// How the programs are made.
@@ -121,6 +125,39 @@ pub enum Source {
     Path(PathBuf),
     /// `pipeline.lineage`.
     Lineage,
+    /// `stage.output@*`: a folder with that output of every variant that has it.
+    Across(Vec<Part>),
+}
+
+/// A variant's part of an input across variants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The variant, which the entry is named for.
+    pub variant: String,
+    /// Index of a step.
+    pub step: usize,
+    /// Index of one of its outputs.
+    pub output: usize,
+}
+
+impl Source {
+    /// The outputs that it is made of: a step and one of its outputs.
+    pub fn outputs(&self) -> Vec<(usize, usize)> {
+        match self {
+            Self::Output(step, output) => vec![(*step, *output)],
+            Self::Across(parts) => parts.iter().map(|part| (part.step, part.output)).collect(),
+            Self::Path(_) | Self::Lineage => Vec::new(),
+        }
+    }
+
+    /// Gives the steps other indices: `place[old]` is the new one.
+    pub(crate) fn renumber(&mut self, place: &[usize]) {
+        match self {
+            Self::Output(step, _) => *step = place[*step],
+            Self::Across(parts) => parts.iter_mut().for_each(|part| part.step = place[part.step]),
+            Self::Path(_) | Self::Lineage => {}
+        }
+    }
 }
 
 /// An output of a step.
@@ -179,10 +216,12 @@ impl Step {
 
     /// The steps that this one reads from.
     pub fn needs(&self) -> impl Iterator<Item = usize> {
-        self.inputs.iter().filter_map(|input| match input.source {
-            Source::Output(step, _) => Some(step),
-            _ => None,
-        })
+        self.inputs.iter().flat_map(|input| input.source.outputs()).map(|(step, _)| step)
+    }
+
+    /// Whether it reads an output of every variant.
+    pub fn across(&self) -> bool {
+        self.inputs.iter().any(|input| matches!(input.source, Source::Across(_)))
     }
 }
 
@@ -195,6 +234,9 @@ impl Graph {
         let found = Some(named(|s| &s.id)).filter(|f| !f.is_empty() && name.contains('@'));
         let found = found.unwrap_or_else(|| named(|s| &s.stage));
         if found.is_empty() {
+            if self.left_out.iter().any(|stage| stage == name) {
+                return Err(Error::NeedsAll(name.into()));
+            }
             let near = hint(name, self.steps.iter().map(|s| s.stage.as_str()));
             return Err(Error::NoStage { name: name.into(), near });
         }

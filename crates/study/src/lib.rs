@@ -10,6 +10,7 @@ mod found;
 pub mod graph;
 mod hidden;
 mod mark;
+mod matrix;
 mod naming;
 mod operators;
 mod order;
@@ -21,6 +22,7 @@ mod resolve;
 pub mod schema;
 pub mod sharded;
 pub mod shell;
+mod source;
 pub mod template;
 mod tree;
 mod union;
@@ -29,6 +31,7 @@ pub use error::{Error, Result, hint};
 pub use found::find;
 pub use hidden::hidden;
 pub use mark::Mark;
+pub use matrix::seed_of;
 pub use naming::normal;
 pub use processes::Processes;
 pub use quantity::{Bytes, Time};
@@ -73,8 +76,9 @@ pub fn load(choice: &Choice) -> Result<Graph> {
     let mut graphs = Vec::with_capacity(read.len());
     for variant in &read {
         let study: file::Study = de::from_node(&variant.tree)?;
-        graphs.push((variant.name.clone(), resolve::resolve(&study, &folder)?));
+        graphs.push((variant.name.clone(), resolve::resolve(&study, &variant.name, &folder)?));
     }
+    union::refuse_changes(&graphs, &read)?;
     let mut graph = union::union(graphs, &selected(&choice.variants, &names)?)?;
     for text in params {
         set(&mut graph, text)?;
@@ -87,7 +91,16 @@ pub fn load(choice: &Choice) -> Result<Graph> {
     Ok(graph)
 }
 
-/// The names of the variants asked for.
+/// The same, with every variant where none is selected and one of these stages reads them all.
+pub fn load_for(choice: &Choice, stages: &[String]) -> Result<Graph> {
+    let graph = load(choice)?;
+    if choice.variants.is_empty() && stages.iter().any(|stage| graph.left_out.contains(stage)) {
+        return load(&Choice { variants: vec!["*".into()], ..choice.clone() });
+    }
+    Ok(graph)
+}
+
+/// The names of the variants asked for. The name of one that has seeds stands for all of them.
 fn selected(asked: &[String], names: &[String]) -> Result<Vec<String>> {
     if asked.is_empty() {
         return Ok(vec![String::new()]);
@@ -97,6 +110,9 @@ fn selected(asked: &[String], names: &[String]) -> Result<Vec<String>> {
         match names.iter().find(|n| *n == name && !n.is_empty()) {
             Some(name) => selected.push(name.clone()),
             None if name == "*" && names.len() > 1 => selected.extend_from_slice(&names[1..]),
+            None if names.iter().any(|n| of_seed(n, name)) => {
+                selected.extend(names.iter().filter(|n| of_seed(n, name)).cloned());
+            }
             None => {
                 let near = hint(name, names[1..].iter().map(String::as_str));
                 return Err(Error::NoVariant { name: name.clone(), near });
@@ -104,6 +120,10 @@ fn selected(asked: &[String], names: &[String]) -> Result<Vec<String>> {
         }
     }
     Ok(selected)
+}
+
+fn of_seed(variant: &str, name: &str) -> bool {
+    seed_of(variant).is_some_and(|(before, _)| before == name)
 }
 
 /// Applies one `--set stage.param=value`. Whether the name exists is checked with all others, later.

@@ -1,9 +1,10 @@
-//! Studies made of studies: `extends`, `profiles`, `variants`, `matrix` and `vars`, all before anything is resolved.
+//! Studies made of studies: `extends`, `profiles`, `variants`, `matrix`, `seeds` and `vars`, all before anything is resolved.
 
 use crate::error::{Error, Result, hint};
 use crate::mark::Mark;
-use crate::naming::{self, plain};
-use crate::tree::{self, Node, Value};
+use crate::matrix::{Overlay, SEED, combinations, seeded};
+use crate::naming;
+use crate::tree::{self, Node, Value, get, keys, pairs, put, take};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +13,8 @@ use std::sync::Arc;
 pub struct Variant {
     pub name: String,
     pub tree: Node,
+    /// The stages of which it changes something itself, and where.
+    pub changes: Vec<(String, Mark)>,
 }
 
 /// Reads the study in `path` with everything it extends, applies the profile and the variables given by hand, and
@@ -29,7 +32,9 @@ pub fn read(path: &Path, profile: Option<&str>, vars: &[(String, String)]) -> Re
     }
     let variants = take(&mut base, "variants");
     let matrix = take(&mut base, "matrix");
-    let mut overlays = vec![(String::new(), base.mark.clone(), None)];
+    let seeds = take(&mut base, "seeds").filter(|seeds| seeds.value != Value::Null);
+    let study = get(&base, "name").and_then(Node::as_text).unwrap_or_default().to_string();
+    let mut overlays: Vec<Overlay> = vec![(String::new(), base.mark.clone(), None)];
     if let Some(variants) = &variants {
         for (key, overlay) in pairs(variants, "variants are names with what each changes")? {
             let name = key.as_text().unwrap_or_default();
@@ -37,8 +42,15 @@ pub fn read(path: &Path, profile: Option<&str>, vars: &[(String, String)]) -> Re
         }
     }
     if let Some(matrix) = &matrix {
-        let all = combinations(matrix)?.into_iter();
-        overlays.extend(all.map(|(name, mark, overlay)| (name, mark, Some(overlay))));
+        overlays.extend(combinations(matrix, &study)?);
+    }
+    if let Some(seeds) = &seeds {
+        if let Some((name, value)) = vars.iter().find(|(name, _)| name == SEED) {
+            let mark = Mark { file: Arc::from(format!("--set vars.{name}={value}")), line: 0 };
+            let text = "the study has `seeds`, which decide this; select one with --variant NAME-seed-N";
+            return Err(Error::mistake(&mark, text));
+        }
+        overlays = seeded(&mut base, overlays, seeds, &study)?;
     }
     overlays[1..].iter().try_for_each(|(name, mark, _)| naming::variant(name, mark))?;
     let mut seen = HashSet::new();
@@ -51,7 +63,11 @@ pub fn read(path: &Path, profile: Option<&str>, vars: &[(String, String)]) -> Re
             return Err(Error::mistake(&mark, format!("two variants are called `{name}`")));
         }
         let mut tree = base.clone();
+        let mut changes = Vec::new();
         if let Some(overlay) = overlay {
+            let stages =
+                get(&overlay, "stages").map(|stages| pairs(stages, "")).transpose()?.unwrap_or_default();
+            changes.extend(stages.iter().filter_map(|(k, v)| Some((k.as_text()?.into(), v.mark.clone()))));
             merge(&mut tree, &overlay);
         }
         declared.extend(get(&tree, "vars").into_iter().flat_map(keys).map(str::to_string));
@@ -62,7 +78,7 @@ pub fn read(path: &Path, profile: Option<&str>, vars: &[(String, String)]) -> Re
         }
         fill(&mut tree)?;
         marks.push(mark);
-        all.push(Variant { name, tree });
+        all.push(Variant { name, tree, changes });
     }
     for (variant, mark) in all.iter().zip(&marks).skip(1) {
         naming::apart(&variant.name, mark, stages.iter())?;
@@ -172,44 +188,6 @@ fn without_nulls(node: &Node) -> Node {
     node
 }
 
-/// Every combination: its name, the place of the value that completes it, and what it puts over the study.
-fn combinations(matrix: &Node) -> Result<Vec<(String, Mark, Node)>> {
-    let keys = pairs(matrix, "a matrix is `stage.param` or `vars.name` with a list of values")?;
-    if keys.is_empty() {
-        return Ok(Vec::new());
-    }
-    let empty = Node { value: Value::Map(Vec::new()), mark: matrix.mark.clone() };
-    let mut all = vec![(None::<String>, matrix.mark.clone(), empty)];
-    for (key, values) in keys {
-        let name = key.as_text().unwrap_or_default();
-        let Some((stage, param)) = name.split_once('.') else {
-            return Err(Error::mistake(&key.mark, format!("`{name}` is neither stage.param nor vars.name")));
-        };
-        let path: Vec<&str> =
-            if stage == "vars" { vec!["vars", param] } else { vec!["stages", stage, "params", param] };
-        let Value::List(values) = &values.value else {
-            return Err(Error::mistake(&values.mark, format!("`{name}` needs a list of values")));
-        };
-        let mut next = Vec::with_capacity(all.len() * values.len());
-        for (so_far, _, overlay) in &all {
-            for value in values {
-                let Some(text) = value.as_text() else {
-                    return Err(Error::mistake(&value.mark, "a value of a matrix is one word or number"));
-                };
-                let mut overlay = overlay.clone();
-                put(&mut overlay, &path, value.clone());
-                let name = so_far.iter().fold(plain(text), |name, so_far| format!("{so_far}-{name}"));
-                next.push((Some(name), value.mark.clone(), overlay));
-            }
-        }
-        if next.len() > 10_000 {
-            return Err(Error::mistake(&matrix.mark, "the matrix has more than 10,000 combinations"));
-        }
-        all = next;
-    }
-    Ok(all.into_iter().map(|(name, mark, overlay)| (name.unwrap_or_default(), mark, overlay)).collect())
-}
-
 /// Fills `${vars.x}` in all texts of the study, and takes the variables away.
 fn fill(tree: &mut Node) -> Result<()> {
     let Some(vars) = take(tree, "vars") else { return fill_in(tree, &[]) };
@@ -253,46 +231,6 @@ fn fill_in(node: &mut Node, vars: &[(String, String)]) -> Result<()> {
             Ok(())
         }
     }
-}
-
-fn pairs<'a>(node: &'a Node, expected: &str) -> Result<&'a [(Node, Node)]> {
-    match &node.value {
-        Value::Map(pairs) => Ok(pairs),
-        Value::Null => Ok(&[]),
-        _ => Err(Error::mistake(&node.mark, expected)),
-    }
-}
-
-fn keys(node: &Node) -> Vec<&str> {
-    pairs(node, "").map(|p| p.iter().filter_map(|(k, _)| k.as_text()).collect()).unwrap_or_default()
-}
-
-fn get<'a>(node: &'a Node, key: &str) -> Option<&'a Node> {
-    pairs(node, "").ok()?.iter().find(|(k, _)| k.as_text() == Some(key)).map(|(_, v)| v)
-}
-
-fn take(node: &mut Node, key: &str) -> Option<Node> {
-    let Value::Map(pairs) = &mut node.value else { return None };
-    let at = pairs.iter().position(|(k, _)| k.as_text() == Some(key))?;
-    Some(pairs.remove(at).1)
-}
-
-/// Puts a value at a path, making the mappings on the way.
-fn put(node: &mut Node, path: &[&str], value: Node) {
-    let [first, rest @ ..] = path else {
-        *node = value;
-        return;
-    };
-    if !matches!(node.value, Value::Map(_)) {
-        node.value = Value::Map(Vec::new());
-    }
-    let Value::Map(pairs) = &mut node.value else { return };
-    let at = pairs.iter().position(|(k, _)| k.as_text() == Some(first)).unwrap_or_else(|| {
-        let empty = Node { value: Value::Null, mark: value.mark.clone() };
-        pairs.push((Node::text(&value.mark, first), empty));
-        pairs.len() - 1
-    });
-    put(&mut pairs[at].1, rest, value);
 }
 
 #[cfg(test)]

@@ -68,7 +68,7 @@ fn unsafe_value(graph: &Graph, step: &Step, group: Group, name: &str) -> Option<
                 Source::Output(from, output) => {
                     odd("its file name", &graph.steps[*from].outputs[*output].file)
                 }
-                Source::Lineage => None,
+                Source::Lineage | Source::Across(_) => None,
             }
         }
     }

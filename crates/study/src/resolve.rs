@@ -3,22 +3,20 @@
 use crate::cluster;
 use crate::de::{Marked, Text};
 use crate::error::{Error, Result, hint};
-use crate::file::{Build, Stage, Study};
+use crate::file::{Build, Command, Stage, Study};
 use crate::graph::{BuildStep, Call, Graph, Input, Output, Source, Step, Stream};
 use crate::naming;
 use crate::operators;
 use crate::order::order;
 use crate::sharded;
-use crate::template::{self, Group, Part};
+use crate::source::{self, Folders, RESERVED};
+use crate::template::{self, Group, Part, Word};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The stage name that stands for the runner itself in input references.
-const RESERVED: &str = "pipeline";
-
-/// Resolves a study whose file lies in `folder`.
-pub fn resolve(study: &Study, folder: &Path) -> Result<Graph> {
+/// Resolves a study whose file lies in `folder`, as one variant of it is; the empty name is the study as it stands.
+pub fn resolve(study: &Study, variant: &str, folder: &Path) -> Result<Graph> {
     let root = folder.join(study.root.as_ref().map_or(".", |r| r.as_str()));
     // Without `.` and `..`, which messages and the environment of stages would show.
     let root = root.canonicalize().unwrap_or(root);
@@ -35,7 +33,7 @@ pub fn resolve(study: &Study, folder: &Path) -> Result<Graph> {
     let out = naming::out(study.out.as_ref(), &root)?;
     let mut steps = Vec::with_capacity(study.stages.len());
     for (name, stage) in study.stages.iter() {
-        steps.push(step(name, stage, study, &index, Folders { root: &root, out: &out })?);
+        steps.push(step(name, stage, study, &index, variant, Folders { root: &root, out: &out })?);
     }
     let order = order(&steps)?;
     let mut place = vec![0; steps.len()];
@@ -43,27 +41,31 @@ pub fn resolve(study: &Study, folder: &Path) -> Result<Graph> {
     let mut slots: Vec<_> = steps.into_iter().map(Some).collect();
     let mut sorted: Vec<Step> = order.iter().filter_map(|old| slots[*old].take()).collect();
     for input in sorted.iter_mut().flat_map(|s| &mut s.inputs) {
-        if let Source::Output(step, _) = &mut input.source {
-            *step = place[*step];
-        }
+        input.source.renumber(&place);
     }
     let build = study.build.as_ref().map(|b| build_step(b, &root)).transpose()?;
     let ask_above = study.ask_above.map_or(Duration::from_secs(600), |t| t.0);
+    let on_end = study.on_end.as_ref().map(|command| plain_command(command, "`on-end`")).transpose()?;
+    let words = |words: Vec<Word>| words.iter().filter_map(Word::literal).map(str::to_string).collect();
+    let on_end = on_end.map(words);
     let (name, cache) = (study.name.value.clone(), study.cache.clone());
     let ignore = study.ignore.iter().map(|line| line.value.clone()).collect();
-    Ok(Graph { name, root, out, ignore, build, cache, ask_above, steps: sorted })
+    Ok(Graph {
+        name,
+        root,
+        out,
+        ignore,
+        build,
+        cache,
+        ask_above,
+        on_end,
+        steps: sorted,
+        left_out: Vec::new(),
+    })
 }
 
 fn build_step(build: &Build, root: &Path) -> Result<BuildStep> {
-    let mark = build.command.mark.clone();
-    operators::refuse(&build.command)?;
-    let command = template::parse(&build.command).map_err(|e| Error::mistake(&mark, e))?;
-    if command.iter().any(|word| word.0.iter().any(|part| matches!(part, Part::Slot(..)))) {
-        return Err(Error::mistake(
-            &mark,
-            "the build command has no inputs, parameters or outputs to fill in",
-        ));
-    }
+    let command = plain_command(&build.command, "the build command")?;
     for source in &build.sources {
         if !root.join(source.as_str()).exists() {
             return Err(Error::mistake(&source.mark, format!("no such file or folder: {}", source.as_str())));
@@ -76,6 +78,17 @@ fn build_step(build: &Build, root: &Path) -> Result<BuildStep> {
     Ok(BuildStep { command, sources: build.sources.clone(), programs })
 }
 
+/// A command that is no stage's.
+fn plain_command(command: &Marked<Command>, what: &str) -> Result<Vec<Word>> {
+    operators::refuse(command)?;
+    let words = template::parse(command).map_err(|e| Error::mistake(&command.mark, e))?;
+    if words.iter().any(|word| word.0.iter().any(|part| matches!(part, Part::Slot(..)))) {
+        let text = format!("{what} has no inputs, parameters or outputs to fill in");
+        return Err(Error::mistake(&command.mark, text));
+    }
+    Ok(words)
+}
+
 fn check_name(name: &Marked<String>, what: &str) -> Result<()> {
     let good = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if name.is_empty() || !name.chars().all(good) {
@@ -85,19 +98,12 @@ fn check_name(name: &Marked<String>, what: &str) -> Result<()> {
     naming::short(name, &name.mark, what)
 }
 
-/// Where paths of a study are looked for.
-#[derive(Clone, Copy)]
-struct Folders<'a> {
-    root: &'a Path,
-    /// Relative to the root.
-    out: &'a Path,
-}
-
 fn step(
     name: &Marked<String>,
     stage: &Stage,
     study: &Study,
     index: &HashMap<&str, usize>,
+    variant: &str,
     folders: Folders,
 ) -> Result<Step> {
     check_name(name, "the stage name")?;
@@ -106,7 +112,7 @@ fn step(
     let outputs = outputs(name, stage)?;
     let mut inputs = Vec::new();
     for (key, text) in stage.inputs.iter() {
-        let source = source(text, study, index, folders)?;
+        let source = source::of(text, study, index, variant, folders)?;
         let lines = ignored(stage, key, &source, study);
         inputs.push(Input { name: key.value.clone(), mark: text.mark.clone(), source, ignore: lines });
     }
@@ -328,59 +334,5 @@ fn shards(stage: &Stage) -> Result<Option<u32>> {
         1 => Ok(None),
         n @ 2..=10_000 => Ok(Some(n)),
         n => wrong(format!("{n} shards are more than 10,000")),
-    }
-}
-
-fn source(
-    text: &Marked<String>,
-    study: &Study,
-    index: &HashMap<&str, usize>,
-    Folders { root, out }: Folders,
-) -> Result<Source> {
-    let wrong = |what: String| Err(Error::mistake(&text.mark, what));
-    let word =
-        |w: &str| !w.is_empty() && w.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
-    let reference = text.split_once('.').filter(|(stage, output)| word(stage) && word(output));
-    if let Some((stage, output)) = reference {
-        if stage == RESERVED {
-            return match output {
-                "lineage" => Ok(Source::Lineage),
-                _ => wrong(format!("the runner provides `pipeline.lineage` only, not `{}`", **text)),
-            };
-        }
-        if let Some(&i) = index.get(stage) {
-            let outputs = &study.stages[i].1.outputs.0;
-            return match outputs.iter().position(|(name, _)| name.as_str() == output) {
-                Some(o) => Ok(Source::Output(i, o)),
-                None => {
-                    let near = hint(output, outputs.iter().map(|(name, _)| name.as_str()));
-                    wrong(format!("stage {stage} has no output `{output}`{near}"))
-                }
-            };
-        }
-    }
-    let plain = naming::normal(&root.join(text.as_str()));
-    if [out, Path::new(".pipeline")].iter().any(|made| plain.starts_with(root.join(made))) {
-        // The same file under two names would be run against its own maker.
-        return wrong(format!("{} is made by a run; name the stage's output, as in `stage.output`", **text));
-    }
-    if root.join(text.as_str()).exists() {
-        return Ok(Source::Path(text.as_str().into()));
-    }
-    match reference {
-        Some((stage, _)) => {
-            let near = hint(stage, index.keys().copied());
-            wrong(format!("`{}` is neither a file nor an output: there is no stage `{stage}`{near}", **text))
-        }
-        None => {
-            let outputs: Vec<String> = study
-                .stages
-                .iter()
-                .flat_map(|(s, stage)| stage.outputs.0.iter().map(move |(o, _)| format!("{}.{}", **s, **o)))
-                .collect();
-            let near = stage::nearest(text, outputs.iter().map(String::as_str));
-            let near = near.map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
-            wrong(format!("no such file or folder: {}{near}", **text))
-        }
     }
 }

@@ -19,6 +19,11 @@ pub fn schema() -> Value {
         "vars": { "type": "object", "additionalProperties": scalar, "description": "What ${vars.x} stands for" },
         "profiles": { "type": "object", "additionalProperties": overlay, "description": "What --profile puts over the study" },
         "variants": { "type": "object", "additionalProperties": overlay, "description": "What --variant puts over the study" },
+        "seeds": {
+            "type": ["integer", "array"],
+            "items": { "type": "integer", "minimum": 0 },
+            "description": "How many (0, 1, …), or which: every variant once for each, with that value of ${vars.seed}, as NAME-seed-0"
+        },
         "matrix": {
             "type": "object",
             "additionalProperties": { "type": "array", "items": scalar },

@@ -15,11 +15,7 @@ pub fn expand(graph: &mut Graph) {
     let mut place = Vec::with_capacity(graph.steps.len());
     let mut steps: Vec<Step> = Vec::with_capacity(graph.steps.len());
     for mut step in std::mem::take(&mut graph.steps) {
-        for input in &mut step.inputs {
-            if let Source::Output(from, _) = &mut input.source {
-                *from = place[*from];
-            }
-        }
+        step.inputs.iter_mut().for_each(|input| input.source.renumber(&place));
         if step.shards.is_some() && matches!(step.call, Call::Run(_)) {
             let at = steps.len();
             let mut shards = step.clone();

@@ -176,6 +176,50 @@ fn close(open: Open) -> Result<Node> {
     Ok(Node { value: Value::Map(pairs), mark })
 }
 
+/// The pairs of a mapping; nothing is an empty one.
+pub fn pairs<'a>(node: &'a Node, expected: &str) -> Result<&'a [(Node, Node)]> {
+    match &node.value {
+        Value::Map(pairs) => Ok(pairs),
+        Value::Null => Ok(&[]),
+        _ => Err(Error::mistake(&node.mark, expected)),
+    }
+}
+
+/// The names in a mapping.
+pub fn keys(node: &Node) -> Vec<&str> {
+    pairs(node, "").map(|p| p.iter().filter_map(|(k, _)| k.as_text()).collect()).unwrap_or_default()
+}
+
+/// What a mapping has under a name.
+pub fn get<'a>(node: &'a Node, key: &str) -> Option<&'a Node> {
+    pairs(node, "").ok()?.iter().find(|(k, _)| k.as_text() == Some(key)).map(|(_, v)| v)
+}
+
+/// Takes a name out of a mapping.
+pub fn take(node: &mut Node, key: &str) -> Option<Node> {
+    let Value::Map(pairs) = &mut node.value else { return None };
+    let at = pairs.iter().position(|(k, _)| k.as_text() == Some(key))?;
+    Some(pairs.remove(at).1)
+}
+
+/// Puts a value at a path, making the mappings on the way.
+pub fn put(node: &mut Node, path: &[&str], value: Node) {
+    let [first, rest @ ..] = path else {
+        *node = value;
+        return;
+    };
+    if !matches!(node.value, Value::Map(_)) {
+        node.value = Value::Map(Vec::new());
+    }
+    let Value::Map(pairs) = &mut node.value else { return };
+    let at = pairs.iter().position(|(k, _)| k.as_text() == Some(first)).unwrap_or_else(|| {
+        let empty = Node { value: Value::Null, mark: value.mark.clone() };
+        pairs.push((Node::text(&value.mark, first), empty));
+        pairs.len() - 1
+    });
+    put(&mut pairs[at].1, rest, value);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,54 +1,134 @@
 //! Several variants as one graph, in which equal steps are one step.
 
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Source, Step};
+use crate::graph::{Graph, Part, Source, Step};
+use crate::order::order;
+use crate::overlay::Variant;
 use std::collections::HashMap;
+
+/// Refuses a variant that changes a stage which reads every variant: the stage runs once, as the study has it.
+pub fn refuse_changes(graphs: &[(String, Graph)], read: &[Variant]) -> Result<()> {
+    let Some((_, base)) = graphs.first() else { return Ok(()) };
+    for (variant, (_, own)) in read.iter().zip(graphs) {
+        for (stage, mark) in &variant.changes {
+            if base.steps.iter().chain(&own.steps).any(|step| step.stage == *stage && step.across()) {
+                let text = format!(
+                    "stage {stage} reads every variant, so it runs once and variant {} cannot change it; change it in the \
+                     study or in a profile",
+                    variant.name
+                );
+                return Err(Error::mistake(mark, text));
+            }
+        }
+    }
+    Ok(())
+}
 
 /// Joins the graphs of all variants, the study as it stands first, and keeps the steps of the selected ones.
 ///
 /// A step's name does not depend on the selection: `train` when it is a step of the study as it stands, else
-/// `train@` and the first variant that has it.
+/// `train@` and the first variant that has it. A step that reads every variant is one of the study as it stands, and is kept
+/// where every variant is selected.
 pub fn union(graphs: Vec<(String, Graph)>, selected: &[String]) -> Result<Graph> {
     let mut joined: Vec<Step> = Vec::new();
     let mut known: HashMap<String, usize> = HashMap::new();
     let mut frame = None;
+    // Of each variant its steps by their stages.
+    let mut stages: Vec<(String, HashMap<String, usize>)> = Vec::new();
     for (name, mut graph) in graphs {
         let mut place = Vec::with_capacity(graph.steps.len());
+        let mut own = HashMap::new();
         for mut step in std::mem::take(&mut graph.steps) {
-            for input in &mut step.inputs {
-                if let Source::Output(from, _) = &mut input.source {
-                    *from = place[*from];
-                }
-            }
-            let at = *known.entry(identity(&step)).or_insert_with(|| {
-                if !name.is_empty() {
-                    step.id = format!("{}@{name}", step.stage);
-                }
-                joined.push(step);
-                joined.len() - 1
+            step.inputs.iter_mut().for_each(|input| input.source.renumber(&place));
+            let stage = step.stage.clone();
+            let once =
+                step.across().then(|| joined.iter().position(|j| j.stage == stage && j.across())).flatten();
+            let at = once.unwrap_or_else(|| {
+                *known.entry(identity(&step)).or_insert_with(|| {
+                    if !name.is_empty() {
+                        step.id = format!("{}@{name}", step.stage);
+                    }
+                    joined.push(step);
+                    joined.len() - 1
+                })
             });
             joined[at].variants.push(name.clone());
             place.push(at);
+            own.insert(stage, at);
         }
+        stages.push((name, own));
         // The study's own name, root and build are those of the study as it stands.
         frame.get_or_insert(graph);
     }
     let Some(mut graph) = frame else { return Err(Error::Nothing) };
+    fill_across(&mut joined, &stages[1..])?;
+    let joined = sorted(joined)?;
+    let whole = stages[1..].iter().all(|(name, _)| selected.contains(name));
+    let mut above = vec![false; joined.len()];
     let mut place = vec![0; joined.len()];
     for (old, mut step) in joined.into_iter().enumerate() {
+        above[old] = step.across() || step.needs().any(|need| above[need]);
+        if above[old] && !whole {
+            graph.left_out.push(step.stage);
+            continue;
+        }
+        let everywhere = stages.iter().all(|(name, _)| step.variants.contains(name));
         step.variants.retain(|v| selected.contains(v));
+        if above[old] && everywhere {
+            // It is one of the study, not of each variant.
+            step.variants = vec![String::new()];
+        }
         if step.variants.is_empty() {
             continue;
         }
-        for input in &mut step.inputs {
-            if let Source::Output(from, _) = &mut input.source {
-                *from = place[*from];
-            }
-        }
+        step.inputs.iter_mut().for_each(|input| input.source.renumber(&place));
         place[old] = graph.steps.len();
         graph.steps.push(step);
     }
+    graph.left_out.sort();
+    graph.left_out.dedup();
     Ok(graph)
+}
+
+/// Makes inputs across variants of the parts of all variants. So far each has that of the study as it stands.
+fn fill_across(joined: &mut [Step], variants: &[(String, HashMap<String, usize>)]) -> Result<()> {
+    for at in 0..joined.len() {
+        for input in 0..joined[at].inputs.len() {
+            let Source::Across(parts) = &joined[at].inputs[input].source else { continue };
+            let mark = &joined[at].inputs[input].mark;
+            let Some(own) = parts.first() else { continue };
+            let (stage, name) = (&joined[own.step].stage, &joined[own.step].outputs[own.output].name);
+            let what = format!("`{stage}.{name}@*` is that output of every variant");
+            if variants.is_empty() {
+                return Err(Error::mistake(
+                    mark,
+                    format!("{what}, and the study has none; it needs `variants:`"),
+                ));
+            }
+            let part = |(variant, stages): &(String, HashMap<String, usize>)| {
+                let step = *stages.get(stage)?;
+                let output = joined[step].outputs.iter().position(|output| output.name == *name)?;
+                Some(Part { variant: variant.clone(), step, output })
+            };
+            let parts: Vec<Part> = variants.iter().filter_map(part).collect();
+            if parts.is_empty() {
+                return Err(Error::mistake(mark, format!("{what}, and none of them has it")));
+            }
+            joined[at].inputs[input].source = Source::Across(parts);
+        }
+    }
+    Ok(())
+}
+
+/// The steps in an order that can be run: a stage across variants comes after the last of them.
+fn sorted(steps: Vec<Step>) -> Result<Vec<Step>> {
+    let order = order(&steps)?;
+    let mut place = vec![0; steps.len()];
+    order.iter().enumerate().for_each(|(new, old)| place[*old] = new);
+    let mut slots: Vec<_> = steps.into_iter().map(Some).collect();
+    let mut sorted: Vec<Step> = order.iter().filter_map(|old| slots[*old].take()).collect();
+    sorted.iter_mut().flat_map(|step| &mut step.inputs).for_each(|input| input.source.renumber(&place));
+    Ok(sorted)
 }
 
 /// Everything that makes a step what it is, except where it is written.

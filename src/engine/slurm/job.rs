@@ -1,5 +1,6 @@
 //! The part of a job on its node: it runs the stage, hands signals on, ends whatever is left, and writes the exit code.
 
+use crate::cache::facts::Machine;
 use crate::cache::failure::Change;
 use crate::engine::contract::{End, GRACE};
 use crate::engine::error::{Error, Result};
@@ -8,6 +9,7 @@ use crate::engine::slurm::step;
 use crate::engine::steady::{self, Told};
 use crate::engine::stop::ignored;
 use crate::engine::supervise::{NOT_STARTED, apart, clear};
+use crate::engine::usage;
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process_group, set_child_subreaper, wait};
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
@@ -220,6 +222,7 @@ fn run(spec: &JobSpec, folder: &Path, log: &File) -> Result<Ended> {
             if let (true, Some(code)) = (pid == child, code) {
                 let seconds = started.elapsed().as_secs_f64();
                 clear(child);
+                usage::write(&spec.events, Some(Machine::here()));
                 // Slurm may tell a job a minute early.
                 let at = spec.notice.filter(|_| told).map(|notice| (notice - EARLY).max(0.0));
                 let limit = at.is_some_and(|at| seconds >= at);
