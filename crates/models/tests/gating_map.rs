@@ -14,7 +14,7 @@ fn bits(map: &GatingMap, cells: usize) -> Vec<bool> {
     let text = serde_json::to_value(map).unwrap();
     let text = text.as_str().unwrap();
     let byte = |i: usize| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).unwrap();
-    (0..cells).map(|i| byte(i / 8) >> (i % 8) & 1 == 1).collect()
+    (0..cells).map(|i| (byte(i / 8) >> (i % 8)) & 1 == 1).collect()
 }
 
 #[test]
