@@ -4,12 +4,14 @@ use super::output::{print, print_json};
 use crate::cache::results::ActionResult;
 use crate::cli::Global;
 use crate::error::{Error, Result};
+use crate::stderr;
 use crate::text::{counted, size};
 use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::json;
 use std::collections::HashSet;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use store::digest::{Digest, Kind};
 use store::{Area, Store, lock, record, verify};
@@ -27,7 +29,12 @@ pub fn verify(global: &Global) -> Result<()> {
     let variants = study::load(&everything).map(|graph| graph.steps).unwrap_or_default();
     let store = Store::open(&graph.root, &graph.name)?;
     // A gc beside it would take away what was just found.
-    let Some(_shared) = lock::attempt(&store.lock_of_store(), true)? else { return Err(Error::Busy) };
+    let busy = || stderr::line("waiting for a gc of the store");
+    let _shared = match lock::wait(&store.lock_of_store(), true, busy, || false) {
+        // Where nothing can be written, nothing is taken away either.
+        Err(store::Error::Io { source, .. }) if closed(source.kind()) => None,
+        lock => lock?,
+    };
     let mut all: Vec<(PathBuf, bool)> = store.list(Area::Blobs).into_iter().map(|p| (p, true)).collect();
     all.extend(store.list(Area::Trees).into_iter().map(|p| (p, false)));
     let checked = all.par_iter().map(|(path, blob)| {
@@ -69,6 +76,11 @@ pub fn verify(global: &Global) -> Result<()> {
         (0, n) => Err(Error::Missing(n)),
         (n, _) => Err(Error::Damaged(n)),
     }
+}
+
+/// Whether a store may only be read.
+fn closed(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied)
 }
 
 /// A result whose contents are not all there.

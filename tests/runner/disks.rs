@@ -94,7 +94,7 @@ fn a_read_only_store_is_read_and_told() {
     let study = Study::new(TOY);
     study.run(&[]);
     let script = r#"mount --bind .pipeline .pipeline && mount -o remount,bind,ro .pipeline
-"$P" plan || exit 4; "$P" run --set gen.size=2; echo $?"#;
+"$P" plan || exit 4; "$P" verify > /dev/null || exit 5; "$P" run --set gen.size=2; echo $?"#;
     let Some(output) = with_mounts(&study, script) else { return };
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(text.matches("cached").count(), 3, "{}", said(&output));

@@ -55,6 +55,11 @@ impl InceptionScore {
         Ok(())
     }
 
+    /// Whether no rows have come.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0 && self.scores.is_empty()
+    }
+
     /// The score of all rows.
     ///
     /// # Errors

@@ -146,11 +146,18 @@ impl Moments {
     }
 }
 
+/// The part of its greatest number by which a covariance may differ from its transpose, as one that was kept in f32 may.
+const ASYMMETRY: f64 = 1e-5;
+
+fn greatest(tensor: &Tensor) -> Result<f64> {
+    Ok(if tensor.numel() == 0 { 0.0 } else { tensor.f_max()?.f_double_value(&[])? })
+}
+
 impl Statistics {
     /// Statistics from elsewhere.
     ///
     /// # Errors
-    /// Bad input when the shapes do not fit or a number is not finite.
+    /// Bad input when the shapes do not fit, a number is not finite, or the covariance is none.
     pub fn new(name: &str, mean: &Tensor, covariance: &Tensor) -> Result<Self> {
         let (m, c) = (mean.size(), covariance.size());
         if m.len() != 1 || c != [m[0], m[0]] {
@@ -162,7 +169,18 @@ impl Statistics {
             }
         }
         let double = |t: &Tensor| t.f_to_kind(Kind::Double);
-        Ok(Self { mean: double(mean)?, covariance: double(covariance)?, factor: None })
+        let covariance = double(covariance)?;
+        let difference = covariance.f_sub(&covariance.f_tr()?)?.f_abs()?;
+        let (largest, scale) = (greatest(&difference)?, greatest(&covariance.f_abs()?)?);
+        if largest > ASYMMETRY * scale {
+            let at = difference.f_argmax(None, false)?.f_int64_value(&[])?;
+            bad_input!("{name}: no covariance, it is not symmetric at [{}, {}]", at / m[0], at % m[0])
+        }
+        let variances = covariance.f_diagonal(0, 0, 1)?;
+        if greatest(&variances.f_neg()?)? > ASYMMETRY * scale {
+            bad_input!("{name}: no covariance, it has negative variances")
+        }
+        Ok(Self { mean: double(mean)?, covariance, factor: None })
     }
 
     /// D.

@@ -45,6 +45,9 @@ pub struct CheckpointMetadata {
     pub ema_decays: Vec<f64>,
     /// The latents it is trained on.
     pub latents: LatentSpace,
+    /// Names of its classes, in the order of their numbers; empty where they are not named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub class_names: Vec<String>,
     /// Whether another program has made it, so that `training` holds no more than its file says.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub foreign: bool,
@@ -77,6 +80,7 @@ impl CheckpointMetadata {
             interval: all_timesteps(),
             ema_decays,
             latents,
+            class_names: Vec::new(),
             foreign: false,
             training: null.clone(),
             pending: null,

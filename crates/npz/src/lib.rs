@@ -191,6 +191,33 @@ fn first_index_slowest(values: &[f64], shape: &[usize]) -> Vec<f64> {
     turned
 }
 
+/// The member that names the classes of `arr_1`, a list in JSON by their numbers.
+const CLASS_NAMES: &str = "class_names.json";
+
+/// Names the classes of `arr_1`, where they have names.
+///
+/// # Errors
+/// When they cannot be written.
+pub fn name_classes(writer: &mut Writer, names: &[String]) -> Result<()> {
+    match names {
+        [] => Ok(()),
+        names => writer.note(CLASS_NAMES, &serde_json::to_vec(names)?),
+    }
+}
+
+/// The names of the classes of `arr_1`, by their numbers; none where the archive has none.
+///
+/// # Errors
+/// Bad input when they are no list of names.
+pub fn class_names(npz: &mut Npz) -> Result<Vec<String>> {
+    match npz.note(CLASS_NAMES)? {
+        Some(text) => {
+            serde_json::from_slice(&text).bad_input(|| format!("{}: {CLASS_NAMES}", npz.path.display()))
+        }
+        None => Ok(Vec::new()),
+    }
+}
+
 /// Reads exactly the picture array `arr_0`.
 ///
 /// # Errors
@@ -224,7 +251,7 @@ pub fn picture_shape(npz: &mut Npz) -> Result<[usize; 3]> {
 /// The labels `arr_1`, where there are any.
 ///
 /// # Errors
-/// Bad input when they are no whole numbers, or not one for each picture.
+/// Bad input when they are no whole numbers from 0 on, or not one for each picture.
 pub fn labels(npz: &mut Npz, count: usize) -> Result<Option<Vec<i64>>> {
     if !npz.has("arr_1") {
         return Ok(None);

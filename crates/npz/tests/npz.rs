@@ -156,3 +156,51 @@ fn what_is_written_is_read_back() {
     assert_eq!(npz.note("note.json").unwrap().unwrap(), b"{}");
     assert!(npz.note("absent.json").unwrap().is_none());
 }
+
+#[test]
+fn labels_are_whole_numbers_of_any_type_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let read = |descr: &str, values: &[u8]| {
+        let path = folder.path().join("x.npz");
+        let mut zip = zip::ZipWriter::new(std::fs::File::create(&path).unwrap());
+        zip.start_file("arr_1.npy", SimpleFileOptions::default()).unwrap();
+        zip.write_all(&npy(&format!("'{descr}'"), "False", "(2,)", values)).unwrap();
+        zip.finish().unwrap();
+        labels(&mut Npz::open(&path).unwrap(), 2)
+    };
+    let types: [(&str, &[u8]); 14] = [
+        ("|b1", &[1, 0]),
+        ("|u1", &[1, 0]),
+        ("|i1", &[1, 0]),
+        ("<u2", &[1, 0, 0, 0]),
+        ("<i2", &[1, 0, 0, 0]),
+        (">i2", &[0, 1, 0, 0]),
+        ("<u4", &[1, 0, 0, 0, 0, 0, 0, 0]),
+        ("<i4", &[1, 0, 0, 0, 0, 0, 0, 0]),
+        (">u4", &[0, 0, 0, 1, 0, 0, 0, 0]),
+        ("<u8", &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+        ("<i8", &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+        ("<f2", &[0, 0x3c, 0, 0]),
+        ("<f4", &[0, 0, 0x80, 0x3f, 0, 0, 0, 0]),
+        ("<f8", &[0, 0, 0, 0, 0, 0, 0xf0, 0x3f, 0, 0, 0, 0, 0, 0, 0, 0]),
+    ];
+    for (descr, values) in types {
+        assert_eq!(read(descr, values).unwrap().unwrap(), [1, 0], "{descr}");
+    }
+    let half = 0.5f32.to_le_bytes();
+    let wrong: [(&str, Vec<u8>, &str); 5] = [
+        ("<i2", vec![0, 0, 255, 255], "-1 for picture 1"),
+        ("<f4", [half, [0; 4]].concat(), "0.5 for picture 0"),
+        ("<f4", [[0; 4], f32::NAN.to_le_bytes()].concat(), "NaN for picture 1"),
+        ("<f4", [[0; 4], f32::INFINITY.to_le_bytes()].concat(), "inf for picture 1"),
+        ("<u8", [0u64, u64::MAX].map(u64::to_le_bytes).concat(), "for picture 1"),
+    ];
+    for (descr, values, what) in wrong {
+        let error = read(descr, &values).unwrap_err();
+        let text = format!("{error:#}");
+        assert!(
+            stage::exit_code(&error) == 2 && text.contains(what) && text.contains("is no label"),
+            "{text}"
+        );
+    }
+}

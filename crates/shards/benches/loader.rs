@@ -82,6 +82,7 @@ fn write(folder: &Path, rows: usize) {
         channels: None,
         vae: String::new(),
         classes: 1000,
+        class_names: Vec::new(),
         image_size: 256,
         flipped: true,
     };

@@ -25,7 +25,7 @@ pub fn schema(about: &LatentsMetadata) -> Schema {
 /// How they are written.
 pub fn properties(about: &LatentsMetadata) -> Result<WriterProperties> {
     let pair = |key: &str, value: String| KeyValue::new(key.to_string(), value);
-    let metadata = vec![
+    let mut metadata = vec![
         pair("shape", serde_json::to_string(&about.shape)?),
         pair("dtype", about.dtype.clone()),
         pair("scale", about.scale.to_string()),
@@ -34,6 +34,9 @@ pub fn properties(about: &LatentsMetadata) -> Result<WriterProperties> {
         pair("image_size", about.image_size.to_string()),
         pair("flipped", about.flipped.to_string()),
     ];
+    if !about.class_names.is_empty() {
+        metadata.push(pair("class_names", serde_json::to_string(&about.class_names)?));
+    }
     Ok(WriterProperties::builder()
         .set_compression(Compression::UNCOMPRESSED)
         .set_dictionary_enabled(false)

@@ -1,9 +1,6 @@
-//! The two kinds of data that stages hand each other: pictures as `download` lays them out, latents as `encode`
-//! writes them, both in Parquet with a manifest of digests, and the loader that feeds latents to training.
+//! Latents as `encode` writes them, in Parquet with a manifest of digests, and the loader that feeds them to training.
 //!
 //! Legend: `B` batch, `C`, `H`, `W` the channels and sides of a latent.
-
-pub mod pictures;
 
 mod layout;
 mod loader;

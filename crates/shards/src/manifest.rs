@@ -42,6 +42,9 @@ pub struct LatentsMetadata {
     pub vae: String,
     /// Number of classes; labels are below it. 1 where the pictures have no labels.
     pub classes: usize,
+    /// Names of the classes, in the order of their numbers; empty where they are not named, or each by its number.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub class_names: Vec<String>,
     /// Side of the encoded pictures, in pixels.
     pub image_size: usize,
     /// Whether the moments of the mirrored picture stand beside those of the picture.

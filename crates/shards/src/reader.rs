@@ -76,7 +76,9 @@ impl Latents {
             )
         }
         let about = &manifest.latents;
-        let sound = about.dtype == "float16" && about.classes > 0 && about.numel() > 0 && manifest.rows > 0;
+        let named = [0, about.classes].contains(&about.class_names.len());
+        let sound =
+            about.dtype == "float16" && about.classes > 0 && named && about.numel() > 0 && manifest.rows > 0;
         let sound = sound && about.space().fits(about.shape[0]);
         if !sound || manifest.rows != manifest.shards.iter().map(|s| s.rows).sum::<usize>() {
             bad_input!("{}: its numbers contradict each other; encode again", place.display())

@@ -19,6 +19,7 @@ fn about(flipped: bool) -> LatentsMetadata {
         channels: None,
         vae: "0123".into(),
         classes: CLASSES,
+        class_names: Vec::new(),
         image_size: 24,
         flipped,
     }

@@ -29,10 +29,19 @@ pub fn digest(path: &Path) -> Result<String> {
 /// # Errors
 /// Bad input when it cannot be read.
 pub fn sha256(path: &Path) -> Result<String> {
+    sha256_while(path, &|| Ok(()))
+}
+
+/// The same, as long as `check` lets it go on; a file may have gigabytes.
+///
+/// # Errors
+/// Bad input when it cannot be read; those of `check`.
+pub fn sha256_while(path: &Path, check: &dyn Fn() -> Result<()>) -> Result<String> {
     let context = || format!("reading {}", path.display());
     let mut file = File::open(path).bad_input(context)?;
     let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
     loop {
+        check()?;
         match file.read(&mut buffer).bad_input(context)? {
             0 => return Ok(hasher.finalize().iter().map(|b| format!("{b:02x}")).collect()),
             n => hasher.update(&buffer[..n]),

@@ -47,7 +47,7 @@ pub use arguments::{Arguments, Bounds, Choice, Value, Values};
 pub use context::{Context, Event};
 pub use error::{BadInput, BadInputExt, Stopped, TryAgain, exit_code};
 pub use files::{read_json, write_atomically, write_json};
-pub use hash::{digest, sha256};
+pub use hash::{digest, sha256, sha256_while};
 pub use impostor::refuse_impostor;
 pub use layout::{Known, Layout, MARK as STATE_MARK};
 pub use program::{bench, main, main_with};

@@ -68,6 +68,24 @@ pub fn bench<A: Arguments>(work: impl FnOnce(&A) -> anyhow::Result<()>) -> ExitC
 }
 
 fn failed(e: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {e:#}");
+    eprintln!("error: {}", line(&format!("{e:#}")));
     ExitCode::from(exit_code(e))
+}
+
+/// An error on one line. What a library has thrown goes on with where in its own code it was, which helps nobody here.
+fn line(text: &str) -> String {
+    let said = text.split("\nException raised from ").next().unwrap_or(text);
+    said.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_line() {
+        let thrown = "linalg.eigh: failed\nException raised from apply at Linalg.cpp:12 (most recent call first):\nframe #0: x\n";
+        assert_eq!(line(thrown), "linalg.eigh: failed");
+        assert_eq!(line("reading a\n  b: no\n"), "reading a b: no");
+    }
 }

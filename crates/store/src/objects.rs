@@ -230,10 +230,8 @@ impl Store {
         let manifest = Manifest(entries);
         let digest = manifest.digest();
         self.keep_manifest(&digest, &manifest)?;
-        if !self.materialize(&digest)?
-            && !(self.heal_parts(parts)? && self.materialize(&digest)?)
-            && !optional
-        {
+        let whole = self.materialize(&digest)? || self.heal_parts(parts)? && self.materialize(&digest)?;
+        if !whole && !optional {
             return Err(Error::NoPart(digest));
         }
         Ok(Produced { digest, bytes: manifest.bytes(), files: manifest.files() })

@@ -47,7 +47,7 @@ pub fn short(name: &str, mark: &Mark, what: &str) -> Result<()> {
     if name.len() <= LONGEST {
         return Ok(());
     }
-    let (begin, long) = (&name[..name.floor_char_boundary(20)], name.len());
+    let (begin, long) = (name.chars().take(20).collect::<String>(), name.len());
     Err(Error::mistake(mark, format!("{what} `{begin}…` has {long} bytes; a name may have {LONGEST}")))
 }
 

@@ -1,6 +1,7 @@
 //! Named tensors on disk: safetensors, read and written strictly, and what `torch.save` wrote.
 
 mod file;
+mod finite;
 mod head;
 mod memory;
 mod named;
@@ -8,4 +9,5 @@ pub mod pickle;
 mod read;
 
 pub use file::{metadata, verify, write};
+pub use finite::finite;
 pub use named::Weights;

@@ -1,7 +1,8 @@
 //! Tensors by their names, each read when it is asked for.
 
+use crate::finite::finite;
 use crate::head::{Head, Place};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use stage::{BadInputExt, bad_input};
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -114,7 +115,7 @@ impl Weights {
     /// Takes the tensor called `name`, which must have this shape.
     ///
     /// # Errors
-    /// Bad input when it is missing, of another shape, or damaged.
+    /// Bad input when it is missing, of another shape, or damaged; a failure when a number in it is none.
     pub fn take(&mut self, name: &str, shape: &[i64]) -> Result<Tensor> {
         let Some(entry) = self.entries.remove(name) else {
             let near = stage::nearest(name, self.names());
@@ -124,7 +125,11 @@ impl Weights {
         if entry.size() != shape {
             bad_input!("{}: tensor {name} has shape {:?}, wanted {shape:?}", self.source, entry.size())
         }
-        entry.tensor().map(Tensor::shallow_clone)
+        let tensor = entry.tensor()?;
+        if !finite(tensor)? {
+            bail!("{}: tensor {name} holds numbers that are none (NaN or infinite)", self.source)
+        }
+        Ok(tensor.shallow_clone())
     }
 
     /// Puts a tensor under a name, in place of one that may be there.

@@ -5,10 +5,13 @@ use serde_json::{Map, Number, Value};
 use std::collections::BTreeMap;
 use study::seed_of;
 
+/// What the seeds of a variant have in common, and its name; `None` for a row that has no seeds beside it.
+type Group<'a> = Option<(Vec<(&'a str, String)>, String)>;
+
 /// Makes one row of all seeds of a variant, in the place of the first; others stay as they are.
 pub fn together(rows: Vec<Row>) -> Vec<Row> {
     let variant = |row: &Row| seed_of(&row.variant).map(|(name, _)| (row.of.clone(), name.to_string()));
-    let mut groups: Vec<(Option<(Vec<(&str, String)>, String)>, Vec<Row>)> = Vec::new();
+    let mut groups: Vec<(Group, Vec<Row>)> = Vec::new();
     for row in rows {
         let group = variant(&row);
         match groups.iter_mut().find(|(name, _)| name.is_some() && *name == group) {
@@ -16,7 +19,7 @@ pub fn together(rows: Vec<Row>) -> Vec<Row> {
             None => groups.push((group, vec![row])),
         }
     }
-    let row = |(group, mut rows): (Option<(Vec<(&str, String)>, String)>, Vec<Row>)| match group {
+    let row = |(group, mut rows): (Group, Vec<Row>)| match group {
         Some((_, name)) if rows.len() > 1 => mean(name, &rows),
         _ => rows.swap_remove(0),
     };

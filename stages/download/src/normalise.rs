@@ -1,139 +1,120 @@
 //! Checks pictures and writes them in the common layout.
 
-use crate::source::Labels;
+use crate::arguments::Args;
+use crate::outputs;
 use anyhow::{Context as _, Result};
+use pictures::dataset::{Files, Source};
+use pictures::{Classes, Dataset, Encoded, File, Manifest, PicturesWriter, Table};
 use rayon::prelude::*;
-use shards::pictures::{File, Layout, Manifest, Picture, PicturesWriter, decode, read_parquet};
-use stage::{BadInputExt, Context, bad_input, write_json};
+use stage::{Context, Staged, bad_input, write_json};
+use std::collections::BTreeSet;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// Pictures checked at once.
+/// Pictures checked at once, at most.
 const AT_ONCE: usize = 256;
+/// Bytes of them, about.
+const BYTES_AT_ONCE: usize = 256 << 20;
+/// Bytes of a file copied between two looks at whether to stop.
+const COPIED_AT_ONCE: u64 = 256 << 20;
 /// Pictures of a file, where they come as files.
 const FILE_ROWS: usize = 5000;
 
-/// A Parquet file to take.
-pub struct Parquet {
-    /// Where it is.
-    pub path: PathBuf,
-    /// What errors call it.
-    pub name: String,
-    /// Whether nobody will ever change it in place, so that a hard link can stand for a copy.
-    pub frozen: bool,
+/// Fills the output folder and puts it in its place. `frozen` files are changed by nobody.
+pub fn lay_out(
+    images: &Path,
+    source: &str,
+    revision: Option<String>,
+    dataset: &Dataset,
+    frozen: bool,
+    args: &Args,
+    context: &Context,
+) -> Result<()> {
+    dataset.notes.iter().for_each(|note| context.message(note));
+    let staged = Staged::folder(images, &outputs::IMAGES)?;
+    fs::create_dir(staged.path().join("data"))?;
+    let mut normaliser = Normaliser::new(staged.path(), args.max_bad, frozen, context);
+    normaliser.take(dataset)?;
+    normaliser.finish(source, revision, dataset.classes.as_ref())?;
+    staged.commit()
 }
 
 /// Writes `data/00000.parquet` and so on below a folder.
-pub struct Normaliser<'a> {
+struct Normaliser<'a> {
     folder: &'a Path,
-    labels: Labels,
     max_bad: f64,
+    /// Whether nobody will ever change the source's files in place, so that a hard link can stand for a copy.
+    frozen: bool,
     context: &'a Context,
     files: Vec<File>,
     bad: Vec<String>,
     seen: usize,
     total: usize,
-    /// One more than the greatest label.
-    labels_end: usize,
-    classes: Option<usize>,
 }
 
 impl<'a> Normaliser<'a> {
-    pub fn new(folder: &'a Path, labels: Labels, max_bad: f64, context: &'a Context) -> Self {
-        Self {
-            folder,
-            labels,
-            max_bad,
-            context,
-            files: Vec::new(),
-            bad: Vec::new(),
-            seen: 0,
-            total: 0,
-            labels_end: 0,
-            classes: None,
+    fn new(folder: &'a Path, max_bad: f64, frozen: bool, context: &'a Context) -> Self {
+        Self { folder, max_bad, frozen, context, files: Vec::new(), bad: Vec::new(), seen: 0, total: 0 }
+    }
+
+    /// Takes all pictures of a dataset.
+    fn take(&mut self, dataset: &Dataset) -> Result<()> {
+        self.total = dataset.count();
+        match &dataset.source {
+            Source::Tables(tables) => tables.iter().try_for_each(|table| self.table(table)),
+            Source::Files(files) => self.loose(files, dataset.classes.is_some()),
         }
     }
 
-    /// Takes Parquet files: as they are where they are in the layout already, else written anew.
-    pub fn parquet(&mut self, files: &[Parquet]) -> Result<()> {
-        let layouts = files.iter().map(|file| Layout::of(&file.path)).collect::<Result<Vec<_>>>()?;
-        self.total = layouts.iter().map(|l| l.rows).sum();
-        self.classes = layouts.iter().filter_map(|l| l.classes).max();
-        if let Some(odd) = layouts.iter().position(|l| l.labelled != layouts[0].labelled) {
-            let [with, without] = if layouts[0].labelled { [0, odd] } else { [odd, 0] };
-            bad_input!(
-                "{} has a column `label`, {} has none; drop them with --labels drop, or take one part with --split",
-                files[with].name,
-                files[without].name
-            )
-        }
-        for (file, layout) in files.iter().zip(&layouts) {
-            let labelled = layout.labelled && self.labels == Labels::Keep;
-            let Parquet { path, name: shown, frozen } = file;
-            let bad = self.bad.len();
-            self.check(shown, read_parquet(path)?, labelled, |_| Ok(()))?;
-            if layout.normal && labelled == layout.labelled && self.bad.len() == bad {
-                let (name, target) = self.next();
-                take(path, &target, *frozen)?;
-                self.files.push(File::describe(self.folder, &name, layout.rows)?);
-            } else {
-                let bad = self.bad.split_off(bad);
-                let place = |picture: &Picture| format!("{shown} {}", picture.place());
-                let kept = read_parquet(path)?
-                    .filter(|picture| picture.as_ref().map_or(true, |p| !bad.contains(&place(p))));
-                self.write(kept, labelled)?;
-                self.bad.extend(bad);
+    /// Takes a Parquet file: as it is where it is in the layout already and whole, else written anew.
+    fn table(&mut self, table: &Table) -> Result<()> {
+        let mut bad = BTreeSet::new();
+        self.check(table.read()?, &mut |one, good| {
+            if !good {
+                bad.insert(one.picture.row);
             }
+            Ok(())
+        })?;
+        if table.normal && bad.is_empty() {
+            let (name, target) = self.next();
+            take(&table.path, &target, self.frozen, self.context)?;
+            self.files
+                .push(File::describe_while(self.folder, &name, table.rows, &|| self.context.check_stop())?);
+            return Ok(());
         }
+        let good =
+            table.read()?.filter(|one| one.as_ref().map_or(true, |one| !bad.contains(&one.picture.row)));
+        let mut target = Target::new(self.next(), table.labelled());
+        for one in good {
+            self.context.check_stop()?;
+            target.push(one?)?;
+        }
+        self.files.extend(target.finish(self.folder, self.context)?);
         Ok(())
     }
 
-    /// Takes picture files, each with its class where there are classes.
-    pub fn files(
-        &mut self,
-        root: &Path,
-        classes: Option<usize>,
-        files: &[(PathBuf, Option<i64>)],
-    ) -> Result<()> {
-        self.total = files.len();
-        self.classes = classes;
-        let labelled = classes.is_some() && self.labels == Labels::Keep;
-        for part in files.chunks(FILE_ROWS) {
-            let read = |(row, (path, label)): (usize, &(PathBuf, Option<i64>))| {
-                let place = root.join(path);
-                let bytes = fs::read(&place).bad_input(|| format!("reading {}", place.display()))?;
-                Ok(Picture { row, name: path.display().to_string(), bytes, label: *label })
-            };
-            let mut good = Vec::new();
-            let pictures = part.iter().enumerate().map(read);
-            self.check("", pictures, labelled, |picture| {
-                good.push(picture);
-                Ok(())
-            })?;
-            self.write(good.into_iter().map(Ok), labelled)?;
+    /// Takes picture files.
+    fn loose(&mut self, files: &Files, labelled: bool) -> Result<()> {
+        for first in (0..files.len()).step_by(FILE_ROWS) {
+            let mut target = Target::new(self.next(), labelled);
+            let part = (first..files.len().min(first + FILE_ROWS)).map(|i| Ok(files.read(i)));
+            self.check(part, &mut |one, good| if good { target.push(one) } else { Ok(()) })?;
+            self.files.extend(target.finish(self.folder, self.context)?);
         }
         Ok(())
     }
 
     /// Writes the manifest. `revision` is made from the content where the source has none of its own.
-    pub fn finish(self, source: &str, revision: Option<String>) -> Result<Manifest> {
-        let classes = match (self.labels, self.labels_end) {
-            (Labels::Keep, end) if end > 0 => {
-                let classes = self.classes.unwrap_or(end);
-                if end > classes {
-                    bad_input!("{source}: a label is {}, but it names {classes} classes", end - 1)
-                }
-                classes
-            }
-            _ => 1,
-        };
+    fn finish(self, source: &str, revision: Option<String>, classes: Option<&Classes>) -> Result<Manifest> {
         let rows = self.files.iter().map(|f| f.rows).sum();
         if rows == 0 {
-            bad_input!("{source}: not one picture")
+            bad_input!("{source}: not one picture among {} rows", self.total)
         }
+        let (classes, class_names) = classes.map_or((1, Vec::new()), |c| (c.count, c.names.clone()));
         let revision = revision.unwrap_or_else(|| content(&self.files));
-        let manifest =
-            Manifest { rows, classes, source: source.into(), revision, files: self.files, bad: self.bad };
+        let (files, bad) = (self.files, self.bad);
+        let manifest = Manifest { rows, classes, class_names, source: source.into(), revision, files, bad };
         write_json(&self.folder.join("manifest.json"), &manifest)?;
         let left_out = match manifest.bad.as_slice() {
             [] => String::new(),
@@ -143,59 +124,53 @@ impl<'a> Normaliser<'a> {
         Ok(manifest)
     }
 
-    /// Decodes every picture; `keep` gets the good ones in order, the others are listed.
+    /// Decodes every picture; `give` gets all in order and whether they are good, the others are listed.
     fn check(
         &mut self,
-        file: &str,
-        pictures: impl Iterator<Item = Result<Picture>>,
-        labelled: bool,
-        mut keep: impl FnMut(Picture) -> Result<()>,
+        pictures: impl Iterator<Item = Result<Encoded>>,
+        give: &mut dyn FnMut(Encoded, bool) -> Result<()>,
     ) -> Result<()> {
         let mut pictures = pictures.peekable();
         while pictures.peek().is_some() {
-            self.context.check_stop()?;
-            let some: Vec<Picture> = pictures.by_ref().take(AT_ONCE).collect::<Result<_>>()?;
-            let faults: Vec<Option<String>> =
-                some.par_iter().map(|p| decode(&p.bytes).err().map(|e| format!("{e:#}"))).collect();
+            let some = self.some(&mut pictures)?;
+            let faults: Vec<Option<String>> = some
+                .par_iter()
+                .map(|one| {
+                    self.context.check_stop()?;
+                    Ok(one.decode().err().map(|e| format!("{e:#}")))
+                })
+                .collect::<Result<_>>()?;
             self.seen += some.len();
-            for (picture, fault) in some.into_iter().zip(faults) {
-                let place = match file {
-                    "" => picture.name.clone(),
-                    file => format!("{file} {}", picture.place()),
-                };
-                if let Some(fault) = fault {
-                    self.bad.push(place.clone());
+            for (one, fault) in some.into_iter().zip(faults) {
+                if let Some(fault) = &fault {
+                    self.bad.push(one.place.clone());
                     let allowed = (self.max_bad * self.total as f64).floor();
                     if self.bad.len() as f64 > allowed {
-                        bad_input!("{place}: {}", refusal(&fault, self.bad.len(), self.total, self.max_bad))
+                        bad_input!(
+                            "{}: {}",
+                            one.place,
+                            refusal(fault, self.bad.len(), self.total, self.max_bad)
+                        )
                     }
-                    continue;
                 }
-                if let Some(label) = picture.label.filter(|_| labelled) {
-                    let end = usize::try_from(label + 1).ok().filter(|&end| end > 0 && end <= 1_000_000);
-                    let Some(end) = end else {
-                        bad_input!("{place}: label {label} is no class; drop labels with --labels drop")
-                    };
-                    self.labels_end = self.labels_end.max(end);
-                }
-                keep(picture)?;
+                give(one, fault.is_none())?;
             }
             self.context.progress(self.seen, self.total, "images");
         }
         Ok(())
     }
 
-    fn write(&mut self, pictures: impl Iterator<Item = Result<Picture>>, labelled: bool) -> Result<()> {
-        let (name, target) = self.next();
-        let mut writer = PicturesWriter::create(&target, labelled)?;
-        let mut rows = 0;
-        for picture in pictures {
-            writer.push(picture?)?;
-            rows += 1;
+    /// The next few, as many as may be in memory.
+    fn some(&self, pictures: &mut impl Iterator<Item = Result<Encoded>>) -> Result<Vec<Encoded>> {
+        let (mut some, mut bytes) = (Vec::new(), 0);
+        while some.len() < AT_ONCE && bytes < BYTES_AT_ONCE {
+            self.context.check_stop()?;
+            let Some(one) = pictures.next() else { break };
+            let one = one?;
+            bytes += one.picture.bytes.len();
+            some.push(one);
         }
-        writer.finish()?;
-        self.files.push(File::describe(self.folder, &name, rows)?);
-        Ok(())
+        Ok(some)
     }
 
     fn next(&self) -> (String, PathBuf) {
@@ -205,13 +180,49 @@ impl<'a> Normaliser<'a> {
     }
 }
 
+/// A file being written, begun with its first picture.
+struct Target {
+    name: String,
+    path: PathBuf,
+    labelled: bool,
+    writer: Option<PicturesWriter>,
+    rows: usize,
+}
+
+impl Target {
+    fn new((name, path): (String, PathBuf), labelled: bool) -> Self {
+        Self { name, path, labelled, writer: None, rows: 0 }
+    }
+
+    fn push(&mut self, one: Encoded) -> Result<()> {
+        let writer = match &mut self.writer {
+            Some(writer) => writer,
+            None => self.writer.insert(PicturesWriter::create(&self.path, self.labelled)?),
+        };
+        self.rows += 1;
+        writer.push(one.picture)
+    }
+
+    /// What the manifest says of it; nothing where not one picture was good.
+    fn finish(self, folder: &Path, context: &Context) -> Result<Option<File>> {
+        let Some(writer) = self.writer else { return Ok(None) };
+        writer.finish()?;
+        File::describe_while(folder, &self.name, self.rows, &|| context.check_stop()).map(Some)
+    }
+}
+
 /// Puts a file where it belongs.
-pub fn take(path: &Path, target: &Path, frozen: bool) -> Result<()> {
+pub fn take(path: &Path, target: &Path, frozen: bool, context: &Context) -> Result<()> {
     // A link into the Hub's cache leads to the file itself.
     let path = fs::canonicalize(path).with_context(|| format!("finding {}", path.display()))?;
-    if !frozen || fs::hard_link(&path, target).is_err() {
-        let copied = fs::copy(&path, target);
-        copied.with_context(|| format!("copying {} to {}", path.display(), target.display()))?;
+    if frozen && fs::hard_link(&path, target).is_ok() {
+        return Ok(());
+    }
+    let what = || format!("copying {} to {}", path.display(), target.display());
+    let (from, mut to) =
+        (fs::File::open(&path).with_context(what)?, fs::File::create(target).with_context(what)?);
+    while std::io::copy(&mut (&from).take(COPIED_AT_ONCE), &mut to).with_context(what)? > 0 {
+        context.check_stop()?;
     }
     Ok(())
 }
@@ -226,8 +237,10 @@ fn content(files: &[File]) -> String {
 }
 
 fn refusal(fault: &str, bad: usize, total: usize, max_bad: f64) -> String {
-    let fault =
-        if fault.starts_with("not a picture") { fault.into() } else { format!("not a picture: {fault}") };
+    let fault = match fault {
+        known if known.starts_with("not a picture") || known.starts_with("a picture") => known.into(),
+        other => format!("not a picture: {other}"),
+    };
     match bad {
         1 => fault,
         n => format!("{fault}; that makes {n} of {total}, more than --max-bad {max_bad} allows"),

@@ -1,22 +1,13 @@
 //! What `download` leaves behind, by which it knows an earlier output of its own.
 
-use crate::{ANY, Args};
 use anyhow::Result;
-use shards::pictures::Manifest;
-use stage::{Known, Layout, sha256};
+use pictures::Manifest;
+use stage::Layout;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// `--images`.
 pub const IMAGES: Layout = Layout { files: &["manifest.json", "data/#.parquet"], check: first_unlisted };
-/// The same to the contract.
-pub const KNOWN_IMAGES: Known<Args> = Known::Folder(IMAGES);
-/// `--weights`: a file of weights is known by its content alone; the Hub states that of its own when it is asked.
-pub const KNOWN_WEIGHTS: Known<Args> = Known::File(|args, path| match &args.sha256 {
-    Some(wanted) if wanted != ANY => Ok(sha256(path)?.eq_ignore_ascii_case(wanted)),
-    _ => Ok(args.model.is_some()),
-});
-
 /// What it can go on from: the first part of a file of weights.
 pub const STATE: Layout = Layout::of(&["made-by", "weights.part", "weights.etag"]);
 

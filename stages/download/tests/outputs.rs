@@ -5,14 +5,14 @@
 #[path = "../../../crates/stage/tests/support/outputs.rs"]
 mod rules;
 
+use pictures::read_parquet;
 use rules::{everything, keeps_files, keeps_folders, refuses, stands_apart, succeeds};
-use shards::pictures::read_parquet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A folder with a few pictures.
-fn pictures(folder: &Path) -> PathBuf {
+fn some_pictures(folder: &Path) -> PathBuf {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/digits/train-00000-of-00002.parquet");
     let pictures = folder.join("pictures");
     fs::create_dir(&pictures).unwrap();
@@ -38,7 +38,7 @@ fn weights(sha256: &str, to: &Path) -> Command {
 #[test]
 fn what_is_not_its_own_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let from = pictures(dir.path());
+    let from = some_pictures(dir.path());
     keeps_folders(dir.path(), "--images", |to| download(&from, to));
     stands_apart(dir.path(), "--images", &from, |to| download(&from, to));
     keeps_files(dir.path(), "--weights", ".pth", |to| weights("any", to));
@@ -48,7 +48,7 @@ fn what_is_not_its_own_is_refused() {
 #[test]
 fn earlier_pictures_are_replaced_by_the_same() {
     let dir = tempfile::tempdir().unwrap();
-    let (from, to) = (pictures(dir.path()), dir.path().join("images"));
+    let (from, to) = (some_pictures(dir.path()), dir.path().join("images"));
     succeeds(download(&from, &to));
     let first = everything(dir.path());
     succeeds(download(&from, &to));

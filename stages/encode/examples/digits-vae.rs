@@ -3,8 +3,8 @@
 //! `cargo run --release -p encode --example digits-vae -- --images data/digits --weights data/digits/vae.safetensors`
 
 use anyhow::{Context as _, Result};
+use pictures::{center_crop, decode, read_parquet};
 use rng::Stream;
-use shards::pictures::{center_crop, decode, read_parquet};
 use stage::{Context, Known, bad_input};
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -133,6 +133,7 @@ mod tests {
             channels: None,
             vae: String::new(),
             classes: 3,
+            class_names: Vec::new(),
             image_size: 16,
             flipped,
         }

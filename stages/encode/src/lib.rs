@@ -12,10 +12,10 @@ mod statistics;
 
 use anyhow::{Context as _, Result};
 use latents::LatentSpace;
+use pictures::Pictures;
 use prefetcher::{Prefetcher, ShardWork};
 use serde::{Deserialize, Serialize};
 use shard::{Encoder, Timing};
-use shards::pictures::Pictures;
 use shards::{LatentsMetadata, Shard, write_manifest};
 use stage::{Context, Known, Staged, bad_input, read_json, write_json};
 use statistics::with_statistics;
@@ -197,6 +197,7 @@ fn about(
         channels: space.channels,
         vae: identity,
         classes: pictures.manifest().classes,
+        class_names: pictures.manifest().class_names.clone(),
         image_size: size,
         flipped: args.flip,
     })

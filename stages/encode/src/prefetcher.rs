@@ -1,8 +1,8 @@
 //! Reads, decodes and crops pictures ahead of the network.
 
 use anyhow::{Context, Result};
+use pictures::{Picture, Pictures, center_crop, decode};
 use rayon::prelude::*;
-use shards::pictures::{Picture, Pictures, center_crop, decode};
 use stage::BadInputExt;
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};

@@ -2,7 +2,7 @@
 
 use crate::journal::Journal;
 use crate::prefetcher::Prefetcher;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use half::f16;
 use shards::{LatentsMetadata, Rows, Shard, ShardWriter};
 use std::path::Path;
@@ -86,10 +86,10 @@ impl<'a> Encoder<'a> {
             let bytes = Tensor::f_from_slice(&batch.pixels)?.f_view([count as i64, size, size, 3])?;
             let bytes = bytes.f_to_device(self.vae.device())?.f_permute([0, 3, 1, 2])?;
             let pictures = from_bytes(&bytes)?; // [B, 3, S, S]
-            (rows.mean, rows.std) = halves(&self.moments(&pictures)?)?;
+            (rows.mean, rows.std) = halves(&self.moments(&pictures)?, &rows.source)?;
             if self.about.flipped {
                 let mirrored = self.moments(&pictures.f_flip([3])?)?;
-                (rows.mean_flipped, rows.std_flipped) = halves(&mirrored)?;
+                (rows.mean_flipped, rows.std_flipped) = halves(&mirrored, &rows.source)?;
             }
             Ok(())
         })?;
@@ -149,15 +149,24 @@ fn append(batch: Rows, waiting: &mut Rows) {
     waiting.source.extend(batch.source);
 }
 
-/// Mean and standard deviation as they are stored.
-fn halves(moments: &Posterior) -> Result<(Vec<f16>, Vec<f16>)> {
-    let half = |tensor: &Tensor| -> Result<Vec<f16>> {
+/// Mean and standard deviation as they are stored; `sources` are the pictures they are of.
+fn halves(moments: &Posterior, sources: &[String]) -> Result<(Vec<f16>, Vec<f16>)> {
+    let half = |what: &str, tensor: &Tensor| -> Result<Vec<f16>> {
         let half = tensor.f_to_device(tch::Device::Cpu)?.f_to_kind(Kind::Half)?.f_contiguous()?;
         let mut numbers = vec![f16::ZERO; half.numel()];
         half.f_copy_data(&mut numbers, half.numel())?;
+        let one = (half.numel() / sources.len().max(1)).max(1);
+        if let Some(at) = numbers.iter().position(|number| !number.is_finite()) {
+            bail!(
+                "{}: the {what} of its latent holds {}, which is no number of float16; the autoencoder does not fit these \
+                 pictures, or computes in too few bits",
+                sources[at / one],
+                numbers[at]
+            )
+        }
         Ok(numbers)
     };
-    Ok((half(&moments.mean)?, half(&moments.std)?))
+    Ok((half("mean", &moments.mean)?, half("deviation", &moments.std)?))
 }
 
 fn clock<T>(total: &mut Duration, work: impl FnOnce() -> Result<T>) -> Result<T> {

@@ -2,8 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
 
+use pictures::{File, Manifest, Picture, PicturesWriter, center_crop, decode, read_parquet};
 use shards::Latents;
-use shards::pictures::{File, Manifest, Picture, PicturesWriter, center_crop, decode, read_parquet};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -34,6 +34,7 @@ fn images(folder: &Path, count: usize, bad: Option<usize>) {
     let manifest = Manifest {
         rows: count,
         classes: 10,
+        class_names: Vec::new(),
         source: "test".into(),
         revision: "0".into(),
         files,
@@ -438,4 +439,37 @@ fn channels_have_statistics_of_all_pictures_whatever_the_batch_and_the_parts() {
     succeeds(&encode(dir.path(), &[&flags[..], &["7", "--latents-parts", "parts"]].concat()));
     assert!(files(&dir.path().join("latents")) == whole);
     refuses(&encode(dir.path(), &["--channel-statistics", "true", "--shift", "1"]), "give one");
+}
+
+#[test]
+fn numbers_that_are_none_are_named_and_names_of_classes_travel() {
+    let dir = tempfile::tempdir().unwrap();
+    images(&dir.path().join("images"), 10, None);
+    let fails = |vae: &str, what: &str| {
+        let output = encode(dir.path(), &["--vae", vae]);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), text.matches("error: ").count()), (Some(1), 1), "{text}");
+        assert!(text.contains(what) && !text.contains("frame #"), "{text}");
+        assert!(!dir.path().join("latents").exists());
+    };
+    let altered = |name: &str, tensor: &str, by: f64| {
+        let tensors = Weights::read(&digits("vae.safetensors")).unwrap().into_tensors().unwrap();
+        let altered: std::collections::BTreeMap<String, Tensor> =
+            tensors.into_iter().map(|(n, t)| if n == tensor { (n, t * by) } else { (n, t) }).collect();
+        let tensors = altered.iter().map(|(name, tensor)| (name.clone(), tensor));
+        weights::write(&dir.path().join(name), tensors, &Default::default()).unwrap();
+    };
+    altered("nan.safetensors", "encoder.conv_in.weight", f64::NAN);
+    fails("nan.safetensors", "tensor encoder.conv_in.weight holds numbers that are none");
+    // Numbers that half precision does not have.
+    altered("large.safetensors", "quant_conv.weight", 1e8);
+    fails("large.safetensors", "data/00000.parquet:0:0000.png: the mean of its latent holds");
+
+    let path = dir.path().join("images/manifest.json");
+    let mut manifest: Manifest = stage::read_json(&path).unwrap();
+    manifest.class_names = (0..10).map(|class| format!("digit {class}")).collect();
+    stage::write_json(&path, &manifest).unwrap();
+    succeeds(&encode(dir.path(), &[]));
+    let latents = Latents::open(&dir.path().join("latents")).unwrap();
+    assert_eq!(latents.about().class_names, manifest.class_names);
 }

@@ -5,8 +5,8 @@
 #[path = "../../../crates/stage/tests/support/outputs.rs"]
 mod rules;
 
+use pictures::{File, Manifest, PicturesWriter, read_parquet};
 use rules::{everything, keeps_folders, refuses, stands_apart, succeeds};
-use shards::pictures::{File, Manifest, PicturesWriter, read_parquet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -26,7 +26,8 @@ fn images(folder: &Path) -> PathBuf {
     writer.finish().unwrap();
     let files = vec![File::describe(&images, "data/00000.parquet", 4).unwrap()];
     let (source, revision) = ("test".into(), "0".into());
-    let manifest = Manifest { rows: 4, classes: 10, source, revision, files, bad: vec![] };
+    let manifest =
+        Manifest { rows: 4, classes: 10, class_names: vec![], source, revision, files, bad: vec![] };
     stage::write_json(&images.join("manifest.json"), &manifest).unwrap();
     images
 }

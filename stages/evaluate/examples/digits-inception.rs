@@ -7,6 +7,7 @@ use evaluate::pictures::Pictures;
 use extractors::inception::Inception;
 use extractors::inception::resize::{RawPictures, Resize, prepare};
 use extractors::inception::trainable::Trainable;
+use pictures::Selection;
 use rng::Stream;
 use stage::{Context, Known};
 use std::collections::BTreeMap;
@@ -91,7 +92,7 @@ fn train(args: &Args, context: &Context) -> Result<()> {
 fn read(args: &Args) -> Result<(Split, Split)> {
     let side = args.image_size as usize;
     let mut parts = [(Vec::new(), Vec::new()), (Vec::new(), Vec::new())];
-    Pictures::open(&args.images)?.batches(Some(side), 256, &mut |batch| {
+    Pictures::open(&args.images, &Selection::default())?.batches(Some(side), 256, &mut |batch| {
         let found =
             batch.labels.with_context(|| format!("{} has pictures without label", args.images.display()))?;
         for (i, (picture, label)) in batch.bytes.chunks_exact(side * side * 3).zip(found).enumerate() {

@@ -1,10 +1,13 @@
 //! What samples are compared with: statistics and the features of some pictures, computed or read.
 
+use crate::arguments::Args;
 use crate::arrays;
 use crate::features::FeatureSource;
+use crate::network::Network;
+use crate::outputs::STATISTICS_NOTE as NOTE;
+use crate::pass::Pass;
 use crate::pictures::Pictures;
 use crate::scores::Note;
-use crate::{Args, Network, Pass};
 use anyhow::Result;
 use metrics::Statistics;
 use npz::{Npz, Writer};
@@ -13,21 +16,23 @@ use stage::{BadInputExt, Context, Staged, bad_input};
 use std::path::Path;
 use tch::{Kind, Tensor};
 
-/// Member of our own statistics' files that says how they were made.
-pub(crate) const NOTE: &str = "provenance.json";
 /// Member with the features of `arr_0`.
 const FEATURES: &str = "features";
 
 /// The reference.
 pub(crate) struct Reference {
     pub(crate) pool: Statistics,
-    /// Absent in statistics that were made for FID alone.
+    /// Absent where a file holds `mu` and `sigma` alone.
     pub(crate) spatial: Option<Statistics>,
     pub(crate) dinov2: Option<Statistics>,
     /// `[N, D]`, for precision and recall.
     pub(crate) features: Option<Tensor>,
     /// Classes of those.
     pub(crate) labels: Option<Vec<i64>>,
+    /// Names of the classes, where they have any.
+    pub(crate) class_names: Vec<String>,
+    /// Why there are no labels, though there might be.
+    pub(crate) doubts: Vec<String>,
     pub(crate) note: Note,
     pub(crate) warnings: Vec<String>,
 }
@@ -52,20 +57,18 @@ pub(crate) fn read(
             )
         }
     }
-    from_statistics(path, network, context)
+    from_statistics(args, path, network, context)
 }
 
 fn holds_statistics(path: &Path) -> bool {
     path.is_file() && Npz::open(path).is_ok_and(|npz| npz.has("mu"))
 }
 
-fn from_statistics(path: &Path, network: &Network, context: &Context) -> Result<Reference> {
+fn from_statistics(args: &Args, path: &Path, network: &Network, context: &Context) -> Result<Reference> {
     let mut npz = Npz::open(path)?;
     let pool = arrays::statistics(&mut npz, "")?;
-    let spatial = match npz.has("mu_s") || npz.has("sigma_s") {
-        true => Some(arrays::statistics(&mut npz, "_s")?),
-        false => None,
-    };
+    let has_spatial = npz.has("mu_s") || npz.has("sigma_s");
+    let spatial = if has_spatial { Some(arrays::statistics(&mut npz, "_s")?) } else { None };
     if pool.width() != network.inception.width() {
         bad_input!(
             "{}: statistics of {} features, the network gives {}; they were made with other weights",
@@ -98,6 +101,7 @@ fn from_statistics(path: &Path, network: &Network, context: &Context) -> Result<
     };
     let mut features = None;
     let mut labels = None;
+    let class_names = npz::class_names(&mut npz)?;
     if note.inception.is_some() && npz.has(FEATURES) {
         let kept = arrays::tensor(&mut npz, FEATURES)?.f_to_kind(Kind::Float)?;
         labels = npz::labels(&mut npz, kept.size()[0] as usize)?;
@@ -105,7 +109,7 @@ fn from_statistics(path: &Path, network: &Network, context: &Context) -> Result<
     }
     let wants_dinov2 = network.dinov2.is_some() && dinov2.is_none();
     if npz.has("arr_0") && (features.is_none() || wants_dinov2) {
-        let source = FeatureSource::Pictures(Pictures::open(path)?);
+        let source = FeatureSource::Pictures(Pictures::open(path, &args.reference_selection(path))?);
         let count = source.count();
         note.size = source.size()?;
         let unit = "reference pictures";
@@ -117,10 +121,14 @@ fn from_statistics(path: &Path, network: &Network, context: &Context) -> Result<
             dinov2 = gathered.dinov2;
             note.dinov2 = network.dinov2.as_ref().map(|d| d.sha256.clone());
             note.dinov2_images = Some(count);
+            warnings.push(format!(
+                "FD-DINOv2: its statistics are of the {count} pictures in the reference's file"
+            ));
         }
     }
     note.precision_recall_images = features.as_ref().map_or(0, |f| f.size()[0] as usize);
-    Ok(Reference { pool, spatial, dinov2, features, labels, note, warnings })
+    let doubts = Vec::new();
+    Ok(Reference { pool, spatial, dinov2, features, labels, class_names, doubts, note, warnings })
 }
 
 /// Checks features that were kept; returns what a reader of the numbers should know.
@@ -173,7 +181,8 @@ fn compute(
     side: Option<usize>,
     context: &Context,
 ) -> Result<Reference> {
-    let source = FeatureSource::open(path)?;
+    let source = FeatureSource::open(path, &args.reference_selection(path))?;
+    source.notes().iter().for_each(|note| context.message(&format!("reference: {note}")));
     let warnings: Vec<String> =
         check_source(&source, path, network, "reference pictures")?.into_iter().collect();
     let count = source.count();
@@ -215,6 +224,7 @@ fn compute(
         }
         if let Some(labels) = &gathered.labels {
             writer.integers("arr_1", labels)?;
+            npz::name_classes(&mut writer, source.class_names())?;
         }
         writer.note(NOTE, &serde_json::to_vec_pretty(&note)?)?;
         writer.finish()?;
@@ -226,6 +236,8 @@ fn compute(
         dinov2: gathered.dinov2,
         features: Some(gathered.features),
         labels: gathered.labels,
+        class_names: source.class_names().to_vec(),
+        doubts: source.doubts().to_vec(),
         note,
         warnings,
     })

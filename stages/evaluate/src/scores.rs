@@ -1,6 +1,6 @@
 //! What is written: numbers, each with what it was computed from.
 
-use crate::{Dino, Network};
+use crate::network::{Dino, Network};
 use extractors::inception::resize::Resize;
 use metrics::Distances;
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub struct Scores {
     /// Fréchet distance of `pool_3`.
     pub fid: f64,
-    /// Fréchet distance of the spatial features; absent where the reference's statistics are of FID's alone.
+    /// Fréchet distance of the spatial features; absent where the reference has `mu` and `sigma` alone.
     pub sfid: Option<f64>,
     /// Mean over the splits; absent where ADM gives nan.
     pub inception_score: Option<f64>,
@@ -79,6 +79,9 @@ pub struct More {
 pub struct Class {
     /// Its number.
     pub class: i64,
+    /// Its name, where the samples say it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Samples of it.
     pub samples: usize,
     /// Pictures of it among those of the reference whose features are kept.
@@ -147,9 +150,9 @@ pub struct Note {
 }
 
 impl Note {
-    /// What the numbers depend on beside the pictures.
-    pub(crate) fn made_with(&self) -> (Option<String>, Option<String>, Option<Resize>, Option<[usize; 2]>) {
-        (self.inception.clone(), self.dinov2.clone(), self.resize, self.size)
+    /// What the numbers of Inception depend on beside the pictures.
+    pub(crate) fn made_with(&self) -> (Option<String>, Option<Resize>, Option<[usize; 2]>) {
+        (self.inception.clone(), self.resize, self.size)
     }
 }
 

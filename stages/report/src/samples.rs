@@ -12,6 +12,9 @@ use std::path::Path;
 
 /// Side of a sample in the grid at most; larger ones are reduced.
 const SIDE: u32 = 96;
+/// Characters of a row's name at most, and the width of one in the figure.
+const NAME: usize = 20;
+const CHARACTER: f64 = 6.0;
 /// Pixels between samples.
 const GAP: u32 = 2;
 
@@ -33,6 +36,7 @@ impl Grid {
         let mut archive = Npz::open(&file)?;
         let [total, ..] = npz::picture_shape(&mut archive)?;
         let labels = npz::labels(&mut archive, total)?;
+        let names = npz::class_names(&mut archive)?;
         if total == 0 {
             bad_input!("{}: there are no samples in it", file.display())
         }
@@ -49,7 +53,7 @@ impl Grid {
             let spread = |i: usize| if shown == 1 { 0 } else { i * (classes - 1) / (shown - 1) };
             let all: Vec<_> = by_class.into_iter().collect();
             let row = |(label, images): &(i64, Vec<usize>)| {
-                (label.to_string(), images.iter().copied().take(columns).collect())
+                (name(*label, &names), images.iter().copied().take(columns).collect())
             };
             (0..shown).map(|i| row(&all[spread(i)])).collect()
         };
@@ -97,7 +101,8 @@ impl Grid {
         let mut section = Section::new("Samples");
         let png = raster::png(&self.picture())?;
         let labelled = self.classes > 1;
-        let left = if labelled { 30.0 } else { 0.0 };
+        let longest = self.rows.iter().map(|(label, _)| label.chars().count()).max().unwrap_or(0);
+        let left = if labelled { 12.0 + (CHARACTER * longest as f64).max(18.0) } else { 0.0 };
         let (cell_width, cell_height) = self.cell();
         let columns = self.columns();
         // Few samples stay small: a cell is never wider than a tenth of the figure.
@@ -143,6 +148,15 @@ fn chosen_images(archive: &mut Npz, wanted: &[usize]) -> Result<Vec<RgbImage>> {
         at = index + 1;
     }
     Ok(found)
+}
+
+/// What a row is called: its class's name, cut where it is long, or its number.
+fn name(label: i64, names: &[String]) -> String {
+    match usize::try_from(label).ok().and_then(|label| names.get(label)) {
+        Some(name) if name.chars().count() > NAME => name.chars().take(NAME - 1).chain(['…']).collect(),
+        Some(name) => name.clone(),
+        None => label.to_string(),
+    }
 }
 
 fn reduce(sample: RgbImage) -> RgbImage {

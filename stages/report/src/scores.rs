@@ -274,7 +274,8 @@ fn classes(scores: &Json) -> Option<Table> {
     let mut table = Table::new(caption, &["Class #", "FID #", "Samples #", "Reference images #"]);
     for (class, fid) in classes {
         let cell = |key: &str| number_of(class, key).map(number).unwrap_or_default();
-        table.row([cell("class"), number(fid), cell("samples"), cell("reference")]);
+        let name = class.get("name").and_then(Json::as_str).map(String::from);
+        table.row([name.unwrap_or_else(|| cell("class")), number(fid), cell("samples"), cell("reference")]);
     }
     Some(table)
 }

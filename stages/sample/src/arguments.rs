@@ -1,5 +1,6 @@
 //! The command line of `sample`.
 
+use crate::labels::Labels;
 use crate::outputs::{SAMPLES, STATE};
 use models::GuidedChannels;
 use models::diffusion::{NoiseSchedule, PredictionType};
@@ -9,16 +10,6 @@ use std::path::PathBuf;
 use torch::Precision;
 use torch::device::DeviceChoice;
 use torch::graphs::CudaGraphs;
-
-stage::choice! {
-    /// How labels are given to pictures.
-    pub enum Labels {
-        /// One class after the other, as often as they fit.
-        Balanced = "balanced",
-        /// Uniformly at random; the reference.
-        Uniform = "uniform",
-    }
-}
 
 stage::choice! {
     /// How a picture comes from noise.
@@ -71,7 +62,8 @@ stage::arguments! {
         param guidance_interval: Vec<usize> = vec![], in 0..=1000;
         /// Which channels of the prediction are guided.
         param guidance_channels: GuidedChannels = GuidedChannels::All;
-        /// How labels are given out.
+        /// How labels are given out: `uniform`, at random; `balanced`, one class after the other; or the classes to sample in
+        /// turns, by their names where the checkpoint has them (`cat,dog`), else by their numbers.
         param labels: Labels = Labels::Uniform;
         /// Weights to sample from: ema, a moving average; model, the trained weights themselves; or, of another program's file, those
         /// under this key.

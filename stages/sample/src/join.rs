@@ -16,9 +16,11 @@ pub fn join(parts: &Path, samples: &Path, pictures: Range<usize>) -> Result<()> 
     let count = pictures.len();
     let parts = sharding::parts(parts)?;
     let files: Vec<_> = parts.iter().map(|part| part.join("samples.npz")).collect();
-    let mut shapes = Vec::new();
+    let (mut shapes, mut names) = (Vec::new(), Vec::new());
     for file in &files {
-        shapes.push(Npz::open(file)?.array("arr_0")?.header.shape);
+        let mut npz = Npz::open(file)?;
+        shapes.push(npz.array("arr_0")?.header.shape);
+        names.push(npz::class_names(&mut npz)?);
     }
     let counts: Vec<usize> = shapes.iter().map(|shape| shape.first().copied().unwrap_or(0)).collect();
     let there: usize = counts.iter().sum();
@@ -27,6 +29,9 @@ pub fn join(parts: &Path, samples: &Path, pictures: Range<usize>) -> Result<()> 
     }
     if let Some(other) = shapes.iter().position(|shape| shape.get(1..) != shapes[0].get(1..)) {
         bad_input!("{}: its pictures are not of the size of those before", files[other].display())
+    }
+    if let Some(other) = names.iter().position(|named| *named != names[0]) {
+        bad_input!("{}: its classes are not those of the parts before", files[other].display())
     }
     let staged = Staged::folder(samples, &SAMPLES)?;
     let images = staged.path().join("images");
@@ -49,6 +54,7 @@ pub fn join(parts: &Path, samples: &Path, pictures: Range<usize>) -> Result<()> 
             array.finish()?;
         }
     }
+    npz::name_classes(&mut joined, &names[0])?;
     joined.finish()?;
     staged.commit()
 }

@@ -4,6 +4,7 @@ mod arguments;
 mod experts;
 mod graphed_step;
 mod join;
+mod labels;
 mod noise;
 mod outputs;
 mod pictures;
@@ -11,7 +12,8 @@ mod plan;
 mod reverse_step;
 mod sampler;
 
-pub use arguments::{Args, Labels, Method};
+pub use arguments::{Args, Method};
+pub use labels::Labels;
 pub use sampler::Sampler;
 
 use anyhow::Result;
@@ -120,7 +122,7 @@ fn pictures_of(
         "images": [mine.start, mine.end],
     });
     let mut sampler = Sampler::new(args, experts)?;
-    let decoder = Decoder::new(vae, &space);
+    let decoder = Decoder::new(vae, &space, args.guidance);
     let state = sharing.state(context)?;
     let pictures = SampledPictures::resume(&state, &what, side as usize, mine.start)?;
     let report = |done: usize| {
@@ -131,10 +133,11 @@ fn pictures_of(
     let pictures = fill(pictures, &mut sampler, decoder, &mine, args.batch_size, context, report)?;
     report(mine.len());
     let labels = sampler.labels(mine.start, mine.len());
+    let names = about.class_names.clone();
     sharing.output(
         context,
         samples,
-        |part| pictures.publish(part, &labels),
+        |part| pictures.publish(part, &labels, &names),
         |parts, samples| join::join(parts, samples, all),
     )
 }
@@ -192,7 +195,7 @@ fn fill(
         // libtorch hands the number of threads on to a new thread when that asks for it.
         tch::get_num_threads();
         for (latents, count) in batches {
-            pictures.add(&decoder.bytes(&latents)?, count)?;
+            pictures.add(&decoder.bytes(&latents, pictures.done())?, count)?;
             // Nobody listens any more when the work was stopped.
             let _ = reporter.send(pictures.done());
         }

@@ -94,11 +94,11 @@ impl SampledPictures {
         Ok(())
     }
 
-    /// Puts all pictures and `samples.npz` into `folder`, atomically.
+    /// Puts all pictures and `samples.npz`, with the names of the classes, into `folder`, atomically.
     ///
     /// # Errors
     /// When they cannot be written.
-    pub fn publish(&self, folder: &Path, labels: &[i64]) -> Result<()> {
+    pub fn publish(&self, folder: &Path, labels: &[i64], class_names: &[String]) -> Result<()> {
         let staged = Staged::folder(folder, &SAMPLES)?;
         let images = staged.path().join("images");
         fs::create_dir(&images).with_context(|| format!("making {}", images.display()))?;
@@ -113,6 +113,7 @@ impl SampledPictures {
             npz.values(&fs::read(&path).with_context(|| format!("reading {}", path.display()))?)?;
         }
         npz.integers("arr_1", labels)?;
+        npz::name_classes(&mut npz, class_names)?;
         npz.finish()?;
         staged.commit()
     }

@@ -2,11 +2,12 @@
 
 use crate::experts::Experts;
 use crate::graphed_step::GraphedStep;
+use crate::labels::Order;
 use crate::noise::{Draw, Noise};
 use crate::plan::{self, Plan};
 use crate::reverse_step::{Evaluation, ReverseStep, Step, Stepped};
-use crate::{Args, Labels, Method};
-use anyhow::Result;
+use crate::{Args, Method};
+use anyhow::{Result, bail};
 use latents::{Affine, LatentSpace};
 use models::diffusion::{Diffusion, NoiseSchedule, PredictionType};
 use models::{Guidance, Network};
@@ -29,7 +30,7 @@ pub struct Sampler {
     draws: bool,
     guidance: Guidance,
     precision: Precision,
-    labels: Labels,
+    labels: Order,
     seed: u64,
     /// For steps that are recorded.
     pub(crate) graphed: Option<GraphedStep>,
@@ -45,8 +46,9 @@ impl Sampler {
     /// Bad input when method, steps or guidance do not fit the networks.
     pub(crate) fn new(args: &Args, experts: Experts) -> Result<Self> {
         let (prediction, schedule) = (experts.about().prediction, experts.about().schedule);
+        let names = experts.about().class_names.clone();
         let (networks, serves) = experts.into_networks();
-        Self::of(args, networks, serves, prediction, schedule)
+        Self::of(args, networks, serves, prediction, schedule, &names)
     }
 
     /// A sampler of the networks that the arguments name.
@@ -67,7 +69,7 @@ impl Sampler {
     /// # Errors
     /// Bad input when method, steps or guidance do not fit the network.
     pub fn alone(args: &Args, network: Network, schedule: NoiseSchedule) -> Result<Self> {
-        Self::of(args, vec![network], |_| 0, PredictionType::Noise, schedule)
+        Self::of(args, vec![network], |_| 0, PredictionType::Noise, schedule, &[])
     }
 
     /// `serves` says which network is for a timestep.
@@ -77,6 +79,7 @@ impl Sampler {
         serves: impl Fn(i64) -> usize,
         prediction: PredictionType,
         schedule: NoiseSchedule,
+        class_names: &[String],
     ) -> Result<Self> {
         plan::can_guide(args, &networks[0])?;
         let plan = Plan::new(args, prediction, schedule)?;
@@ -101,6 +104,7 @@ impl Sampler {
         if args.precision != Precision::F32 {
             networks.iter().for_each(|network| network.store_products(args.precision.kind()));
         }
+        let labels = args.labels.order(networks[0].config().classes, class_names)?;
         let several = (networks.len() > 1).then_some("several networks are sampled as one");
         let some = plan.guides_some().then_some("only some of the steps are guided");
         let side = args.cuda_graphs.side(device, several.or(some))?;
@@ -116,7 +120,7 @@ impl Sampler {
             draws: plan.draws(args.eta),
             guidance: Guidance { scale: args.guidance, channels: args.guidance_channels },
             precision: args.precision,
-            labels: args.labels,
+            labels,
             seed: args.seed,
         })
     }
@@ -125,10 +129,10 @@ impl Sampler {
     pub fn labels(&self, first: usize, count: usize) -> Vec<i64> {
         let classes = self.networks[0].config().classes as u64;
         (first as u64..(first + count) as u64)
-            .map(|image| match self.labels {
-                Labels::Balanced => image % classes,
-                Labels::Uniform => Stream::new(self.seed, "label", image).below(classes),
-            } as i64)
+            .map(|image| match &self.labels {
+                Order::InTurns(chosen) => chosen[(image % chosen.len() as u64) as usize],
+                Order::Uniform => Stream::new(self.seed, "label", image).below(classes) as i64,
+            })
             .collect()
     }
 
@@ -211,13 +215,14 @@ pub struct Decoder {
     vae: Vae,
     /// How each channel's latents were moved and scaled for the network.
     maps: Vec<Affine>,
+    guidance: f64,
 }
 
 impl Decoder {
-    /// For latents of this space.
-    pub fn new(vae: Vae, space: &LatentSpace) -> Self {
+    /// For latents of this space, sampled with this guidance.
+    pub fn new(vae: Vae, space: &LatentSpace, guidance: f64) -> Self {
         let maps = space.affine(vae.config().latent as usize);
-        Self { vae, maps }
+        Self { vae, maps, guidance }
     }
 
     /// The autoencoder's own latents.
@@ -237,13 +242,44 @@ impl Decoder {
         latents / channels(|map| map.scale) + channels(|map| map.shift)
     }
 
+    /// The pictures from number `first` on.
+    ///
     /// # Shapes
     /// `latents` `[B, C, S, S]`, to `[B, H, W, 3]`, row by row.
-    pub fn bytes(&self, latents: &Tensor) -> Result<Vec<u8>> {
+    ///
+    /// # Errors
+    /// When a picture has numbers that are none, or libtorch fails.
+    pub fn bytes(&self, latents: &Tensor, first: usize) -> Result<Vec<u8>> {
         let _guard = tch::no_grad_guard();
-        let pictures = to_bytes(&self.vae.decode(&self.own(latents))?)?; // [B, 3, H, W]
+        let decoded = self.vae.decode(&self.own(latents))?; // [B, 3, H, W]
+        // One look for both, as a device has to be waited for.
+        if !weights::finite(&decoded)? {
+            if let Some(at) = not_finite(latents)? {
+                bail!(
+                    "the latents of picture {} hold numbers that are none (NaN or infinite) behind the chain; \
+                     --guidance {} may be more than its numbers bear",
+                    first + at,
+                    self.guidance
+                )
+            }
+            let at = not_finite(&decoded)?.unwrap_or(0);
+            bail!(
+                "picture {} holds numbers that are none (NaN or infinite) behind the autoencoder",
+                first + at
+            )
+        }
+        let pictures = to_bytes(&decoded)?;
         let pictures = pictures.permute([0, 2, 3, 1]).contiguous();
         debug_assert_eq!(pictures.kind(), Kind::Uint8);
         Ok(Vec::try_from(Readback::begin(&pictures)?.wait()?.flatten(0, -1))?)
     }
+}
+
+/// The first of a batch with a number that is none.
+///
+/// # Shapes
+/// `batch` `[B, …]`.
+fn not_finite(batch: &Tensor) -> Result<Option<usize>> {
+    let whole = batch.f_isfinite()?.f_flatten(1, -1)?.f_all_dim(1, false)?; // [B]
+    Ok(Vec::<bool>::try_from(whole.f_to_device(Device::Cpu)?)?.iter().position(|whole| !whole))
 }

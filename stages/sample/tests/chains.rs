@@ -1,7 +1,5 @@
 //! Whole chains against those that other code has made, bit of noise by bit of noise: `tests/golden/make.py`.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 use anyhow::Result;
 use sample::{Args, Sampler};
 use stage::{Arguments, Values};

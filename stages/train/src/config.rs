@@ -27,6 +27,9 @@ pub struct TrainingConfig {
     pub prediction: PredictionType,
     /// The latents' space.
     pub latents: LatentSpace,
+    /// Names of the classes, where they have any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub class_names: Vec<String>,
     /// Latents to learn from.
     pub rows: usize,
     /// Latents per step.
@@ -79,6 +82,7 @@ impl TrainingConfig {
             schedule: args.schedule,
             prediction: args.prediction,
             latents: about.space(),
+            class_names: about.class_names.clone(),
             rows: latents.len(),
             batch_size: args.batch_size,
             learning_rate: args.learning_rate,
@@ -105,6 +109,7 @@ impl TrainingConfig {
             self.latents.clone(),
         );
         about.interval = self.objective.interval;
+        about.class_names = self.class_names.clone();
         about.prediction = self.prediction;
         about.training = serde_json::to_value(self)?;
         Ok(about)

@@ -11,6 +11,8 @@
 //! | `wrong-` | every body has wrong bytes |
 //! | `short-` | chunked, half the bytes, a clean end |
 //! | `moved-` | redirected to another path |
+//! | `away-` | redirected to another server, its storage |
+//! | `stalled-` | half of every body, and then silence |
 //! | `slow-` | a few bytes at a time |
 //! | `vast-` | said to be larger than any disk |
 
@@ -33,6 +35,13 @@ struct State {
     bodies: BTreeMap<String, usize>,
     /// Repositories that want [`TOKEN`].
     gated: BTreeSet<String>,
+    /// Where `away-` leads.
+    storage: Option<String>,
+    /// What the commit is said to be.
+    commit: Option<String>,
+    /// Requests that came with a token, and those among them to where others were redirected.
+    authorised: usize,
+    authorised_at_storage: usize,
     /// Bytes of bodies sent.
     sent: usize,
     /// Bodies being sent now, and the most there ever were.
@@ -80,6 +89,26 @@ impl Hub {
         self.state.lock().unwrap().gated.insert(repository.into());
     }
 
+    /// Keeps content of the name `away-` on another server.
+    pub fn store_at(&self, storage: &Hub) {
+        self.state.lock().unwrap().storage = Some(storage.endpoint.clone());
+    }
+
+    /// Says that this is the commit.
+    pub fn claim_commit(&self, commit: &str) {
+        self.state.lock().unwrap().commit = Some(commit.into());
+    }
+
+    /// Requests so far that came with a token.
+    pub fn authorised(&self) -> usize {
+        self.state.lock().unwrap().authorised
+    }
+
+    /// Those among them that were redirected before.
+    pub fn authorised_at_storage(&self) -> usize {
+        self.state.lock().unwrap().authorised_at_storage
+    }
+
     /// Bytes of bodies sent so far.
     pub fn sent(&self) -> usize {
         self.state.lock().unwrap().sent
@@ -116,6 +145,11 @@ impl Hub {
                 }
                 authorised |= header.trim().ends_with(&format!("Bearer {TOKEN}"));
             }
+            {
+                let mut state = self.state.lock().unwrap();
+                state.authorised += usize::from(authorised);
+                state.authorised_at_storage += usize::from(authorised && path.starts_with("/cdn"));
+            }
             if !self.answer(&mut out, &path, Range { bytes: range, same }, authorised)? {
                 return Ok(());
             }
@@ -149,8 +183,8 @@ impl Hub {
             drop(state);
             return respond(out, "404 Not Found", &[], b"not here");
         };
-        // What a gated repository holds may be seen by all, as on the Hub.
-        if state.gated.contains(&repository) && !authorised && file.is_some() {
+        // What a gated repository holds may be seen by all, as on the Hub; links to its storage are open.
+        if state.gated.contains(&repository) && !authorised && file.is_some() && !path.starts_with("/cdn") {
             drop(state);
             return respond(out, "401 Unauthorized", &[], b"restricted");
         }
@@ -164,8 +198,9 @@ impl Hub {
                 .keys()
                 .map(|name| serde_json::json!({"rfilename": name}))
                 .collect();
+            let commit = state.commit.clone().unwrap_or_else(|| COMMIT.into());
             drop(state);
-            let body = serde_json::json!({"sha": COMMIT, "siblings": names}).to_string();
+            let body = serde_json::json!({"sha": commit, "siblings": names}).to_string();
             return respond(out, "200 OK", &[], body.as_bytes());
         };
         drop(state);
@@ -196,6 +231,11 @@ impl Hub {
         ];
         if fault == "moved" && !path.starts_with("/cdn") && range != Some((0, Some(0))) {
             return respond(out, "302 Found", &[format!("Location: {}/cdn{path}", self.endpoint)], b"");
+        }
+        let storage = self.state.lock().unwrap().storage.clone();
+        if let Some(storage) = storage.filter(|_| fault == "away" && !path.starts_with("/cdn")) {
+            let linked = [format!("X-Linked-Etag: {etag}"), format!("Location: {storage}/cdn{path}")];
+            return respond(out, "302 Found", &linked, b"");
         }
         if range == Some((0, Some(0))) {
             return respond(out, "206 Partial Content", &headers, &content[..1.min(all)]);
@@ -230,6 +270,12 @@ impl Hub {
         }
         head(out, status, &headers, part.len() + stated - all)?;
         match fault {
+            "stalled" => {
+                out.write_all(&part[..part.len() / 2])?;
+                out.flush()?;
+                // Longer than any test.
+                std::thread::sleep(Duration::from_secs(600));
+            }
             "cut" if before < 3 => {
                 out.write_all(&part[..part.len() / 2])?;
                 out.flush()?;

@@ -6,7 +6,7 @@ mod double;
 mod studies;
 
 use double::{COMMIT, Hub, TOKEN};
-use shards::pictures::Pictures;
+use pictures::Pictures;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -147,6 +147,113 @@ fn a_gated_repository_says_what_to_accept_and_what_to_set() {
     let mut allowed = command(&hub, dir.path(), &["--dataset", "org/gated", "--images", "images"]);
     assert!(allowed.env("HF_TOKEN", TOKEN).output().unwrap().status.success());
     whole(dir.path());
+}
+
+#[test]
+fn the_token_goes_to_the_hub_and_nowhere_else() {
+    let (hub, storage, dir) = (Hub::start(), Hub::start(), tempfile::tempdir().unwrap());
+    for fault in ["away-", "moved-"] {
+        let name = format!("org/{fault}private");
+        for server in [&hub, &storage] {
+            dataset(server, &name, fault);
+        }
+        hub.gate(&format!("datasets/{name}"));
+        hub.store_at(&storage);
+        let mut fetch = command(&hub, dir.path(), &["--dataset", &name, "--images", "images"]);
+        let output = fetch.env("HF_TOKEN", TOKEN).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        whole(dir.path());
+        std::fs::remove_dir_all(dir.path().join("images")).unwrap();
+        if fault == "away-" {
+            assert!(hub.authorised() > 0 && storage.sent() > 0);
+            assert_eq!(storage.authorised(), 0);
+        }
+    }
+    assert_eq!(hub.authorised_at_storage(), 0);
+    // A file of weights from anywhere is asked for without it.
+    storage.add("org/web", "x.safetensors", digits("vae.safetensors"));
+    let url = format!("{}/org/web/resolve/main/x.safetensors", storage.endpoint);
+    let mut fetch = command(&hub, dir.path(), &["--url", &url, "--sha256", "any", "--weights", "w"]);
+    assert!(fetch.env("HF_TOKEN", TOKEN).output().unwrap().status.success());
+    assert_eq!(storage.authorised(), 0);
+}
+
+#[test]
+fn no_name_of_a_server_leads_out_of_the_cache() {
+    let before = |dir: &Path| std::fs::read_dir(dir).unwrap().count();
+    for (file, commit) in [
+        ("../../../../evil.parquet", COMMIT),
+        ("/tmp/evil.parquet", COMMIT),
+        ("data/../../evil.parquet", COMMIT),
+        ("train.parquet", "../../../evil"),
+        ("train.parquet", "0123"),
+    ] {
+        let (hub, dir) = (Hub::start(), tempfile::tempdir().unwrap());
+        hub.add("datasets/org/evil", file, digits("train-00000-of-00002.parquet"));
+        hub.claim_commit(commit);
+        let error = fails(&fetch(&hub, dir.path(), "org/evil"), 2, dir.path());
+        assert!(error.contains("would lead out of its cache") || error.contains("which is none"), "{error}");
+        assert_eq!(before(dir.path()), 0, "{file} at {commit}");
+    }
+    let (hub, dir) = (Hub::start(), tempfile::tempdir().unwrap());
+    for name in ["..", "../evil", "a/b/c", "https://huggingface.co/datasets/a/b"] {
+        let error = fails(&fetch(&hub, dir.path(), name), 2, dir.path());
+        assert!(error.contains("is called ORGANISATION/NAME"), "{error}");
+    }
+    // A revision that looks like a way is one of the Hub's to refuse.
+    dataset(&hub, "org/plain", "");
+    let arguments = ["--dataset", "org/plain", "--images", "images", "--revision", "../../evil"];
+    let error = fails(&command(&hub, dir.path(), &arguments).output().unwrap(), 2, dir.path());
+    assert!(error.contains("not found at revision ../../evil"), "{error}");
+}
+
+#[test]
+fn splits_and_configurations_of_the_hub_are_told_apart() {
+    let (hub, dir) = (Hub::start(), tempfile::tempdir().unwrap());
+    for file in
+        ["a/train/0000.parquet", "a/test/0000.parquet", "b/train/0000.parquet", "b/train/0001.parquet"]
+    {
+        let part = if file.contains("0001") { "1" } else { "0" };
+        hub.add("datasets/org/two", file, digits(&format!("train-0000{part}-of-00002.parquet")));
+    }
+    let with = |more: &[&str]| {
+        command(&hub, dir.path(), &[&["--dataset", "org/two", "--images", "images"], more].concat())
+            .output()
+            .unwrap()
+    };
+    let error = fails(&with(&[]), 2, dir.path());
+    assert!(
+        error.contains("dataset org/two: several configurations: a, b; choose one with --config"),
+        "{error}"
+    );
+    let error = fails(&with(&["--config", "a", "--split", "val"]), 2, dir.path());
+    assert!(error.contains("--split val: the dataset has test, train"), "{error}");
+    assert!(with(&["--config", "b"]).status.success());
+    whole(dir.path());
+}
+
+#[test]
+fn a_stop_is_heard_while_the_server_is_silent() {
+    let (hub, dir) = (Hub::start(), tempfile::tempdir().unwrap());
+    dataset(&hub, "org/silent", "stalled-");
+    hub.add("org/web", "stalled-x.safetensors", digits("vae.safetensors"));
+    let url = format!("{}/org/web/resolve/main/stalled-x.safetensors", hub.endpoint);
+    let arguments: [&[&str]; 2] = [
+        &["--dataset", "org/silent", "--images", "images"],
+        &["--url", &url, "--sha256", "any", "--weights", "w"],
+    ];
+    for arguments in arguments {
+        let sent = hub.sent();
+        let child = command(&hub, dir.path(), arguments).spawn().unwrap();
+        while hub.sent() == sent {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+        // Without an ear for it this waits until the server is given up.
+        let output = child.wait_with_output().unwrap();
+        let error = fails(&output, 75, dir.path());
+        assert!(error.contains("stopped on request"), "{error}");
+    }
 }
 
 #[test]

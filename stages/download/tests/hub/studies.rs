@@ -3,9 +3,9 @@
 
 use crate::double::{COMMIT, Hub, TOKEN};
 use image::{ImageFormat, RgbImage};
+use pictures::{Picture, Pictures, PicturesWriter};
 use serde_json::Value;
 use shards::Latents;
-use shards::pictures::{Picture, Pictures, PicturesWriter};
 use std::io::Cursor;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};

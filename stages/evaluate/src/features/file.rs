@@ -4,8 +4,7 @@
 //! says under `evaluate` how they were made.
 
 use super::Rows;
-use crate::Network;
-use crate::pictures::is_parquet;
+use crate::network::Network;
 use crate::scores::Note;
 use anyhow::{Context as _, Result, ensure};
 use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array, Int64Array, RecordBatch};
@@ -15,6 +14,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use pictures::is_parquet;
 use stage::{BadInputExt, bad_input};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -47,7 +47,12 @@ impl FeatureFiles {
     /// # Errors
     /// Bad input when a file is damaged, or files of one folder were made with different weights or resizes.
     pub fn open(path: &Path) -> Result<Option<Self>> {
-        let files = if path.is_dir() { parquet_files(path)? } else { vec![path.to_path_buf()] };
+        let files = match (path.is_dir(), path.is_file()) {
+            (true, _) => parquet_files(path)?,
+            (_, true) => vec![path.to_path_buf()],
+            // Nothing that can be read twice.
+            _ => return Ok(None),
+        };
         let mut opened = Self { files: Vec::new(), count: 0, note: None };
         for (i, file) in files.iter().enumerate() {
             if !is_parquet(file)? {
@@ -74,7 +79,10 @@ impl FeatureFiles {
                 )
             }
             opened.count += rows;
-            opened.note = note;
+            // Features of DINOv2 are there where all files have them.
+            let dinov2 = |note: &Option<Note>| note.as_ref().and_then(|note| note.dinov2.clone());
+            let agreed = if i > 0 && dinov2(&note) != dinov2(&opened.note) { None } else { dinov2(&note) };
+            opened.note = note.map(|note| Note { dinov2: agreed, ..note });
             opened.files.push(file.clone());
         }
         if opened.files.is_empty() {
@@ -258,8 +266,9 @@ fn parquet_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let context = || format!("listing {}", folder.display());
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).bad_input(context)? {
-        let path = entry.bad_input(context)?.path();
-        if path.extension().is_some_and(|e| e == "parquet") {
+        let entry = entry.bad_input(context)?;
+        let (path, hidden) = (entry.path(), entry.file_name().to_string_lossy().starts_with('.'));
+        if !hidden && path.extension().is_some_and(|e| e == "parquet") && path.is_file() {
             files.push(path);
         }
     }

@@ -15,6 +15,8 @@ pub(crate) struct Gathering {
     spatial: Option<Moments>,
     dinov2: Option<Moments>,
     score: InceptionScore,
+    /// The same of splits that take the rows in turns, for samples in the order of their labels.
+    turns: Vec<InceptionScore>,
     /// `[kept, D]`, filled from the start.
     features: Option<Tensor>,
     filled: usize,
@@ -27,6 +29,8 @@ pub(crate) struct Gathered {
     pub(crate) spatial: Statistics,
     pub(crate) dinov2: Option<Statistics>,
     pub(crate) inception_score: f64,
+    /// Of splits that take the rows in turns.
+    pub(crate) inception_score_in_turns: f64,
     /// `[kept, D]`.
     pub(crate) features: Tensor,
     /// Of the pictures whose features are kept, where all have one.
@@ -44,6 +48,9 @@ impl Gathering {
             spatial: None,
             dinov2: None,
             score: InceptionScore::new(SPLIT_SIZE),
+            turns: (0..count.div_ceil(SPLIT_SIZE as usize))
+                .map(|_| InceptionScore::new(SPLIT_SIZE))
+                .collect(),
             features: None,
             filled: 0,
             labels: Some(Vec::new()),
@@ -60,6 +67,14 @@ impl Gathering {
             add(&mut self.dinov2, dinov2)?;
         }
         self.score.add(&rows.logits)?;
+        let splits = self.turns.len();
+        for (split, score) in
+            self.turns.iter_mut().enumerate().filter(|_| splits > 1 && rows.labels.is_some())
+        {
+            let mine = (0..rows.count()).filter(|i| (rows.first + i) % splits == split).map(|i| i as i64);
+            let mine = Tensor::f_from_slice(&mine.collect::<Vec<_>>())?;
+            score.add(&rows.logits.f_index_select(0, &mine)?)?;
+        }
         let chosen = chosen(rows.first, rows.count(), self.kept, self.count);
         let shape = [self.kept as i64, rows.pool.size()[1]];
         let features = match &self.features {
@@ -86,10 +101,18 @@ impl Gathering {
             spatial: self.spatial.context("no features")?.statistics()?,
             dinov2: self.dinov2.map(Moments::statistics).transpose()?,
             inception_score: self.score.finish()?,
+            inception_score_in_turns: mean_of(self.turns)?,
             features: self.features.context("no features")?,
             labels: self.labels,
         })
     }
+}
+
+/// NaN where rows came without labels, or in one split.
+fn mean_of(turns: Vec<InceptionScore>) -> Result<f64> {
+    let splits = turns.len() as f64;
+    let scores = turns.into_iter().map(|turn| if turn.is_empty() { Ok(f64::NAN) } else { turn.finish() });
+    Ok(scores.sum::<Result<f64>>()? / splits)
 }
 
 fn add(moments: &mut Option<Moments>, rows: &Tensor) -> Result<()> {

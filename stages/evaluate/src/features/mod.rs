@@ -6,15 +6,15 @@ mod gather;
 
 pub(crate) use gather::{Gathered, Gathering};
 
+use crate::network::{Dino, Network};
 use crate::pictures::{Batch, Pictures};
 use crate::scores::Note;
-use crate::{Dino, Network};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use extractors::dinov2;
 use extractors::inception::resize::{RawPictures, prepare};
 use file::FeatureFiles;
+use pictures::{Filter, Rgb, Selection, resize};
 use rayon::prelude::*;
-use shards::pictures::{Filter, Rgb, resize};
 use stage::sha256;
 use stage::{Context, bad_input};
 use std::path::Path;
@@ -55,10 +55,10 @@ pub(crate) enum FeatureSource {
 
 impl FeatureSource {
     /// Finds kept features or pictures at a path.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
+    pub(crate) fn open(path: &Path, selection: &Selection) -> Result<Self> {
         match FeatureFiles::open(path)? {
             Some(kept) => Ok(Self::Kept(kept)),
-            None => Ok(Self::Pictures(Pictures::open(path)?)),
+            None => Ok(Self::Pictures(Pictures::open(path, selection)?)),
         }
     }
 
@@ -90,6 +90,30 @@ impl FeatureSource {
         };
         let digest = path.is_file().then(|| sha256(path)).transpose()?;
         Ok(Note { images: Some(self.count()), size: self.size()?, sha256: digest, ..made })
+    }
+
+    /// What a person should know of how pictures were found.
+    pub(crate) fn notes(&self) -> &[String] {
+        match self {
+            Self::Pictures(pictures) => pictures.notes(),
+            Self::Kept(_) => &[],
+        }
+    }
+
+    /// Why pictures have no classes though they might.
+    pub(crate) fn doubts(&self) -> &[String] {
+        match self {
+            Self::Pictures(pictures) => pictures.doubts(),
+            Self::Kept(_) => &[],
+        }
+    }
+
+    /// The names of the classes, by number; empty where they are not known.
+    pub(crate) fn class_names(&self) -> &[String] {
+        match self {
+            Self::Pictures(pictures) => pictures.class_names(),
+            Self::Kept(_) => &[],
+        }
     }
 
     /// What kept features say of themselves.
@@ -153,9 +177,15 @@ pub(crate) fn pass(
 
 fn compute(network: &Network, batch: &Batch, prepared: &Tensor, for_dinov2: Option<&Tensor>) -> Result<Rows> {
     let features = network.inception.features(prepared)?;
+    let named = [("pool", &features.pool), ("spatial", &features.spatial), ("logits", &features.logits)];
+    for (name, tensor) in named {
+        finite(name, tensor, batch)?;
+    }
     let dinov2 = match (&network.dinov2, for_dinov2) {
         (Some(Dino { network, .. }), Some(pictures)) => {
-            Some(network.features(pictures)?.f_to_device(Device::Cpu)?)
+            let features = network.features(pictures)?;
+            finite("dinov2", &features, batch)?;
+            Some(features.f_to_device(Device::Cpu)?)
         }
         _ => None,
     };
@@ -167,6 +197,17 @@ fn compute(network: &Network, batch: &Batch, prepared: &Tensor, for_dinov2: Opti
         dinov2,
         labels: batch.labels.clone(),
     })
+}
+
+/// Features are numbers, or nothing that is made of them is one.
+fn finite(name: &str, features: &Tensor, batch: &Batch) -> Result<()> {
+    if weights::finite(features)? {
+        return Ok(());
+    }
+    let whole = features.f_isfinite()?.f_flatten(1, -1)?.f_all_dim(1, false)?; // [B]
+    let whole = Vec::<bool>::try_from(whole.f_to_device(Device::Cpu)?)?;
+    let at = whole.iter().position(|whole| !whole).unwrap_or(0);
+    bail!("the features {name} of picture {} hold numbers that are none (NaN or infinite)", batch.first + at)
 }
 
 /// Pillow's bicubic of 8-bit pictures to 224 × 224, less the mean of ImageNet, over its deviation: what dgm-eval, which

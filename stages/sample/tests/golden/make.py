@@ -57,7 +57,7 @@ def weights():
         ]:
             shapes[f"blocks.{i}.{name}.weight"] = (outputs, inputs)
             shapes[f"blocks.{i}.{name}.bias"] = (outputs,)
-    state = {name: (random.standard_normal(shape) * 0.3).astype(np.float32) for name, shape in shapes.items()}
+    state = {name: (random.standard_normal(shape) * 0.2).astype(np.float32) for name, shape in shapes.items()}
     state["pos_embed"] = position_table()[None].astype(np.float32)
     return state
 
@@ -168,7 +168,7 @@ def chain(case, start, noises, y):
     before = np.concatenate([[1.0], bar[:-1]])
     beta = 1 - bar / before
     posterior = beta * (1 - before) / (1 - bar)
-    clipped = np.log(np.concatenate([posterior[1:2] if steps > 1 else posterior[:1], posterior[1:]]))
+    clipped = np.log(np.concatenate([posterior[1:2], posterior[1:]]))
     for i in range(steps - 1, -1, -1):
         out = model(x, kept[i])
         x0, eps = starts(prediction, x, out[:, :C], bar[i])

@@ -69,6 +69,7 @@ fn training(config: &Config) -> Result<TrainingConfig> {
         channels: None,
         vae: String::new(),
         classes: config.classes as usize,
+        class_names: Vec::new(),
         image_size: 8 * side,
         flipped: false,
     };

@@ -142,6 +142,7 @@ fn latents(config: &Config, folder: &Path) -> Result<Latents> {
         channels: None,
         vae: String::new(),
         classes: config.classes as usize,
+        class_names: Vec::new(),
         image_size: side * 8,
         flipped: false,
     };

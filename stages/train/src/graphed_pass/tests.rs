@@ -22,6 +22,7 @@ fn config(flags: &[(&str, &str)]) -> TrainingConfig {
         prediction: args.prediction,
         schedule: args.schedule,
         latents: LatentSpace::scaled(1.0, ""),
+        class_names: Vec::new(),
         rows: 64,
         batch_size: args.batch_size,
         learning_rate: 1e-3,

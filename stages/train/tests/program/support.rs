@@ -30,6 +30,7 @@ impl Place {
             channels: None,
             vae: String::new(),
             classes: 2,
+            class_names: Vec::new(),
             image_size: 64,
             flipped: false,
         };
