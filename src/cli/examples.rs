@@ -1,7 +1,7 @@
 //! How each command is used.
 
 /// The commands in the order of their use, each with lines that can be typed.
-pub const EXAMPLES: [(&str, &str); 20] = [
+pub const EXAMPLES: [(&str, &str); 22] = [
     (
         "run",
         "  pipeline run                                  the whole study, with the scores at the end
@@ -28,6 +28,18 @@ pub const EXAMPLES: [(&str, &str); 20] = [
         "graph",
         "  pipeline graph                                          Mermaid, for a README
   pipeline graph --format dot | dot -Tsvg > study.svg",
+    ),
+    (
+        "runs",
+        "  pipeline runs                  one line each
+  pipeline runs baseline         all that is known of the run of `run --name baseline`",
+    ),
+    (
+        "table",
+        "  pipeline table --sort fid                              the variants of the study
+  pipeline table --filter fid<10 --markdown              some of them, for a README
+  pipeline table --latex --lowest fid --columns variant,experts,fid
+  pipeline table baseline wider                          two past runs",
     ),
     (
         "diff",
