@@ -147,7 +147,8 @@ pub fn of(session: &Session, step: &Step, known: &[Option<StepOutputs>]) -> Opti
 
 /// What a stage is called among those of every variant: `dit-s/train`, by the first variant that has it, unless all do.
 fn called(session: &Session, step: &Step) -> String {
-    let named = |step: &Step| step.variants.iter().filter(|v| !v.is_empty()).cloned().collect::<BTreeSet<_>>();
+    let named =
+        |step: &Step| step.variants.iter().filter(|v| !v.is_empty()).cloned().collect::<BTreeSet<_>>();
     let all: BTreeSet<String> = session.graph.steps.iter().flat_map(named).collect();
     let first = step.variants.iter().find(|variant| !variant.is_empty());
     match first.filter(|_| named(step).len() < all.len()) {
