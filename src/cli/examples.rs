@@ -37,7 +37,7 @@ pub const EXAMPLES: [(&str, &str); 22] = [
     (
         "table",
         "  pipeline table --sort fid                              the variants of the study
-  pipeline table --filter fid<10 --markdown              some of them, for a README
+  pipeline table --filter 'fid<10' --markdown            some of them, for a README
   pipeline table --latex --lowest fid --columns variant,experts,fid
   pipeline table baseline wider                          two past runs",
     ),
