@@ -30,6 +30,18 @@ pub const EXAMPLES: [(&str, &str); 22] = [
   pipeline graph --format dot | dot -Tsvg > study.svg",
     ),
     (
+        "runs",
+        "  pipeline runs                  one line each
+  pipeline runs baseline         all that is known of the run of `run --name baseline`",
+    ),
+    (
+        "table",
+        "  pipeline table --sort fid                              the variants of the study
+  pipeline table --filter 'fid<10' --markdown            some of them, for a README
+  pipeline table --latex --lowest fid --columns variant,experts,fid
+  pipeline table baseline wider                          two past runs",
+    ),
+    (
         "diff",
         "  pipeline diff small large                     two variants
   pipeline diff 20260101T1200 20260102T0900     two runs, by the beginnings of their names",

@@ -110,7 +110,7 @@ pub fn of(session: &Session, step: &Step, known: &[Option<StepOutputs>]) -> Opti
         let outputs: BTreeMap<_, _> = done.outputs.iter().map(|(name, p)| (name.clone(), p.digest)).collect();
         let own = || step.variants.iter().filter(|variant| !variant.is_empty()).cloned().collect();
         let origin = Origin {
-            stage: step.stage.clone(),
+            stage: if across { called(session, step) } else { step.stage.clone() },
             // Of one variant they would tell what else is selected.
             variants: if across { own() } else { Vec::new() },
             outputs,
@@ -143,6 +143,18 @@ pub fn of(session: &Session, step: &Step, known: &[Option<StepOutputs>]) -> Opti
     let mut json = serde_json::to_vec_pretty(&lineage).ok()?;
     json.push(b'\n');
     Some(json)
+}
+
+/// What a stage is called among those of every variant: `dit-s/train`, by the first variant that has it, unless all do.
+fn called(session: &Session, step: &Step) -> String {
+    let named =
+        |step: &Step| step.variants.iter().filter(|v| !v.is_empty()).cloned().collect::<BTreeSet<_>>();
+    let all: BTreeSet<String> = session.graph.steps.iter().flat_map(named).collect();
+    let first = step.variants.iter().find(|variant| !variant.is_empty());
+    match first.filter(|_| named(step).len() < all.len()) {
+        Some(first) => format!("{first}/{}", step.stage),
+        None => step.stage.clone(),
+    }
 }
 
 fn study(session: &Session, step: &Step, above: &BTreeSet<usize>, across: bool) -> Study {

@@ -99,7 +99,7 @@ fn it_is_in_the_graph_the_lineage_and_the_lock() {
         .iter()
         .map(|stage| format!("{} {}", stage["stage"].as_str().unwrap(), stage["variants"]))
         .collect();
-    assert_eq!(stages, ["train [\"small\"]", "train [\"wide.2\",\"again\"]", "table null"]);
+    assert_eq!(stages, ["small/train [\"small\"]", "wide.2/train [\"wide.2\",\"again\"]", "table null"]);
     let lock = study.call(&["lock", "--variant", "*"]);
     assert!(lock.status.success(), "{}", said(&lock));
     assert!(study.call(&["run", "--variant", "*", "--locked"]).status.success());

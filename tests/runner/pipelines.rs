@@ -126,6 +126,8 @@ fn check_table(study: &Study, name: &str) {
     let rows = published["rows"].as_array().unwrap().iter();
     let mut rows: Vec<String> = rows.map(|row| row["variant"].as_str().unwrap().to_string()).collect();
     rows.sort();
+    // One variant may stand in two groups.
+    rows.dedup();
     let scores = study.read(&format!("out/{name}/table/report/scores"));
     assert_eq!(scores.lines().collect::<Vec<_>>(), rows, "{name}");
     if name == "table-a" {

@@ -106,9 +106,6 @@ fn the_digits_keep_their_notice() {
     assert!(weights < 4_000_000, "the digits' weights have grown to {weights} bytes");
 }
 
-/// Crates that still have circles; a name goes when its circles do.
-const CIRCLES: [&str; 1] = ["stages/report"];
-
 #[test]
 fn no_two_files_need_each_other_and_nothing_is_imported_from_above() {
     let mut packages = vec![PathBuf::new()];
@@ -119,12 +116,7 @@ fn no_two_files_need_each_other_and_nothing_is_imported_from_above() {
     packages.retain(|package| root().join(package).join("src").is_dir());
     let mut wrong = Vec::new();
     for package in packages {
-        let faults = imports::faults(root(), &package.join("src"));
-        if !CIRCLES.iter().any(|open| Path::new(open) == package) {
-            wrong.extend(faults);
-        } else if faults.is_empty() {
-            wrong.push(format!("{} has no circle any more; take it from the list", package.display()));
-        }
+        wrong.extend(imports::faults(root(), &package.join("src")));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

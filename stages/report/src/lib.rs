@@ -27,11 +27,14 @@ use models::checkpoint::CheckpointMetadata;
 use models::diffusion::NoiseSchedule;
 use models::interchange::{self, Hints};
 use provenance::{Here, Lineage};
-use stage::{Context, Staged, Value as _, bad_input};
+use stage::{Context, Known, Staged, Value as _, bad_input};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use tch::Device;
+
+/// How an earlier report is known.
+const KNOWN: Known<Args> = Known::Folder(outputs::REPORT);
 
 stage::arguments! {
     /// Write what a study found as Markdown and as one HTML file that needs nothing else.
@@ -78,7 +81,7 @@ stage::arguments! {
         /// without it the same inputs give the same bytes anywhere.
         param place: bool = true;
         /// Folder with `report.md`, `report.html` and `figures/`; of a comparison also `comparison.md`, `.html`, `.tex` and `.csv`.
-        output report: PathBuf, known outputs::KNOWN;
+        output report: PathBuf, known KNOWN;
     }
 }
 

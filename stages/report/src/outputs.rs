@@ -3,9 +3,8 @@
 //! `report.html` ends in a comment with the digest of each file and of the page itself: a report that somebody has edited is
 //! not replaced.
 
-use crate::Args;
 use anyhow::Result;
-use stage::{Known, Layout};
+use stage::Layout;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,8 +25,6 @@ pub const REPORT: Layout = Layout {
     ],
     check: first_other,
 };
-/// The same to the contract.
-pub const KNOWN: Known<Args> = Known::Folder(REPORT);
 
 const PAGE: &str = "report.html";
 const BEGIN: &str = "<!-- made by report: ";
