@@ -46,6 +46,10 @@ pub enum RunEvent {
         processes: Option<Processes>,
         log: PathBuf,
     },
+    /// It waits in the queue of a cluster.
+    TaskQueued { task: String },
+    /// Its job is on a node.
+    TaskRuns { task: String },
     /// Another attempt at it begins.
     TaskRetried { task: String, attempt: u32, attempts: u32, after: TaskFailure },
     /// An attempt at a task has ended.

@@ -7,7 +7,7 @@ use crate::engine::slurm;
 use crate::error::{Error, Result};
 use crate::text::size;
 use serde_json::json;
-use store::{Store, link, lock};
+use store::{Area, Store, link, lock};
 use study::Choice;
 
 /// Removes what no stage of the study and its variants needs and no limit keeps.
@@ -22,7 +22,8 @@ pub fn gc(global: &Global, limits: &GcLimits) -> Result<()> {
     let keep = Limits { max_size: limits.max_size.0, grace: limits.grace.0, logs: limits.logs.0 };
     let steps: Vec<_> = own.steps.iter().chain(&variants).collect();
     // A job on a cluster outlives its runner, and writes there.
-    let Plan { doomed, kept } = sweep::plan(&store, &steps, &keep, slurm::holds)?;
+    let busy = slurm::held_by_jobs(&store.list(Area::Attempts));
+    let Plan { doomed, kept } = sweep::plan(&store, &steps, &keep, |folder| busy.contains(folder))?;
     let mut freed = 0;
     for path in &doomed {
         freed += weight(path);

@@ -2,7 +2,6 @@
 
 use crate::cache::failure::Change;
 use crate::engine::attempt::Attempt;
-use crate::engine::error::Result;
 use crate::engine::steady::Part;
 use crate::engine::stop::Stop;
 use crate::session::{Session, Task};
@@ -21,8 +20,6 @@ pub struct Work<'a> {
     /// GPUs that the attempt may use.
     pub gpus: &'a [String],
     pub stop: &'a Stop,
-    /// Where a line for people goes.
-    pub say: &'a dyn Fn(String),
 }
 
 impl Work<'_> {
@@ -45,10 +42,4 @@ pub enum End {
     Signal(u8),
     Timeout,
     Stopped,
-}
-
-/// A place where attempts are executed.
-pub trait Engine: Sync {
-    /// Executes an attempt to its end, or until it was asked to stop and has stopped.
-    fn execute(&self, work: &Work) -> Result<End>;
 }

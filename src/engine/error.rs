@@ -41,6 +41,12 @@ pub enum Error {
     NoJobId(String),
     #[error("job {0} is no longer known to Slurm and left no exit code")]
     JobForgotten(String),
+    #[error(
+        "job {id} could not begin, as its node does not see {}; the study, its programs and the runner have to lie where \
+         all nodes see them under the same path",
+        path.display()
+    )]
+    Unseen { id: String, path: PathBuf },
     #[error("job {0} was cancelled, but not by this runner")]
     JobCancelled(String),
     #[error("job {id} ended as {state} and left no exit code")]

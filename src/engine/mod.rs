@@ -3,7 +3,7 @@
 pub mod attempt;
 pub mod contract;
 mod error;
-mod local;
+pub mod local;
 pub mod ranks;
 pub mod slurm;
 pub mod steady;
@@ -11,18 +11,12 @@ pub mod stop;
 pub mod supervise;
 pub mod usage;
 
-use contract::Engine;
-use local::Local;
-use slurm::SLURM;
 use study::file::EngineName;
 use study::graph::Step;
 
-pub use error::Error;
+pub use error::{Error, Result};
 
-/// The engine of a step.
-pub fn of(step: &Step) -> &'static dyn Engine {
-    match step.engine {
-        EngineName::Local => &Local,
-        EngineName::Slurm => &*SLURM,
-    }
+/// Whether the attempts of a step are jobs of a cluster.
+pub fn is_far(step: &Step) -> bool {
+    step.engine != EngineName::Local
 }

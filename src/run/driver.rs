@@ -7,7 +7,8 @@ use crate::cache::results::{self, ActionResult};
 use crate::cache::runs::FailedTask;
 use crate::engine::{self, stop::Stop};
 use crate::error::{Error, Result};
-use crate::run::job::Job;
+use crate::run::far::{Errand, Far, broken};
+use crate::run::job::Begun;
 use crate::run::machine::{Machine, request};
 use crate::run::options::RunOptions;
 use crate::run::scheduler::{
@@ -17,7 +18,6 @@ use crate::run::stream::Stream;
 use crate::run::tail::Tail;
 use crate::run::threads::{Broken, Message, StopOnPanic, Teller, Threads};
 use crate::run::transfer::{self, TransferProgress};
-use crate::run::worker::work;
 use crate::session::reasons::reasons;
 use crate::session::{Session, StepOutputs, Task};
 use crate::text::duration;
@@ -150,11 +150,16 @@ impl<'a> Driver<'a> {
 
     /// Runs everything to its end.
     pub fn finish(mut self) -> Result<()> {
-        std::thread::scope(|scope| self.go(&Threads::new(scope)));
+        std::thread::scope(|scope| {
+            let threads = Threads::new(scope);
+            let far = Far::new(&threads.hands, self.session, self.run, self.stop);
+            self.go(&threads, &far);
+            far.close();
+        });
         self.error.map_or(Ok(()), Err)
     }
 
-    fn go<'s>(&mut self, threads: &Threads<'s, '_>)
+    fn go<'s, 'e>(&mut self, threads: &Threads<'s, 'e>, far: &Arc<Far<'s, 'e>>)
     where
         'a: 's,
     {
@@ -175,7 +180,7 @@ impl<'a> Driver<'a> {
             } else if let Some((step, whole)) = self.looks.pop_first() {
                 self.answer_look(step, whole);
             } else if let Some(effect) = self.begins.pop_front() {
-                self.begin(effect, threads);
+                self.begin(effect, threads, far);
             } else if let Some(task) = self.asks.pop_front() {
                 let refusal = if self.scheduler.is_halted() { None } else { self.confirm(task) };
                 self.tell(Event::Answered { task, refusal });
@@ -268,7 +273,7 @@ impl<'a> Driver<'a> {
     }
 
     /// Begins what takes its time on a thread of its own.
-    fn begin<'s>(&mut self, effect: Effect, threads: &Threads<'s, '_>)
+    fn begin<'s, 'e>(&mut self, effect: Effect, threads: &Threads<'s, 'e>, far: &Arc<Far<'s, 'e>>)
     where
         'a: 's,
     {
@@ -279,7 +284,7 @@ impl<'a> Driver<'a> {
             }
             Effect::Start { task, gpus, attempt, after } => {
                 let gpus = gpus.iter().filter_map(|gpu| self.gpus.get(*gpu).cloned()).collect();
-                self.start(task, gpus, attempt, after, threads);
+                self.start(task, gpus, attempt, after, threads, far);
             }
             Effect::Fetch { task } if stopped || !self.has_cache(Remote::answers) => {
                 self.tell(Event::Fetched { task, hit: false });
@@ -297,17 +302,18 @@ impl<'a> Driver<'a> {
         self.session.remote.as_ref().is_some_and(which)
     }
 
-    fn start<'s>(
+    fn start<'s, 'e>(
         &mut self,
         id: TaskId,
         gpus: Vec<String>,
         attempt: u32,
         after: Option<Failure>,
-        threads: &Threads<'s, '_>,
+        threads: &Threads<'s, 'e>,
+        far: &Arc<Far<'s, 'e>>,
     ) where
         'a: 's,
     {
-        let (session, run, stop) = (self.session, self.run, self.stop);
+        let (session, run) = (self.session, self.run);
         let (task, seen) = (Arc::clone(&self.tasks[id.0].task), self.tasks[id.0].seen);
         let log = session.store.log(run, &task.label);
         let label = task.label.clone();
@@ -331,19 +337,22 @@ impl<'a> Driver<'a> {
                 log,
             });
         }
-        let number = attempt;
-        let attempt = move |teller: &Teller| {
-            let tell = |event| teller.tell(Message::Tells(id, None, event));
-            let job = Job { session, task, run, attempt: number, log, gpus, seen, stop, tell: &tell };
-            Message::Ended(id, work(&job))
+        let of_cluster = engine::is_far(&session.graph.steps[task.step]);
+        if of_cluster {
+            self.stream.emit(RunEvent::TaskQueued { task: task.label.clone() });
+        }
+        let begun = Begun { at: results::now(), clock: Instant::now() };
+        let errand = Errand { id, task, attempt, log, gpus, seen, begun, follow: None };
+        let far = Arc::clone(far);
+        let work = move |teller: &Teller| far.attempt(errand, teller);
+        let broken = move |e: Broken| broken(id, &e);
+        let spawned = match of_cluster {
+            true => threads.hands.queue(work, broken),
+            false => threads.hands.spawn(work, broken),
         };
-        let broken = move |e: Broken| Message::Ended(id, Err(Failure::Error { text: e.to_string() }.into()));
-        let spawned = threads.spawn(attempt, broken);
         if let Err(e) = spawned {
-            self.hear(Message::Ended(
-                id,
-                Err(Failure::Error { text: format!("starting a thread: {e}") }.into()),
-            ));
+            let failure = Failure::Error { text: format!("starting a thread: {e}") };
+            self.hear(Message::Ended(id, Err(failure.into())));
         }
     }
 
@@ -361,12 +370,12 @@ impl<'a> Driver<'a> {
                 (Direction::Send, Some(outcome)) => transfer::send(session, &task, &outcome, &progress),
                 _ => transfer::fetch(session, &task, &progress),
             };
-            Message::Moved(id, direction, moved)
+            teller.tell(Message::Moved(id, direction, moved));
         };
         let broken = move |e: Broken| {
             Message::Moved(id, direction, Err(engine::Error::Broken { label, why: e.to_string() }.into()))
         };
-        let spawned = threads.spawn(moving, broken);
+        let spawned = threads.hands.spawn(moving, broken);
         if let Err(source) = spawned {
             let e = engine::Error::Start { what: "a thread".into(), source }.into();
             self.hear(Message::Moved(id, direction, Err(e)));

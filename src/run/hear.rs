@@ -26,8 +26,11 @@ impl Driver<'_> {
         let label = self.label(task);
         match (event, direction) {
             (WorkerEvent::Follow { events, log, places }, _) => {
-                self.running.insert(task, Tail::new(events, log, places));
+                // Of a job that began again, what was shown is not shown again.
+                self.running.entry(task).or_insert_with(|| Tail::new(events, log, places));
             }
+            (WorkerEvent::Runs(true), _) => self.stream.emit(RunEvent::TaskRuns { task: label }),
+            (WorkerEvent::Runs(false), _) => self.stream.emit(RunEvent::TaskQueued { task: label }),
             (WorkerEvent::Say(text), _) => self.stream.say(&label, text),
             (WorkerEvent::Attempted(report), _) => {
                 // What it reported last comes first.

@@ -2,18 +2,21 @@
 
 use crate::cache::failure::{Change, Failure, TaskFailure};
 use crate::cache::runs::AttemptReport;
-use crate::engine::stop::Stop;
+use crate::engine::{self, stop::Stop};
 use crate::error::Error;
 use crate::run::places::Places;
 use crate::session::{Session, Task};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 use study::hidden;
 
 /// What a thread tells about its work before it is done.
 pub enum WorkerEvent {
     /// The attempt's events and its log grow there; its outputs will lie elsewhere.
     Follow { events: PathBuf, log: PathBuf, places: Places },
+    /// Its job is on a node, or in the queue again.
+    Runs(bool),
     /// A line for people.
     Say(String),
     /// Bytes that are moved, of all.
@@ -45,6 +48,14 @@ where
     }
 }
 
+/// When an attempt began.
+#[derive(Clone, Copy, Debug)]
+pub struct Begun {
+    /// Seconds since 1970.
+    pub at: u64,
+    pub clock: Instant,
+}
+
 /// A task that is to be tried.
 pub struct Job<'a> {
     pub session: &'a Session,
@@ -52,12 +63,15 @@ pub struct Job<'a> {
     pub run: &'a str,
     /// The number of this attempt, from 1.
     pub attempt: u32,
+    pub begun: Begun,
     pub log: PathBuf,
     /// GPUs that are ours.
     pub gpus: Vec<String>,
     /// The newest result of its key when it was looked up and not found.
     pub seen: Option<u64>,
     pub stop: &'a Stop,
+    /// Takes the lock by which others know that this run waits for jobs of a cluster.
+    pub claim: &'a dyn Fn() -> engine::Result<()>,
     /// Whoever listens.
     pub tell: &'a dyn Fn(WorkerEvent),
 }

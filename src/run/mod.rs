@@ -3,6 +3,7 @@
 pub mod build;
 mod commit;
 mod driver;
+mod far;
 mod hear;
 mod job;
 mod look;

@@ -1,50 +1,98 @@
-//! One attempt at a task: from the lock of its action to its result.
+//! One attempt at a task: from the lock of its action to its result. What a cluster does is prepared here, and fetched when
+//! it is done.
 
 use crate::cache::failure::{Failure, TRY_AGAIN};
 use crate::cache::results::{self, ActionResult};
 use crate::cache::runs::AttemptReport;
 use crate::engine::attempt::Attempt;
-use crate::engine::contract::{End, Engine, Work};
-use crate::engine::slurm::{self, SLURM};
+use crate::engine::contract::{End, Work};
+use crate::engine::slurm::waiting::Stand;
+use crate::engine::slurm::{self, Left};
+use crate::engine::steady::{self, Part};
 use crate::engine::supervise::NOT_STARTED;
 use crate::engine::usage::{self, Usage};
-use crate::engine::{self, ranks, steady};
+use crate::engine::{self, local, ranks};
 use crate::run::commit::{commit, written};
 use crate::run::job::{Job, Unmade, WorkerEvent};
 use crate::run::places::Places;
 use crate::text::shown;
 use std::cell::Cell;
 use std::path::PathBuf;
-use std::time::Instant;
-use store::link;
+use store::{link, lock};
 
-/// Waits for the action's lock, takes the result if somebody else made it meanwhile, else makes it.
-pub fn work(job: &Job) -> Result<ActionResult, Unmade> {
+/// What is said of a task that another runner does.
+const BUSY: &str = "waiting for another runner that does the same";
+
+/// What came of a task that was tried.
+pub enum Tried {
+    Made(Box<ActionResult>),
+    /// It is, or is to be, a job of a cluster, or somebody else does it.
+    Far(Stand),
+}
+
+/// Makes the result of a task, or takes that which somebody else made meanwhile; what a cluster is to do is prepared.
+pub fn work(job: &Job) -> Result<Tried, Unmade> {
     let (store, key) = (&job.session.store, &job.task.key);
+    let step = &job.session.graph.steps[job.task.step];
+    let far = engine::is_far(step);
     let waited = Cell::new(false);
     let busy = || {
         waited.set(true);
-        job.say("waiting for another runner that does the same".into());
+        job.say(BUSY.into());
     };
-    let lock = store.lock(key, busy, || job.stop.asked())?;
+    let lock = match far {
+        // A thread that waits for another runner is one that no other task has.
+        true => {
+            (job.claim)()?;
+            match lock::attempt(&store.lock_of(key), false)? {
+                Some(lock) => Some(lock),
+                None => {
+                    busy();
+                    return Ok(Tried::Far(Stand::Busy(store.lock_of(key))));
+                }
+            }
+        }
+        false => store.lock(key, busy, || job.stop.asked())?,
+    };
     let Some(lock) = lock.filter(|_| !job.stop.asked()) else { return Err(Failure::Stopped.into()) };
     let forced = job.session.forced.contains(&job.task.step);
     // It was looked up before; only what came since can make a difference.
     let changed = (waited.get() && !forced) || results::newest(store, key) != job.seen;
     if changed && let Some(outcome) = results::lookup(store, key)? {
-        return Ok(outcome);
+        return Ok(Tried::Made(Box::new(outcome)));
     }
     let parts = steady::parts(job.session, &job.task)?;
-    let (engine, attempt) = prepare(job)?;
-    let places = Places::of(job.session, &job.task, &attempt);
-    (job.tell)(WorkerEvent::Follow { events: attempt.events.clone(), log: attempt.log.clone(), places });
-    let step = &job.session.graph.steps[job.task.step];
+    // A job that a killed runner left on a cluster goes on, wherever the task would run now.
+    match slurm::left(job.session, &job.task, job.run, job.claim)? {
+        Left::Nothing => {}
+        Left::Busy(lock) => {
+            job.say(BUSY.into());
+            return Ok(Tried::Far(Stand::Busy(lock)));
+        }
+        Left::Job(attempt) => {
+            attempt.show_as(&job.log)?;
+            job.say("goes on with the job of an earlier run".into());
+            return Ok(Tried::Far(Stand::Left(*attempt)));
+        }
+    }
+    if far {
+        let stale = steady::changed(&parts, &store.stats);
+        if !stale.is_empty() {
+            return Err(Unmade::Stale(stale));
+        }
+    }
+    let attempt = Attempt::prepare(job.session, &job.task, job.log.clone())?;
     let several = step.processes.map(|processes| format!("{processes} processes of "));
     job.say(several.unwrap_or_default() + &shown(&attempt.words));
-    let (started, clock) = (results::now(), Instant::now());
     // Before it runs: what it runs and reads may be edited meanwhile.
     job.session.facts();
-    let end = engine.execute(&Work {
+    if far {
+        slurm::prepare(job.session, &job.task, &attempt, &parts, job.run)?;
+        return Ok(Tried::Far(Stand::New(attempt)));
+    }
+    let places = Places::of(job.session, &job.task, &attempt);
+    (job.tell)(WorkerEvent::Follow { events: attempt.events.clone(), log: attempt.log.clone(), places });
+    let end = local::execute(&Work {
         session: job.session,
         task: &job.task,
         attempt: &attempt,
@@ -52,16 +100,31 @@ pub fn work(job: &Job) -> Result<ActionResult, Unmade> {
         lock: &lock,
         gpus: &job.gpus,
         stop: job.stop,
-        say: &|text| job.say(text),
     })?;
+    conclude(job, &attempt, &parts, end).map(|made| Tried::Made(Box::new(made)))
+}
+
+/// Makes the result of a task whose job is over.
+pub fn fetch(job: &Job, attempt: &Attempt, end: End) -> Result<ActionResult, Unmade> {
+    // Whoever looks for the job at the same time holds it for a moment.
+    let lock = job.session.store.lock(&job.task.key, || (), || false)?;
+    let parts = steady::parts(job.session, &job.task)?;
+    let made = conclude(job, attempt, &parts, end);
+    drop(lock);
+    made
+}
+
+/// What the end of an attempt comes to.
+fn conclude(job: &Job, attempt: &Attempt, parts: &[Part], end: End) -> Result<ActionResult, Unmade> {
     let usage = usage::take(&attempt.events).unwrap_or_default();
-    let seconds = if let End::Success(seconds) = end { seconds } else { clock.elapsed().as_secs_f64() };
+    let seconds =
+        if let End::Success(seconds) = end { seconds } else { job.begun.clock.elapsed().as_secs_f64() };
     let told = |failure: Option<&Failure>| {
-        let report = report(job, &usage, started, seconds, &end, failure.cloned());
+        let report = report(job, &usage, seconds, &end, failure.cloned());
         (job.tell)(WorkerEvent::Attempted(Box::new(report)));
     };
     let unmade = match end.clone() {
-        End::Success(seconds) => match commit(job, &attempt, &parts, seconds, &usage) {
+        End::Success(seconds) => match commit(job, attempt, parts, seconds, &usage) {
             Err(unmade) => unmade,
             made => {
                 told(None);
@@ -80,7 +143,7 @@ pub fn work(job: &Job) -> Result<ActionResult, Unmade> {
             Failure::Timeout { seconds: limit.map(|limit| limit.as_secs_f64()) }.into()
         }
     };
-    let unmade = give_up(job, &attempt, unmade)?;
+    let unmade = give_up(job, attempt, unmade)?;
     if let Unmade::Failed(failed) = &unmade {
         told(Some(&failed.failure));
     }
@@ -88,19 +151,12 @@ pub fn work(job: &Job) -> Result<ActionResult, Unmade> {
 }
 
 /// What is written down of an attempt.
-fn report(
-    job: &Job,
-    usage: &Usage,
-    started: u64,
-    seconds: f64,
-    end: &End,
-    failure: Option<Failure>,
-) -> AttemptReport {
+fn report(job: &Job, usage: &Usage, seconds: f64, end: &End, failure: Option<Failure>) -> AttemptReport {
     let here = || job.session.facts().machine.host.clone();
     AttemptReport {
         task: job.task.label.clone(),
         attempt: job.attempt,
-        started,
+        started: job.begun.at,
         seconds,
         exit: match end {
             End::Success(_) | End::Disturbed(_) => Some(0),
@@ -113,18 +169,6 @@ fn report(
         engine: job.session.graph.steps[job.task.step].engine.name().into(),
         host: usage.machine.as_ref().map_or_else(here, |machine| machine.host.clone()),
     }
-}
-
-/// The folders of an attempt, and who executes it. A job that a killed runner left on a cluster goes on, wherever the
-/// task would run now.
-fn prepare(job: &Job) -> Result<(&'static dyn Engine, Attempt), Unmade> {
-    if let Some(attempt) = slurm::left(job.session, &job.task)? {
-        attempt.show_as(&job.log)?;
-        job.say("goes on with the job of an earlier run".into());
-        return Ok((&*SLURM, attempt));
-    }
-    let engine = engine::of(&job.session.graph.steps[job.task.step]);
-    Ok((engine, Attempt::prepare(job.session, &job.task, job.log.clone())?))
 }
 
 /// Puts what an attempt wrote, and what could not be taken in, where no other attempt removes it: it may be the work of

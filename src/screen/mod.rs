@@ -18,12 +18,23 @@ use std::time::{Duration, Instant};
 /// How often a plain line tells of progress.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(15);
 
+/// No more bars than these are shown, whatever runs at the same time.
+const MOST_BARS: usize = 16;
+
 /// The screen, or its absence.
 pub struct Screen {
     bars: MultiProgress,
     terminal: bool,
     quiet: bool,
     running: HashMap<String, Row>,
+    /// How many of them have bars.
+    shown: usize,
+    done: usize,
+    started: Instant,
+    /// Some of it is on a cluster; what runs, waits and is done is counted there.
+    far: bool,
+    total: Option<ProgressBar>,
+    counted: Instant,
     /// Since the first stage that has GPUs.
     gauge: Option<Gauge>,
 }
@@ -41,7 +52,11 @@ fn pace(state: &ProgressState, text: &mut dyn Write) {
 }
 
 struct Row {
+    /// Hidden where it is not shown.
     bar: ProgressBar,
+    shown: bool,
+    /// It waits in the queue of a cluster.
+    queued: bool,
     started: Instant,
     told: Instant,
     metrics: String,
@@ -60,6 +75,12 @@ impl Screen {
             terminal,
             quiet,
             running: HashMap::new(),
+            shown: 0,
+            done: 0,
+            started: Instant::now(),
+            far: false,
+            total: None,
+            counted: Instant::now(),
             gauge: None,
         }
     }
@@ -112,14 +133,86 @@ impl Screen {
     /// A stage starts.
     pub fn start(&mut self, stage: &str, line: &str) {
         self.say(&format!("{stage}: {line}"));
-        let bar = self.bars.add(ProgressBar::new_spinner());
+        let now = Instant::now();
+        let row = Row {
+            bar: ProgressBar::hidden(),
+            shown: false,
+            queued: false,
+            started: now,
+            told: now,
+            metrics: String::new(),
+            text: None,
+            gpus: Vec::new(),
+        };
+        self.running.insert(stage.into(), row);
+        self.fill(stage);
+    }
+
+    /// Shows the bar of what runs, where there is room for one more.
+    fn fill(&mut self, stage: &str) {
+        let room = self.shown < MOST_BARS;
+        let Some(row) = self.running.get_mut(stage).filter(|row| room && !row.queued && !row.shown) else {
+            return;
+        };
+        let bar = self.bars.insert(0, ProgressBar::new_spinner().with_elapsed(row.started.elapsed()));
         let style = ProgressStyle::with_template("{prefix:12} {spinner} {elapsed} {wide_msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
         bar.set_prefix(safe_line(stage));
         bar.enable_steady_tick(Duration::from_millis(250));
-        let now = Instant::now();
-        let row = Row { bar, started: now, told: now, metrics: String::new(), text: None, gpus: Vec::new() };
-        self.running.insert(stage.into(), row);
+        (row.bar, row.shown) = (bar, true);
+        self.shown += 1;
+    }
+
+    /// A stage waits in the queue of a cluster; it has no bar.
+    fn queued(&mut self, stage: &str) {
+        self.far = true;
+        if let Some(row) = self.running.get_mut(stage) {
+            row.queued = true;
+            self.hide(stage);
+        }
+    }
+
+    /// Its job begins.
+    fn runs(&mut self, stage: &str) {
+        if let Some(row) = self.running.get_mut(stage) {
+            (row.queued, row.started) = (false, Instant::now());
+        }
+        self.fill(stage);
+    }
+
+    /// Takes a bar away, and shows one of those that had no room.
+    fn hide(&mut self, stage: &str) {
+        let Some(row) = self.running.get_mut(stage).filter(|row| row.shown) else {
+            return;
+        };
+        row.bar.finish_and_clear();
+        (row.bar, row.shown) = (ProgressBar::hidden(), false);
+        self.shown -= 1;
+        let next =
+            self.running.iter().find(|(_, row)| !row.queued && !row.shown).map(|(name, _)| name.clone());
+        if let Some(next) = next.filter(|next| next != stage) {
+            self.fill(&next);
+        }
+    }
+
+    /// Where a cluster does something, how many run, wait and are done, and how long all of it has taken.
+    fn count(&mut self) {
+        if !self.far || !self.terminal || self.running.is_empty() {
+            return;
+        }
+        let line = self.counted();
+        let style = ProgressStyle::with_template("{elapsed} {wide_msg}");
+        let total = self.total.get_or_insert_with(|| {
+            let bar = self.bars.add(ProgressBar::new_spinner().with_elapsed(self.started.elapsed()));
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+            bar
+        });
+        total.set_message(line);
+    }
+
+    fn counted(&self) -> String {
+        let queued = self.running.values().filter(|row| row.queued).count();
+        format!("{} running, {queued} queued, {} done", self.running.len() - queued, self.done)
     }
 
     /// A stage that was started has GPUs; how busy they are is shown with its progress.
@@ -189,7 +282,12 @@ impl Screen {
     /// Time has passed: where there are no bars, what runs is told of now and then.
     pub fn tick(&mut self) {
         if self.terminal || self.quiet {
+            self.count();
             return;
+        }
+        if self.far && self.counted.elapsed() >= PLAIN_INTERVAL && !self.running.is_empty() {
+            self.counted = Instant::now();
+            stderr::line(format!("{}, {} s", self.counted(), self.started.elapsed().as_secs()));
         }
         for (stage, row) in &mut self.running {
             if let Some(text) = row.text.as_ref().filter(|_| row.told.elapsed() >= PLAIN_INTERVAL) {
@@ -206,8 +304,12 @@ impl Screen {
 
     /// Work is over of which there is nothing to say.
     pub fn finish_quietly(&mut self, stage: &str) {
-        if let Some(row) = self.running.remove(stage) {
-            row.bar.finish_and_clear();
+        self.hide(stage);
+        if self.running.remove(stage).is_some() {
+            self.done += 1;
+        }
+        if let Some(total) = self.total.take_if(|_| self.running.is_empty()) {
+            total.finish_and_clear();
         }
     }
 

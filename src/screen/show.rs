@@ -24,6 +24,8 @@ impl Screen {
                 self.start(task, &reasons.join(", "));
                 self.uses(task, gpus);
             }
+            RunEvent::TaskQueued { task } => self.queued(task),
+            RunEvent::TaskRuns { task } => self.runs(task),
             RunEvent::TaskRetried { task, attempt, attempts, after } => {
                 self.say(&format!("{task}: {after}; try {attempt} of {attempts}"));
             }

@@ -1,6 +1,7 @@
 //! Stages as jobs of a real Slurm: a cluster of four nodes on this machine, brought up for the test.
 
 mod nodes;
+mod size;
 
 use crate::study::{Study, alive, said, stderr, until};
 use std::io::Write;

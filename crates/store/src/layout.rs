@@ -254,9 +254,19 @@ impl Store {
         self.folder(Area::Locks).join(format!("watch-{}-{output}", key.digits(32)))
     }
 
+    /// The lock of the run that waits for jobs of a cluster.
+    pub fn lock_of_jobs(&self, run: &str) -> PathBuf {
+        self.folder(Area::Locks).join(format!("jobs-{run}"))
+    }
+
+    /// The lock of an action.
+    pub fn lock_of(&self, key: &Key) -> PathBuf {
+        self.folder(Area::Locks).join(key.to_string())
+    }
+
     /// Waits for the right to run an action. `None` when asked to stop while waiting.
     pub fn lock(&self, key: &Key, waiting: impl FnOnce(), stop: impl Fn() -> bool) -> Result<Option<Lock>> {
-        lock::wait(&self.folder(Area::Locks).join(key.to_string()), false, waiting, stop)
+        lock::wait(&self.lock_of(key), false, waiting, stop)
     }
 
     /// Makes an empty folder, whatever stood there.

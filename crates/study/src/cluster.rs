@@ -13,6 +13,8 @@ pub struct Slurm {
     pub time: Option<Duration>,
     pub options: Vec<String>,
     pub interval: Duration,
+    /// Jobs that are with Slurm at a time.
+    pub max_submitted: Option<usize>,
 }
 
 /// Options that the runner itself gives; another value would make it lose its jobs.
@@ -90,5 +92,16 @@ pub fn slurm(study: &SlurmKeys, stage: &Stage) -> Result<Slurm> {
         time: stage.time.or(study.time).map(|t| t.0),
         options: study.options.iter().chain(&stage.options).map(|o| o.value.clone()).collect(),
         interval: stage.interval.or(study.interval).map_or(Duration::from_secs(5), |t| t.0),
+        max_submitted: submitted(stage.max_submitted.as_ref().or(study.max_submitted.as_ref()))?,
     })
+}
+
+/// The greatest number of jobs, which is one at least.
+fn submitted(most: Option<&Marked<u32>>) -> Result<Option<usize>> {
+    match most {
+        Some(most) if **most == 0 => {
+            Err(Error::mistake(&most.mark, "with `max-submitted: 0` no job could ever be submitted"))
+        }
+        most => Ok(most.map(|most| **most as usize)),
+    }
 }

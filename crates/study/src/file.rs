@@ -162,6 +162,8 @@ pub struct SlurmKeys {
     pub options: Vec<Marked<String>>,
     /// How often squeue is asked about all jobs together. Default `5s`.
     pub interval: Option<Time>,
+    /// How many jobs of a run are with Slurm at a time, tasks of arrays counted each. Default: as many as there are.
+    pub max_submitted: Option<Marked<u32>>,
 }
 
 /// Lines for all inputs of a stage, or for some.

@@ -6,6 +6,9 @@ use std::process::{Command, Output, Stdio};
 /// Columns of fixed width; the reason may have blanks in it and comes last.
 const FORMAT: &str = "JobArrayID:64,State:32,exit_code:16,Reason:128";
 
+/// How many tasks an array may have by default.
+const LARGEST: u32 = 1000;
+
 /// What is known of a job.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Seen {
@@ -50,6 +53,11 @@ impl Known {
             "PREEMPTED" | "NODE_FAIL" | "BOOT_FAIL" => Verdict::Again,
             _ => Verdict::Open,
         }
+    }
+
+    /// Whether it is on a node.
+    pub fn is_running(&self) -> bool {
+        matches!(self.state.as_str(), "RUNNING" | "COMPLETING" | "STOPPED" | "SUSPENDED" | "SIGNALING")
     }
 
     /// For people.
@@ -115,24 +123,39 @@ fn parse(text: &str) -> BTreeMap<String, Known> {
     text.lines().filter_map(line).collect()
 }
 
-/// The id of the job with a name that only one submission has, and of its task in an array.
-pub fn named(name: &str, index: Option<usize>, cluster: Option<&str>) -> Result<Option<String>, String> {
-    let format = "JobArrayID:64";
+/// The ids of jobs by their names, which only one submission has, and their tasks in an array; in one call.
+pub fn named(
+    names: &BTreeSet<String>,
+    cluster: Option<&str>,
+) -> Result<BTreeMap<(String, Option<u32>), String>, String> {
+    let names = names.iter().map(String::as_str).collect::<Vec<_>>().join(",");
     let at = at(cluster);
-    let mut words = vec!["--noheader", "--array", "--states=all", "--name", name, "--Format", format];
+    let format = "JobArrayID:64,Name:256";
+    let mut words = vec!["--noheader", "--array", "--states=all", "--name", &names, "--Format", format];
     words.extend(at.as_deref());
     let output = run("squeue", &words)?;
     if let Some(text) = failure("squeue", &output) {
         return Err(text);
     }
     let text = String::from_utf8_lossy(&output.stdout);
-    let of = |id: &&str| match (index, id.split_once('_')) {
-        (Some(index), Some((_, task))) => task == index.to_string(),
-        (index, task) => index.is_none() && task.is_none(),
-    };
     // Of another cluster, its name stands above.
-    let mut ids = text.split_whitespace().filter(|id| id.starts_with(|c: char| c.is_ascii_digit()));
-    Ok(ids.find(of).map(|id| whole(id, cluster)))
+    let pairs = text.lines().filter_map(|line| {
+        let (id, name) = line.trim().split_once(char::is_whitespace)?;
+        let task = id.split_once('_').map(|(_, task)| task.parse());
+        let task = task.transpose().ok()?;
+        id.starts_with(|c: char| c.is_ascii_digit())
+            .then(|| ((name.trim().to_string(), task), whole(id, cluster)))
+    });
+    Ok(pairs.collect())
+}
+
+/// How many tasks an array may have, as the cluster says; Slurm's own default where it does not.
+pub fn largest_array() -> u32 {
+    let said = run("scontrol", &["show", "config"]).map(|output| output.stdout).unwrap_or_default();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    let line =
+        said.lines().find_map(|line| line.trim().strip_prefix("MaxArraySize")?.trim().strip_prefix('='));
+    line.and_then(|size| size.trim().parse().ok()).filter(|size| *size > 0).unwrap_or(LARGEST)
 }
 
 /// Asks jobs to save and stop (level 1: those that wait are cancelled), or ends them (level 2).

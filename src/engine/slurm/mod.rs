@@ -5,225 +5,37 @@
 //! leaves its jobs alone; the next one finds them there and goes on waiting.
 
 mod ask;
+pub mod desk;
 pub mod job;
+mod queue;
 mod step;
 mod submission;
 mod submit;
+pub mod waiting;
 
 use crate::engine::attempt::Attempt;
-use crate::engine::contract::{End, Engine, Work};
+use crate::engine::contract::End;
 use crate::engine::error::{Error, Result};
-use crate::engine::{ranks, steady};
+use crate::engine::ranks;
 use crate::session::{Session, Task};
 use ask::{Seen, Verdict};
 use job::{Ended, JobSpec};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
-use store::IoContext;
-use store::Store;
-use store::link;
+use store::{IoContext, Store, link, lock};
 use submission::Submission;
 
-/// How often a waiting stage looks for its exit code and for the wish to stop.
-const TICK: Duration = Duration::from_millis(200);
-/// How long a shared file system may take to show an exit code that a node wrote.
-const LAG: Duration = Duration::from_secs(10);
+pub use submit::prepare;
 
-/// The engine; one for the process, so that all jobs are asked about in one call.
-pub static SLURM: LazyLock<Slurm> = LazyLock::new(Slurm::default);
-
-/// See [`SLURM`].
-#[derive(Default)]
-pub struct Slurm {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    /// Attempts that wait to be submitted together, by step.
-    waiting: BTreeMap<usize, Vec<submit::Request>>,
-    /// What became of a submission, by attempt folder.
-    answers: BTreeMap<PathBuf, Result<String, String>>,
-    /// Jobs that somebody waits for.
-    jobs: BTreeMap<String, Watched>,
-    asked: Option<Instant>,
-    /// What the last call said when it failed.
-    trouble: Option<String>,
-}
-
-#[derive(Clone, Default)]
-struct Watched {
-    seen: Seen,
-    /// How urgently it was asked to stop.
-    told: u8,
-}
-
-impl Engine for Slurm {
-    fn execute(&self, work: &Work) -> Result<End> {
-        let folder = &work.attempt.folder;
-        let say = work.say;
-        loop {
-            let id = match Submission::read(folder).and_then(|s| s.id) {
-                Some(id) => id,
-                None => {
-                    let stale = steady::changed(work.parts, &work.session.store.stats);
-                    if !stale.is_empty() {
-                        return Ok(End::Stale(stale));
-                    }
-                    let id = self.submit(work)?;
-                    say(format!("submitted as job {id}"));
-                    id
-                }
-            };
-            let over = self.wait(work, &id, say);
-            self.lock().jobs.remove(&id);
-            match over? {
-                Over::End(end) => {
-                    // Opening the folder makes a network file system look again what is in it.
-                    let _ = fs::read_dir(&work.attempt.out);
-                    return Ok(end);
-                }
-                Over::Again(why) => {
-                    say(format!("{why}; submitting again, to go on from its state"));
-                    link::remove(&Submission::path(folder))?;
-                    link::remove(&Ended::path(folder))?;
-                }
-            }
-        }
-    }
-}
+/// The signal by which Slurm says that a job could not begin.
+const CANNOT_BEGIN: u32 = 53;
 
 /// What waiting for a job came to.
 enum Over {
     End(End),
     /// The cluster took the node away; nothing is wrong with the stage.
     Again(String),
-}
-
-impl Slurm {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Submits an attempt, together with the others of its step that come at the same time: they are one array.
-    fn submit(&self, work: &Work) -> Result<String> {
-        let (folder, step) = (&work.attempt.folder, work.task.step);
-        let request = submit::Request::new(work)?;
-        let mut state = self.lock();
-        let first = !state.waiting.contains_key(&step);
-        state.waiting.entry(step).or_default().push(request);
-        if first {
-            let mut before = 0;
-            while state.waiting[&step].len() > before {
-                before = state.waiting[&step].len();
-                drop(state);
-                std::thread::sleep(submit::GATHER);
-                state = self.lock();
-            }
-            let batch = state.waiting.remove(&step).unwrap_or_default();
-            drop(state);
-            let answers = submit::submit(work, &batch);
-            state = self.lock();
-            state.answers.extend(answers);
-            self.changed.notify_all();
-        }
-        loop {
-            if let Some(answer) = state.answers.remove(folder) {
-                return answer.map_err(Error::Slurm);
-            }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// Waits for the end of a job.
-    fn wait(&self, work: &Work, id: &str, say: &dyn Fn(String)) -> Result<Over> {
-        let interval = work.step().slurm.interval;
-        let (mut silent, mut shown, mut trouble) = (None::<Instant>, String::new(), None);
-        loop {
-            let (seen, wrong) = self.look(id, work.stop.level(), interval);
-            if wrong != trouble {
-                say(wrong.clone().map_or("squeue answers again".into(), |text| format!("{text}; asking on")));
-                trouble = wrong;
-            }
-            if let Some(ended) = Ended::read(&work.attempt.folder) {
-                match ended.end() {
-                    end if !ended.told => return Ok(Over::End(end)),
-                    End::Success(seconds) => {
-                        // Whoever wanted it to stop came too late; it is not to be started again.
-                        ask::cancel(&[id.to_string()], 2);
-                        return Ok(Over::End(End::Success(seconds)));
-                    }
-                    _ if work.stop.asked() => return Ok(Over::End(End::Stopped)),
-                    end => match &seen {
-                        // Who told it to stop, and whether it will be started again, is what Slurm knows.
-                        Seen::Known(known) => match known.verdict() {
-                            Verdict::Open => {}
-                            Verdict::Ended => return Ok(Over::End(end)),
-                            verdict => return over(id, known, verdict),
-                        },
-                        Seen::Unknown => return Ok(Over::End(end)),
-                        Seen::Unasked => {}
-                    },
-                }
-            }
-            match &seen {
-                Seen::Unasked => {}
-                Seen::Known(known) if known.verdict() == Verdict::Open => {
-                    silent = None;
-                    let line = known.line(id);
-                    if line != shown {
-                        say(line.clone());
-                        shown = line;
-                    }
-                }
-                Seen::Known(_) | Seen::Unknown if work.stop.asked() => return Ok(Over::End(End::Stopped)),
-                seen => {
-                    let since = *silent.get_or_insert_with(Instant::now);
-                    if since.elapsed() > LAG {
-                        work.attempt.append_slurm_output();
-                        return match seen {
-                            Seen::Known(known) => over(id, known, known.verdict()),
-                            _ => Err(Error::JobForgotten(id.into())),
-                        };
-                    }
-                }
-            }
-            std::thread::sleep(TICK);
-        }
-    }
-
-    /// What is known of a job. Whoever comes when it is time asks about all of them, and hands the wish to stop on.
-    fn look(&self, id: &str, level: u8, interval: Duration) -> (Seen, Option<String>) {
-        let mut state = self.lock();
-        state.jobs.entry(id.into()).or_default();
-        let untold: Vec<String> =
-            state.jobs.iter().filter(|(_, job)| job.told < level).map(|(id, _)| id.clone()).collect();
-        if !untold.is_empty() {
-            ask::cancel(&untold, level);
-            state.jobs.values_mut().for_each(|job| job.told = level);
-            state.asked = None;
-        }
-        let unasked = matches!(state.jobs[id].seen, Seen::Unasked);
-        let pause = if unasked { interval.min(Duration::from_secs(1)) } else { interval };
-        if state.asked.is_none_or(|at| at.elapsed() >= pause) {
-            let ids: Vec<String> = state.jobs.keys().cloned().collect();
-            match ask::states(&ids) {
-                Ok(mut known) => {
-                    state.trouble = None;
-                    for (id, job) in &mut state.jobs {
-                        job.seen = known.remove(id).map_or(Seen::Unknown, Seen::Known);
-                    }
-                }
-                Err(text) => state.trouble = Some(text),
-            }
-            state.asked = Some(Instant::now());
-        }
-        (state.jobs[id].seen.clone(), state.trouble.clone())
-    }
 }
 
 /// What the end of a job means that wrote no exit code of its own choice.
@@ -243,44 +55,69 @@ fn over(id: &str, known: &ask::Known, verdict: Verdict) -> Result<Over> {
     })
 }
 
-/// The attempt that an earlier runner left with Slurm, if its job is still to be expected or has ended of itself.
-pub fn left(session: &Session, task: &Task) -> Result<Option<Attempt>> {
+/// What a job that wrote nothing could not begin without, where its end tells.
+fn unseen(id: &str, seen: &Seen, attempt: &Attempt) -> Option<Error> {
+    let Seen::Known(known) = seen else { return None };
+    let path = match (known.code & 127, known.code >> 8) {
+        // Slurm's own way to say that it could not enter a folder, or open the file of its output.
+        (CANNOT_BEGIN, _) => attempt.folder.clone(),
+        // The shell's: there is no such program.
+        (0, 126 | 127) => std::env::current_exe().ok()?,
+        _ => return None,
+    };
+    (known.verdict() == Verdict::Ended).then(|| Error::Unseen { id: id.into(), path })
+}
+
+/// What an earlier runner may have left with Slurm.
+pub enum Left {
+    Nothing,
+    /// Its job is still to be expected, has ended of itself, or Slurm does not know it any more.
+    Job(Box<Attempt>),
+    /// Another runner waits for it, as long as this lock is held.
+    Busy(PathBuf),
+}
+
+/// What an earlier runner left of a task; needs its lock. From now on the run `owner` waits for it, whose lock `claim` takes.
+pub fn left(session: &Session, task: &Task, owner: &str, claim: impl FnOnce() -> Result<()>) -> Result<Left> {
     let folder = session.store.attempt(&task.key);
-    let Some(mut submission) = Submission::read(&folder) else { return Ok(None) };
-    let Some(spec) = JobSpec::read(&folder) else { return Ok(None) };
-    let name = submission.name.clone();
-    let cannot = |why: String| Error::JobLeft { name: name.clone(), folder: folder.clone(), why };
-    if submission.id.is_none() {
-        // The runner was killed while it submitted.
-        submission.id =
-            ask::named(&submission.name, submission.index, submission.cluster.as_deref()).map_err(cannot)?;
-        let Some(_) = submission.id else { return Ok(None) };
-        submission.write(&folder)?;
+    let Some(mut submission) = Submission::read(&folder).filter(|s| s.owner != owner) else {
+        return Ok(Left::Nothing);
+    };
+    if let Some(lock) = held(&session.store, &submission)? {
+        return Ok(Left::Busy(lock));
     }
-    let Some(id) = submission.id.clone() else { return Ok(None) };
-    let ended = Ended::read(&folder);
+    let Some(spec) = JobSpec::read(&folder) else { return Ok(Left::Nothing) };
+    if submission.name.is_empty() {
+        // It was never submitted.
+        return Ok(Left::Nothing);
+    }
     let outputs = &session.graph.steps[task.step].outputs;
     let out = Store::newest_outputs(&folder);
-    if ended.as_ref().is_some_and(|ended| ended.code == 0)
-        && outputs.iter().any(|o| fs::symlink_metadata(out.join(&o.file)).is_err())
-    {
+    let missing = || outputs.iter().any(|o| fs::symlink_metadata(out.join(&o.file)).is_err());
+    if Ended::read(&folder).is_some_and(|ended| ended.code == 0) && missing() {
         // The runner was killed while it took the outputs in.
-        return Ok(None);
+        return Ok(Left::Nothing);
     }
-    if !ended.is_some_and(|ended| !ended.told || ended.code == 0) {
-        let states = ask::states(std::slice::from_ref(&id)).map_err(cannot)?;
-        if states.get(&id).is_none_or(|known| known.verdict() != Verdict::Open) {
-            return Ok(None);
-        }
-    }
-    Ok(Some(Attempt {
+    claim()?;
+    submission.owner = owner.into();
+    submission.write(&folder)?;
+    Ok(Left::Job(Box::new(Attempt {
         out,
         events: spec.events,
         state: spec.state,
         log: spec.log,
         words: spec.words,
         folder,
-    }))
+    })))
+}
+
+/// The lock of the run that waits for a job, where it is held.
+fn held(store: &Store, submission: &Submission) -> Result<Option<PathBuf>> {
+    if submission.owner.is_empty() {
+        return Ok(None);
+    }
+    let path = store.lock_of_jobs(&submission.owner);
+    Ok(if lock::attempt(&path, false)?.is_none() { Some(path) } else { None })
 }
 
 /// Makes an attempt one that nobody goes on with: its outputs were refused.
@@ -289,19 +126,39 @@ pub fn forget(folder: &Path) {
     let _ = link::remove(&Submission::path(folder));
 }
 
-/// Whether an attempt folder may belong to a job that is not over.
-pub fn holds(folder: &Path) -> bool {
-    let Some(submission) = Submission::read(folder) else { return false };
-    let id = match submission.id {
-        Some(id) => Ok(Some(id)),
-        None => ask::named(&submission.name, submission.index, submission.cluster.as_deref()),
-    };
-    match id {
-        Ok(None) => false,
-        Ok(Some(id)) => ask::states(std::slice::from_ref(&id))
-            .map_or(true, |known| known.get(&id).is_some_and(|k| k.verdict() == Verdict::Open)),
-        Err(_) => true,
+/// Those of some attempt folders that may belong to a job that is not over: asked about in one call.
+pub fn held_by_jobs(folders: &[PathBuf]) -> BTreeSet<PathBuf> {
+    let submitted = folders.iter().filter_map(|folder| Some((folder, Submission::read(folder)?)));
+    let (mut ids, mut names) = (BTreeMap::new(), BTreeMap::new());
+    for (folder, submission) in submitted.filter(|(_, submission)| !submission.name.is_empty()) {
+        let Submission { name, index, id, cluster, .. } = submission;
+        match id {
+            Some(id) => drop(ids.insert(id, folder)),
+            None => {
+                let all: &mut BTreeMap<_, _> = names.entry(cluster).or_default();
+                all.insert((name, index), folder);
+            }
+        }
     }
+    let mut busy = BTreeSet::new();
+    for (cluster, all) in names {
+        let asked: BTreeSet<String> = all.keys().map(|(name, _)| name.clone()).collect();
+        match ask::named(&asked, cluster.as_deref()) {
+            Ok(found) => {
+                let known = found.into_iter().filter_map(|(key, id)| Some((id, *all.get(&key)?)));
+                ids.extend(known);
+            }
+            Err(_) => busy.extend(all.into_values().cloned()),
+        }
+    }
+    let asked: Vec<String> = ids.keys().cloned().collect();
+    let states = if asked.is_empty() { Ok(BTreeMap::new()) } else { ask::states(&asked) };
+    let open = |id: &String| match &states {
+        Ok(known) => known.get(id).is_some_and(|k| k.verdict() == Verdict::Open),
+        Err(_) => true,
+    };
+    busy.extend(ids.into_iter().filter(|(id, _)| open(id)).map(|(_, folder)| folder.clone()));
+    busy
 }
 
 impl Attempt {

@@ -3,87 +3,79 @@
 use super::ask::{self, failure};
 use super::job::{self, JobSpec};
 use super::submission::Submission;
-use crate::engine::attempt::environment;
-use crate::engine::contract::Work;
+use super::waiting::Owner;
+use crate::engine::attempt::{Attempt, environment};
 use crate::engine::error::{Error, Result};
-use crate::engine::steady;
+use crate::engine::steady::{self, Part};
+use crate::session::{Session, Task};
 use crate::text::shown;
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use store::IoContext;
 use study::graph::Step;
-
-/// Attempts of one step that come within this time of each other are submitted together.
-pub const GATHER: Duration = Duration::from_millis(100);
 
 /// How long before the end of its time a job on several nodes is told, so that it can tell the ranks; less where it has
 /// little time. Slurm itself would tell `srun` as well.
 const NOTICE: Duration = Duration::from_secs(60);
 
-/// Slurm's own default for the size of an array, which every cluster allows.
-const LARGEST: usize = 1000;
-
-/// An attempt that is ready to be submitted.
-pub struct Request {
-    folder: PathBuf,
-    /// Shared with `sbatch`: whoever comes after a killed runner knows that nothing is being submitted any more.
-    lock: File,
+/// Attempts of one step that are submitted together: one job, or one array of them.
+pub struct Batch<'a> {
+    pub session: &'a Session,
+    pub step: usize,
+    /// Shared with `sbatch`.
+    pub owner: &'a Owner,
+    /// Their folders, each with its index in the array.
+    pub folders: Vec<(u32, &'a Path)>,
 }
 
-impl Request {
-    /// Writes down what the job is to do.
-    pub fn new(work: &Work) -> Result<Self> {
-        let (attempt, step) = (work.attempt, work.step());
-        let root = &work.session.graph.root;
-        let program = work.session.programs[work.task.step].clone();
-        let program = program.ok_or_else(|| Error::NoProgram(step.stage.clone()))?;
-        if let Some(ranks) = attempt.ranks(step, &program.path) {
-            ranks.write(&attempt.folder)?;
-        }
-        let spec = JobSpec {
-            notice: limit(step).map(|time| time.saturating_sub(notice(step)).as_secs_f64()),
-            processes: step.processes.map(|processes| (processes, step.resources.cpus.unwrap_or(1))),
-            words: attempt.words.clone(),
-            program: program.path,
-            parts: steady::told(work.session, work.task, work.parts)?,
-            root: root.clone(),
-            out: attempt.out.clone(),
-            events: attempt.events.clone(),
-            state: attempt.state.clone(),
-            log: attempt.log.clone(),
-            timeout: step.timeout.map(|t| t.as_secs_f64()),
-        };
-        spec.write(&attempt.folder)?;
-        let lock = work.lock.0.try_clone().at("sharing", &attempt.folder)?;
-        Ok(Self { folder: attempt.folder.clone(), lock })
+/// Why Slurm took none of a batch.
+pub enum Refusal {
+    /// There are too many now, or the controller cannot be reached.
+    Later(String),
+    Never(String),
+}
+
+/// What sbatch says when more, or this many, are not taken now.
+const LATER: [&str; 10] = [
+    "MaxSubmit",
+    "Job violates accounting/QOS policy",
+    "Invalid job array specification",
+    "temporarily",
+    "Too many",
+    "too many",
+    "Unable to contact",
+    "Socket timed out",
+    "Communication connection failure",
+    "Zero Bytes were transmitted",
+];
+
+/// Writes down what the job of an attempt is to do, and who will wait for it. Nobody else takes it up while `owner` lives.
+pub fn prepare(session: &Session, task: &Task, attempt: &Attempt, parts: &[Part], owner: &str) -> Result<()> {
+    let step = &session.graph.steps[task.step];
+    let program = session.programs[task.step].clone();
+    let program = program.ok_or_else(|| Error::NoProgram(step.stage.clone()))?;
+    if let Some(ranks) = attempt.ranks(step, &program.path) {
+        ranks.write(&attempt.folder)?;
     }
-}
-
-/// Submits attempts, in arrays of what a cluster takes at once. Each folder gets its answer.
-pub fn submit(work: &Work, all: &[Request]) -> Vec<(PathBuf, Result<String, String>)> {
-    all.chunks(LARGEST).flat_map(|batch| submit_batch(work, batch)).collect()
-}
-
-fn submit_batch(work: &Work, batch: &[Request]) -> Vec<(PathBuf, Result<String, String>)> {
-    let done = sbatch(work, batch).map_err(|e| e.to_string());
-    let answer = |(index, request): (usize, &Request)| {
-        let id = done.clone().map(|(id, cluster)| task(&id, index, batch, cluster.as_deref()));
-        (request.folder.clone(), id)
+    let spec = JobSpec {
+        notice: limit(step).map(|time| time.saturating_sub(notice(step)).as_secs_f64()),
+        processes: step.processes.map(|processes| (processes, step.resources.cpus.unwrap_or(1))),
+        words: attempt.words.clone(),
+        program: program.path,
+        parts: steady::told(session, task, parts)?,
+        root: session.graph.root.clone(),
+        out: attempt.out.clone(),
+        events: attempt.events.clone(),
+        state: attempt.state.clone(),
+        log: attempt.log.clone(),
+        timeout: step.timeout.map(|t| t.as_secs_f64()),
     };
-    batch.iter().enumerate().map(answer).collect()
-}
-
-/// The id of one job of a batch.
-fn task(id: &str, index: usize, batch: &[Request], cluster: Option<&str>) -> String {
-    match batch {
-        [_] => ask::whole(id, cluster),
-        _ => ask::whole(&format!("{id}_{index}"), cluster),
-    }
+    spec.write(&attempt.folder)?;
+    Submission { owner: owner.into(), ..Submission::default() }.write(&attempt.folder)
 }
 
 /// The cluster that a step's jobs go to, where the study or the caller names one.
@@ -113,24 +105,53 @@ fn answer(text: &str) -> Option<(String, Option<String>)> {
     })
 }
 
-/// Submits one batch and notes its ids on disk. The id and the cluster.
-fn sbatch(work: &Work, batch: &[Request]) -> Result<(String, Option<String>)> {
-    let step = work.step();
+/// Submits one batch and notes its ids on disk. What sbatch warned of comes with them.
+pub fn sbatch(batch: &Batch) -> Result<(Vec<Submission>, Vec<String>), Refusal> {
+    let never = |e: Error| Refusal::Never(e.to_string());
+    let (session, step) = (batch.session, &batch.session.graph.steps[batch.step]);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-    let token = blake3::hash(format!("{} {now}", work.task.key).as_bytes()).to_hex();
-    let name = format!("{}.{}.{}", work.session.graph.name, step.stage, &token[..12]);
-    let array = batch.len() > 1;
+    let token = blake3::hash(format!("{} {now}", batch.folders[0].1.display()).as_bytes()).to_hex();
+    let name = format!("{}.{}.{}", session.graph.name, step.stage, &token[..12]);
+    let array = batch.folders.len() > 1;
     let cluster = cluster(step);
-    let submission = |index: usize, id| {
+    let submission = |index: u32, id: Option<String>| {
         let (name, index, cluster) = (name.clone(), array.then_some(index), cluster.clone());
-        Submission { name, index, id, cluster }
+        Submission { name, index, id, cluster, owner: batch.owner.run.clone() }
     };
-    for (index, request) in batch.iter().enumerate() {
-        submission(index, None).write(&request.folder)?;
+    for (index, folder) in &batch.folders {
+        submission(*index, None).write(folder).map_err(never)?;
     }
+    let output = call(batch, step, &name).map_err(never)?;
+    if let Some(text) = failure("sbatch", &output) {
+        // Nobody is to look for a job of this name.
+        for (_, folder) in &batch.folders {
+            batch.owner.claim(folder).map_err(never)?;
+        }
+        return Err(match LATER.iter().any(|words| text.contains(words)) {
+            true => Refusal::Later(text),
+            false => Refusal::Never(text),
+        });
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let (id, at) = answer(&text).ok_or_else(|| never(Error::NoJobId(text.trim().into())))?;
+    let at = at.or(cluster.clone());
+    let mut submissions = Vec::with_capacity(batch.folders.len());
+    for (index, folder) in &batch.folders {
+        let id = if array { format!("{id}_{index}") } else { id.clone() };
+        let submission = submission(*index, Some(ask::whole(&id, at.as_deref())));
+        submission.write(folder).map_err(never)?;
+        submissions.push(submission);
+    }
+    let warnings = String::from_utf8_lossy(&output.stderr).into_owned();
+    let warnings = warnings.lines().map(str::trim).filter(|line| !line.is_empty());
+    Ok((submissions, warnings.map(str::to_string).collect()))
+}
+
+/// Calls sbatch.
+fn call(batch: &Batch, step: &Step, name: &str) -> Result<Output> {
     let mut command = Command::new("sbatch");
     command
-        .args(options(step, work.session.graph.root.as_path(), &name, batch))
+        .args(options(step, batch.session.graph.root.as_path(), name, &batch.folders))
         .env_clear()
         .envs(environment(step, &[]).into_iter().filter(|(name, _)| {
             let name = name.to_string_lossy();
@@ -141,36 +162,17 @@ fn sbatch(work: &Work, batch: &[Request]) -> Result<(String, Option<String>)> {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let locks: Vec<File> =
-        batch.iter().map(|r| r.lock.try_clone().at("sharing", &r.folder)).collect::<store::Result<_>>()?;
-    // SAFETY: the closure makes system calls on files that it owns, and touches no other memory.
+    let lock = batch.owner.lock.0.try_clone().at("sharing", batch.folders[0].1)?;
+    // SAFETY: the closure makes a system call on a file that it owns, and touches no other memory.
     unsafe {
-        command.pre_exec(move || {
-            for lock in &locks {
-                rustix::io::fcntl_setfd(lock, rustix::io::FdFlags::empty())?;
-            }
-            Ok(())
-        });
+        command.pre_exec(move || Ok(rustix::io::fcntl_setfd(&lock, rustix::io::FdFlags::empty())?));
     }
     let failed = |source| Error::Submit { stage: step.stage.clone(), source };
     let mut child = command.spawn().map_err(failed)?;
     if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(script(batch)?.as_bytes()).map_err(failed)?;
+        stdin.write_all(script(&batch.folders)?.as_bytes()).map_err(failed)?;
     }
-    let output = child.wait_with_output().map_err(failed)?;
-    if let Some(text) = failure("sbatch", &output) {
-        return Err(Error::Slurm(text));
-    }
-    for line in String::from_utf8_lossy(&output.stderr).lines().filter(|line| !line.trim().is_empty()) {
-        (work.say)(line.trim().to_string());
-    }
-    let text = String::from_utf8_lossy(&output.stdout);
-    let (id, at) = answer(&text).ok_or_else(|| Error::NoJobId(text.trim().into()))?;
-    let at = at.or(cluster.clone());
-    for (index, request) in batch.iter().enumerate() {
-        submission(index, Some(task(&id, index, batch, at.as_deref()))).write(&request.folder)?;
-    }
-    Ok((id, at))
+    child.wait_with_output().map_err(failed)
 }
 
 /// The longest time of a step's job, where the study says it. A stage that is stopped at its own time limit still needs
@@ -185,7 +187,7 @@ fn notice(step: &Step) -> Duration {
 }
 
 /// The options of `sbatch`; the study's own come last and win.
-fn options(step: &Step, root: &Path, name: &str, batch: &[Request]) -> Vec<String> {
+fn options(step: &Step, root: &Path, name: &str, batch: &[(u32, &Path)]) -> Vec<String> {
     let (resources, slurm) = (&step.resources, &step.slurm);
     let mut words: Vec<String> =
         ["--parsable", "--export=ALL", "--requeue", "--open-mode=append"].map(String::from).to_vec();
@@ -207,12 +209,12 @@ fn options(step: &Step, root: &Path, name: &str, batch: &[Request]) -> Vec<Strin
     words.push(format!("--chdir={}", root.display()));
     match batch {
         // `%` begins a place to fill in.
-        [one] => {
-            let path = one.folder.join("slurm.out").display().to_string();
+        [(_, folder)] => {
+            let path = folder.join("slurm.out").display().to_string();
             words.push(format!("--output={}", path.replace('%', "%%")));
         }
         // Each task has a folder of its own, which sbatch cannot name; a task says all it has to say in its log.
-        many => words.extend(["--output=/dev/null".into(), format!("--array=0-{}", many.len() - 1)]),
+        many => words.extend(["--output=/dev/null".into(), format!("--array={}", ranges(many))]),
     }
     if let Some(cpus) = resources.cpus {
         words.push(format!("--cpus-per-task={cpus}"));
@@ -233,16 +235,32 @@ fn options(step: &Step, root: &Path, name: &str, batch: &[Request]) -> Vec<Strin
     words
 }
 
+/// Indices in ascending order as sbatch reads them: `0-99,105`.
+fn ranges(batch: &[(u32, &Path)]) -> String {
+    let mut indices: Vec<u32> = batch.iter().map(|(index, _)| *index).collect();
+    indices.sort_unstable();
+    let mut ranges: Vec<(u32, u32)> = Vec::new();
+    for index in indices {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == index => *last = index,
+            _ => ranges.push((index, index)),
+        }
+    }
+    let shown =
+        |(first, last): (u32, u32)| if first == last { first.to_string() } else { format!("{first}-{last}") };
+    ranges.into_iter().map(shown).collect::<Vec<_>>().join(",")
+}
+
 /// The script of a batch: this program again, with the folder of its task.
-fn script(batch: &[Request]) -> Result<String> {
+fn script(batch: &[(u32, &Path)]) -> Result<String> {
     let runner = std::env::current_exe().at("finding", Path::new("the runner itself"))?;
-    let folders: Vec<String> = batch.iter().map(|r| r.folder.display().to_string()).collect();
-    let runner = shown(&[runner.display().to_string()]);
-    let word = job::WORD;
-    Ok(format!(
-        "#!/bin/sh\nset -- {}\nshift \"${{SLURM_ARRAY_TASK_ID:-0}}\"\nexec {runner} {word} \"$1\"\n",
-        shown(&folders)
-    ))
+    let word = |path: &Path| shown(&[path.display().to_string()]);
+    let call = format!("exec {} {}", word(&runner), job::WORD);
+    if let [(_, folder)] = batch {
+        return Ok(format!("#!/bin/sh\n{call} {}\n", word(folder)));
+    }
+    let lines = batch.iter().map(|(index, folder)| format!("{index}) {call} {} ;;\n", word(folder)));
+    Ok(format!("#!/bin/sh\ncase $SLURM_ARRAY_TASK_ID in\n{}esac\nexit 127\n", lines.collect::<String>()))
 }
 
 #[cfg(test)]
@@ -255,5 +273,12 @@ mod tests {
         assert_eq!(answer("12\n"), of("12", None));
         assert_eq!(answer("-----\nWelcome to 7 nodes\n--> OK\n\n12;mpp2\n"), of("12", Some("mpp2")));
         assert_eq!(answer("Welcome\n"), None);
+    }
+
+    #[test]
+    fn indices_are_told_in_ranges() {
+        let of = |indices: &[u32]| ranges(&indices.iter().map(|i| (*i, Path::new("/"))).collect::<Vec<_>>());
+        assert_eq!(of(&[0, 1, 2, 3]), "0-3");
+        assert_eq!(of(&[7, 3, 4, 9, 10]), "3-4,7,9-10");
     }
 }
