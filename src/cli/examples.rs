@@ -46,13 +46,6 @@ pub const EXAMPLES: [(&str, &str); 22] = [
         "  pipeline diff small large                     two variants
   pipeline diff 20260101T1200 20260102T0900     two runs, by the beginnings of their names",
     ),
-    ("runs", "  pipeline runs\n  pipeline runs 20260101T1200      one in full, by the beginning of its id"),
-    (
-        "table",
-        "  pipeline table --sort fid --lowest fid      the variants of the study, the best first
-  pipeline table --runs                       every past run of it
-  pipeline table --latex > table.tex",
-    ),
     (
         "watch",
         "  pipeline watch evaluate             beside a run of `train` in another terminal

@@ -454,8 +454,10 @@ fn numbers_that_are_none_are_named_and_names_of_classes_travel() {
     };
     let altered = |name: &str, tensor: &str, by: f64| {
         let tensors = Weights::read(&digits("vae.safetensors")).unwrap().into_tensors().unwrap();
-        let altered: std::collections::BTreeMap<String, Tensor> =
-            tensors.into_iter().map(|(n, t)| if n == tensor { (n, t * by) } else { (n, t) }).collect();
+        let altered: std::collections::BTreeMap<String, Tensor> = tensors
+            .into_iter()
+            .map(|(n, t)| if n == tensor { (n, t.to_kind(Kind::Float) * by) } else { (n, t) })
+            .collect();
         let tensors = altered.iter().map(|(name, tensor)| (name.clone(), tensor));
         weights::write(&dir.path().join(name), tensors, &Default::default()).unwrap();
     };
