@@ -466,9 +466,10 @@ fn mu_and_sigma_give_fid_alone_and_say_what_is_missing() {
         assert!(whole[missing].is_number() && alone[missing].is_null(), "{missing}");
     }
     let warnings = alone["warnings"].to_string();
-    for word in
-        ["sFID: the reference holds mu and sigma, but neither mu_s nor sigma_s", "precision and recall"]
-    {
+    for word in [
+        "sFID: the reference holds mu and sigma, but neither mu_s and sigma_s nor all pictures",
+        "precision and recall",
+    ] {
         assert!(warnings.contains(word), "{warnings}");
     }
 }
