@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -80,6 +81,13 @@ impl Study {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pipeline"));
         command.args(arguments).current_dir(self.dir.path()).stdin(Stdio::null());
         command.env_remove("CARGO_TARGET_DIR").env_remove("CUDA_VISIBLE_DEVICES");
+        // The tests may have been started by `nohup`. SAFETY: the closure makes one system call and touches no memory of ours.
+        unsafe {
+            command.pre_exec(|| {
+                libc::signal(libc::SIGHUP, libc::SIG_DFL);
+                Ok(())
+            })
+        };
         command
     }
 
