@@ -56,6 +56,7 @@ fn small_studies(root: &Path) -> Vec<String> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or(repository().join("target"), PathBuf::from);
     let programs = target.join("release").display().to_string();
     fs::create_dir(root.join("pipelines")).unwrap();
+    symlink(repository().join("pipelines/published"), root.join("pipelines/published")).unwrap();
     let mut names = Vec::new();
     for entry in fs::read_dir(repository().join("pipelines")).unwrap() {
         let path = entry.unwrap().path();
