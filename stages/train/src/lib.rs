@@ -37,6 +37,18 @@ use torch::device::{self, DeviceChoice};
 use torch::graphs::CudaGraphs;
 use torch::parallel::{Launch, ProcessGroup};
 
+/// Refuses a batch that cannot be divided among the processes and into `--accumulate` parts, before anything is read.
+fn divides(args: &Args, processes: usize) -> Result<()> {
+    let (rows, parts) = (args.batch_size, args.accumulate);
+    if !rows.is_multiple_of(processes) {
+        bad_input!("--batch-size {rows} does not divide among {processes} processes")
+    }
+    if !(rows / processes).is_multiple_of(parts) {
+        bad_input!("the {} rows of each process are no multiple of --accumulate {parts}", rows / processes)
+    }
+    Ok(())
+}
+
 /// Trains up to `--iterations`, from the newest checkpoint that this work has left, else from nothing.
 ///
 /// Started by `torchrun` or `srun` as one of several processes, each takes its share of every batch, and the first writes.
@@ -45,17 +57,23 @@ use torch::parallel::{Launch, ProcessGroup};
 /// Bad input when an argument, the latents or a checkpoint do not fit; [`Stopped`] after a checkpoint when asked to stop.
 pub fn train(args: &Args, context: &Context) -> Result<()> {
     let launch = Launch::read(|name| context.launcher(name).map(String::from))?;
+    let processes = launch.as_ref().map_or(1, |launch| launch.size);
+    divides(args, processes)?;
     device::keep_memory();
     let device = device::open_local(args.device, launch.as_ref().map_or(0, |l| l.local), args.threads)?;
     if let Some(reason) = device::unused_gpu().filter(|_| args.device == DeviceChoice::Auto) {
         context.message(&format!("computing on the CPU: {reason}"));
     }
     let latents = Latents::open(&args.latents)?;
-    let processes = launch.as_ref().map_or(1, |launch| launch.size);
     let latents = latents.reside(args.residence, processes)?;
     // Days of training should not end at a damaged row group that a minute of reading finds now.
     latents.verify()?;
     let config = TrainingConfig::new(args, &latents)?;
+    if processes > 1 && !config.objective.divides() {
+        bad_input!(
+            "several processes: this weighting or gating needs the whole batch at once, in one process"
+        )
+    }
     let state = context.state()?.to_path_buf();
     let (start, damaged) = Start::find(args, &config, &state)?;
     // Nobody writes before all have looked at what is there.
@@ -69,19 +87,7 @@ pub fn train(args: &Args, context: &Context) -> Result<()> {
     if let Some(reason) = device::unfused(device, config.network.width) {
         context.message(&format!("going on without fused passes: {reason}"));
     }
-    if group.size() > 1 && !config.objective.divides() {
-        bad_input!(
-            "several processes: this weighting or gating needs the whole batch at once, in one process"
-        )
-    }
     let rows = group.share(args.batch_size)?;
-    if !rows.len().is_multiple_of(args.accumulate) {
-        bad_input!(
-            "the {} rows of each process are no multiple of --accumulate {}",
-            rows.len(),
-            args.accumulate
-        )
-    }
     let loader = Loader::for_rank(&latents, rows.len(), args.seed, group.rank(), group.size())?;
     let prefetcher = Prefetcher::new(&config, loader, rows, device);
     let (mut trainer, log) = match start {

@@ -108,6 +108,11 @@ fn two_processes_train_what_one_trains() {
     let mut command = place.command("odd", 4, "");
     command.envs([("RANK", "0"), ("WORLD_SIZE", "2")]);
     refused(&command.output().unwrap(), "LOCAL_RANK is not set");
+    // Nobody waits for the others to be told so.
+    let mut command = place.command("one", 1, "");
+    command.envs([("RANK", "0"), ("WORLD_SIZE", "3"), ("LOCAL_RANK", "0")]);
+    command.envs([("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", "1")]);
+    refused(&command.output().unwrap(), "--batch-size 8 does not divide among 3 processes");
 }
 
 #[test]
