@@ -8,6 +8,9 @@ use crate::session::Session;
 use crate::session::plan::State;
 use crate::text::{duration, size};
 
+/// Names on a line; of more the others are counted.
+const NAMED: usize = 6;
+
 /// Says what a run would do, and why.
 pub fn plan(global: &Global, stages: &[String]) -> Result<()> {
     let mut session = Session::open(&global.options(stages))?;
@@ -30,11 +33,34 @@ pub fn plan(global: &Global, stages: &[String]) -> Result<()> {
                 State::Replaced => ("replaced", "--with stands in for it".into()),
                 State::ToFetch { bytes } => ("to fetch", format!("{} from the cache", size(*bytes))),
                 State::ToRun { reasons } => ("to run", reasons.join(", ")),
-                State::Waiting { on } => ("waiting", format!("on {}", on.join(", "))),
+                State::Waiting { on } => ("waiting", format!("on {}", some(on))),
             };
             let last = p.last_seconds.map(|s| format!("last {}", duration(s))).unwrap_or_default();
             vec![p.stage.clone(), state.into(), last, why]
         })
         .collect();
     print_states(&rows)
+}
+
+/// The first names, and how many more there are.
+fn some(names: &[String]) -> String {
+    match names.get(..NAMED) {
+        Some(first) if names.len() > NAMED => {
+            format!("{} and {} more", first.join(", "), names.len() - NAMED)
+        }
+        _ => names.join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_names_are_counted() {
+        let names: Vec<String> = (0..9).map(|i| format!("s{i}")).collect();
+        assert_eq!(some(&names), "s0, s1, s2, s3, s4, s5 and 3 more");
+        assert_eq!(some(&names[..6]), "s0, s1, s2, s3, s4, s5");
+        assert_eq!(some(&names[..1]), "s0");
+    }
 }

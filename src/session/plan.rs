@@ -112,10 +112,10 @@ fn look_at(
     if let Some(stand_in) = session.stand_in(i)? {
         return Ok(Looked { state: State::Replaced, key: None, outputs: Some(stand_in) });
     }
-    let unknown = step.needs().filter(|need| known[*need].is_none());
-    let mut on: Vec<String> = unknown.map(|need| session.graph.steps[need].id.clone()).collect();
+    let mut seen = BTreeSet::new();
+    let unknown = step.needs().filter(|need| known[*need].is_none() && seen.insert(*need));
+    let on: Vec<String> = unknown.map(|need| session.graph.steps[need].id.clone()).collect();
     if !on.is_empty() {
-        on.dedup();
         return waiting(on);
     }
     if stale && makes(session, step) {

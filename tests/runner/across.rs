@@ -34,6 +34,8 @@ fn a_stage_reads_an_output_of_every_variant_and_runs_once() {
     let text = String::from_utf8(plan.stdout).unwrap();
     let row = text.lines().find(|l| l.starts_with("table ")).unwrap();
     assert!(row.contains("waiting") && row.contains("on train@small, train@wide.2"), "{text}");
+    // It reads two outputs of each.
+    assert_eq!(row.matches("train@small").count(), 1, "{text}");
     assert!(!text.contains("table@") && !text.contains("paper@"), "{text}");
     let mut ran = study.run(&["--variant", "*"]);
     assert_eq!(ran.split_off(2), ["table", "paper"]);
