@@ -13,7 +13,6 @@ use rustix::process::{
     set_parent_process_death_signal, setsid, wait,
 };
 use signal_hook::consts::{SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
-use signal_hook::iterator::Signals;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -44,7 +43,7 @@ pub fn supervise(arguments: &[OsString]) -> u8 {
 }
 
 fn watch(runner: Option<i32>, program: &OsString, arguments: &[OsString]) -> io::Result<u8> {
-    let mut signals = Signals::new([SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP])?;
+    let signals = Waited::new(&[SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP])?;
     set_child_subreaper(Some(getpid()))?;
     set_parent_process_death_signal(Some(Signal::HUP))?;
     if getppid().map(|p| p.as_raw_nonzero().get()) != runner {
@@ -54,9 +53,10 @@ fn watch(runner: Option<i32>, program: &OsString, arguments: &[OsString]) -> io:
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null());
     apart(&mut command);
+    signals.begin_without(&mut command);
     let child = Pid::from_child(&command.spawn()?);
-    for signal in signals.forever() {
-        match signal {
+    loop {
+        match signals.next()? {
             SIGTERM | SIGINT => drop(kill_process_group(child, Signal::TERM)),
             SIGQUIT | SIGHUP => drop(kill_process_group(child, Signal::KILL)),
             // Not SIGTSTP: a group whose session has no terminal does not halt by it.
@@ -79,7 +79,48 @@ fn watch(runner: Option<i32>, program: &OsString, arguments: &[OsString]) -> io:
             return Ok(code);
         }
     }
-    Ok(NOT_STARTED)
+}
+
+/// Signals that wait until they are asked for. Of SIGTSTP and SIGCONT only the later ever waits: each takes the other back. Handlers
+/// would lose their order, for one may begin inside the other.
+struct Waited(libc::sigset_t);
+
+impl Waited {
+    fn new(signals: &[i32]) -> io::Result<Self> {
+        // SAFETY: the set is made empty before it is read, and this is the process's only thread.
+        unsafe {
+            let mut set = std::mem::zeroed();
+            libc::sigemptyset(&raw mut set);
+            for signal in signals {
+                libc::sigaddset(&raw mut set, *signal);
+            }
+            match libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) {
+                0 => Ok(Self(set)),
+                e => Err(io::Error::from_raw_os_error(e)),
+            }
+        }
+    }
+
+    /// Has a command begin with none of them held back.
+    fn begin_without(&self, command: &mut Command) {
+        let set = self.0;
+        // SAFETY: the closure makes one system call and touches no memory of ours.
+        unsafe {
+            command.pre_exec(move || {
+                libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
+                Ok(())
+            })
+        };
+    }
+
+    fn next(&self) -> io::Result<i32> {
+        let mut signal = 0;
+        // SAFETY: both live through the call.
+        match unsafe { libc::sigwait(&raw const self.0, &raw mut signal) } {
+            0 => Ok(signal),
+            e => Err(io::Error::from_raw_os_error(e)),
+        }
+    }
 }
 
 /// Has a command begin a session, and with it a process group, of its own, and die with its parent.
