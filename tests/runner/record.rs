@@ -157,16 +157,8 @@ fn the_lineage_says_when_and_where() {
         .replace("> \"$3\"'", "> \"$3\"; cp $4 lineage'");
     let study = Study::new(&yaml);
     study.write("sub/own.yaml", "extends: ../pipeline.yaml\nroot: ..\nprofiles: {p: {}}\n");
-    study.run(&[
-        "--file",
-        "sub/own.yaml",
-        "--profile",
-        "p",
-        "--set",
-        "gen.size=4",
-        "--set",
-        "score.weight=1",
-    ]);
+    let own = ["--file", "sub/own.yaml", "--profile", "p", "--set", "gen.size=4", "--set", "score.weight=1"];
+    study.run(&own);
     let lineage: Value = serde_json::from_str(&study.read("lineage")).unwrap();
     let said = &lineage["study"];
     assert_eq!(
@@ -183,20 +175,7 @@ fn the_lineage_says_when_and_where() {
     assert_eq!(count["command"][0], "sh");
     assert!(generated["command"].is_null());
     // It is the same the next time, and whatever else is selected.
-    assert!(
-        study
-            .run(&[
-                "--file",
-                "sub/own.yaml",
-                "--profile",
-                "p",
-                "--set",
-                "gen.size=4",
-                "--set",
-                "score.weight=1"
-            ])
-            .is_empty()
-    );
+    assert!(study.run(&own).is_empty());
 }
 
 #[test]
