@@ -2,12 +2,14 @@
 
 use super::output::{print, print_json};
 use crate::cli::Global;
+use crate::engine::batch;
 use crate::error::Result;
 use crate::run::Machine;
 use crate::session::Session;
 use crate::stderr;
-use crate::text::counted;
+use crate::text::{counted, safe};
 use serde_json::json;
+use study::graph::Step;
 
 /// Checks the study file, and the stages' parameters as far as their programs are there to ask.
 pub fn check(global: &Global) -> Result<()> {
@@ -23,8 +25,10 @@ pub fn check(global: &Global) -> Result<()> {
         .collect();
     let all: Vec<usize> = (0..session.graph.steps.len()).collect();
     warn_of_room(&session, &all);
+    let sent: Vec<_> = session.graph.steps.iter().filter_map(|step| sent(&session, step)).collect();
     if global.json {
-        return print_json(&json!({ "study": session.graph.name, "not-built": unknown }));
+        let sent: Vec<_> = sent.iter().map(|(id, text)| json!({ "stage": id, "submit": text })).collect();
+        return print_json(&json!({ "study": session.graph.name, "not-built": unknown, "sent": sent }));
     }
     let stages = counted(session.graph.steps.len(), "stage");
     let mut text = format!("{}: {stages}, no mistake found\n", global.file.display());
@@ -34,7 +38,17 @@ pub fn check(global: &Global) -> Result<()> {
             unknown.join(", ")
         ));
     }
+    for (id, sent) in sent {
+        text.push_str(&format!("{id} would be submitted by\n"));
+        text.extend(sent.trim_end().lines().map(|line| format!("    {line}\n")));
+    }
     print(&text)
+}
+
+/// What a batch system would be told of a step.
+fn sent(session: &Session, step: &Step) -> Option<(String, String)> {
+    let sent = batch::shown(step, &session.graph.name, &session.graph.root)?;
+    Some((step.id.clone(), safe(&sent)))
 }
 
 /// Says which of these steps this machine has not the GPUs for. They may be meant for another.

@@ -5,6 +5,7 @@
 mod across;
 mod archive;
 mod caching;
+mod cluster;
 mod consoles;
 mod disks;
 mod environment;
