@@ -14,6 +14,7 @@ mod everyday;
 mod faults;
 mod folders;
 mod forged;
+mod hosts;
 mod inputs;
 mod judged;
 mod keys;
