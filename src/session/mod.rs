@@ -71,6 +71,8 @@ pub struct Session {
     pub replaced: HashMap<usize, BTreeMap<String, Produced>>,
     /// Program and parameters of each step, once [`Session::find_programs`] has looked.
     pub programs: Vec<Option<Program>>,
+    /// What programs say of their steps' arguments that may turn out to be wrong, by step.
+    pub warnings: Vec<(usize, String)>,
     /// The cache that is shared with others.
     pub remote: Option<Remote>,
     /// What the command line asked for.
@@ -125,7 +127,20 @@ impl Session {
         let ignored = Mutex::default();
         let (asked, facts) = (options.asked(), OnceLock::new());
         let _held = held;
-        Ok(Self { graph, store, wanted, forced, replaced, programs, remote, asked, facts, _held, ignored })
+        Ok(Self {
+            graph,
+            store,
+            wanted,
+            forced,
+            replaced,
+            programs,
+            warnings: Vec::new(),
+            remote,
+            asked,
+            facts,
+            _held,
+            ignored,
+        })
     }
 
     /// The machine and the commit, as they are when somebody asks first.

@@ -3,14 +3,15 @@
 use crate::session::error::{Error, Result};
 use crate::session::stale::{makes, stale};
 use crate::session::{Program, Session};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use store::digest::Digest;
 use store::walk::{self, Links};
 use store::{IoContext, Store, record};
+use study::describe::{self, Judgement};
 use study::graph::{Call, Step};
-use study::{Mark, describe, hint};
+use study::{Mark, hint};
 
 impl Session {
     /// Finds the programs that are as the build would leave them; what it has yet to make stays unknown.
@@ -23,6 +24,7 @@ impl Session {
     ///
     /// While the build is `stale`, what it makes stays unknown: old programs may describe what is no longer so.
     pub fn find_programs(&mut self, stale: bool) -> Result<()> {
+        self.warnings.clear();
         let mut known: HashMap<PathBuf, Digest> = HashMap::new();
         for i in 0..self.graph.steps.len() {
             let step = &self.graph.steps[i];
@@ -44,7 +46,13 @@ impl Session {
                 Call::Run(name) => {
                     let spec = described(&self.store, &path, &digest, &name.mark)?;
                     let params = describe::check(step, &spec)?;
-                    in_force(&self.store, &path, &digest, step, &spec)?.unwrap_or(params)
+                    match self.in_force(&path, &digest, &self.graph.steps[i], &spec)? {
+                        Some(Judgement { params, warnings }) => {
+                            self.warnings.extend(warnings.into_iter().map(|warning| (i, warning)));
+                            params
+                        }
+                        None => params,
+                    }
                 }
             };
             self.programs[i] = Some(Program { path, digest, params });
@@ -63,8 +71,8 @@ impl Session {
             let spec = described(&self.store, &now.path, &digest, &name.mark)?;
             let mut step = self.graph.steps[index].clone();
             now.params = describe::check(&mut step, &spec)?;
-            if let Some(params) = in_force(&self.store, &now.path, &digest, &step, &spec)? {
-                now.params = params;
+            if let Some(judgement) = self.in_force(&now.path, &digest, &step, &spec)? {
+                now.params = judgement.params;
             }
         }
         Ok(Some(now))
@@ -93,6 +101,36 @@ impl Session {
             Some(path) => Ok(std::path::absolute(&path).at("finding", &path)?),
             None => Err(self.no_program(name, mark, run)),
         }
+    }
+
+    /// What a program says that knows the parameters in force, which is asked once for each content and what it is given. Where it
+    /// warns of something it is asked again: that may have been put right since.
+    fn in_force(
+        &self,
+        path: &Path,
+        digest: &Digest,
+        step: &Step,
+        spec: &stage::Spec,
+    ) -> Result<Option<Judgement>> {
+        if !spec.check {
+            return Ok(None);
+        }
+        let root = &self.graph.root;
+        let mut question = describe::question(step, spec, root);
+        for (input, path) in describe::judged(step, spec, root) {
+            let ignore = self.ignore(path, &input.ignore)?;
+            question.push(self.hash_with(path, &ignore, &input.mark)?.digest.to_string());
+        }
+        let question = blake3::hash(question.join("\0").as_bytes()).to_hex();
+        let kept = self.store.description(digest, &format!("{}-{}", spec.name, &question[..32]));
+        if let Some(params) = record::read(&kept) {
+            return Ok(Some(Judgement { params, warnings: Vec::new() }));
+        }
+        let judgement = describe::in_force(path, step, spec, root)?;
+        if judgement.warnings.is_empty() {
+            record::write(&kept, &judgement.params, false)?;
+        }
+        Ok(Some(judgement))
     }
 
     fn no_program(&self, name: &str, mark: &Mark, run: bool) -> Error {
@@ -144,27 +182,6 @@ fn described(store: &Store, path: &Path, digest: &Digest, mark: &Mark) -> Result
     let spec = describe::ask(path, mark)?;
     record::write(&kept, &spec, false)?;
     Ok(spec)
-}
-
-/// The parameters in force of a program that knows them, which is asked once for each content and what it is given.
-fn in_force(
-    store: &Store,
-    path: &Path,
-    digest: &Digest,
-    step: &Step,
-    spec: &stage::Spec,
-) -> Result<Option<BTreeMap<String, String>>> {
-    if !spec.check {
-        return Ok(None);
-    }
-    let question = blake3::hash(describe::question(step).join("\0").as_bytes()).to_hex();
-    let kept = store.description(digest, &format!("{}-{}", spec.name, &question[..32]));
-    if let Some(params) = record::read(&kept) {
-        return Ok(Some(params));
-    }
-    let params = describe::in_force(path, step, spec)?;
-    record::write(&kept, &params, false)?;
-    Ok(Some(params))
 }
 
 /// The first program of this name on `PATH`, as a shell finds it.
