@@ -41,12 +41,12 @@ fn curves_of_marked_rows_lie_over_one_another() {
     let linear = heights(&browser);
     assert_eq!(linear.len(), 60);
     assert!((linear[1] - linear[0]) > 1.5 * (linear[3] - linear[1]));
-    browser.click("#logarithmic");
+    browser.click("input[name=logarithmic]");
     let log = heights(&browser);
     assert!(((log[1] - log[0]) - (log[3] - log[1])).abs() < 0.5, "{log:?}");
 
     // Smoothing keeps the values as they are behind the smoothed ones.
-    browser.script("const s = document.getElementById('smoothing'); s.value = 0.9; s.dispatchEvent(new Event('input'))");
+    browser.script("const s = document.querySelector('input[name=smoothing]'); s.value = 0.9; s.dispatchEvent(new Event('input'))");
     browser.until("smoothing", "document.querySelectorAll('figure.curves .curve.faint').length === 6");
 
     // What differs, and nothing else.

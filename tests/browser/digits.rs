@@ -87,7 +87,7 @@ fn the_digits_are_seen_as_they_run() {
     picture(&browser, "ui-table", Screen { height: 420, ..DESK });
     browser.click("a.button");
     browser.until("the figures", "document.querySelectorAll('figure.curves .curve').length >= 9");
-    browser.script("const s = document.getElementById('smoothing'); s.value = 0.6; s.dispatchEvent(new Event('input'))");
+    browser.script("const s = document.querySelector('input[name=smoothing]'); s.value = 0.6; s.dispatchEvent(new Event('input'))");
     let whole = "(() => { const all = [...document.querySelectorAll('.grids img')]; all.forEach((i) => { i.loading = 'eager' }); \
                  return all.length === 3 && all.every((i) => i.complete && i.naturalWidth > 0) })()";
     browser.until("the grids of samples", whole);

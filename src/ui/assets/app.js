@@ -27,6 +27,7 @@ async function route() {
   shown?.abort();
   shown = new AbortController();
   const { signal } = shown;
+  const focused = document.activeElement?.id;
   const main = h('main', { id: 'main', tabindex: '-1' });
   document.getElementById('main').replaceWith(main);
   document.querySelectorAll('nav a').forEach((link) => {
@@ -43,8 +44,13 @@ async function route() {
   if (signal.aborted) return;
   const title = main.querySelector('h1')?.textContent ?? name;
   document.title = title === known.study?.study ? title : `${title} · ${known.study?.study ?? 'pipeline'}`;
-  if (route.moved) main.focus({ preventScroll: true });
-  if (route.moved) scrollTo(0, 0);
+  main.setAttribute('aria-label', visible(title));
+  if (route.moved) {
+    // What a person holds stays held where it is there again, as the choice of a variant.
+    const again = focused && main.querySelector(`#${CSS.escape(focused)}`);
+    (again || main).focus({ preventScroll: true });
+    if (!again) scrollTo(0, 0);
+  }
   route.moved = true;
   performance.mark('shown');
 }

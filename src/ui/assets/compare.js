@@ -24,15 +24,14 @@ function figures(rows, legend) {
   const chosen = new Set(all.slice(0, 6));
   const grid = h('div', { class: 'figures' });
   const draw = () => fill(grid, all.filter((figure) => chosen.has(figure)).map((figure) => curves(figure.title, figure.lines, { ...options, across: figure.across })));
-  const weight = h('output', { for: 'smoothing' }, 'none');
+  const weight = h('output', {}, 'none');
   const tools = h('div', { class: 'tools' },
-    h('label', { class: 'check' }, h('input', { type: 'checkbox', id: 'logarithmic', onchange: (event) => { options.log = event.target.checked; draw(); } }), 'Logarithmic'),
-    h('label', { for: 'smoothing' }, 'Smoothing'),
-    h('input', { id: 'smoothing', type: 'range', min: '0', max: '0.98', step: '0.02', value: '0', oninput: (event) => {
+    h('label', { class: 'check' }, h('input', { type: 'checkbox', name: 'logarithmic', onchange: (event) => { options.log = event.target.checked; draw(); } }), 'Logarithmic'),
+    h('label', { class: 'check' }, 'Smoothing', h('input', { name: 'smoothing', type: 'range', min: '0', max: '0.98', step: '0.02', value: '0', oninput: (event) => {
       options.smoothing = Number(event.target.value);
       say(weight, options.smoothing ? options.smoothing.toFixed(2) : 'none');
       draw();
-    } }), weight,
+    } })), weight,
     h('details', { class: 'menu' }, h('summary', {}, 'Quantities'), h('fieldset', {}, h('legend', { class: 'hidden' }, 'Quantities that are drawn'),
       all.map((figure) => h('label', {}, h('input', { type: 'checkbox', checked: chosen.has(figure), onchange: (event) => {
         if (event.target.checked) chosen.add(figure); else chosen.delete(figure);

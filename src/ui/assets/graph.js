@@ -236,7 +236,8 @@ function graphView(main, { query }, signal) {
         const step = node.steps[0];
         fill(node.link, node.stage ? stageNode(node.stage, node.steps) : stepNode(step));
         const is = node.stage ? (tally(node.steps)[0]?.[0] ?? 'unknown') : group(step.state.is);
-        node.link.className = `node ${is}`;
+        // Of many some that failed are told by the border, not by all of it.
+        node.link.className = `node ${is}${node.stage && is === 'failed' ? ' some' : ''}`;
         node.edges.forEach((line) => line.classList.toggle('moving', is === 'running'));
       };
       node.draw();
@@ -264,10 +265,11 @@ function graphView(main, { query }, signal) {
     const signature = wrong.map((step) => step.id).join();
     if (failed.dataset.of !== signature) {
       failed.dataset.of = signature;
-      fill(failed, wrong.length > 0 && section('Failed', wrong.slice(0, 20).map((step) => h('article', { class: 'failure' },
+      fill(failed, wrong.length > 0 && section('Failed', wrong.slice(0, 5).map((step) => h('article', { class: 'failure' },
         h('h3', {}, h('a', { href: `#/${step.name}` }, step.id)), h('p', {}, step.state.reason),
         step.state.last?.length > 0 && h('pre', { class: 'log', tabindex: '0', 'aria-label': `Last lines of ${step.id}` }, step.state.last.join('\n')))),
-      wrong.length > 20 && h('p', { class: 'hint' }, `and ${wrong.length - 20} more`)));
+      wrong.length > 5 && h('p', {}, 'Also ', wrong.slice(5, 105).map((step, i) => [i > 0 && ', ', h('a', { href: `#/${step.name}` }, step.id)]),
+        wrong.length > 105 && ` and ${wrong.length - 105} more`)));
     }
     say(problem, study().error ?? '');
     problem.hidden = !study().error;
