@@ -4,10 +4,12 @@ use crate::driver::{Browser, DESK, PHONE, Screen};
 use crate::page::{Server, nets};
 use serde_json::{Value, json};
 
-const PLACES: [&str; 6] = ["#/", "#/?variant=wide", "#/table", "#/compare?rows=row/v~small,row/v~wide", "#/runs", "STEP"];
+const PLACES: [&str; 6] =
+    ["#/", "#/?variant=wide", "#/table", "#/compare?rows=row/v~small,row/v~wide", "#/runs", "STEP"];
 
 fn places(browser: &Browser) -> Vec<String> {
-    let step = browser.until("a step", "known.study && known.study.steps.find((s) => s.stage === 'train').name");
+    let step =
+        browser.until("a step", "known.study && known.study.steps.find((s) => s.stage === 'train').name");
     PLACES.iter().map(|place| place.replace("STEP", &format!("#/{}", step.as_str().unwrap()))).collect()
 }
 
@@ -46,7 +48,8 @@ fn texts_are_dark_enough_and_nothing_is_wider_than_a_small_screen() {
             server.open(&browser, place);
             browser.until("something", "document.querySelector('h1') !== null");
             assert_eq!(browser.script(FAINT), json!([]), "{place}, dark: {}", screen.dark);
-            let wide = browser.script("return document.documentElement.scrollWidth - innerWidth").as_i64().unwrap();
+            let wide =
+                browser.script("return document.documentElement.scrollWidth - innerWidth").as_i64().unwrap();
             assert!(wide <= 0, "{place} is {wide} pixels wider than a screen of {}", screen.width);
         }
     }
@@ -87,8 +90,23 @@ fn a_screen_reader_is_told_what_everything_is() {
         for landmark in ["banner", "navigation", "main"] {
             assert_eq!(count(landmark), 1, "{place}: {landmark}");
         }
-        let wants_name = ["button", "link", "checkbox", "searchbox", "textbox", "combobox", "slider", "image", "table", "progressbar", "region"];
-        let nameless: Vec<_> = told.iter().filter(|(role, name)| wants_name.contains(&role.as_str()) && name.trim().is_empty()).collect();
+        let wants_name = [
+            "button",
+            "link",
+            "checkbox",
+            "searchbox",
+            "textbox",
+            "combobox",
+            "slider",
+            "image",
+            "table",
+            "progressbar",
+            "region",
+        ];
+        let nameless: Vec<_> = told
+            .iter()
+            .filter(|(role, name)| wants_name.contains(&role.as_str()) && name.trim().is_empty())
+            .collect();
         assert!(nameless.is_empty(), "{place}: {nameless:?}");
         let ones = browser.script("return document.querySelectorAll('h1').length");
         assert_eq!(ones, 1, "{place}");
@@ -98,8 +116,14 @@ fn a_screen_reader_is_told_what_everything_is() {
     server.open(&browser, "#/table");
     let told = told(&browser);
     let has = |role: &str, name: &str| told.iter().any(|(is, called)| is == role && called == name);
-    assert!(has("table", "Variants") && has("columnheader", "train.width") | has("columnheader", "width"), "{told:?}");
-    assert!(has("rowheader", "wide") && has("checkbox", "Mark wide") && has("searchbox", "Filter"), "{told:?}");
+    assert!(
+        has("table", "Variants") && has("columnheader", "train.width") | has("columnheader", "width"),
+        "{told:?}"
+    );
+    assert!(
+        has("rowheader", "wide") && has("checkbox", "Mark wide") && has("searchbox", "Filter"),
+        "{told:?}"
+    );
 }
 
 #[test]
@@ -108,7 +132,10 @@ fn everything_is_reached_by_keys_and_the_focus_is_seen() {
     let study = nets();
     let server = Server::of(&study);
     server.open(&browser, "#/");
-    let focused = || browser.script("const e = document.activeElement; return e.id || e.getAttribute('href') || e.className");
+    let focused = || {
+        browser
+            .script("const e = document.activeElement; return e.id || e.getAttribute('href') || e.className")
+    };
     browser.press("\u{e004}");
     assert_eq!(focused(), "skip");
     browser.press("\u{e007}");

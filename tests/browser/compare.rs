@@ -34,7 +34,8 @@ fn curves_of_marked_rows_lie_over_one_another() {
 
     // On a logarithmic axis 20/step falls by the same height from 1 to 2 as from 2 to 4.
     let heights = |browser: &Browser| -> Vec<f64> {
-        let d = browser.script("return document.querySelectorAll('figure.curves .curve')[1].getAttribute('d')");
+        let d =
+            browser.script("return document.querySelectorAll('figure.curves .curve')[1].getAttribute('d')");
         let d = d.as_str().unwrap().replace('M', "L");
         d.split('L').skip(1).map(|p| p.split(' ').nth(1).unwrap().parse().unwrap()).collect()
     };
@@ -51,7 +52,10 @@ fn curves_of_marked_rows_lie_over_one_another() {
 
     // What differs, and nothing else.
     let differs = browser.texts("section[aria-labelledby=h-what-differs] tbody th");
-    assert!(differs.contains(&"train.width".into()) && differs.contains(&"train.model".into()), "{differs:?}");
+    assert!(
+        differs.contains(&"train.width".into()) && differs.contains(&"train.model".into()),
+        "{differs:?}"
+    );
     assert!(!differs.contains(&"train.data".into()), "{differs:?}");
     browser.click("#everything");
     assert!(browser.texts("section[aria-labelledby=h-what-differs] tbody th").contains(&"train.data".into()));

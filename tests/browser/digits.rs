@@ -42,9 +42,14 @@ fn picture(browser: &Browser, name: &str, screen: Screen) {
     std::thread::sleep(std::time::Duration::from_millis(600));
     let clip = json!({"x": 0, "y": 0, "width": screen.width, "height": screen.height, "scale": 1});
     let made = browser.devtools("Page.captureScreenshot", json!({"format": "png", "clip": clip}));
-    let mut child = Command::new("base64").arg("-d").stdin(Stdio::piped()).stdout(
-        std::fs::File::create(Path::new(&folder).join(format!("{name}.png"))).unwrap()).spawn().unwrap();
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), made["data"].as_str().unwrap().as_bytes()).unwrap();
+    let mut child = Command::new("base64")
+        .arg("-d")
+        .stdin(Stdio::piped())
+        .stdout(std::fs::File::create(Path::new(&folder).join(format!("{name}.png"))).unwrap())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), made["data"].as_str().unwrap().as_bytes())
+        .unwrap();
     assert!(child.wait().unwrap().success());
 }
 
@@ -60,10 +65,16 @@ fn the_digits_are_seen_as_they_run() {
     server.open(&browser, "#/?variant=switch-dit");
     browser.sees(".node", "to run");
     let mut run = pipeline(root, &["run", "--variant", "*", "--name", "three ways"])
-        .stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     // A training is seen while it runs: how far, how fast, how long, on what.
     let train = ".node.running[href*='step/train']";
-    browser.until("a training that runs", &format!("document.querySelector(\"{train} [role=progressbar]\") !== null"));
+    browser.until(
+        "a training that runs",
+        &format!("document.querySelector(\"{train} [role=progressbar]\") !== null"),
+    );
     browser.sees(train, "of 160 steps");
     browser.sees(train, "left");
     browser.sees(train, "cpu");
@@ -76,7 +87,10 @@ fn the_digits_are_seen_as_they_run() {
     let output = run.wait().unwrap();
     assert!(output.success(), "{}", said(&run.wait_with_output().unwrap()));
     server.on(&browser, "#/");
-    browser.until("all is done", "[...document.querySelectorAll('.node')].every((n) => n.classList.contains('done'))");
+    browser.until(
+        "all is done",
+        "[...document.querySelectorAll('.node')].every((n) => n.classList.contains('done'))",
+    );
 
     server.on(&browser, "#/table");
     browser.sees(".big", "no-prior");
@@ -106,7 +120,8 @@ fn the_digits_are_seen_as_they_run() {
     picture(&browser, "ui-stage", DESK);
     // What is in the outputs of each stage.
     for (stage, sees) in [("encode", "Parquet"), ("sample", ""), ("report", "")] {
-        let link = browser.script(&format!("return known.study.steps.find((s) => s.stage === '{stage}').name"));
+        let link =
+            browser.script(&format!("return known.study.steps.find((s) => s.stage === '{stage}').name"));
         server.on(&browser, &format!("#/{}", link.as_str().unwrap()));
         browser.click("section[aria-labelledby=h-outputs] details summary");
         browser.sees("section[aria-labelledby=h-outputs] .inside table", "");

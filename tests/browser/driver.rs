@@ -62,8 +62,7 @@ impl Browser {
                 break port.parse().unwrap();
             }
         };
-        let mut browser =
-            Self { driver, _output: output, port, session: String::new(), _alone: alone };
+        let mut browser = Self { driver, _output: output, port, session: String::new(), _alone: alone };
         let arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"];
         let capabilities = json!({"capabilities": {"alwaysMatch": {
             "browserName": "chrome",
@@ -106,7 +105,8 @@ impl Browser {
         let started = Instant::now();
         loop {
             let value = self.script(&format!("return {expression}"));
-            if !matches!(&value, Value::Null | Value::Bool(false)) && value != json!("") && value != json!(0) {
+            if !matches!(&value, Value::Null | Value::Bool(false)) && value != json!("") && value != json!(0)
+            {
                 return value;
             }
             if started.elapsed() > PATIENCE {

@@ -38,7 +38,10 @@ fn it_works_from_disk() {
     browser.sees("pre.log", "trained plain on");
     browser.click("details.content summary");
     browser.sees("details.content[open]", "\"");
-    browser.until("the curves of an output", "document.querySelectorAll('details.content[open] .curve').length >= 2");
+    browser.until(
+        "the curves of an output",
+        "document.querySelectorAll('details.content[open] .curve').length >= 2",
+    );
 
     open("#/runs");
     browser.click(".big tbody a");
@@ -46,7 +49,10 @@ fn it_works_from_disk() {
 
     let asked = browser.script("return performance.getEntriesByType('resource').map((e) => e.name)");
     let asked = asked.as_array().unwrap();
-    assert!(!asked.is_empty() && asked.iter().all(|a| a.as_str().unwrap().starts_with("file://")), "{asked:?}");
+    assert!(
+        !asked.is_empty() && asked.iter().all(|a| a.as_str().unwrap().starts_with("file://")),
+        "{asked:?}"
+    );
     assert!(browser.complaints().is_empty(), "{:?}", browser.complaints());
 
     // And without any script.

@@ -29,7 +29,9 @@ fn they_stay_text() {
     let study = study();
     study.run(&[]);
     let server = Server::of(&study);
-    for place in ["#/", "#/table", "#/runs", "#/step/evil", "#/compare?rows=row/v~", "#/nothing/%3Cimg%20src=x%3E"] {
+    for place in
+        ["#/", "#/table", "#/runs", "#/step/evil", "#/compare?rows=row/v~", "#/nothing/%3Cimg%20src=x%3E"]
+    {
         server.open(&browser, place);
         let title = browser.script("return document.title");
         assert_ne!(title, "taken", "{place}");

@@ -50,7 +50,10 @@ fn states_change_on_the_screen_as_they_do_in_the_run() {
     browser.sees(&node("first"), "running");
     browser.sees("#connection", "1 run under way");
     // It is told to those who hear the page, politely, and the focus stays where it was.
-    browser.until("it is told", "document.querySelector('#announcer[aria-live=polite]').textContent.includes('first: running')");
+    browser.until(
+        "it is told",
+        "document.querySelector('#announcer[aria-live=polite]').textContent.includes('first: running')",
+    );
     assert_eq!(browser.script("return document.activeElement.getAttribute('href')"), "#/step/first");
 
     study.write("go", "");
@@ -58,7 +61,11 @@ fn states_change_on_the_screen_as_they_do_in_the_run() {
     browser.sees(&node("second"), "left");
     let bar = format!("document.querySelector(\"{} [role=progressbar]\")?.ariaValueNow", node("second"));
     assert_eq!(browser.until("the bar", &bar), "50");
-    assert!(browser.texts(&node("first"))[0].lines().any(|line| line.ends_with("ran") || line.ends_with("cached")));
+    assert!(
+        browser.texts(&node("first"))[0]
+            .lines()
+            .any(|line| line.ends_with("ran") || line.ends_with("cached"))
+    );
 
     study.write("on", "");
     browser.sees(&node("third"), "failed");
@@ -78,12 +85,16 @@ fn states_change_on_the_screen_as_they_do_in_the_run() {
 #[test]
 fn a_study_that_is_edited_is_shown_as_it_is_now() {
     let Some(browser) = Browser::start() else { return };
-    let study = Study::new("name: edited\nstages:\n  one:\n    shell: echo > ${outputs.x}\n    outputs: [x]\n");
+    let study =
+        Study::new("name: edited\nstages:\n  one:\n    shell: echo > ${outputs.x}\n    outputs: [x]\n");
     let server = Server::of(&study);
     server.open(&browser, "#/");
     browser.sees(&node("one"), "to run");
     let mut file = std::fs::OpenOptions::new().append(true).open(study.path("pipeline.yaml")).unwrap();
-    file.write_all(b"  two:\n    shell: cp ${inputs.x} ${outputs.y}\n    inputs: {x: one.x}\n    outputs: [y]\n").unwrap();
+    file.write_all(
+        b"  two:\n    shell: cp ${inputs.x} ${outputs.y}\n    inputs: {x: one.x}\n    outputs: [y]\n",
+    )
+    .unwrap();
     browser.sees(&node("two"), "to run");
     // One that cannot be read is said to be so; the last that could stays.
     file.write_all(b"  three: [\n").unwrap();
@@ -94,7 +105,8 @@ fn a_study_that_is_edited_is_shown_as_it_is_now() {
 #[test]
 fn a_server_that_ends_is_told_of() {
     let Some(browser) = Browser::start() else { return };
-    let study = Study::new("name: short\nstages:\n  one:\n    shell: echo > ${outputs.x}\n    outputs: [x]\n");
+    let study =
+        Study::new("name: short\nstages:\n  one:\n    shell: echo > ${outputs.x}\n    outputs: [x]\n");
     study.run(&[]);
     let server = Server::of(&study);
     server.open(&browser, "#/");

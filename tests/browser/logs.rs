@@ -57,7 +57,8 @@ fn of_a_long_one_only_parts_are_read() {
     let server = Server::of(&study);
     server.open(&browser, "#/step/long");
     browser.sees("pre.log", "line 300000 of a log");
-    let held = || browser.script("return document.querySelector('pre.log').textContent.length").as_u64().unwrap();
+    let held =
+        || browser.script("return document.querySelector('pre.log').textContent.length").as_u64().unwrap();
     assert!(held() < 300_000, "{}", held());
     // Upwards more comes, and what is read does not move.
     let first = "document.querySelector('pre.log').textContent.slice(0, 60)";

@@ -32,13 +32,19 @@ fn it_is_sorted_filtered_and_its_columns_are_chosen() {
     let same = study.call(&["table", "--filter", "width<10", "--filter", "model!=deep", "--csv"]);
     assert_eq!(String::from_utf8(same.stdout).unwrap().lines().count(), 2);
 
-    for (wrong, said) in [("fidd<1", "there is no column fidd"), ("width<x", "< wants a number"), ("width", "is no comparison")] {
+    for (wrong, said) in [
+        ("fidd<1", "there is no column fidd"),
+        ("width<x", "< wants a number"),
+        ("width", "is no comparison"),
+    ] {
         browser.script("const f = document.getElementById('filter'); f.value = ''; f.focus()");
         browser.types("#filter", wrong);
         browser.sees(".problem", said);
         assert_eq!(column(&browser, 0).len(), 3, "nothing is hidden by what is not understood");
     }
-    browser.script("const f = document.getElementById('filter'); f.value = ''; f.dispatchEvent(new Event('input'))");
+    browser.script(
+        "const f = document.getElementById('filter'); f.value = ''; f.dispatchEvent(new Event('input'))",
+    );
 
     let heads = || browser.texts(".big thead th button");
     assert!(!heads().contains(&"seconds".to_string()));
@@ -66,7 +72,10 @@ fn of_a_thousand_rows_only_those_that_are_seen_are_made() {
     let server = Server::of(&study);
     server.open(&browser, "#/table");
     browser.sees(".count", "1,000 rows");
-    let made = browser.script("return document.querySelectorAll('.big tbody tr[data-row]').length").as_u64().unwrap();
+    let made = browser
+        .script("return document.querySelectorAll('.big tbody tr[data-row]').length")
+        .as_u64()
+        .unwrap();
     assert!((10..200).contains(&made), "{made} rows are elements");
     assert_eq!(browser.script("return document.querySelector('.big').ariaRowCount ?? document.querySelector('.big').getAttribute('aria-rowcount')"), "1001");
 

@@ -90,7 +90,11 @@ function logView(name, running, signal) {
     if (follow.checked) later(); else place();
   };
   // What was missed while the answer before was on its way, or while nobody told of it.
-  const tick = setInterval(() => { if (running() && follow.checked && !document.hidden) later(); }, 1500);
+  let was = running();
+  const tick = setInterval(() => {
+    if ((was || running()) && follow.checked && !document.hidden) later();
+    was = running();
+  }, 1500);
   known.logs.add(heardOf);
   signal.addEventListener('abort', () => { clearInterval(tick); known.logs.delete(heardOf); });
   toEnd();

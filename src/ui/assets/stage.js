@@ -64,54 +64,59 @@ async function stepView(main, { path }, signal) {
   let step = await get(path);
   if (signal.aborted) return;
   const status = h('div', { class: 'status' });
-  const curvesHolder = h('div', {});
   const current = () => known.study.steps[step.index]?.state ?? step.state;
   const drawStatus = () => {
     const is = current();
-    const part = share(is);
+    const done = share(is);
     fill(status, h('p', {}, state(is.is), ' ', h('span', { class: 'hint' }, [is.is === 'running' ? speed(is).join(' · ') : duration(is.seconds), devices(is)].filter(Boolean).join(' · '))),
-      is.is === 'running' && part !== null && bar(part, `${step.id} so far`),
+      is.is === 'running' && done !== null && bar(done, `${step.id} so far`),
       is.tasks && h('p', { class: 'hint' }, `${is.tasks[1]} of ${is.tasks[0]} done, ${is.tasks[2]} running, ${is.tasks[3]} failed`),
       is.is === 'failed' && [h('p', { class: 'problem' }, is.reason), is.last && h('pre', { class: 'log', tabindex: '0', 'aria-label': 'Last lines of its log' }, is.last.join('\n'))]);
   };
-  const drawCurves = () => fill(curvesHolder, step.series.length > 0 && section('Curves', figures([{ title: step.id, series: step.series }], null)));
-  const build = () => {
-    drawStatus();
-    drawCurves();
-    fill(main,
-      h('p', { class: 'crumbs' }, h('a', { href: '#/' }, known.study.study), ' / ', h('a', { href: `#/stage/${encodeURIComponent(step.stage)}` }, step.stage)),
-      h('h1', {}, step.id), status,
-      section('Why', step.why.length ? h('ul', { class: 'why' }, step.why.map((why) => h('li', {}, why))) : h('p', { class: 'hint' }, 'Nothing to say: its result is there.')),
-      step.command && section('By hand', h('div', { class: 'command' }, h('pre', { class: 'text', tabindex: '0' }, h('code', {}, step.command)), copy(step.command, 'the command line'))),
-      section('Log', logs(step.logs, () => current().is === 'running', signal)),
-      curvesHolder,
-      section('Outputs', step.outputs.length ? outputs(step.outputs, signal) : h('p', { class: 'hint' }, 'None yet.')),
-      section('Inputs', step.inputs.length ? inputs(step.inputs, signal) : h('p', { class: 'hint' }, 'None.')),
-      step.tasks.length > 0 && section('Tasks', small('Tasks', ['task', 'state', 'took'], step.tasks.map((task) => [task.label, state(task.is), duration(task.seconds)])),
-        step.more_tasks > 0 && h('p', { class: 'hint' }, `and ${step.more_tasks} more`)),
-      section('Parameters', named(step.params), Object.keys(step.tuning).length > 0 && [h('h3', {}, 'Tuning'), named(step.tuning)], Object.keys(step.env).length > 0 && [h('h3', {}, 'Environment'), named(step.env)]),
-      Object.keys(step.metrics).length > 0 && section('Metrics', named(Object.fromEntries(Object.entries(step.metrics).map(([name, value]) => [name, significant(value)])))),
-      section('Provenance', h('dl', { class: 'named' }, h('dt', {}, 'key'), h('dd', {}, digest(step.key) ?? '–'), h('dt', {}, 'program'), h('dd', {}, step.program ? [step.program.name, ' ', digest(step.program.digest?.replace(/^program:/, ''))] : '–')),
-        step.ran && ranFacts(step.ran)));
+  /** A part of the page that is made anew only when what it shows has changed: what is open or read in it stays. */
+  const part = (data, make) => {
+    const holder = h('div', {});
+    let old = null;
+    return { holder, draw: () => {
+      const now = JSON.stringify(data());
+      if (now !== old) fill(holder, make());
+      old = now;
+    } };
   };
-  build();
+  const none = (text) => h('p', { class: 'hint' }, text);
+  const parts = [
+    part(() => step.why, () => section('Why', step.why.length ? h('ul', { class: 'why' }, step.why.map((why) => h('li', {}, why))) : none('Nothing to say: its result is there.'))),
+    part(() => step.command, () => step.command && section('By hand', h('div', { class: 'command' }, h('pre', { class: 'text', tabindex: '0' }, h('code', {}, step.command)), copy(step.command, 'the command line')))),
+    part(() => step.logs.map((log) => log.name), () => section('Log', logs(step.logs, () => current().is === 'running', signal))),
+    part(() => step.series, () => step.series.length > 0 && section('Curves', figures([{ title: step.id, series: step.series }], null))),
+    part(() => step.outputs, () => section('Outputs', step.outputs.length ? outputs(step.outputs, signal) : none('None yet.'))),
+    part(() => step.inputs, () => section('Inputs', step.inputs.length ? inputs(step.inputs, signal) : none('None.'))),
+    part(() => step.tasks, () => step.tasks.length > 0 && section('Tasks', small('Tasks', ['task', 'state', 'took'], step.tasks.map((task) => [task.label, state(task.is), duration(task.seconds)])),
+      step.more_tasks > 0 && none(`and ${step.more_tasks} more`))),
+    part(() => [step.params, step.tuning, step.env], () => section('Parameters', Object.keys(step.params).length ? named(step.params) : none('None.'),
+      Object.keys(step.tuning).length > 0 && [h('h3', {}, 'Tuning'), named(step.tuning)], Object.keys(step.env).length > 0 && [h('h3', {}, 'Environment'), named(step.env)])),
+    part(() => step.metrics, () => Object.keys(step.metrics).length > 0 && section('Metrics', named(Object.fromEntries(Object.entries(step.metrics).map(([name, value]) => [name, significant(value)]))))),
+    part(() => [step.key, step.program, step.ran], () => section('Provenance', h('dl', { class: 'named' }, h('dt', {}, 'key'), h('dd', {}, digest(step.key) ?? '–'),
+      h('dt', {}, 'program'), h('dd', {}, step.program ? [step.program.name, ' ', digest(step.program.digest?.replace(/^program:/, ''))] : '–')), step.ran && ranFacts(step.ran))),
+  ];
+  drawStatus();
+  parts.forEach(({ draw }) => draw());
+  fill(main,
+    h('p', { class: 'crumbs' }, h('a', { href: '#/' }, known.study.study), ' / ', h('a', { href: `#/stage/${encodeURIComponent(step.stage)}` }, step.stage)),
+    h('h1', {}, step.id), status, parts.map(({ holder }) => holder));
+
   let again = 0;
   listen(async (what, change) => {
-    if (what === 'states' && change.indices.includes(step.index)) {
-      const ended = change.before[change.indices.indexOf(step.index)]?.is !== current().is;
-      drawStatus();
-      heard(change);
-      if (ended || Date.now() - again > 2000) {
-        again = Date.now();
-        const fresh = await get(path).catch(() => null);
-        if (!fresh || signal.aborted) return;
-        const same = !ended && JSON.stringify(fresh.logs.map((log) => log.name)) === JSON.stringify(step.logs.map((log) => log.name));
-        const before = step.series.map((series) => series.x.length).join();
-        step = fresh;
-        if (!same) build();
-        else if (step.series.map((series) => series.x.length).join() !== before && !curvesHolder.contains(document.activeElement)) drawCurves();
-      }
-    }
+    if (what !== 'states' || !change.indices.includes(step.index)) return;
+    const turned = change.before[change.indices.indexOf(step.index)]?.is !== current().is;
+    drawStatus();
+    heard(change);
+    if (!turned && Date.now() - again < 2000) return;
+    again = Date.now();
+    const fresh = await get(path).catch(() => null);
+    if (!fresh || signal.aborted) return;
+    step = fresh;
+    parts.forEach(({ draw }) => draw());
   }, signal);
 }
 
