@@ -16,25 +16,28 @@ function byQuantity(rows) {
   return [...figures.values()];
 }
 
-/** Figures with what chooses the axis, the smoothing and the quantities. */
-function figures(rows, legend) {
+/** Figures with what chooses the axis, the smoothing and the quantities; what was chosen is kept in `options`. */
+function figures(rows, legend, options = {}) {
   const all = byQuantity(rows);
   if (!all.length) return null;
-  const options = { log: false, smoothing: 0 };
-  const chosen = new Set(all.slice(0, 6));
+  options.log ??= false;
+  options.smoothing ??= 0;
+  options.chosen ??= new Set(all.slice(0, 6).map((figure) => figure.title));
+  const { chosen } = options;
   const grid = h('div', { class: 'figures' });
-  const draw = () => fill(grid, all.filter((figure) => chosen.has(figure)).map((figure) => curves(figure.title, figure.lines, { ...options, across: figure.across })));
-  const weight = h('output', {}, 'none');
+  const draw = () => fill(grid, all.filter((figure) => chosen.has(figure.title)).map((figure) => curves(figure.title, figure.lines, { ...options, across: figure.across })));
+  const words = () => (options.smoothing ? options.smoothing.toFixed(2) : 'none');
+  const weight = h('output', {}, words());
   const tools = h('div', { class: 'tools' },
-    h('label', { class: 'check' }, h('input', { type: 'checkbox', name: 'logarithmic', onchange: (event) => { options.log = event.target.checked; draw(); } }), 'Logarithmic'),
-    h('label', { class: 'check' }, 'Smoothing', h('input', { name: 'smoothing', type: 'range', min: '0', max: '0.98', step: '0.02', value: '0', oninput: (event) => {
+    h('label', { class: 'check' }, h('input', { type: 'checkbox', name: 'logarithmic', checked: options.log, onchange: (event) => { options.log = event.target.checked; draw(); } }), 'Logarithmic'),
+    h('label', { class: 'check' }, 'Smoothing', h('input', { name: 'smoothing', type: 'range', min: '0', max: '0.98', step: '0.02', value: options.smoothing, oninput: (event) => {
       options.smoothing = Number(event.target.value);
-      say(weight, options.smoothing ? options.smoothing.toFixed(2) : 'none');
+      say(weight, words());
       draw();
     } })), weight,
     h('details', { class: 'menu' }, h('summary', {}, 'Quantities'), h('fieldset', {}, h('legend', { class: 'hidden' }, 'Quantities that are drawn'),
-      all.map((figure) => h('label', {}, h('input', { type: 'checkbox', checked: chosen.has(figure), onchange: (event) => {
-        if (event.target.checked) chosen.add(figure); else chosen.delete(figure);
+      all.map((figure) => h('label', {}, h('input', { type: 'checkbox', checked: chosen.has(figure.title), onchange: (event) => {
+        if (event.target.checked) chosen.add(figure.title); else chosen.delete(figure.title);
         draw();
       } }), figure.title, h('span', { class: 'hint' }, ` over ${figure.across}`))))));
   draw();

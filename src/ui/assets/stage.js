@@ -64,6 +64,7 @@ async function stepView(main, { path }, signal) {
   let step = await get(path);
   if (signal.aborted) return;
   const status = h('div', { class: 'status' });
+  const chosen = {};
   const current = () => known.study.steps[step.index]?.state ?? step.state;
   const drawStatus = () => {
     const is = current();
@@ -77,18 +78,22 @@ async function stepView(main, { path }, signal) {
   const part = (data, make) => {
     const holder = h('div', {});
     let old = null;
-    return { holder, draw: () => {
+    const draw = () => {
       const now = JSON.stringify(data());
-      if (now !== old) fill(holder, make());
+      if (now === old || holder.contains(document.activeElement)) return;
+      fill(holder, make());
       old = now;
-    } };
+    };
+    // What somebody holds is made anew when it is let go.
+    holder.addEventListener('focusout', () => setTimeout(draw));
+    return { holder, draw };
   };
   const none = (text) => h('p', { class: 'hint' }, text);
   const parts = [
     part(() => step.why, () => section('Why', step.why.length ? h('ul', { class: 'why' }, step.why.map((why) => h('li', {}, why))) : none('Nothing to say: its result is there.'))),
     part(() => step.command, () => step.command && section('By hand', h('div', { class: 'command' }, h('pre', { class: 'text', tabindex: '0' }, h('code', {}, step.command)), copy(step.command, 'the command line')))),
     part(() => step.logs.map((log) => log.name), () => section('Log', logs(step.logs, () => current().is === 'running', signal))),
-    part(() => step.series, () => step.series.length > 0 && section('Curves', figures([{ title: step.id, series: step.series }], null))),
+    part(() => step.series, () => step.series.length > 0 && section('Curves', figures([{ title: step.id, series: step.series }], null, chosen))),
     part(() => step.outputs, () => section('Outputs', step.outputs.length ? outputs(step.outputs, signal) : none('None yet.'))),
     part(() => step.inputs, () => section('Inputs', step.inputs.length ? inputs(step.inputs, signal) : none('None.'))),
     part(() => step.tasks, () => step.tasks.length > 0 && section('Tasks', small('Tasks', ['task', 'state', 'took'], step.tasks.map((task) => [task.label, state(task.is), duration(task.seconds)])),
