@@ -8,24 +8,30 @@ const OPERATORS = ['<=', '>=', '!=', '<', '>', '=', '~'];
 const plain = (cell) => (Array.isArray(cell) ? cell[0] : cell ?? null);
 
 /** A filter of the language of `pipeline table --filter`; several are separated by commas. Throws a text for people. */
-function comparisons(text, columns) {
+function comparisons(text, columns, rows) {
   return text.split(',').map((part) => part.trim()).filter(Boolean).map((part) => {
     const at = part.search(/[<>=!~]/);
     const operator = at > 0 && OPERATORS.find((o) => part.startsWith(o, at));
     if (!operator) throw new Error(`“${part}” is no comparison; write one like fid<10`);
     const [name, value] = [part.slice(0, at).trim(), part.slice(at + operator.length).trim()];
-    const column = columnOf(name, columns);
+    const column = columnOf(name, columns, rows);
     const number = /^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(value) ? Number(value) : null;
     if (number === null && '<>'.includes(operator[0])) throw new Error(`“${part}”: ${operator} wants a number`);
     return (cells) => isSo(plain(cells[column]), operator, value, number);
   });
 }
 
-/** The index of a column by its name; a parameter also by its own where that tells it. */
-function columnOf(name, columns) {
-  const exact = columns.findIndex((column) => column.name === name || column.long === name);
+/** The index of a column by its name; a parameter also by its own where no two stages have one of that name that differ. */
+function columnOf(name, columns, rows) {
+  const exact = columns.findIndex((column) => (column.long ?? column.name) === name);
   if (exact >= 0) return exact;
-  throw new Error(`there is no column ${name}`);
+  const own = (column) => (column.kind === 'param' ? column.long.slice(column.long.indexOf('.') + 1) : column.name);
+  const found = columns.map((column, i) => (own(column) === name ? i : -1)).filter((i) => i >= 0);
+  if (!found.length) throw new Error(`there is no column ${name}`);
+  if (found.some((i) => rows.some(({ cells }) => plain(cells[i]) !== plain(cells[found[0]])))) {
+    throw new Error(`${name} may be ${found.map((i) => columns[i].long).join(' or ')}`);
+  }
+  return found[0];
 }
 
 function isSo(cell, operator, text, number) {
@@ -107,7 +113,7 @@ function tableView(data, view, marked, changed) {
     let tests = [];
     filter.removeAttribute('aria-invalid');
     try {
-      tests = comparisons(view.filter ?? '', columns);
+      tests = comparisons(view.filter ?? '', columns, data.rows);
       say(problem, '');
     } catch (error) {
       filter.setAttribute('aria-invalid', 'true');
