@@ -1,6 +1,6 @@
 //! `pipeline ui`.
 
-use super::output::print;
+use super::output::{print, print_address};
 use crate::cli::{Global, UiArguments};
 use crate::error::Result;
 use crate::ui::{self, Served};
@@ -13,5 +13,5 @@ pub fn ui(global: &Global, arguments: &UiArguments) -> Result<()> {
         return print(&format!("{written}\n"));
     }
     let (host, port, open) = (arguments.host, arguments.port, !arguments.no_open);
-    ui::serve(choice, &Served { host, port, open }, |address| print(&format!("{address}\n")))
+    ui::serve(choice, &Served { host, port, open }, print_address)
 }

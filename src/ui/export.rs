@@ -26,7 +26,7 @@ const FILES: [&str; 5] = ["raw", "url", "grid", "picture", "content"];
 /// Writes the page of a study, with all that it leads to. Returns a line for people.
 pub fn export(choice: Choice, folder: &Path) -> Result<String> {
     let earlier = is_ours(folder)?;
-    let known = Known::read(&choice)?;
+    let known = Known::read(&choice, false)?;
     let site = Arc::new(Site::new(choice, true, known));
     Watcher::new(Arc::clone(&site)).whole()?;
     let partial = beside(folder);

@@ -4,25 +4,18 @@ use crate::cache::events::{RunEvent, TaskEnd};
 use crate::cache::runs::{StageReport, Status};
 use crate::run::journal::Line;
 use crate::text::last_lines;
-use crate::ui::slug::slug;
-use crate::ui::state::{Is, Progress, State};
+use crate::ui::state::{Is, State};
+use crate::ui::task::{Task, lines};
 use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 use store::{Area, Store};
 
-/// No more of a file is read at a time.
-const MOST: u64 = 4 << 20;
-/// Of events that were written before anybody looked, so much of the end is read.
-const TAIL: u64 = 64 << 10;
 /// How often a runner is looked for whose journal has no end.
 const LOOK: Duration = Duration::from_secs(2);
-/// Over how long a rate is taken.
-const WINDOW: Duration = Duration::from_secs(15);
 /// So many lines of a log are shown with a state.
 const LINES: usize = 8;
 
@@ -78,16 +71,6 @@ struct Step {
     done: usize,
     failed: usize,
     ended: Option<StageReport>,
-}
-
-struct Task {
-    step: String,
-    log: PathBuf,
-    queued: bool,
-    at: u64,
-    sizes: [u64; 2],
-    progress: Option<Progress>,
-    samples: VecDeque<(Instant, u64)>,
 }
 
 impl Journals {
@@ -159,17 +142,19 @@ impl Followed {
     }
 
     fn read(&mut self, store: &Store, run: &str, changes: &mut Changes) {
-        let text = lines(&self.journal, &mut self.at, MOST);
+        let text = lines(&self.journal, &mut self.at);
         for line in text.lines() {
             // A line of another shape is for a newer page.
             let Ok(Line { time, event }) = serde_json::from_str::<Line<RunEvent>>(line) else { continue };
             self.take(store, run, time as u64, event, changes);
         }
-        let mut steps = BTreeSet::new();
         for (name, task) in &mut self.tasks {
-            task.look(name, run, changes, &mut steps);
+            let grown = task.look(name, run);
+            if !grown.is_empty() {
+                changes.steps.insert(task.step.clone());
+            }
+            changes.logs.extend(grown);
         }
-        changes.steps.extend(steps);
         if text.is_empty() && self.looked.elapsed() > LOOK {
             self.looked = Instant::now();
             self.ended |= is_left(&self.journal);
@@ -276,54 +261,6 @@ impl Followed {
     }
 }
 
-impl Task {
-    fn new(step: String, log: PathBuf) -> Self {
-        let samples = VecDeque::new();
-        Self { step, log, queued: false, at: 0, sizes: [0; 2], progress: None, samples }
-    }
-
-    /// Looks at what it wrote.
-    fn look(&mut self, name: &str, run: &str, changes: &mut Changes, steps: &mut BTreeSet<String>) {
-        let events = self.log.with_extension("events");
-        for (place, path) in [&self.log, &events].into_iter().enumerate() {
-            let size = std::fs::metadata(path).map_or(0, |meta| meta.len());
-            if size != self.sizes[place] {
-                self.sizes[place] = size;
-                let file = path.file_name().unwrap_or_default().to_string_lossy();
-                changes.logs.push((format!("log/{run}/{}", slug(&file)), size));
-                steps.insert(self.step.clone());
-            }
-        }
-        if self.at == 0 {
-            self.at = self.sizes[1].saturating_sub(TAIL);
-        }
-        let text = if self.sizes[1] > self.at { lines(&events, &mut self.at, MOST) } else { String::new() };
-        let told = text.lines().rev().find_map(|line| match serde_json::from_str(line) {
-            Ok(stage::Event::Progress { done, total, unit }) => Some((done, total, unit)),
-            _ => None,
-        });
-        let now = Instant::now();
-        if let Some((done, total, unit)) = told {
-            // Another thing is counted.
-            if self.samples.back().is_some_and(|(_, last)| *last > done)
-                || self.progress.as_ref().is_some_and(|progress| progress.unit != unit)
-            {
-                self.samples.clear();
-            }
-            self.samples.push_back((now, done));
-            while self.samples.len() > 2 && self.samples[0].0.elapsed() > WINDOW {
-                self.samples.pop_front();
-            }
-            let rate = self.samples.front().and_then(|(at, first)| {
-                let seconds = (now - *at).as_secs_f64();
-                (seconds > 0.5 && done > *first).then(|| (done - first) as f64 / seconds)
-            });
-            let left = rate.filter(|_| total > done).map(|rate| (total - done) as f64 / rate);
-            self.progress = Some(Progress { task: name.into(), done, total, unit, rate, left });
-        }
-    }
-}
-
 fn ended(status: &Status) -> Is {
     match status {
         Status::Cached => Is::Cached,
@@ -334,23 +271,6 @@ fn ended(status: &Status) -> Is {
         Status::Failed => Is::Failed,
         Status::Skipped => Is::Skipped,
     }
-}
-
-/// The new whole lines of a file.
-fn lines(path: &Path, at: &mut u64, most: u64) -> String {
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|mut file| {
-        file.seek(SeekFrom::Start(*at))?;
-        file.take(most).read_to_end(&mut bytes)
-    });
-    let whole = match bytes.iter().rposition(|byte| *byte == b'\n') {
-        Some(last) if read.is_ok() => last + 1,
-        // A line that long is skipped.
-        None if bytes.len() as u64 >= most => bytes.len(),
-        _ => 0,
-    };
-    *at += whole as u64;
-    String::from_utf8_lossy(&bytes[..whole]).into_owned()
 }
 
 /// Whether nobody holds a journal that something was written to.
@@ -392,7 +312,7 @@ mod tests {
         )
         .unwrap();
         let changes = journals.look(&store);
-        assert_eq!(changes.logs, [("log/r/a.events".to_string(), 52)]);
+        assert_eq!(changes.logs, [("log/r/a.events".to_string(), 51)]);
         let state = |journals: &Journals| journals.overlay("a", 1, false, &State::default());
         let running = state(&journals).unwrap();
         assert_eq!(

@@ -11,6 +11,7 @@ use crate::ui::slug::slug;
 use crate::ui::state::{Is, State};
 use std::collections::HashMap;
 use study::Choice;
+use study::graph::Step;
 
 /// See the module.
 pub struct Known {
@@ -28,9 +29,13 @@ pub struct Known {
 }
 
 impl Known {
-    /// The study file alone.
-    pub fn read(choice: &Choice) -> Result<Self> {
-        let choice = every_variant(choice.clone());
+    /// The study file alone: every variant, and with `base` also the study as it stands.
+    pub fn read(choice: &Choice, base: bool) -> Result<Self> {
+        let every = every_variant(choice.clone());
+        let mut choice = every.clone();
+        if base && every.variants == ["*"] {
+            choice.variants.insert(0, String::new());
+        }
         let session =
             Session::open(&Options { choice, offline: true, ask_nothing: true, ..Options::default() })?;
         let ids = || session.graph.steps.iter().enumerate();
@@ -41,9 +46,17 @@ impl Known {
         Ok(Self { session, found: Vec::new(), states, why, error: None, by_slug, by_id })
     }
 
-    /// The same, with what the store has of each step.
-    pub fn look(choice: &Choice) -> Result<Self> {
-        let mut known = Self::read(choice)?;
+    /// The same, with what the store has of each step. Of a study with variants it is also shown as it stands where it ever
+    /// ran so, or with `base`.
+    pub fn look(choice: &Choice, base: bool) -> Result<Self> {
+        let mut known = Self::read(choice, true)?;
+        let steps = || known.session.graph.steps.iter();
+        let own = |step: &&Step| step.variants.iter().all(String::is_empty);
+        let several = steps().any(|step| !own(&step));
+        let ran = || steps().filter(own).any(|step| known.session.store.last(&step.id).is_file());
+        if several && !base && !ran() {
+            known = Self::read(choice, false)?;
+        }
         let found = known.session.find_built_programs().and_then(|()| {
             let session = &known.session;
             survey::<Error>(session, |task| {

@@ -25,6 +25,7 @@ mod slug;
 mod state;
 mod step;
 mod tabled;
+mod task;
 mod tensors;
 mod watcher;
 

@@ -61,7 +61,7 @@ struct Server {
 
 /// Serves the page until a signal; `tell` is given its address, with the token.
 pub fn serve(choice: Choice, served: &Served, tell: impl FnOnce(&str) -> Result<()>) -> Result<()> {
-    let known = Known::read(&choice)?;
+    let known = Known::read(&choice, false)?;
     let site = Arc::new(Site::new(choice, false, known));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

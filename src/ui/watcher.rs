@@ -27,6 +27,9 @@ const SELDOM: Duration = Duration::from_secs(20);
 /// So many lines of the log of a failure are shown.
 const LINES: usize = 8;
 
+/// What a run calls the making of the programs.
+const BUILD: &str = "build";
+
 /// The time and size of files that say what the study is.
 type Signature = Vec<(PathBuf, Option<SystemTime>, u64)>;
 
@@ -38,6 +41,8 @@ pub struct Watcher {
     looking: Option<Receiver<Result<Known>>>,
     /// A look is due: something was made.
     due: bool,
+    /// A run is about steps that no variant has: those of the study as it stands.
+    base: bool,
     began: Instant,
     took: Duration,
     files: Signature,
@@ -54,6 +59,7 @@ impl Watcher {
             journals: Journals::default(),
             looking: None,
             due: true,
+            base: false,
             began,
             took,
             files: Vec::new(),
@@ -74,8 +80,8 @@ impl Watcher {
 
     /// Looks once at all of it, and waits for that.
     pub fn whole(mut self) -> Result<()> {
-        let known = Known::look(&self.site.choice)?;
         self.tick_past();
+        let known = Known::look(&self.site.choice, false)?;
         self.arrive(known);
         Ok(())
     }
@@ -85,6 +91,10 @@ impl Watcher {
         let changes = self.journals.look(&known.session.store);
         let mut changed: BTreeSet<usize> = changes.steps.iter().filter_map(|id| known.of_id(id)).collect();
         self.due |= changes.made || changes.runs;
+        let stranger = |id: &String| id != BUILD && known.of_id(id).is_none();
+        if !self.base && known.looked() && changes.steps.iter().any(stranger) {
+            (self.base, self.due) = (true, true);
+        }
         for (name, size) in &changes.logs {
             self.site.tell("log", &json!({ "name": name, "size": size }));
         }
@@ -143,10 +153,16 @@ impl Watcher {
         }
         (self.due, self.began) = (false, Instant::now());
         let (sender, receiver) = channel();
-        let choice = self.site.choice.clone();
+        let (choice, base) = (self.site.choice.clone(), self.base || self.failed_as_it_stands());
         // Nobody may wait any more.
-        let look = move || drop(sender.send(Known::look(&choice)));
+        let look = move || drop(sender.send(Known::look(&choice, base)));
         self.looking = std::thread::Builder::new().spawn(look).ok().map(|_| receiver);
+    }
+
+    /// Whether a step failed last that no variant has.
+    fn failed_as_it_stands(&self) -> bool {
+        let now = self.site.now();
+        now.past.failed.keys().any(|id| id != BUILD && !id.contains('@') && now.known.of_id(id).is_none())
     }
 
     /// The study was looked up.
