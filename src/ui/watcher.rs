@@ -193,7 +193,8 @@ impl Watcher {
     /// Why the study file cannot be read now, if so.
     fn fault(&mut self, error: Option<String>) {
         if self.site.now().error != error {
-            self.site.tell("error", &json!({ "error": error }));
+            // Not `error`: a browser calls a lost connection so.
+            self.site.tell("problem", &json!({ "error": error }));
             self.site.change(|now| now.error = error);
         }
     }

@@ -58,8 +58,11 @@ impl Browser {
         let port = loop {
             let mut line = String::new();
             assert!(output.read_line(&mut line).unwrap() > 0, "chromedriver ended");
-            if let Some((_, port)) = line.trim().trim_end_matches('.').rsplit_once("on port ") {
-                break port.parse().unwrap();
+            // The line before says `port 0`: what was asked for.
+            let port =
+                line.trim().trim_end_matches('.').rsplit_once("on port ").and_then(|(_, p)| p.parse().ok());
+            if let Some(port) = port.filter(|port| *port != 0) {
+                break port;
             }
         };
         let mut browser = Self { driver, _output: output, port, session: String::new(), _alone: alone };

@@ -70,6 +70,22 @@ function heading() {
   status.className = known.connected === 'live' && live.length ? 'running' : known.connected;
 }
 
+/** Draws a table again, and leaves a person where they were in it. */
+async function anew(main, draw) {
+  const { scrollTop, scrollLeft } = main.querySelector('.scroller') ?? {};
+  const held = document.activeElement;
+  const [id, row, at] = [held?.id, held?.closest?.('tr')?.dataset.row, held?.selectionStart];
+  await draw().catch(() => {});
+  const scroller = main.querySelector('.scroller');
+  if (!scroller) return;
+  scroller.scrollTo(scrollLeft ?? 0, scrollTop ?? 0);
+  scroller.dispatchEvent(new Event('scroll'));
+  await new Promise(requestAnimationFrame);
+  const again = id ? main.querySelector(`#${CSS.escape(id)}`) : row && main.querySelector(`[data-row="${CSS.escape(row)}"] input`);
+  again?.focus({ preventScroll: true });
+  if (id && at !== undefined && at !== null) again?.setSelectionRange?.(at, at);
+}
+
 /** The table of variants, or of past runs. */
 async function tablePage(main, { path, query }, signal) {
   const draw = async () => {
@@ -93,19 +109,9 @@ async function tablePage(main, { path, query }, signal) {
   await draw();
   listen((what) => {
     if (what !== (query.of === 'runs' ? 'runs' : 'table')) return;
-    if (main.contains(document.activeElement) && document.activeElement !== main && main.querySelector('.scroller')?.scrollTop > 0) return;
-    const focused = document.activeElement?.id;
-    const at = document.activeElement?.selectionStart;
-    draw().then(() => {
-      const again = focused && document.getElementById(focused);
-      if (!again) return;
-      again.focus();
-      if (at !== undefined && at !== null) again.setSelectionRange?.(at, at);
-    }).catch(() => {});
+    anew(main, draw);
   }, signal);
 }
-
-const RESULTS = { done: 'done', failed: 'failed', stopped: 'stopped', running: 'running', lost: 'unknown' };
 
 async function runsView(main, { path, query }, signal) {
   const draw = async () => {
@@ -113,13 +119,13 @@ async function runsView(main, { path, query }, signal) {
     if (signal.aborted) return;
     const columns = [['run', 'of'], ['began', 'of'], ['seconds', 'seconds'], ['result', 'state'], ['ran', 'metric'], ['cached', 'metric'], ['failed', 'metric'], ['commit', 'of'], ['host', 'of'], ['GPUs', 'of'], ['note', 'of']];
     const data = { caption: 'Runs', columns: columns.map(([name, kind]) => ({ name, kind, numeric: kind === 'seconds' || kind === 'metric', shown: true })),
-      rows: runs.map((run) => ({ id: run.run, name: run.name ?? run.run, link: `#/${run.detail}`, cells: [
+      rows: runs.map((run) => ({ id: run.run, name: run.name ?? run.run, link: run.detail ? `#/${run.detail}` : null, cells: [
         run.name ?? run.run, moment(run.started), run.finished ? run.finished - run.started : null, run.result, run.counts.ran ?? null, run.counts.cached ?? null, run.counts.failed ?? null,
         run.commit ? run.commit.slice(0, 8) + (run.changed ? '+' : '') : null, run.host, run.gpus.length ? run.gpus.join(', ') : null, run.note] })) };
     fill(main, h('h1', {}, 'Runs'), tableView(data, query, null, (view) => remember(path, view)));
   };
   await draw();
-  listen((what) => { if (what === 'runs' && document.activeElement?.id !== 'filter') draw().catch(() => {}); }, signal);
+  listen((what) => { if (what === 'runs') anew(main, draw); }, signal);
 }
 
 async function runView(main, { path }, signal) {

@@ -140,7 +140,6 @@ function stageView(main, { path, query }, signal) {
   let due = null;
   listen((what) => {
     if (what !== 'study' && what !== 'states') return;
-    // Not while somebody types into the filter.
-    due ??= setTimeout(() => { due = null; if (!signal.aborted && document.activeElement?.id !== 'filter') draw(); }, 1000);
+    due ??= setTimeout(() => { due = null; if (!signal.aborted) anew(main, async () => draw()); }, 1000);
   }, signal);
 }
