@@ -48,6 +48,8 @@ pub struct Options {
     pub cache: Option<String>,
     /// No shared cache at all.
     pub offline: bool,
+    /// Programs are asked nothing: what they said of themselves before is all that is known of them.
+    pub ask_nothing: bool,
 }
 
 impl Options {
@@ -77,6 +79,8 @@ pub struct Session {
     pub remote: Option<Remote>,
     /// What the command line asked for.
     pub asked: Asked,
+    /// See [`Options::ask_nothing`].
+    ask_nothing: bool,
     /// Where this runs, once it was asked for.
     facts: OnceLock<Facts>,
     /// Contents that `--with` gave are named by nothing: no gc may run beside them.
@@ -127,6 +131,7 @@ impl Session {
         let ignored = Mutex::default();
         let (asked, facts) = (options.asked(), OnceLock::new());
         let _held = held;
+        let ask_nothing = options.ask_nothing;
         Ok(Self {
             graph,
             store,
@@ -137,6 +142,7 @@ impl Session {
             warnings: Vec::new(),
             remote,
             asked,
+            ask_nothing,
             facts,
             _held,
             ignored,

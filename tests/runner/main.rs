@@ -35,6 +35,7 @@ mod study;
 mod table;
 mod temp;
 mod terminals;
+mod ui;
 mod variants;
 mod watch;
 mod words;
