@@ -188,7 +188,7 @@ fn dollar<'a>(rest: &'a str, word: &mut Word) -> Result<Option<&'a str>, String>
 }
 
 /// At `${group.name}` of one of these groups, the place and what comes after it.
-pub(crate) fn slot<'a>(rest: &'a str, groups: Groups) -> Result<Option<(Group, &'a str, &'a str)>, String> {
+pub(crate) fn slot(rest: &str, groups: Groups) -> Result<Option<(Group, &str, &str)>, String> {
     let Some((inside, after)) = rest.strip_prefix("${").and_then(|r| r.split_once('}')) else {
         return Ok(None);
     };
