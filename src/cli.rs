@@ -28,8 +28,8 @@ pub struct Cli {
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 a stage failed, 2 wrong usage or study file, \
 75 a stage asks to be run again later, 130 stopped by a signal.
 Environment: CARGO_TARGET_DIR moves the folder of built programs; CUDA_VISIBLE_DEVICES limits the GPUs handed out; \
-PIPELINE_EVENTS and PIPELINE_STATE are set for every stage; NO_COLOR, CLICOLOR and CLICOLOR_FORCE say whether states \
-have colours.
+PIPELINE_STAGES names folders of stage programs; PIPELINE_EVENTS and PIPELINE_STATE are set for every stage; NO_COLOR, \
+CLICOLOR and CLICOLOR_FORCE say whether states have colours.
 `pipeline COMMAND --help` has examples.";
 
 /// What `run` is told.
@@ -253,6 +253,22 @@ pub enum Command {
         #[arg(long, value_name = "N", default_value = "0")]
         rank: u32,
     },
+    /// Become a stage program, found in the folders that `--list` names: `pipeline stage train --help`
+    #[command(override_usage = "pipeline stage NAME [ARGUMENT]...\n       pipeline stage --list")]
+    Stage {
+        /// Print the stage programs, and the folders where they are looked for
+        #[arg(long, conflicts_with = "words")]
+        list: bool,
+        /// The program, and everything that it is told
+        #[arg(
+            value_name = "NAME",
+            required_unless_present = "list",
+            num_args = 1..,
+            trailing_var_arg = true,
+            allow_hyphen_values = true
+        )]
+        words: Vec<OsString>,
+    },
     /// Check the study file without running anything
     Check,
     /// Remove old results from the store, and what no result names
@@ -299,18 +315,29 @@ impl Cli {
 impl Command {
     /// Whether it is about a study that is there.
     pub fn reads_study(&self) -> bool {
-        !matches!(self, Self::Init | Self::Completions { .. } | Self::Schema | Self::Man)
+        // `stage` looks for a study by itself, since it can do without one.
+        !matches!(self, Self::Stage { .. } | Self::Init | Self::Completions { .. } | Self::Schema | Self::Man)
     }
 }
 
 impl Global {
     /// Looks for the study in the folders above, unless one was named. Returns it where it is another folder's.
     pub fn find(&mut self) -> study::Result<Option<&Path>> {
+        self.file = self.nearest()?;
         if self.named {
             return Ok(None);
         }
-        self.file = study::find(STUDY)?;
         Ok(Some(self.file.as_path()).filter(|file| *file != Path::new(STUDY)))
+    }
+
+    /// The study's file: the one that was named, or else of this folder or the nearest above.
+    pub fn nearest(&self) -> study::Result<PathBuf> {
+        if self.named { Ok(self.file.clone()) } else { study::find(STUDY) }
+    }
+
+    /// Whether `--file` was given.
+    pub fn named(&self) -> bool {
+        self.named
     }
 
     /// Which study.

@@ -30,6 +30,7 @@ mod secrets;
 mod seeds;
 mod shared;
 mod slurm;
+mod stages;
 mod study;
 mod table;
 mod temp;
