@@ -38,3 +38,4 @@ mod terminals;
 mod variants;
 mod watch;
 mod words;
+mod workflow;
