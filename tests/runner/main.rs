@@ -20,6 +20,7 @@ mod locks;
 mod lost;
 mod mistakes;
 mod names;
+mod pages;
 mod pipelines;
 mod places;
 mod processes;

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot read its tree has failed")]
 
 mod imports;
+mod links;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -119,4 +120,12 @@ fn no_two_files_need_each_other_and_nothing_is_imported_from_above() {
         wrong.extend(imports::faults(root(), &package.join("src")));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn links_lead_somewhere_and_every_page_is_in_the_book() {
+    let broken = links::broken(root());
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+    let unlisted = links::unlisted(root());
+    assert!(unlisted.is_empty(), "docs/SUMMARY.md does not name {}", unlisted.join(", "));
 }
