@@ -18,6 +18,7 @@ mod runs;
 mod stage;
 mod table;
 mod transfers;
+mod ui;
 mod verify;
 mod watch;
 mod why;
@@ -42,6 +43,7 @@ pub fn call(cli: &Cli) -> Result<()> {
         Command::Diff { a, b } => diff::diff(global, a, b),
         Command::Runs { run, all } => runs::runs(global, run.as_deref(), *all),
         Command::Table(arguments) => table::table(global, arguments),
+        Command::Ui(arguments) => ui::ui(global, arguments),
         Command::Graph { format } => graph::graph(global, *format),
         Command::Log { stage, rank } => log::log(global, stage, *rank),
         Command::Stage { list: true, .. } => stage::list(global),

@@ -8,13 +8,11 @@ use crate::cli::{Global, LogFormat, RunArguments};
 use crate::engine::stop::Stop;
 use crate::error::{Error, Result};
 use crate::run::stream::Stream;
-use crate::run::{Label, RunOptions, build, run_name};
+use crate::run::{Label, RunOptions, build, journal, run_name};
 use crate::screen::Screen;
 use crate::session::{Session, lockfile};
 use crate::text::{duration, significant, size, table as columns};
-use serde::Serialize;
 use serde_json::{Map, Value};
-use std::time::{SystemTime, UNIX_EPOCH};
 use store::lock;
 
 /// Runs what is not cached, then prints what became of each stage, and the scores.
@@ -68,16 +66,8 @@ pub fn run(global: &Global, arguments: &RunArguments) -> Result<()> {
 
 /// Prints an event, with the time. A reader that has gone away is no reason to stop.
 fn print_line(event: &RunEvent) {
-    #[derive(Serialize)]
-    struct Line<'a> {
-        /// Seconds since 1970.
-        time: f64,
-        #[serde(flatten)]
-        event: &'a RunEvent,
-    }
-    let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
-    if let Ok(line) = serde_json::to_string(&Line { time, event }) {
-        let _ = print(&(line + "\n"));
+    if let Ok(line) = journal::line(event) {
+        let _ = print(&line);
     }
 }
 

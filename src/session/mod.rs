@@ -49,6 +49,8 @@ pub struct Options {
     pub cache: Option<String>,
     /// No shared cache at all.
     pub offline: bool,
+    /// Programs are asked nothing: what they said of themselves before is all that is known of them.
+    pub ask_nothing: bool,
 }
 
 impl Options {
@@ -76,6 +78,8 @@ pub struct Session {
     pub remote: Option<Remote>,
     /// What the command line asked for.
     pub asked: Asked,
+    /// See [`Options::ask_nothing`].
+    ask_nothing: bool,
     /// Where this runs, once it was asked for.
     facts: OnceLock<Facts>,
     /// Contents that `--with` gave are named by nothing: no gc may run beside them.
@@ -126,7 +130,21 @@ impl Session {
         let ignored = Mutex::default();
         let (asked, facts) = (options.asked(), OnceLock::new());
         let _held = held;
-        Ok(Self { graph, store, wanted, forced, replaced, programs, remote, asked, facts, _held, ignored })
+        let ask_nothing = options.ask_nothing;
+        Ok(Self {
+            graph,
+            store,
+            wanted,
+            forced,
+            replaced,
+            programs,
+            remote,
+            asked,
+            ask_nothing,
+            facts,
+            _held,
+            ignored,
+        })
     }
 
     /// The machine and the commit, as they are when somebody asks first.

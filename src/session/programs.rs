@@ -35,6 +35,7 @@ impl Session {
                 None => walk::hash(&path, &self.store.stats, Links::Keep)?.digest,
             };
             known.insert(path.clone(), digest);
+            let ask = !self.ask_nothing;
             let step = &mut self.graph.steps[i];
             let params = match &step.call {
                 Call::Command(..) => {
@@ -42,9 +43,11 @@ impl Session {
                     step.params.iter().map(|(name, value)| (name.clone(), value.0.clone())).collect()
                 }
                 Call::Run(name) => {
-                    let spec = described(&self.store, &path, &digest, &name.mark)?;
-                    let params = describe::check(step, &spec)?;
-                    in_force(&self.store, &path, &digest, step, &spec)?.unwrap_or(params)
+                    let mark = name.mark.clone();
+                    let Some(params) = said(&self.store, &path, &digest, &mark, step, ask)? else {
+                        continue;
+                    };
+                    params
                 }
             };
             self.programs[i] = Some(Program { path, digest, params });
@@ -60,12 +63,11 @@ impl Session {
         if let Call::Run(name) = &self.graph.steps[index].call
             && digest != program.digest
         {
-            let spec = described(&self.store, &now.path, &digest, &name.mark)?;
-            let mut step = self.graph.steps[index].clone();
-            now.params = describe::check(&mut step, &spec)?;
-            if let Some(params) = in_force(&self.store, &now.path, &digest, &step, &spec)? {
-                now.params = params;
-            }
+            let (mut step, ask) = (self.graph.steps[index].clone(), !self.ask_nothing);
+            let Some(params) = said(&self.store, &now.path, &digest, &name.mark, &mut step, ask)? else {
+                return Ok(None);
+            };
+            now.params = params;
         }
         Ok(Some(now))
     }
@@ -137,17 +139,44 @@ fn undeclared(step: &Step) -> Result<()> {
     Ok(())
 }
 
+/// The parameters in force of a step, after it was held to what its program says of itself. `None` where that was not asked
+/// before and is not to be asked now.
+fn said(
+    store: &Store,
+    path: &Path,
+    digest: &Digest,
+    mark: &Mark,
+    step: &mut Step,
+    ask: bool,
+) -> Result<Option<BTreeMap<String, String>>> {
+    let Some(spec) = described(store, path, digest, mark, ask)? else { return Ok(None) };
+    let params = describe::check(step, &spec)?;
+    match spec.check {
+        true => in_force(store, path, digest, step, &spec, ask),
+        false => Ok(Some(params)),
+    }
+}
+
 /// What a program says of itself, which is asked once for each content.
-fn described(store: &Store, path: &Path, digest: &Digest, mark: &Mark) -> Result<stage::Spec> {
+fn described(
+    store: &Store,
+    path: &Path,
+    digest: &Digest,
+    mark: &Mark,
+    ask: bool,
+) -> Result<Option<stage::Spec>> {
     // A program of many names describes itself under each.
     let called = path.file_name().unwrap_or_default().to_string_lossy();
     let kept = store.description(digest, &called);
     if let Some(spec) = record::read(&kept) {
-        return Ok(spec);
+        return Ok(Some(spec));
+    }
+    if !ask {
+        return Ok(None);
     }
     let spec = describe::ask(path, mark)?;
     record::write(&kept, &spec, false)?;
-    Ok(spec)
+    Ok(Some(spec))
 }
 
 /// The parameters in force of a program that knows them, which is asked once for each content and what it is given.
@@ -157,14 +186,15 @@ fn in_force(
     digest: &Digest,
     step: &Step,
     spec: &stage::Spec,
+    ask: bool,
 ) -> Result<Option<BTreeMap<String, String>>> {
-    if !spec.check {
-        return Ok(None);
-    }
     let question = blake3::hash(describe::question(step).join("\0").as_bytes()).to_hex();
     let kept = store.description(digest, &format!("{}-{}", spec.name, &question[..32]));
     if let Some(params) = record::read(&kept) {
         return Ok(Some(params));
+    }
+    if !ask {
+        return Ok(None);
     }
     let params = describe::in_force(path, step, spec)?;
     record::write(&kept, &params, false)?;

@@ -36,6 +36,7 @@ mod study;
 mod table;
 mod temp;
 mod terminals;
+mod ui;
 mod variants;
 mod watch;
 mod words;

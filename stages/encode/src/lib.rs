@@ -98,6 +98,7 @@ pub fn encode(args: &Args, context: &Context) -> Result<()> {
     if let Some(reason) = device::unused_gpu().filter(|_| args.device == DeviceChoice::Auto) {
         context.message(&format!("encoding on the CPU: {reason}"));
     }
+    device::report(device, context);
     let pictures = Pictures::open(&args.images)?;
     let files = Files::find("--vae", &args.vae)?;
     let weights = Weights::read(files.weights())?;

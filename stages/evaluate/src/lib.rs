@@ -47,6 +47,7 @@ pub fn evaluate(args: &Args, context: &Context) -> Result<()> {
     if let Some(reason) = unused_gpu().filter(|_| args.device == DeviceChoice::Auto) {
         context.message(&reason);
     }
+    device::report(device, context);
     // Convolutions on a GPU would otherwise round to ten bits.
     torch::shim::set_tf32(false)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);

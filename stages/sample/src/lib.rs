@@ -84,6 +84,7 @@ fn pictures_of(
     if let Some(reason) = device::unused_gpu().filter(|_| args.device == DeviceChoice::Auto) {
         context.message(&format!("computing on the CPU: {reason}"));
     }
+    device::report(device, context);
     let experts = Experts::read(args, device)?;
     experts.notices().for_each(|notice| context.message(notice));
     let about = experts.about().clone();

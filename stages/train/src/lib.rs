@@ -64,6 +64,7 @@ pub fn train(args: &Args, context: &Context) -> Result<()> {
     if let Some(reason) = device::unused_gpu().filter(|_| args.device == DeviceChoice::Auto) {
         context.message(&format!("computing on the CPU: {reason}"));
     }
+    device::report(device, context);
     let latents = Latents::open(&args.latents)?;
     let latents = latents.reside(args.residence, processes)?;
     // Days of training should not end at a damaged row group that a minute of reading finds now.
