@@ -7,6 +7,7 @@ use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use examples::EXAMPLES;
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use study::Choice;
 use study::file::EngineName;
@@ -128,6 +129,23 @@ pub struct TableArguments {
     pub latex: bool,
 }
 
+/// How the page is served, or where it is written.
+#[derive(Debug, Args)]
+pub struct UiArguments {
+    /// Listen on this address; anything but a loopback address lets others in who know the token
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub host: IpAddr,
+    /// Listen on this port, 0 for any that is free [default: 7474, or another where that is taken]
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u16>,
+    /// Only print the address
+    #[arg(long)]
+    pub no_open: bool,
+    /// Write the page with all that it shows into this folder, and serve nothing
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["host", "port", "no_open"])]
+    pub export: Option<PathBuf>,
+}
+
 /// Options of every command.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of every command")]
@@ -241,6 +259,8 @@ pub enum Command {
     },
     /// Print a table of the variants of the study, or of past runs: parameters that differ, and metrics
     Table(TableArguments),
+    /// Show the study in a browser: its stages as they run, all variants and runs, what differs, what came out
+    Ui(UiArguments),
     /// Print the study as a picture in text
     Graph {
         #[arg(long, value_enum, default_value = "mermaid")]
@@ -333,6 +353,7 @@ impl Global {
             stages: stages.to_vec(),
             cache: self.cache.clone(),
             offline: self.offline,
+            ask_nothing: false,
         }
     }
 }

@@ -5,6 +5,7 @@ use crate::cache::remote::error::Unusable;
 use crate::text::counted;
 use crate::{engine, session};
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use study::Mark;
 
@@ -105,6 +106,12 @@ pub enum Error {
         .0.join(", ")
     )]
     NothingToWatch(Vec<String>),
+    #[error("listening on {address}: {source}; another --port may be free")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("serving the page: {0}")]
+    Serve(#[source] io::Error),
+    #[error("{} holds something that is no page of ours; give --export a new folder", .0.display())]
+    NotAPage(PathBuf),
 }
 
 fn ranks(last: u32) -> String {
@@ -159,6 +166,8 @@ impl Error {
             | Self::Gone { .. }
             | Self::Output(_)
             | Self::Json(_)
+            | Self::Listen { .. }
+            | Self::Serve(_)
             | Self::Manual(_) => false,
             Self::Study(e) => !matches!(e, study::Error::Io { .. }),
             Self::Session(e) => e.is_mistake(),
@@ -181,7 +190,8 @@ impl Error {
             | Self::NoLog(_)
             | Self::NoRank { .. }
             | Self::Watched(_)
-            | Self::NothingToWatch(_) => true,
+            | Self::NothingToWatch(_)
+            | Self::NotAPage(_) => true,
         };
         if mistake { 2 } else { 1 }
     }

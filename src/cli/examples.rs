@@ -1,7 +1,7 @@
 //! How each command is used.
 
 /// The commands in the order of their use, each with lines that can be typed.
-pub const EXAMPLES: [(&str, &str); 22] = [
+pub const EXAMPLES: [(&str, &str); 23] = [
     (
         "run",
         "  pipeline run                                  the whole study, with the scores at the end
@@ -40,6 +40,12 @@ pub const EXAMPLES: [(&str, &str); 22] = [
   pipeline table --filter 'fid<10' --markdown            some of them, for a README
   pipeline table --latex --lowest fid --columns variant,experts,fid
   pipeline table baseline wider                          two past runs",
+    ),
+    (
+        "ui",
+        "  pipeline ui                    in the browser, until Ctrl-C
+  pipeline ui --port 7000 --no-open        on another machine, then `ssh -L 7000:localhost:7000` to it
+  pipeline ui --export site      the same as files, for a repository's pages",
     ),
     (
         "diff",

@@ -17,6 +17,7 @@ mod run;
 mod runs;
 mod table;
 mod transfers;
+mod ui;
 mod verify;
 mod watch;
 mod why;
@@ -41,6 +42,7 @@ pub fn call(cli: &Cli) -> Result<()> {
         Command::Diff { a, b } => diff::diff(global, a, b),
         Command::Runs { run, all } => runs::runs(global, run.as_deref(), *all),
         Command::Table(arguments) => table::table(global, arguments),
+        Command::Ui(arguments) => ui::ui(global, arguments),
         Command::Graph { format } => graph::graph(global, *format),
         Command::Log { stage, rank } => log::log(global, stage, *rank),
         Command::Check => check::check(global),

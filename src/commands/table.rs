@@ -1,19 +1,14 @@
 //! `pipeline table`: a row for each variant or past run, with the parameters that differ and the metrics.
 
-mod columns;
-mod format;
-mod rows;
-mod seeds;
-mod select;
-
 use super::output::{print, print_json};
 use crate::cache::runs::{self, Report};
 use crate::cli::{Global, TableArguments};
 use crate::error::{Error, Result};
 use crate::session::{Options, Session};
-use columns::{Column, Table};
-use format::Format;
-use rows::Row;
+use crate::table::columns::{Column, Table};
+use crate::table::format::{self, Format};
+use crate::table::rows::{self, Row};
+use crate::table::{select, together};
 use std::path::Path;
 use store::Store;
 use study::{Choice, hint};
@@ -22,7 +17,7 @@ use study::{Choice, hint};
 pub fn table(global: &Global, arguments: &TableArguments) -> Result<()> {
     let mut rows = gather(global, arguments)?;
     if !arguments.each_seed {
-        rows = seeds::together(rows);
+        rows = together(rows);
     }
     let mut table = Table::of(rows);
     select::filter(&mut table, &arguments.filter)?;
@@ -48,7 +43,7 @@ pub fn of_run(report: &Report) -> Option<String> {
     if rows.len() < 2 {
         return None;
     }
-    let table = Table::of(seeds::together(rows));
+    let table = Table::of(together(rows));
     let shown = table.default_columns();
     Some(format::render(&table, &shown, &[], Format::Text))
 }
@@ -56,7 +51,7 @@ pub fn of_run(report: &Report) -> Option<String> {
 /// The rows that are asked for.
 fn gather(global: &Global, arguments: &TableArguments) -> Result<Vec<Row>> {
     if arguments.of.is_empty() && !arguments.runs {
-        return rows::of_study(every_variant(global.choice())?, None);
+        return rows::of_study(open(global.choice())?, None);
     }
     let graph = study::load(&Choice { variants: Vec::new(), ..global.choice() })?;
     let store = Store::open(&graph.root, &graph.name)?;
@@ -68,10 +63,10 @@ fn gather(global: &Global, arguments: &TableArguments) -> Result<Vec<Row>> {
     let several = arguments.of.len() > 1 || arguments.runs;
     for name in &arguments.of {
         if *name == graph.name {
-            all.extend(rows::of_study(every_variant(global.choice())?, several.then_some(name))?);
+            all.extend(rows::of_study(open(global.choice())?, several.then_some(name))?);
         } else if Path::new(name).is_file() {
             let choice = Choice { file: name.into(), ..global.choice() };
-            all.extend(rows::of_study(every_variant(choice)?, several.then_some(name))?);
+            all.extend(rows::of_study(open(choice)?, several.then_some(name))?);
         } else if let Some(report) = runs::past(&store, name)? {
             all.extend(rows::of_report(&report, true));
         } else {
@@ -85,8 +80,6 @@ fn gather(global: &Global, arguments: &TableArguments) -> Result<Vec<Row>> {
 }
 
 /// All variants, where none is selected and there are some.
-fn every_variant(choice: Choice) -> Result<Session> {
-    let all = Choice { variants: vec!["*".into()], ..choice.clone() };
-    let choice = if choice.variants.is_empty() && study::load(&all).is_ok() { all } else { choice };
-    Ok(Session::open(&Options { choice, ..Options::default() })?)
+fn open(choice: Choice) -> Result<Session> {
+    Ok(Session::open(&Options { choice: rows::every_variant(choice), ..Options::default() })?)
 }

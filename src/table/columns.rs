@@ -124,7 +124,8 @@ fn up_to_metrics(row: &Row, any: bool) -> Vec<&str> {
     row.stages[..count].iter().map(|stage| stage.stage.as_str()).collect()
 }
 
-fn long_name(column: &Column) -> String {
+/// The name of a column that no other has.
+pub fn long_name(column: &Column) -> String {
     match column {
         Column::Of(name) => (*name).into(),
         Column::Variant => "variant".into(),

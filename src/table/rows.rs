@@ -4,10 +4,11 @@ use crate::cache::runs::{Report, StageReport, Status};
 use crate::error::Result;
 use crate::session::Session;
 use crate::session::metrics::metrics;
-use crate::session::survey::survey;
+use crate::session::survey::{Surveyed, survey};
 use crate::text::day;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use study::Choice;
 
 /// What is known of a stage of a row.
 #[derive(Clone, Debug, Default)]
@@ -38,9 +39,14 @@ pub struct Row {
 pub fn of_study(mut session: Session, shown_as: Option<&String>) -> Result<Vec<Row>> {
     session.find_built_programs()?;
     let found = survey(&session, |task| session.lookup(task))?;
+    Ok(of_found(&session, &found, shown_as))
+}
+
+/// The same, from what was found.
+pub fn of_found(session: &Session, found: &[Surveyed], shown_as: Option<&String>) -> Vec<Row> {
     let mut stages: Vec<(Vec<String>, StageOfRow)> = Vec::new();
     for (index, (step, found)) in session.graph.steps.iter().zip(found).enumerate() {
-        let tasks = found.tasks.unwrap_or_default();
+        let tasks = found.tasks.as_deref().unwrap_or_default();
         let results = || tasks.iter().filter_map(|(_, result)| result.as_ref());
         stages.push((
             step.variants.clone(),
@@ -49,12 +55,12 @@ pub fn of_study(mut session: Session, shown_as: Option<&String>) -> Result<Vec<R
                 done: found.known.is_some(),
                 seconds: results().next().map(|_| results().map(|result| result.seconds).sum()),
                 params: session.programs[index].as_ref().map(|p| p.params.clone()).unwrap_or_default(),
-                metrics: found.known.map(|known| metrics(&session, step, &known)).unwrap_or_default(),
+                metrics: found.known.as_ref().map(|known| metrics(session, step, known)).unwrap_or_default(),
             },
         ));
     }
     let of: Vec<_> = shown_as.map(|name| ("run", name.clone())).into_iter().collect();
-    Ok(apart(stages).into_iter().map(|row| Row { of: of.clone(), ..row }).collect())
+    apart(stages).into_iter().map(|row| Row { of: of.clone(), ..row }).collect()
 }
 
 /// The variants of a past run.
@@ -101,4 +107,10 @@ fn apart(stages: Vec<(Vec<String>, StageOfRow)>) -> Vec<Row> {
         ..Row::default()
     };
     names.iter().map(row).collect()
+}
+
+/// A choice with all variants, where none is selected and there are some.
+pub fn every_variant(choice: Choice) -> Choice {
+    let all = Choice { variants: vec!["*".into()], ..choice.clone() };
+    if choice.variants.is_empty() && study::load(&all).is_ok() { all } else { choice }
 }
