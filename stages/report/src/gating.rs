@@ -66,7 +66,7 @@ fn timestep(fraction: f64, timesteps: usize) -> usize {
 }
 
 /// To a tenth; what is not all is not called so.
-fn percent(x: f64) -> String {
+pub fn percent(x: f64) -> String {
     match (x * 1000.0).round() / 10.0 {
         100.0 if x < 1.0 => "more than 99.9 %".into(),
         tenths => format!("{} %", number(tenths)),
@@ -74,14 +74,17 @@ fn percent(x: f64) -> String {
 }
 
 /// Gate columns in the order of the prior columns that they are matched to.
-fn matched_order(gating: &Gating) -> Vec<usize> {
+pub fn matched_order(gating: &Gating) -> Vec<usize> {
     let mut order: Vec<usize> = (0..gating.columns()).collect();
     order.sort_by_key(|c| gating.matching[*c]);
     order
 }
 
 /// A picture of `[T, columns]`: timesteps from left to right, columns from top to bottom.
-fn picture(gating: &Gating, value: impl Fn(usize, usize) -> f64) -> Result<Vec<u8>> {
+///
+/// # Errors
+/// When there is nothing in it.
+pub fn picture(gating: &Gating, value: impl Fn(usize, usize) -> f64) -> Result<Vec<u8>> {
     // A timestep is a pixel, so that no column of the map is lost when the page scales it; a row is a few.
     let tall = (240 / gating.columns()).clamp(2, 8);
     let (width, height) = (gating.timesteps as u32, (gating.columns() * tall) as u32);
