@@ -2,92 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
 
-use pictures::{File, Manifest, Picture, PicturesWriter, center_crop, decode, read_parquet};
+mod support;
+
+use pictures::{Manifest, center_crop, decode, read_parquet};
 use shards::Latents;
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use support::{command, digits, encode, files, images, refuses, succeeds};
 use tch::{Device, Kind, Tensor};
 use vae::{LATENT_SCALE, Vae, from_bytes};
 use weights::Weights;
-
-fn digits(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/digits").join(name)
-}
-
-/// Some of the digits, in the layout of `download`; one of them broken when `bad` says which.
-fn images(folder: &Path, count: usize, bad: Option<usize>) {
-    std::fs::create_dir_all(folder.join("data")).unwrap();
-    let all = read_parquet(&digits("train-00000-of-00002.parquet")).unwrap();
-    let mut pictures: Vec<Picture> = all.take(count).map(Result::unwrap).collect();
-    if let Some(row) = bad {
-        pictures[row].bytes = b"<html>".to_vec();
-    }
-    let mut files = Vec::new();
-    for (i, part) in pictures.chunks(count.div_ceil(2)).enumerate() {
-        let name = format!("data/{i:05}.parquet");
-        let mut writer = PicturesWriter::create(&folder.join(&name), true).unwrap();
-        part.iter().for_each(|p| writer.push(p.clone()).unwrap());
-        writer.finish().unwrap();
-        files.push(File::describe(folder, &name, part.len()).unwrap());
-    }
-    let manifest = Manifest {
-        rows: count,
-        classes: 10,
-        class_names: Vec::new(),
-        source: "test".into(),
-        revision: "0".into(),
-        files,
-        bad: Vec::new(),
-    };
-    stage::write_json(&folder.join("manifest.json"), &manifest).unwrap();
-}
-
-fn encode(dir: &Path, more: &[&str]) -> Output {
-    command(dir, more).output().unwrap()
-}
-
-fn command(dir: &Path, more: &[&str]) -> Command {
-    let vae = digits("vae.safetensors");
-    let given = |flag: &str| more.contains(&flag);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_encode"));
-    command.current_dir(dir).env("OMP_NUM_THREADS", "1").args(["--images", "images"]);
-    command.args(["--threads", "1"]).args(more);
-    if !given("--latents") {
-        command.args(["--latents", "latents"]);
-    }
-    if !given("--device") {
-        command.args(["--device", "cpu"]);
-    }
-    if !given("--image-size") {
-        command.args(["--image-size", "32"]);
-    }
-    if !given("--vae") {
-        command.arg("--vae").arg(vae);
-    }
-    command
-}
-
-/// Names and bytes of the files in a folder.
-fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
-    let entries = std::fs::read_dir(folder).unwrap().flatten();
-    let mut all: Vec<_> =
-        entries.map(|e| (e.file_name().into_string().unwrap(), std::fs::read(e.path()).unwrap())).collect();
-    all.sort();
-    all
-}
-
-fn succeeds(output: &Output) {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// Exit code 2 and one line that says `part`.
-fn refuses(output: &Output, part: &str) {
-    let text = String::from_utf8_lossy(&output.stderr);
-    let errors: Vec<&str> = text.lines().filter(|line| line.starts_with("error: ")).collect();
-    assert_eq!((output.status.code(), errors.len()), (Some(2), 1), "{text}");
-    assert!(errors[0].contains(part), "{text}");
-}
 
 #[test]
 fn the_autoencoder_keeps_the_digits_readable() {
@@ -308,29 +232,6 @@ fn shards_join_to_the_bytes_of_one_piece() {
     assert!(files(&latents) == whole);
     let wrong = encode(dir.path(), &["--shards", "3", "--shard", "3"]);
     assert_eq!(wrong.status.code(), Some(2), "{}", String::from_utf8_lossy(&wrong.stderr));
-}
-
-#[test]
-fn two_processes_make_the_bytes_of_one() {
-    let dir = tempfile::tempdir().unwrap();
-    images(&dir.path().join("images"), 40, None);
-    let flags = ["--shard-rows", "9"];
-    succeeds(&encode(dir.path(), &flags));
-    let latents = dir.path().join("latents");
-    let whole = files(&latents);
-    std::fs::remove_dir_all(&latents).unwrap();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
-    let children = ["0", "1"].map(|rank| {
-        let meeting = [("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", port.as_str())];
-        let mut command = command(dir.path(), &flags);
-        command.envs([("RANK", rank), ("LOCAL_RANK", rank), ("WORLD_SIZE", "2")]).envs(meeting);
-        command.stderr(Stdio::piped()).spawn().unwrap()
-    });
-    for child in children {
-        succeeds(&child.wait_with_output().unwrap());
-    }
-    assert!(files(&latents) == whole);
-    assert!(!dir.path().join("latents.state").exists());
 }
 
 /// What the manifest says of the latents.
