@@ -5,6 +5,7 @@ use crate::cache::remote::error::Unusable;
 use crate::text::counted;
 use crate::{engine, session};
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use study::Mark;
 
@@ -66,6 +67,9 @@ pub enum Error {
     Json(#[from] serde_json::Error),
     #[error("rendering the manual page: {0}")]
     Manual(#[source] io::Error),
+    /// None of the folders of stage programs has one of this name.
+    #[error("no stage program `{name}`{near}; looked in {looked}; `pipeline stage --list` has them all")]
+    NoStageProgram { name: String, near: String, looked: String },
     #[error("no shared cache: give one with --cache URL, or as `cache:` in the study")]
     NoCache,
     #[error("{0} is not done; `pipeline run` first")]
@@ -105,6 +109,12 @@ pub enum Error {
         .0.join(", ")
     )]
     NothingToWatch(Vec<String>),
+    #[error("listening on {address}: {source}; another --port may be free")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("serving the page: {0}")]
+    Serve(#[source] io::Error),
+    #[error("{} holds something that is no page of ours; give --export a new folder", .0.display())]
+    NotAPage(PathBuf),
 }
 
 fn ranks(last: u32) -> String {
@@ -159,12 +169,15 @@ impl Error {
             | Self::Gone { .. }
             | Self::Output(_)
             | Self::Json(_)
+            | Self::Listen { .. }
+            | Self::Serve(_)
             | Self::Manual(_) => false,
             Self::Study(e) => !matches!(e, study::Error::Io { .. }),
             Self::Session(e) => e.is_mistake(),
             Self::Engine(e) => e.is_mistake(),
             Self::Results(e) => e.is_mistake(),
-            Self::NoCache
+            Self::NoStageProgram { .. }
+            | Self::NoCache
             | Self::NotDone(_)
             | Self::NotRun(_)
             | Self::HasToRun(_)
@@ -181,7 +194,8 @@ impl Error {
             | Self::NoLog(_)
             | Self::NoRank { .. }
             | Self::Watched(_)
-            | Self::NothingToWatch(_) => true,
+            | Self::NothingToWatch(_)
+            | Self::NotAPage(_) => true,
         };
         if mistake { 2 } else { 1 }
     }

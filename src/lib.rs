@@ -21,7 +21,9 @@ mod run;
 mod screen;
 mod session;
 mod stderr;
+mod table;
 mod text;
+mod ui;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use study::hidden;
 
 /// `1.5 GiB`.
@@ -124,6 +124,25 @@ pub fn last_line(log: &PathBuf) -> Option<String> {
     // A bar is written over and over in one line, each time from its beginning.
     let line = text.split(['\n', '\r']).rev().map(uncoloured).find(|l| !l.trim().is_empty())?;
     Some(line.chars().take(200).collect())
+}
+
+/// The last lines of a log that say something, at most so many.
+pub fn last_lines(log: &Path, most: usize) -> Vec<String> {
+    let read = File::open(log).and_then(|mut file| {
+        let from = file.metadata()?.len().saturating_sub(8 << 10);
+        file.seek(SeekFrom::Start(from))?;
+        let mut bytes = Vec::new();
+        file.take(8 << 10).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    });
+    let text = read.unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let shown =
+        |line: &str| uncoloured(line.rsplit('\r').find(|part| !part.trim().is_empty()).unwrap_or_default());
+    let lines = text.lines().rev().map(shown).filter(|line| !line.trim().is_empty()).take(most);
+    let mut lines: Vec<String> = lines.map(|line| line.chars().take(500).collect()).collect();
+    lines.reverse();
+    lines
 }
 
 /// A line without its control characters and the escape sequences of colours and cursors.

@@ -55,6 +55,9 @@ pub struct Ran {
     pub commit: Commit,
     /// Version of the runner.
     pub runner: String,
+    /// What the program said that it ran with: `device`, `libtorch`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub reported: BTreeMap<String, String>,
 }
 
 impl ActionResult {
@@ -123,6 +126,19 @@ pub fn lookup_except(
         }
     }
     Ok(None)
+}
+
+/// The newest result of a key whose outputs seem to be at hand: they are there, and nothing is read, mended or noted. Some
+/// need not be.
+pub fn look(store: &Store, key: &Key, optional: impl Fn(&str) -> bool) -> Option<ActionResult> {
+    let there = |output: &Produced| match output.digest.kind {
+        Kind::Tree => store.manifest_path(&output.digest).is_file(),
+        Kind::File | Kind::Program => {
+            fs::metadata(store.place(&output.digest)).is_ok_and(|meta| meta.len() == output.bytes)
+        }
+    };
+    let mut found = records(store, key).map(|(_, outcome)| outcome);
+    found.find(|outcome| outcome.outputs.iter().all(|(name, output)| optional(name) || there(output)))
 }
 
 /// All results of a key that can be read, newest first.

@@ -1,7 +1,7 @@
 //! How each command is used.
 
 /// The commands in the order of their use, each with lines that can be typed.
-pub const EXAMPLES: [(&str, &str); 22] = [
+pub const EXAMPLES: [(&str, &str); 24] = [
     (
         "run",
         "  pipeline run                                  the whole study, with the scores at the end
@@ -42,6 +42,12 @@ pub const EXAMPLES: [(&str, &str); 22] = [
   pipeline table baseline wider                          two past runs",
     ),
     (
+        "ui",
+        "  pipeline ui                    in the browser, until Ctrl-C
+  pipeline ui --port 7000 --no-open        on another machine, then `ssh -L 7000:localhost:7000` to it
+  pipeline ui --export site      the same as files, for a repository's pages",
+    ),
+    (
         "diff",
         "  pipeline diff small large                     two variants
   pipeline diff 20260101T1200 20260102T0900     two runs, by the beginnings of their names",
@@ -50,6 +56,12 @@ pub const EXAMPLES: [(&str, &str); 22] = [
         "watch",
         "  pipeline watch evaluate             beside a run of `train` in another terminal
   pipeline watch evaluate --once      what is there now",
+    ),
+    (
+        "stage",
+        "  pipeline stage --list                   what there is, and the folders where it is looked for
+  pipeline stage train --help             everything behind the name is the program's
+  pipeline stage sample --checkpoints out/train/checkpoints --samples pictures",
     ),
     ("accept", "  pipeline accept train               a comment in its program changes nothing"),
     (

@@ -15,8 +15,10 @@ mod pull;
 mod push;
 mod run;
 mod runs;
+mod stage;
 mod table;
 mod transfers;
+mod ui;
 mod verify;
 mod watch;
 mod why;
@@ -41,8 +43,11 @@ pub fn call(cli: &Cli) -> Result<()> {
         Command::Diff { a, b } => diff::diff(global, a, b),
         Command::Runs { run, all } => runs::runs(global, run.as_deref(), *all),
         Command::Table(arguments) => table::table(global, arguments),
+        Command::Ui(arguments) => ui::ui(global, arguments),
         Command::Graph { format } => graph::graph(global, *format),
         Command::Log { stage, rank } => log::log(global, stage, *rank),
+        Command::Stage { list: true, .. } => stage::list(global),
+        Command::Stage { words, .. } => stage::stage(global, words),
         Command::Check => check::check(global),
         Command::Gc(limits) => gc::gc(global, limits),
         Command::Verify => verify::verify(global),

@@ -13,6 +13,11 @@ pub fn print(text: &str) -> Result<()> {
     write(&safe(text))
 }
 
+/// Prints an address of our own with what lets a person in, which `print` would hide.
+pub fn print_address(address: &str) -> Result<()> {
+    write(&format!("{address}\n"))
+}
+
 /// Prints a table whose second column has states, for people.
 pub fn print_states(rows: &[Vec<String>]) -> Result<()> {
     write(&colour::states(rows, colour::wanted(std::io::stdout().is_terminal())))

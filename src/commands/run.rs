@@ -1,20 +1,20 @@
 //! `pipeline run`.
 
+use super::check::warn_of_arguments;
 use super::output::{print, print_json, print_states, tell_left_out};
 use super::table;
 use crate::cache::events::RunEvent;
+use crate::cache::results;
 use crate::cache::runs::{Report, Status};
 use crate::cli::{Global, LogFormat, RunArguments};
 use crate::engine::stop::Stop;
 use crate::error::{Error, Result};
 use crate::run::stream::Stream;
-use crate::run::{Label, RunOptions, build, run_name};
+use crate::run::{Label, RunOptions, build, journal, run_name};
 use crate::screen::Screen;
 use crate::session::{Session, lockfile};
 use crate::text::{duration, significant, size, table as columns};
-use serde::Serialize;
 use serde_json::{Map, Value};
-use std::time::{SystemTime, UNIX_EPOCH};
 use store::lock;
 
 /// Runs what is not cached, then prints what became of each stage, and the scores.
@@ -38,6 +38,10 @@ pub fn run(global: &Global, arguments: &RunArguments) -> Result<()> {
     let result = build::build(&session, &name, &mut stream, &stop)
         .and_then(|()| Ok(session.find_programs(false)?))
         .and_then(|()| {
+            // What was made already needs nothing that could be missing.
+            let steps = session.graph.steps.iter().enumerate().filter(|(i, _)| session.wanted[*i]);
+            let new = steps.filter(|(_, step)| results::last(&session.store, &step.id).is_none());
+            new.filter(|_| !arguments.quiet).for_each(|(i, _)| warn_of_arguments(&session, i));
             let jobs = global.jobs.map(|n| n as usize);
             let (keep_going, yes) = (global.keep_going, arguments.yes);
             let options = RunOptions { jobs, keep_going, yes, gpus_from_top: false };
@@ -68,16 +72,8 @@ pub fn run(global: &Global, arguments: &RunArguments) -> Result<()> {
 
 /// Prints an event, with the time. A reader that has gone away is no reason to stop.
 fn print_line(event: &RunEvent) {
-    #[derive(Serialize)]
-    struct Line<'a> {
-        /// Seconds since 1970.
-        time: f64,
-        #[serde(flatten)]
-        event: &'a RunEvent,
-    }
-    let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
-    if let Ok(line) = serde_json::to_string(&Line { time, event }) {
-        let _ = print(&(line + "\n"));
+    if let Ok(line) = journal::line(event) {
+        let _ = print(&line);
     }
 }
 

@@ -45,47 +45,13 @@ impl Attempt {
         if let Some(parent) = log.parent() {
             fs::create_dir_all(parent).at("making", parent)?;
         }
+        let step = &session.graph.steps[task.step];
         let mut attempt =
             Self { events: log.with_extension("events"), folder, out, state, log, words: Vec::new() };
-        attempt.words = attempt.command_line(session, task)?;
+        let short = |path: &Path| shortened(session, path);
+        attempt.words =
+            command_line(session, task, &attempt.out, |input| attempt.seen(session, input, step, short))?;
         Ok(attempt)
-    }
-
-    fn command_line(&self, session: &Session, task: &Task) -> Result<Vec<String>> {
-        let step = &session.graph.steps[task.step];
-        let short =
-            |path: &Path| path.strip_prefix(&session.graph.root).unwrap_or(path).display().to_string();
-        let mut values: Vec<((&str, &str), String)> = Vec::new();
-        for input in &task.inputs {
-            values.push((("inputs", &input.name), self.seen(session, input, step, short)?));
-        }
-        for output in &step.outputs {
-            values.push((("outputs", &output.name), short(&self.out.join(&output.file))));
-        }
-        for (group, pairs) in [("params", &step.params), ("tuning", &step.tuning)] {
-            values.extend(pairs.iter().map(|(name, value)| ((group, name.as_str()), value.0.clone())));
-        }
-        let shard: &[&str] = if step.shards.is_some() { &sharded::PARAMS } else { &[] };
-        values.extend(shard.iter().map(|name| (("params", *name), task.action.params[*name].clone())));
-        let value = |group: Group, name: &str| {
-            let found = values.iter().find(|((g, n), _)| *g == group.name() && *n == name);
-            found.map_or("", |(_, text)| text.as_str())
-        };
-        let program = session.programs[task.step].as_ref().map(|p| p.path.clone()).unwrap_or_default();
-        Ok(match &step.call {
-            Call::Command(_, words) => words.iter().map(|word| word.fill(value)).collect(),
-            Call::Run(_) => {
-                let mut line = vec![short(&program)];
-                let names = step.inputs.iter().map(|i| (Group::Inputs, i.name.as_str()));
-                let names = names.chain(step.params.iter().map(|p| (Group::Params, p.0.as_str())));
-                let names = names.chain(shard.iter().map(|name| (Group::Params, *name)));
-                let names = names.chain(step.outputs.iter().map(|o| (Group::Outputs, o.name.as_str())));
-                for (group, name) in names.chain(step.tuning.iter().map(|t| (Group::Tuning, t.0.as_str()))) {
-                    line.extend([format!("--{name}"), value(group, name).to_string()]);
-                }
-                line
-            }
-        })
     }
 
     /// The path by which a stage sees an input: that of the study, its place in the store or, where it has a name there,
@@ -155,6 +121,54 @@ impl Attempt {
         let what = || format!("stage {}", step.stage);
         command.spawn().map_err(|source| Error::Start { what: what(), source })
     }
+}
+
+/// A path as a person in the study's root would type it.
+fn shortened(session: &Session, path: &Path) -> String {
+    path.strip_prefix(&session.graph.root).unwrap_or(path).display().to_string()
+}
+
+/// The program of a task and its arguments: its outputs are written to files in `out`, and `seen` gives the path of an
+/// input.
+pub fn command_line(
+    session: &Session,
+    task: &Task,
+    out: &Path,
+    seen: impl Fn(&Input) -> Result<String>,
+) -> Result<Vec<String>> {
+    let step = &session.graph.steps[task.step];
+    let short = |path: &Path| shortened(session, path);
+    let mut values: Vec<((&str, &str), String)> = Vec::new();
+    for input in &task.inputs {
+        values.push((("inputs", &input.name), seen(input)?));
+    }
+    for output in &step.outputs {
+        values.push((("outputs", &output.name), short(&out.join(&output.file))));
+    }
+    for (group, pairs) in [("params", &step.params), ("tuning", &step.tuning)] {
+        values.extend(pairs.iter().map(|(name, value)| ((group, name.as_str()), value.0.clone())));
+    }
+    let shard: &[&str] = if step.shards.is_some() { &sharded::PARAMS } else { &[] };
+    values.extend(shard.iter().map(|name| (("params", *name), task.action.params[*name].clone())));
+    let value = |group: Group, name: &str| {
+        let found = values.iter().find(|((g, n), _)| *g == group.name() && *n == name);
+        found.map_or("", |(_, text)| text.as_str())
+    };
+    let program = session.programs[task.step].as_ref().map(|p| p.path.clone()).unwrap_or_default();
+    Ok(match &step.call {
+        Call::Command(_, words) => words.iter().map(|word| word.fill(value)).collect(),
+        Call::Run(_) => {
+            let mut line = vec![short(&program)];
+            let names = step.inputs.iter().map(|i| (Group::Inputs, i.name.as_str()));
+            let names = names.chain(step.params.iter().map(|p| (Group::Params, p.0.as_str())));
+            let names = names.chain(shard.iter().map(|name| (Group::Params, *name)));
+            let names = names.chain(step.outputs.iter().map(|o| (Group::Outputs, o.name.as_str())));
+            for (group, name) in names.chain(step.tuning.iter().map(|t| (Group::Tuning, t.0.as_str()))) {
+                line.extend([format!("--{name}"), value(group, name).to_string()]);
+            }
+            line
+        }
+    })
 }
 
 /// The environment of a stage.

@@ -8,10 +8,14 @@ use crate::engine::usage::Usage;
 use crate::run::job::{Job, Unmade};
 use crate::session::Place;
 use crate::text::size;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use store::walk::{self, Links};
 use store::{IoContext, Produced, link, name};
+use study::hidden;
 
 /// Takes in the outputs of an attempt that ended well after so many seconds, if all is as it should be.
 pub fn commit(
@@ -58,7 +62,7 @@ pub fn commit(
         run: job.run.into(),
         processes: step.processes,
         accepted: None,
-        ran: Some(ran(job, usage)),
+        ran: Some(ran(job, usage, &attempt.events)),
     };
     results::record(store, &job.task.key, &outcome)?;
     // From here on the result exists; what is left over can go.
@@ -71,7 +75,7 @@ pub fn commit(
 }
 
 /// Where a result was made, and with what.
-fn ran(job: &Job, usage: &Usage) -> Ran {
+fn ran(job: &Job, usage: &Usage, events: &Path) -> Ran {
     let (facts, step) = (job.session.facts(), &job.session.graph.steps[job.task.step]);
     let mut machine = usage.machine.clone().unwrap_or_else(|| facts.machine.clone());
     // Of the machine's GPUs those that it had, where they are called by their numbers.
@@ -89,7 +93,23 @@ fn ran(job: &Job, usage: &Usage) -> Ran {
         peak_memory: Some(usage.peak_memory).filter(|bytes| *bytes > 0),
         commit: facts.commit.clone(),
         runner: env!("CARGO_PKG_VERSION").into(),
+        reported: reported(events),
     }
+}
+
+/// So much of the beginning of a stage's events is searched for what it says of itself.
+const BEGINNING: u64 = 1 << 20;
+
+/// What the program said that it runs with, which it does before it works.
+fn reported(events: &Path) -> BTreeMap<String, String> {
+    let mut bytes = Vec::new();
+    let read = File::open(events).and_then(|file| file.take(BEGINNING).read_to_end(&mut bytes));
+    let text = if read.is_ok() { String::from_utf8_lossy(&bytes) } else { Cow::default() };
+    let facts = text.lines().filter_map(|line| match serde_json::from_str(line) {
+        Ok(stage::Event::Facts { values }) => Some(values),
+        _ => None,
+    });
+    facts.flatten().map(|(name, value)| (name, hidden(&value).into_owned())).collect()
 }
 
 /// What an attempt wrote where its outputs belong: names, and sizes in bytes.

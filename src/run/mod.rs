@@ -6,6 +6,7 @@ mod driver;
 mod far;
 mod hear;
 mod job;
+pub mod journal;
 mod look;
 mod machine;
 mod on_end;
@@ -47,6 +48,7 @@ pub struct Label {
 /// Tells that a run begins.
 pub fn begin(session: &Session, run: &str, label: &Label, stream: &mut Stream) {
     let wanted = session.graph.steps.iter().zip(&session.wanted).filter(|(_, wanted)| **wanted);
+    stream.listen(journal::keep(session.store.journal(run)));
     stream.emit(RunEvent::RunStarted {
         run: run.into(),
         study: session.graph.name.clone(),

@@ -37,7 +37,7 @@ impl Tail {
         self.heard |= !lines.is_empty();
         // A line of another shape is for a newer runner.
         let events = lines.iter().filter_map(|line| serde_json::from_str::<Event>(line).ok());
-        let mut events: Vec<RunEvent> = events.map(|event| self.of_task(task, event)).collect();
+        let mut events: Vec<RunEvent> = events.filter_map(|event| self.of_task(task, event)).collect();
         if !self.heard
             && let Some(text) = last_line(&self.log)
             && self.last.as_ref() != Some(&text)
@@ -67,13 +67,15 @@ impl Tail {
         String::from_utf8_lossy(&bytes[..whole]).lines().map(str::to_string).collect()
     }
 
-    fn of_task(&self, task: &str, event: Event) -> RunEvent {
+    fn of_task(&self, task: &str, event: Event) -> Option<RunEvent> {
         let task = task.to_string();
-        match event {
+        Some(match event {
+            // They are read when it has ended, for its record.
+            Event::Facts { .. } => return None,
             Event::Progress { done, total, unit } => RunEvent::Progress { task, done, total, unit },
             Event::Metrics { values, .. } => RunEvent::Metrics { task, values },
             Event::Message { text } => RunEvent::Message { of: Some(task), text: self.places.shown(&text) },
-        }
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 mod actions;
 mod error;
 mod followed;
+pub mod homes;
 mod ignored;
 mod inputs;
 mod lineage;
@@ -48,6 +49,8 @@ pub struct Options {
     pub cache: Option<String>,
     /// No shared cache at all.
     pub offline: bool,
+    /// Programs are asked nothing: what they said of themselves before is all that is known of them.
+    pub ask_nothing: bool,
 }
 
 impl Options {
@@ -71,10 +74,14 @@ pub struct Session {
     pub replaced: HashMap<usize, BTreeMap<String, Produced>>,
     /// Program and parameters of each step, once [`Session::find_programs`] has looked.
     pub programs: Vec<Option<Program>>,
+    /// What programs say of their steps' arguments that may turn out to be wrong, by step.
+    pub warnings: Vec<(usize, String)>,
     /// The cache that is shared with others.
     pub remote: Option<Remote>,
     /// What the command line asked for.
     pub asked: Asked,
+    /// See [`Options::ask_nothing`].
+    ask_nothing: bool,
     /// Where this runs, once it was asked for.
     facts: OnceLock<Facts>,
     /// Contents that `--with` gave are named by nothing: no gc may run beside them.
@@ -125,7 +132,22 @@ impl Session {
         let ignored = Mutex::default();
         let (asked, facts) = (options.asked(), OnceLock::new());
         let _held = held;
-        Ok(Self { graph, store, wanted, forced, replaced, programs, remote, asked, facts, _held, ignored })
+        let ask_nothing = options.ask_nothing;
+        Ok(Self {
+            graph,
+            store,
+            wanted,
+            forced,
+            replaced,
+            programs,
+            warnings: Vec::new(),
+            remote,
+            asked,
+            ask_nothing,
+            facts,
+            _held,
+            ignored,
+        })
     }
 
     /// The machine and the commit, as they are when somebody asks first.

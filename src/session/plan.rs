@@ -1,16 +1,20 @@
 //! What a run would do: every stage cached, to run, or waiting, each with its reason.
 
 use crate::cache;
-use crate::cache::remote::Quiet;
+use crate::cache::remote::{Quiet, side_by_side};
 use crate::cache::results::{self, ActionResult};
 use crate::session::error::Result;
 use crate::session::reasons::reasons;
 use crate::session::stale::{makes, stale};
+use crate::session::survey::waves;
 use crate::session::{Made, Session, StepOutputs, Task};
 use crate::text::counted;
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use store::{Key, Produced};
+
+/// Steps that are looked at together, where they do not wait for each other.
+const TOGETHER: usize = 1024;
 
 /// Where a stage stands.
 #[derive(Clone, Debug, Serialize)]
@@ -70,21 +74,26 @@ pub fn plan(session: &mut Session) -> Result<Vec<Planned>> {
         });
     }
     session.find_programs(stale.is_some())?;
-    let mut known: Vec<Option<StepOutputs>> = vec![None; session.graph.steps.len()];
-    let mut dropped: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); known.len()];
-    let mut place = vec![None; known.len()];
-    for i in 0..known.len() {
-        if !session.wanted[i] {
-            continue;
+    let steps = session.graph.steps.len();
+    let mut known: Vec<Option<StepOutputs>> = vec![None; steps];
+    let mut dropped: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); steps];
+    let mut states: Vec<Option<(State, Option<Key>)>> = vec![None; steps];
+    let waves = waves(session);
+    for together in waves.iter().flat_map(|wave| wave.chunks(TOGETHER)) {
+        let here = together.iter().map(|i| look_at(session, *i, stale.is_some(), &known));
+        for (i, Looked { state, key, outputs }) in look_elsewhere(session, here, &mut dropped)? {
+            (states[i], known[i]) = (Some((state, key)), outputs);
         }
-        let last_seconds = results::last(&session.store, &session.graph.steps[i].id).map(|last| last.seconds);
-        let Looked { state, key, outputs } = look_at(session, i, stale.is_some(), &known, &mut dropped[i])?;
-        known[i] = outputs;
-        place[i] = Some(planned.len());
-        let step = session.graph.steps[i].stage.clone();
+    }
+    let mut place = vec![None; steps];
+    for (i, state) in states.into_iter().enumerate() {
+        let Some((state, key)) = state else { continue };
+        let of = &session.graph.steps[i];
+        let last_seconds = results::last(&session.store, &of.id).map(|last| last.seconds);
         let outputs = known[i].as_ref().map(|k| k.outputs.clone()).unwrap_or_default();
-        let stage = session.graph.steps[i].id.clone();
-        let files = session.followed(&session.graph.steps[i]).into_keys().collect();
+        let files = session.followed(of).into_keys().collect();
+        place[i] = Some(planned.len());
+        let (stage, step) = (of.id.clone(), of.stage.clone());
         planned.push(Planned { stage, step, state, key, files, last_seconds, outputs });
     }
     rerun_producers(session, &mut planned, &place, dropped, &known)?;
@@ -99,51 +108,88 @@ struct Looked {
     outputs: Option<StepOutputs>,
 }
 
-/// What there is of a step, as far as those before it are known. Steps whose dropped outputs it needs are added to `dropped`.
-fn look_at(
-    session: &Session,
-    i: usize,
-    stale: bool,
-    known: &[Option<StepOutputs>],
-    dropped: &mut BTreeSet<usize>,
-) -> Result<Looked> {
+/// What the store says of a step.
+enum Here {
+    Decided(usize, Looked),
+    /// Its tasks, with the results of those that are at hand.
+    Tasks(usize, Vec<(Task, Option<ActionResult>)>),
+}
+
+/// What there is of a step in the store, as far as those before it are known.
+fn look_at(session: &Session, i: usize, stale: bool, known: &[Option<StepOutputs>]) -> Result<Here> {
     let step = &session.graph.steps[i];
-    let waiting = |on| Ok(Looked { state: State::Waiting { on }, key: None, outputs: None });
+    let decided = |state, outputs| Ok(Here::Decided(i, Looked { state, key: None, outputs }));
     if let Some(stand_in) = session.stand_in(i)? {
-        return Ok(Looked { state: State::Replaced, key: None, outputs: Some(stand_in) });
+        return decided(State::Replaced, Some(stand_in));
     }
     let mut seen = BTreeSet::new();
     let unknown = step.needs().filter(|need| known[*need].is_none() && seen.insert(*need));
     let on: Vec<String> = unknown.map(|need| session.graph.steps[need].id.clone()).collect();
     if !on.is_empty() {
-        return waiting(on);
+        return decided(State::Waiting { on }, None);
     }
+    let build = || State::Waiting { on: vec!["build".into()] };
     if stale && makes(session, step) {
-        return waiting(vec!["build".into()]);
+        return decided(build(), None);
     }
-    let Some(tasks) = session.tasks(i, known)? else { return waiting(vec!["build".into()]) };
-    let key = if let [task] = tasks.as_slice() { Some(task.key) } else { None };
-    let (state, outputs) = look_for(session, i, tasks, dropped)?;
-    Ok(Looked { state, key, outputs })
+    let Some(tasks) = session.tasks(i, known)? else { return decided(build(), None) };
+    let forced = session.forced.contains(&i);
+    let found = tasks.into_iter().map(|task| {
+        let outcome = if forced { None } else { session.lookup(&task)? };
+        Ok((task, outcome))
+    });
+    Ok(Here::Tasks(i, found.collect::<Result<_>>()?))
 }
 
-/// What there is of the tasks of a step, here and in the shared cache.
-fn look_for(
+/// Asks the shared cache for all that is not at hand, side by side. Steps whose dropped outputs are needed are added to
+/// `dropped`.
+fn look_elsewhere(
+    session: &Session,
+    here: impl Iterator<Item = Result<Here>>,
+    dropped: &mut [BTreeSet<usize>],
+) -> Result<Vec<(usize, Looked)>> {
+    let here = here.collect::<Result<Vec<_>>>()?;
+    let asked = here.iter().filter_map(|of| match of {
+        Here::Tasks(i, tasks) if !session.forced.contains(i) => Some(tasks),
+        _ => None,
+    });
+    let asked = asked.flatten().filter(|(_, outcome)| outcome.is_none()).map(|(task, _)| task.key);
+    let keys: Vec<Key> = asked.collect::<BTreeSet<_>>().into_iter().collect();
+    let found = match session.remote {
+        Some(_) => side_by_side(&keys, |key| look(session, key))?,
+        None => Vec::new(),
+    };
+    let elsewhere: HashMap<Key, ActionResult> =
+        keys.into_iter().zip(found).filter_map(|(key, outcome)| Some((key, outcome?))).collect();
+    here.into_iter()
+        .map(|of| match of {
+            Here::Decided(i, looked) => Ok((i, looked)),
+            Here::Tasks(i, tasks) => {
+                let key = if let [(task, _)] = tasks.as_slice() { Some(task.key) } else { None };
+                let (state, outputs) = conclude(session, i, tasks, &elsewhere, &mut dropped[i])?;
+                Ok((i, Looked { state, key, outputs }))
+            }
+        })
+        .collect()
+}
+
+/// Where a step stands, by what there is of its tasks here and elsewhere.
+fn conclude(
     session: &Session,
     i: usize,
-    tasks: Vec<Task>,
+    tasks: Vec<(Task, Option<ActionResult>)>,
+    elsewhere: &HashMap<Key, ActionResult>,
     dropped: &mut BTreeSet<usize>,
 ) -> Result<(State, Option<StepOutputs>)> {
-    let (step, forced) = (&session.graph.steps[i], session.forced.contains(&i));
-    let all = tasks.len();
-    let (mut done, mut elsewhere, mut away) = (Vec::new(), Vec::new(), 0);
+    let (step, all) = (&session.graph.steps[i], tasks.len());
+    let (mut done, mut away, mut bytes) = (Vec::new(), Vec::new(), 0);
     let mut missing: Vec<Task> = Vec::new();
-    for task in tasks {
-        if let Some(outcome) = if forced { None } else { session.lookup(&task)? } {
+    for (task, outcome) in tasks {
+        if let Some(outcome) = outcome {
             done.push((task, outcome));
-        } else if let Some(outcome) = if forced { None } else { look(session, &task.key)? } {
-            away += outcome.outputs.values().map(|o| o.bytes).sum::<u64>();
-            elsewhere.push((task, outcome));
+        } else if let Some(outcome) = elsewhere.get(&task.key).filter(|_| !session.forced.contains(&i)) {
+            bytes += outcome.outputs.values().map(|o| o.bytes).sum::<u64>();
+            away.push((task, outcome));
         } else {
             dropped.extend(session.dropped(&task)?);
             missing.push(task);
@@ -157,19 +203,19 @@ fn look_for(
         }
         return Ok((State::ToRun { reasons }, None));
     }
-    if elsewhere.is_empty() {
+    if away.is_empty() {
         let done: Vec<_> = done.iter().map(|(task, outcome)| (task, outcome)).collect();
         return Ok((State::Cached, Some(session.gather(step, &done)?)));
     }
     let mut outputs = None;
-    if let [(task, outcome)] = elsewhere.as_slice()
+    if let [(task, outcome)] = away.as_slice()
         && !step.mapped()
     {
         // What comes after it can be planned as well; of several, the folder of all is not known.
         let (made, actions) = (outcome.outputs.clone(), vec![Made::new(task, outcome)]);
         outputs = Some(StepOutputs { outputs: made, replaced: Vec::new(), actions });
     }
-    Ok((State::ToFetch { bytes: away }, outputs))
+    Ok((State::ToFetch { bytes }, outputs))
 }
 
 /// What the shared cache has under a key. One that does not answer is told of once, and then not asked again.

@@ -3,7 +3,6 @@
 use crate::cache::results::ActionResult;
 use crate::session::error::{Error, Result};
 use crate::session::{Session, StepOutputs, Task};
-use std::collections::HashSet;
 
 /// What is there of a step.
 #[derive(Default)]
@@ -30,12 +29,7 @@ pub fn survey_together<E: From<Error>>(
     let steps = &session.graph.steps;
     let mut all: Vec<Surveyed> = steps.iter().map(|_| Surveyed::default()).collect();
     let mut known: Vec<Option<StepOutputs>> = vec![None; steps.len()];
-    let mut open: Vec<usize> = (0..steps.len()).filter(|i| session.wanted[*i]).collect();
-    while !open.is_empty() {
-        let waits: HashSet<usize> = open.iter().copied().collect();
-        let (now, later): (Vec<usize>, Vec<usize>) =
-            open.into_iter().partition(|i| !steps[*i].needs().any(|need| waits.contains(&need)));
-        open = later;
+    for now in waves(session) {
         let (mut tasks, mut counts) = (Vec::new(), Vec::new());
         for &i in &now {
             known[i] = session.stand_in(i)?;
@@ -58,4 +52,20 @@ pub fn survey_together<E: From<Error>>(
         found.known = known;
     }
     Ok(all)
+}
+
+/// The wanted steps in waves: those of one wave wait for earlier waves alone. In a wave they stand in the graph's order.
+pub fn waves(session: &Session) -> Vec<Vec<usize>> {
+    let steps = &session.graph.steps;
+    let (mut waves, mut place): (Vec<Vec<usize>>, _) = (Vec::new(), vec![None; steps.len()]);
+    for i in (0..steps.len()).filter(|i| session.wanted[*i]) {
+        // What a step needs stands before it in the graph.
+        let wave = steps[i].needs().filter_map(|need| place[need]).max().map_or(0, |last: usize| last + 1);
+        place[i] = Some(wave);
+        if waves.len() <= wave {
+            waves.push(Vec::new());
+        }
+        waves[wave].push(i);
+    }
+    waves
 }

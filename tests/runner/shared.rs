@@ -300,7 +300,8 @@ stages:
 ";
     let (a, b, c) = (Study::new(yaml), Study::new(yaml), Study::new(yaml));
     a.run(&[]);
-    for (study, command) in [(&a, "push"), (&a, "push"), (&b, "pull"), (&c, "run")] {
+    let calls = [(&a, "push"), (&a, "push"), (&b, "plan"), (&b, "pull"), (&c, "run")];
+    for (study, command) in calls {
         let (address, most) = counter(server.1.clone());
         let done = with_s3(study, &address, &[command]).output().unwrap();
         assert!(done.status.success(), "{}", said(&done));

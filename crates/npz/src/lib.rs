@@ -66,6 +66,11 @@ impl Npz {
         self.archive.index_for_name(&format!("{name}.npy")).is_some()
     }
 
+    /// The names of all arrays, in the order in which they lie.
+    pub fn names(&self) -> Vec<String> {
+        self.archive.file_names().filter_map(|name| name.strip_suffix(".npy")).map(str::to_string).collect()
+    }
+
     /// Whether there is a member of this name, array or not.
     pub fn holds(&self, member: &str) -> bool {
         self.archive.index_for_name(member).is_some()

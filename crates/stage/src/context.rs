@@ -34,6 +34,11 @@ pub enum Event {
         /// Name to value.
         values: Map<String, Json>,
     },
+    /// What it runs with, as `device` and `libtorch`: it goes into the record of the result.
+    Facts {
+        /// Name to value.
+        values: BTreeMap<String, String>,
+    },
     /// A sentence for people.
     Message {
         /// The sentence.
@@ -208,6 +213,14 @@ impl Context {
                 let words: Vec<_> = values.iter().map(|(k, v)| format!("{k} {v}")).collect();
                 say(bar, &format!("step {step}: {}", words.join(", ")));
             }
+        }
+    }
+
+    /// Says what this runs with, which the record of its result then has: `context.facts(&[("device", "cuda:0")])`.
+    pub fn facts(&self, values: &[(&str, &str)]) {
+        let values = values.iter().map(|(name, value)| ((*name).to_string(), (*value).to_string())).collect();
+        if let Sink::Events { file, .. } = &mut *self.lock() {
+            emit(file, &Event::Facts { values });
         }
     }
 

@@ -206,6 +206,21 @@ impl Store {
         self.folder(Area::Logs).join(run).join(format!("{}.log", name::label(label)))
     }
 
+    /// What happened in a run, beside its logs. No log of a stage has this ending.
+    pub fn journal(&self, run: &str) -> PathBuf {
+        self.folder(Area::Logs).join(run).join("run.jsonl")
+    }
+
+    /// The folder of the logs of a run.
+    pub fn logs(&self, run: &str) -> PathBuf {
+        self.folder(Area::Logs).join(run)
+    }
+
+    /// The folder of the records of runs.
+    pub fn runs(&self) -> PathBuf {
+        self.folder(Area::Runs)
+    }
+
     /// Its log in the newest run that has one.
     pub fn newest_log(&self, label: &str) -> Option<PathBuf> {
         let mut runs = self.list(Area::Logs);

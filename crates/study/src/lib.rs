@@ -51,7 +51,7 @@ pub struct Choice {
     pub file: PathBuf,
     /// Overlay to put over it.
     pub profile: Option<String>,
-    /// Names of variants, `*` for all; none means the study as it stands.
+    /// Names of variants, `*` for all; none, and the empty name, mean the study as it stands.
     pub variants: Vec<String>,
     /// `stage.param=value`, `stage.processes=value` and `vars.name=value`.
     pub set: Vec<String>,
@@ -109,6 +109,7 @@ fn selected(asked: &[String], names: &[String]) -> Result<Vec<String>> {
     for name in asked {
         match names.iter().find(|n| *n == name && !n.is_empty()) {
             Some(name) => selected.push(name.clone()),
+            None if name.is_empty() => selected.push(String::new()),
             None if name == "*" && names.len() > 1 => selected.extend_from_slice(&names[1..]),
             None if names.iter().any(|n| of_seed(n, name)) => {
                 selected.extend(names.iter().filter(|n| of_seed(n, name)).cloned());

@@ -91,6 +91,30 @@ pub fn open_local(choice: DeviceChoice, local: usize, threads: usize) -> Result<
     }
 }
 
+/// What stands against this choice on this machine, if it names a GPU that cannot be used here: for a warning, before there is
+/// anything to compute.
+pub fn missing(choice: DeviceChoice) -> Option<String> {
+    let named = matches!(choice, DeviceChoice::Cuda(_));
+    named.then(|| open(choice, 0).err().map(|e| e.to_string())).flatten()
+}
+
+/// Says what the work runs with, for the record of its result; after [`open`].
+pub fn report(device: Device, context: &stage::Context) {
+    let name = match device {
+        Device::Cuda(index) => format!("cuda:{index}"),
+        Device::Cpu => "cpu".into(),
+        other => format!("{other:?}").to_lowercase(),
+    };
+    context.facts(&[("device", &name), ("libtorch", version().as_deref().unwrap_or("unknown"))]);
+}
+
+/// The version of libtorch, where it says one.
+fn version() -> Option<String> {
+    let settings = shim::build_settings().ok()?;
+    let rest = settings.split("TORCH_VERSION=").nth(1)?;
+    rest.split([',', '\n']).next().map(str::to_string)
+}
+
 /// Why a GPU that this machine has is not used, if it has one and it cannot be used; for a message after [`open`].
 pub fn unused_gpu() -> Option<String> {
     let driver = std::path::Path::new("/proc/driver/nvidia/version").exists();
@@ -114,8 +138,7 @@ const USUAL_WIDTH: i64 = 384;
 pub fn doctor() -> String {
     // First: where libtorch is asked anything before CUDA is loaded, it says ever after that there is none.
     let gpus = gpus();
-    let settings = shim::build_settings().unwrap_or_else(|e| e.to_string());
-    let version = settings.split("TORCH_VERSION=").nth(1).and_then(|rest| rest.split([',', '\n']).next());
+    let version = version();
     let folder = libraries::folder().map_or_else(|| "an unknown folder".into(), |f| f.display().to_string());
     let cuda = match &gpus {
         Ok(_) => "loaded".to_string(),
@@ -133,7 +156,7 @@ pub fn doctor() -> String {
     let devices: Vec<String> =
         std::iter::once("cpu".into()).chain((0..gpus.unwrap_or(0)).map(|i| format!("cuda:{i}"))).collect();
     [
-        ("libtorch", format!("{} in {folder}", version.unwrap_or("of unknown version"))),
+        ("libtorch", format!("{} in {folder}", version.as_deref().unwrap_or("of unknown version"))),
         ("processor", format!("kernels for {}", shim::cpu_capability().unwrap_or_else(|e| e.to_string()))),
         ("threads", format!("{} in an operation", tch::get_num_threads())),
         ("cuda", cuda),
@@ -207,6 +230,8 @@ mod tests {
         let text = e.to_string();
         assert!(text.starts_with("--device cuda:99: ") && text.contains("use "), "{text}");
         assert!(!text.contains('\n'), "{text}");
+        assert_eq!(missing(DeviceChoice::Cuda(99)), Some(text));
+        assert_eq!([missing(DeviceChoice::Auto), missing(DeviceChoice::Cpu)], [None, None]);
     }
 
     #[test]

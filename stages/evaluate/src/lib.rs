@@ -3,6 +3,7 @@
 pub mod arrays;
 pub mod pictures;
 
+mod answers;
 mod arguments;
 mod classes;
 mod features;
@@ -14,6 +15,7 @@ mod reference;
 mod score;
 mod scores;
 
+pub use answers::QUESTIONS;
 pub use arguments::Args;
 
 use anyhow::Result;
@@ -73,6 +75,7 @@ fn network(args: &Args, sharing: &Sharing, context: &Context) -> Result<Network>
     if let Some(reason) = unused_gpu().filter(|_| args.device == DeviceChoice::Auto) {
         context.message(&reason);
     }
+    device::report(device, context);
     // Convolutions on a GPU would otherwise round to ten bits.
     torch::shim::set_tf32(false)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);

@@ -1,7 +1,7 @@
 //! How gating maps moved while a network was trained, by the shares in its log.
 
 use crate::document::{Figure, grouped};
-use crate::figure::chart::{Across, Panel, Series, panels};
+use crate::figure::chart::{Across, Line, Panel, panels};
 use crate::log::Log;
 
 /// What the log has of the network, and with `ema_` of its first average, and its title.
@@ -20,25 +20,13 @@ pub fn percent(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 
 /// The curves of one training, where its log has them.
 pub fn figure(log: &Log) -> Option<Figure> {
-    let lines = |key: &str| {
+    let lines = |key: &str| -> Vec<Line> {
         let named = [("network", key.to_string()), ("moving average", format!("ema_{key}"))];
-        let found = named.into_iter().filter_map(|(name, key)| Some((name, percent(log.get(&key)?))));
-        found.collect::<Vec<_>>()
+        named.into_iter().filter_map(|(name, key)| Some((name.into(), percent(log.get(&key)?)))).collect()
     };
     let all = SHARES.map(|(key, title)| (title, lines(key)));
-    let found: Vec<_> = all.iter().filter(|(_, lines)| !lines.is_empty()).collect();
-    let drawn: Vec<Panel> = found
-        .iter()
-        .map(|(title, lines)| Panel {
-            title: (*title).into(),
-            series: lines
-                .iter()
-                .enumerate()
-                .map(|(look, (name, points))| Series { name: (*name).into(), look, points })
-                .collect(),
-            ..Panel::default()
-        })
-        .collect();
+    let found = all.iter().filter(|(_, lines)| !lines.is_empty());
+    let drawn: Vec<Panel> = found.map(|(title, lines)| Panel::of(*title, lines)).collect();
     (!drawn.is_empty()).then(|| Figure {
         name: "gating-agreement".into(),
         alt: "How far the gating map agrees with the prior and with itself some steps before".into(),

@@ -66,11 +66,24 @@ fn timestep(fraction: f64, timesteps: usize) -> usize {
 }
 
 /// To a tenth; what is not all is not called so.
-fn percent(x: f64) -> String {
+pub fn percent(x: f64) -> String {
     match (x * 1000.0).round() / 10.0 {
         100.0 if x < 1.0 => "more than 99.9 %".into(),
         tenths => format!("{} %", number(tenths)),
     }
+}
+
+/// The learned map, and the prior as it is matched to it, both in the order of the prior's columns.
+///
+/// # Errors
+/// When there is nothing in them.
+pub fn learned_and_prior(gating: &Gating) -> Result<[Vec<u8>; 2]> {
+    let order = matched_order(gating);
+    let flag = |b: bool| f64::from(u8::from(b));
+    Ok([
+        picture(gating, |t, row| flag(gating.keeps(t, order[row])))?,
+        picture(gating, |t, row| flag(gating.wanted(t, order[row])))?,
+    ])
 }
 
 /// Gate columns in the order of the prior columns that they are matched to.
@@ -123,10 +136,7 @@ fn panel(svg: &mut Svg, gating: &Gating, panel: &Panel, axis: bool) {
 }
 
 fn maps(gating: &Gating, known: &Known, files: &mut Files) -> Result<Figure> {
-    let order = matched_order(gating);
-    let flag = |b: bool| f64::from(u8::from(b));
-    let learned = picture(gating, |t, row| flag(gating.keeps(t, order[row])))?;
-    let prior = picture(gating, |t, row| flag(gating.wanted(t, order[row])))?;
+    let [learned, prior] = learned_and_prior(gating)?;
     let height = (gating.columns() as f64 * 5.0).clamp(110.0, 230.0);
     let mut svg = Svg::default();
     panel(

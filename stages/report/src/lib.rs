@@ -11,6 +11,7 @@ mod gating;
 mod html;
 mod log;
 mod markdown;
+mod network;
 mod outputs;
 mod provenance;
 mod samples;
@@ -18,20 +19,19 @@ mod scores;
 mod tables;
 
 use anyhow::{Context as _, Result};
+use compare::Choices;
 use compare::runs::Folders;
-use document::{Block, Document, Figure, Kind, Section, Tile, grouped};
+use document::{Block, Document, Figure, Tile, grouped};
 use figure::render::render;
 use markdown::FIGURES;
-use models::analysis::Gating;
 use models::checkpoint::CheckpointMetadata;
 use models::diffusion::NoiseSchedule;
-use models::interchange::{self, Hints};
+use models::interchange::Hints;
 use provenance::{Here, Lineage};
 use stage::{Context, Known, Staged, Value as _, bad_input};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use tch::Device;
 
 /// How an earlier report is known.
 const KNOWN: Known<Args> = Known::Folder(outputs::REPORT);
@@ -58,6 +58,9 @@ stage::arguments! {
         input variant_logs: Option<PathBuf>;
         /// Checkpoints of the variants, by name; they say how large a network is.
         input variant_checkpoints: Option<PathBuf>;
+        /// Samples of the variants, by name, to stand side by side: sampled with the same seed and labels, so that the same places
+        /// are the same class and begin with the same noise.
+        input variant_samples: Option<PathBuf>;
         /// Runs to compare: a folder with VARIANT/evaluate/scores, VARIANT/train/log and VARIANT/train/checkpoints, as a study with
         /// variants leaves it.
         input runs: Option<PathBuf>;
@@ -65,6 +68,8 @@ stage::arguments! {
         input published: Option<PathBuf>;
         /// Title of the report.
         param title: String = "Report".into();
+        /// Draw the gating maps of the variants side by side, each above its prior.
+        param gating_maps: bool = false;
         /// Classes in the grid of samples at most, evenly spread over those there are.
         param classes: usize = 10, in 1..=100, unit "rows";
         /// Samples of each class in the grid.
@@ -103,7 +108,13 @@ pub fn report(args: &Args, context: &Context) -> Result<()> {
     let here = args.place.then(Here::look);
     let mut work = Work::default();
     work.document.title = args.title.clone();
-    let variants = [&args.runs, &args.variant_scores, &args.variant_logs, &args.variant_checkpoints];
+    let variants = [
+        &args.runs,
+        &args.variant_scores,
+        &args.variant_logs,
+        &args.variant_checkpoints,
+        &args.variant_samples,
+    ];
     let comparing = variants.iter().any(|p| p.is_some());
     let given = [&args.scores, &args.log, &args.samples, &args.checkpoints, &args.lineage];
     let total = given.iter().filter(|p| p.is_some()).count() + usize::from(comparing);
@@ -118,6 +129,11 @@ pub fn report(args: &Args, context: &Context) -> Result<()> {
         done += 1;
         context.check_stop()
     };
+    if args.gating_maps && !comparing {
+        bad_input!(
+            "--gating-maps without --variant-checkpoints or --runs: there are no networks whose maps could stand side by side"
+        )
+    }
     if args.published.is_some() && !comparing {
         bad_input!(
             "--published without --variant-scores or --runs: there is nothing to compare the published numbers with"
@@ -131,11 +147,20 @@ pub fn report(args: &Args, context: &Context) -> Result<()> {
             scores: args.variant_scores.as_deref(),
             logs: args.variant_logs.as_deref(),
             checkpoints: args.variant_checkpoints.as_deref(),
+            samples: args.variant_samples.as_deref(),
         };
-        let compared = compare::compare(&folders, args.published.as_deref(), &args.title, args.smoothing)?;
+        let choices = Choices {
+            title: &args.title,
+            smoothing: args.smoothing,
+            gating_maps: args.gating_maps,
+            hints: hints(args),
+            classes: args.classes,
+            per_class: args.per_class,
+        };
+        let compared = compare::compare(&folders, args.published.as_deref(), &choices)?;
         work.document.sections.extend(compared.sections);
         work.document.lead = compared.lead;
-        work.pictures.push(compared.picture);
+        work.pictures.extend(compared.picture);
         work.files.extend(compared.files);
     }
     if let Some(path) = &args.scores {
@@ -153,7 +178,7 @@ pub fn report(args: &Args, context: &Context) -> Result<()> {
     // The log's section comes first, but what the checkpoint says of the training explains it.
     let network = args.checkpoints.as_deref().map(|path| {
         step()?;
-        checkpoint(path, args)
+        network::shown(path, &hints(args), &args.timesteps)
     });
     let network = network.transpose()?;
     if let Some(path) = &args.log {
@@ -186,49 +211,9 @@ pub fn report(args: &Args, context: &Context) -> Result<()> {
     Ok(())
 }
 
-/// What a checkpoint says.
-struct Shown {
-    about: CheckpointMetadata,
-    sections: Vec<Section>,
-    files: gating::Files,
-}
-
-/// The network's own section, and its gates' where it has some.
-fn checkpoint(path: &Path, args: &Args) -> Result<Shown> {
-    // The table of labels is only loaded.
-    let hints = Hints { schedule: args.schedule, heads: args.heads, any_classes: true, ..Hints::default() };
-    let mut checkpoint = interchange::read(path, &hints)?;
-    let about = checkpoint.about.clone();
-    // The average that samples are drawn from by default.
-    let decay = about.ema_decays.first().copied();
-    let network = checkpoint.network(decay, Device::Cpu)?;
-    let weights = match decay {
-        Some(decay) => format!("moving average, decay {decay}"),
-        None => "as trained".into(),
-    };
-    let step = grouped(about.step as i64);
-    let mut shown = Shown { about: about.clone(), sections: Vec::new(), files: Vec::new() };
-    if let Some(gating) = Gating::of(&network) {
-        let known = gating::Known {
-            source: format!("the weights of step {step} ({weights})"),
-            allocation: about.network.allocation,
-            trained: about.training.pointer("/objective/gating").and_then(|g| g.as_str()),
-        };
-        let (section, files) = gating::section(&gating, &args.timesteps, &known)?;
-        shown.sections.push(section);
-        shown.files = files;
-    }
-    let mut section = Section::new("Network");
-    let caption = format!("The network, as its checkpoint of step {step} describes it.");
-    let mut table = provenance::table(&caption, &serde_json::to_value(&about.network)?);
-    table.row(["`schedule`".into(), about.schedule.to_string()]);
-    let values: i64 = network.parameters().iter().map(|p| p.tensor.numel() as i64).sum();
-    table.row(["parameters".into(), grouped(values)]);
-    table.row(["weights shown".into(), weights]);
-    table.kind = Kind::Settings;
-    section.blocks.push(Block::Table(table));
-    shown.sections.push(section);
-    Ok(shown)
+/// What is said of foreign checkpoints.
+fn hints(args: &Args) -> Hints {
+    Hints { schedule: args.schedule, heads: args.heads, ..Hints::default() }
 }
 
 /// What the checkpoint, or else the lineage, says of the training behind a log.

@@ -8,10 +8,12 @@ use image::{RgbImage, RgbaImage, imageops};
 use npz::Npz;
 use stage::bad_input;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Side of a sample in the grid at most; larger ones are reduced.
 const SIDE: u32 = 96;
+/// Up to this side the pixels of a sample are kept apart where it is enlarged.
+pub const PIXELS: u32 = 64;
 /// Characters of a row's name at most, and the width of one in the figure.
 const NAME: usize = 20;
 const CHARACTER: f64 = 6.0;
@@ -26,45 +28,109 @@ pub struct Grid {
     classes: usize,
 }
 
+/// Which samples are shown: the name of each row, and the places of its samples in the file.
+pub type Chosen = Vec<(String, Vec<usize>)>;
+
+/// Samples as they lie in a file.
+pub struct Archive {
+    file: PathBuf,
+    npz: Npz,
+    total: usize,
+    labels: Option<Vec<i64>>,
+    names: Vec<String>,
+}
+
+impl Archive {
+    /// Opens the samples folder of `sample`, or an `.npz`.
+    ///
+    /// # Errors
+    /// Bad input when there are no samples or they cannot be read.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = if path.is_dir() { path.join("samples.npz") } else { path.to_path_buf() };
+        let mut npz = Npz::open(&file)?;
+        let [total, ..] = npz::picture_shape(&mut npz)?;
+        let labels = npz::labels(&mut npz, total)?;
+        let names = npz::class_names(&mut npz)?;
+        if total == 0 {
+            bad_input!("{}: there are no samples in it", file.display())
+        }
+        Ok(Self { file, npz, total, labels, names })
+    }
+
+    fn label(&self, sample: usize) -> i64 {
+        self.labels.as_ref().map_or(0, |labels| labels[sample])
+    }
+
+    fn by_class(&self) -> BTreeMap<i64, Vec<usize>> {
+        let mut by_class: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
+        (0..self.total).for_each(|i| by_class.entry(self.label(i)).or_default().push(i));
+        by_class
+    }
+
+    /// The first `columns` of each class, of at most `rows` classes evenly spread.
+    pub fn choose(&self, rows: usize, columns: usize) -> Chosen {
+        let by_class = self.by_class();
+        let classes = by_class.len();
+        if classes == 1 {
+            let all = by_class.into_values().flatten().take(rows.min(8) * columns).collect::<Vec<_>>();
+            return all.chunks(columns).map(|row| (String::new(), row.to_vec())).collect();
+        }
+        let shown = rows.min(classes);
+        let spread = |i: usize| if shown == 1 { 0 } else { i * (classes - 1) / (shown - 1) };
+        let all: Vec<_> = by_class.into_iter().collect();
+        let row = |(label, images): &(i64, Vec<usize>)| {
+            (name(*label, &self.names), images.iter().copied().take(columns).collect())
+        };
+        (0..shown).map(|i| row(&all[spread(i)])).collect()
+    }
+
+    /// Checks that the chosen samples are of the same classes here as in another file.
+    ///
+    /// # Errors
+    /// Bad input that names the first that is not.
+    pub fn agrees(&self, other: &Self, chosen: &Chosen) -> Result<()> {
+        const WAY: &str = "sample all variants with the same --images, --labels and --seed";
+        for sample in chosen.iter().flat_map(|row| row.1.iter().copied()) {
+            let (file, there) = (self.file.display(), other.file.display());
+            if sample >= self.total {
+                bad_input!(
+                    "{file}: there are {} samples in it, and sample {sample} of {there} has none to stand beside it; {WAY}",
+                    self.total
+                )
+            }
+            let (a, b) = (self.label(sample), other.label(sample));
+            if a != b {
+                bad_input!("{file}: sample {sample} is of class {a}, that of {there} of class {b}; {WAY}")
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the chosen samples.
+    ///
+    /// # Errors
+    /// Bad input when they cannot be read.
+    pub fn grid(&mut self, chosen: &Chosen) -> Result<Grid> {
+        let mut wanted: Vec<usize> = chosen.iter().flat_map(|r| r.1.iter().copied()).collect();
+        wanted.sort_unstable();
+        let images = chosen_images(&mut self.npz, &wanted)?;
+        let mut images: BTreeMap<usize, RgbImage> = wanted.into_iter().zip(images).collect();
+        let rows = chosen.iter().map(|(label, row)| {
+            (label.clone(), row.iter().filter_map(|i| images.remove(i)).map(reduce).collect())
+        });
+        Ok(Grid { rows: rows.collect(), total: self.total, classes: self.by_class().len() })
+    }
+}
+
 impl Grid {
-    /// Reads the samples folder of `sample` (or an `.npz`): the first `columns` of each class, of at most `rows` classes.
+    /// Reads the samples of a folder or an `.npz`: the first `columns` of each class, of at most `rows` classes.
     ///
     /// # Errors
     /// Bad input when there are no samples or they cannot be read.
     pub fn read(path: &Path, rows: usize, columns: usize) -> Result<Self> {
-        let file = if path.is_dir() { path.join("samples.npz") } else { path.to_path_buf() };
-        let mut archive = Npz::open(&file)?;
-        let [total, ..] = npz::picture_shape(&mut archive)?;
-        let labels = npz::labels(&mut archive, total)?;
-        let names = npz::class_names(&mut archive)?;
-        if total == 0 {
-            bad_input!("{}: there are no samples in it", file.display())
-        }
-        let mut by_class: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
-        for i in 0..total {
-            by_class.entry(labels.as_ref().map_or(0, |l| l[i])).or_default().push(i);
-        }
-        let classes = by_class.len();
-        let chosen: Vec<(String, Vec<usize>)> = if classes == 1 {
-            let all = by_class.into_values().flatten().take(rows.min(8) * columns).collect::<Vec<_>>();
-            all.chunks(columns).map(|row| (String::new(), row.to_vec())).collect()
-        } else {
-            let shown = rows.min(classes);
-            let spread = |i: usize| if shown == 1 { 0 } else { i * (classes - 1) / (shown - 1) };
-            let all: Vec<_> = by_class.into_iter().collect();
-            let row = |(label, images): &(i64, Vec<usize>)| {
-                (name(*label, &names), images.iter().copied().take(columns).collect())
-            };
-            (0..shown).map(|i| row(&all[spread(i)])).collect()
-        };
-        let mut wanted: Vec<usize> = chosen.iter().flat_map(|r| r.1.iter().copied()).collect();
-        wanted.sort_unstable();
-        let images = chosen_images(&mut archive, &wanted)?;
-        let mut images: BTreeMap<usize, RgbImage> = wanted.into_iter().zip(images).collect();
-        let rows = chosen.into_iter().map(|(label, row)| {
-            (label, row.into_iter().filter_map(|i| images.remove(&i)).map(reduce).collect())
-        });
-        Ok(Self { rows: rows.collect(), total, classes })
+        let mut archive = Archive::open(path)?;
+        let chosen = archive.choose(rows, columns);
+        archive.grid(&chosen)
     }
 
     /// All rows in one picture, transparent between the samples.
@@ -85,12 +151,19 @@ impl Grid {
         picture
     }
 
-    fn cell(&self) -> (u32, u32) {
+    /// Width and height of a sample.
+    pub fn cell(&self) -> (u32, u32) {
         self.rows.iter().flat_map(|r| &r.1).next().map_or((1, 1), RgbImage::dimensions)
     }
 
-    fn columns(&self) -> usize {
+    /// Samples of the longest row.
+    pub fn columns(&self) -> usize {
         self.rows.iter().map(|r| r.1.len()).max().unwrap_or(0)
+    }
+
+    /// Whether rows are classes.
+    pub fn labelled(&self) -> bool {
+        self.classes > 1
     }
 
     /// The section, and the grid as a PNG.
@@ -100,7 +173,7 @@ impl Grid {
     pub fn section(&self) -> Result<(Section, Vec<u8>)> {
         let mut section = Section::new("Samples");
         let png = raster::png(&self.picture())?;
-        let labelled = self.classes > 1;
+        let labelled = self.labelled();
         let longest = self.rows.iter().map(|(label, _)| label.chars().count()).max().unwrap_or(0);
         let left = if labelled { 12.0 + (CHARACTER * longest as f64).max(18.0) } else { 0.0 };
         let (cell_width, cell_height) = self.cell();
@@ -113,7 +186,7 @@ impl Grid {
         for (i, (label, _)) in self.rows.iter().enumerate() {
             svg.text("soft", (left - 8.0, row * (i as f64 + 0.5) + 3.5), Anchor::End, label);
         }
-        svg.image(cell_width <= 64, &png, left, 0.0, width, height);
+        svg.image(cell_width <= PIXELS, &png, left, 0.0, width, height);
         let what = match (labelled, self.rows.len() == self.classes) {
             (true, true) => {
                 format!("One row per class: the first {columns} samples asked for that label, unselected.")

@@ -8,6 +8,7 @@ mod events;
 mod graphed_pass;
 mod line;
 mod log;
+mod log_variances;
 mod objective;
 mod outputs;
 mod pass;
@@ -18,7 +19,7 @@ mod step_batch;
 mod trainer;
 
 pub use answers::QUESTIONS;
-pub use arguments::{Args, Gating, Loss, Weight};
+pub use arguments::{Args, GateTraining, Loss, Weight};
 pub use config::TrainingConfig;
 pub use objective::Objective;
 pub use prefetcher::Prefetcher;
@@ -64,6 +65,7 @@ pub fn train(args: &Args, context: &Context) -> Result<()> {
     if let Some(reason) = device::unused_gpu().filter(|_| args.device == DeviceChoice::Auto) {
         context.message(&format!("computing on the CPU: {reason}"));
     }
+    device::report(device, context);
     let latents = Latents::open(&args.latents)?;
     let config = TrainingConfig::new(args, &latents)?;
     if processes > 1 && !config.objective.divides() {

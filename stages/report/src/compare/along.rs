@@ -1,9 +1,8 @@
 //! Scores as curves over what the headings of a table count: steps of a sampler, a guidance scale.
 
-use super::runs::Points;
 use super::table::Compared;
 use crate::document::{Block, Figure, Section};
-use crate::figure::chart::{Across, Panel, Series, panels};
+use crate::figure::chart::{Across, Line, Panel, panels};
 
 /// The scores that are drawn, and whether less is better.
 const SCORES: [(&str, &str); 2] =
@@ -27,14 +26,14 @@ pub fn section(rows: &[Compared]) -> Option<Section> {
 
 fn figure(rows: &[Compared], group: &str) -> Option<Figure> {
     let of = |key: &str| {
-        let mut lines: Vec<(&str, Points)> = Vec::new();
+        let mut lines: Vec<Line> = Vec::new();
         for row in rows.iter().filter(|r| r.row.group == group) {
             let Some((at, mean)) = row.row.at.zip(row.here.and_then(|here| here.metric(key))) else {
                 continue;
             };
             match lines.iter_mut().find(|(name, _)| *name == row.row.system()) {
                 Some((_, points)) => points.push((at, mean.mean)),
-                None => lines.push((row.row.system(), vec![(at, mean.mean)])),
+                None => lines.push((row.row.system().into(), vec![(at, mean.mean)])),
             }
         }
         lines.iter_mut().for_each(|(_, points)| points.sort_by(|a, b| a.0.total_cmp(&b.0)));
@@ -45,16 +44,7 @@ fn figure(rows: &[Compared], group: &str) -> Option<Figure> {
     let drawn: Vec<Panel> = all
         .iter()
         .filter(|(_, lines)| lines.iter().any(|(_, points)| points.len() > 1))
-        .map(|(title, lines)| Panel {
-            title: (*title).into(),
-            dots: true,
-            series: lines
-                .iter()
-                .enumerate()
-                .map(|(look, (name, points))| Series { name: (*name).into(), look, points })
-                .collect(),
-            ..Panel::default()
-        })
+        .map(|(title, lines)| Panel { dots: true, ..Panel::of(*title, lines) })
         .collect();
     let places = || all.iter().flat_map(|(_, lines)| lines).flat_map(|(_, points)| points).map(|p| p.0);
     let (least, most) = (places().fold(f64::INFINITY, f64::min), places().fold(0.0, f64::max));

@@ -4,11 +4,8 @@ use super::runs::Points;
 use super::table::Compared;
 use crate::agreement::{SHARES, percent};
 use crate::document::{Block, Figure, Section, Table, number};
-use crate::figure::chart::{Across, Panel, Series, panels};
+use crate::figure::chart::{Across, Line, Panel, Series, panels};
 use crate::log::smooth;
-
-/// A line with its name.
-type Line = (String, Points);
 
 /// Of so many lines a figure that can be divided by size is.
 const CROWDED: usize = 4;
@@ -50,15 +47,8 @@ pub fn cost(rows: &[Compared]) -> Option<Section> {
         let most = lines.iter().flat_map(|l| &l.1).map(|p| p.0).fold(0.0, f64::max);
         let least = lines.iter().flat_map(|l| &l.1).map(|p| p.0).fold(f64::INFINITY, f64::min);
         let along = (0..=40).map(|i| least * (most / least).powf(f64::from(i) / 40.0));
-        drawn.push(Panel {
-            title,
-            series: series(lines),
-            trend: trend
-                .map(|t| along.map(|x| (x, t.at(x))).filter(|p| p.1 > 0.0).collect())
-                .unwrap_or_default(),
-            dots: true,
-            ..Panel::default()
-        });
+        let trend = trend.map(|t| along.map(|x| (x, t.at(x))).filter(|p| p.1 > 0.0).collect());
+        drawn.push(Panel { trend: trend.unwrap_or_default(), dots: true, ..Panel::of(title, lines) });
     }
     if drawn.is_empty() {
         return None;
@@ -120,11 +110,6 @@ fn lines(rows: &[Compared], point: impl Fn(&Compared) -> Option<(f64, f64)>) -> 
     lines.retain(|l| !l.1.is_empty());
     lines.iter_mut().for_each(|l| l.1.sort_by(|a, b| a.0.total_cmp(&b.0)));
     lines
-}
-
-fn series(lines: &[Line]) -> Vec<Series<'_>> {
-    let named = lines.iter().enumerate();
-    named.map(|(look, (name, points))| Series { name: name.clone(), look, points }).collect()
 }
 
 /// A curve of every row that has one.

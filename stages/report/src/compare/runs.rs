@@ -21,6 +21,8 @@ pub struct Folders<'a> {
     pub logs: Option<&'a Path>,
     /// Checkpoints by variant.
     pub checkpoints: Option<&'a Path>,
+    /// Samples by variant.
+    pub samples: Option<&'a Path>,
 }
 
 /// What the network of a run costs.
@@ -43,8 +45,12 @@ pub struct Run {
     pub scored: Option<Scored>,
     /// Its log.
     pub log: Option<Log>,
-    /// Its network.
+    /// What its network costs.
     pub cost: Option<Cost>,
+    /// Its checkpoints; several where networks are sampled as one.
+    pub networks: Vec<PathBuf>,
+    /// Its samples.
+    pub samples: Option<PathBuf>,
 }
 
 /// A variant, with all its seeds.
@@ -68,11 +74,11 @@ pub struct Mean {
 /// Points of a curve.
 pub type Points = Vec<(f64, f64)>;
 
-/// Reads all variants, by name.
+/// Reads all variants, by name; `scored` where there is nothing to show but scores and what goes with them.
 ///
 /// # Errors
-/// Bad input when a folder cannot be read or none has scores.
-pub fn read(folders: &Folders) -> Result<BTreeMap<String, Variant>> {
+/// Bad input when a folder cannot be read, or none has scores where they are needed.
+pub fn read(folders: &Folders, scored: bool) -> Result<BTreeMap<String, Variant>> {
     let mut runs: BTreeMap<String, Run> = BTreeMap::new();
     if let Some(folder) = folders.runs {
         for (name, path) in entries(folder)? {
@@ -91,16 +97,22 @@ pub fn read(folders: &Folders) -> Result<BTreeMap<String, Variant>> {
         (folders.scores, take_scores as fn(&mut Run, &Path) -> Result<()>),
         (folders.logs, take_log),
         (folders.checkpoints, take_network),
+        (folders.samples, take_samples),
     ] {
         for (name, path) in folder.map(seeds_apart).transpose()?.unwrap_or_default() {
             take(runs.entry(name).or_default(), &path)?;
         }
     }
-    if runs.values().all(|run| run.scored.is_none()) {
-        let folder = folders.scores.map(|f| format!("{}: ", f.display())).unwrap_or_default();
-        bad_input!(
-            "{folder}no variant has scores; give a folder with one entry, named for the variant, for each of them"
-        )
+    let scored = scored || folders.scores.is_some();
+    if runs.is_empty() || scored && runs.values().all(|run| run.scored.is_none()) {
+        let folder = folders
+            .scores
+            .or(folders.samples)
+            .or(folders.checkpoints)
+            .filter(|_| runs.is_empty() || folders.scores.is_some());
+        let folder = folder.map(|f| format!("{}: ", f.display())).unwrap_or_default();
+        let what = if scored { "no variant has scores" } else { "there are no variants in it" };
+        bad_input!("{folder}{what}; give a folder with one entry, named for the variant, for each of them")
     }
     let mut variants: BTreeMap<String, Vec<(u64, Run)>> = BTreeMap::new();
     for (name, run) in runs {
@@ -185,6 +197,11 @@ fn take_log(run: &mut Run, path: &Path) -> Result<()> {
     Ok(())
 }
 
+fn take_samples(run: &mut Run, path: &Path) -> Result<()> {
+    run.samples = Some(path.to_path_buf());
+    Ok(())
+}
+
 fn take_network(run: &mut Run, path: &Path) -> Result<()> {
     let single = !path.is_dir() || !checkpoint::list(path)?.is_empty();
     let paths =
@@ -201,6 +218,7 @@ fn take_network(run: &mut Run, path: &Path) -> Result<()> {
         };
         run.cost.get_or_insert(cost);
     }
+    run.networks = paths;
     Ok(())
 }
 

@@ -41,6 +41,18 @@ pub struct Across<'a> {
     pub log: bool,
 }
 
+/// A line with its name.
+pub type Line = (String, Vec<(f64, f64)>);
+
+impl<'a> Panel<'a> {
+    /// A panel of these lines, each with a look of its own.
+    pub fn of(title: impl Into<String>, lines: &'a [Line]) -> Self {
+        let named = lines.iter().enumerate();
+        let series = named.map(|(look, (name, points))| Series { name: name.clone(), look, points });
+        Self { title: title.into(), series: series.collect(), ..Self::default() }
+    }
+}
+
 const LEFT: f64 = 50.0;
 const RIGHT: f64 = 18.0;
 const TITLE: f64 = 20.0;

@@ -6,6 +6,7 @@ mod comparison;
 mod figures;
 mod inputs;
 mod provenance;
+mod side_by_side;
 
 use inputs::{checkpoints, everything, files, refused, run, samples};
 use models::checkpoint::file_name;

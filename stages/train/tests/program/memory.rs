@@ -53,5 +53,6 @@ fn the_summary_tells_the_memory_of_small_trainings() {
 #[test]
 #[ignore = "takes 5 GiB and minutes"]
 fn the_summary_tells_the_memory_of_trainings_of_b() {
-    holds(&[("--model switch-dit-b/2", 2), ("--model switch-dit-b/2", 6), ("--model dit-b/2", 6)]);
+    let b = "--model switch-dit-b/2";
+    holds(&[(b, 2), (b, 4), (b, 6), (b, 8), ("--model dit-b/2", 6)]);
 }

@@ -1,0 +1,124 @@
+'use strict';
+// Marked rows beside each other: curves over one another, what differs, scores, and sample grids.
+
+const MOST = 24; // rows that can be told apart by colour and dashes
+
+/** Lines of several rows, by what they measure: `[{title, across, lines}]`. */
+function byQuantity(rows) {
+  const figures = new Map();
+  rows.forEach((row, index) => row.series.forEach((series) => {
+    const id = `${series.name}\n${series.x_name}`;
+    if (!figures.has(id)) figures.set(id, { title: series.name, across: series.x_name, lines: [] });
+    const { lines } = figures.get(id);
+    const again = lines.some((line) => line.index === index);
+    lines.push({ name: again ? `${row.title} (${series.stage})` : row.title, index, x: series.x, y: series.y });
+  }));
+  return [...figures.values()];
+}
+
+/** Figures with what chooses the axis, the smoothing and the quantities; what was chosen is kept in `options`. */
+function figures(rows, legend, options = {}) {
+  const all = byQuantity(rows);
+  if (!all.length) return null;
+  options.log ??= false;
+  options.smoothing ??= 0;
+  options.chosen ??= new Set(all.slice(0, 6).map((figure) => figure.title));
+  const { chosen } = options;
+  const grid = h('div', { class: 'figures' });
+  const draw = () => fill(grid, all.filter((figure) => chosen.has(figure.title)).map((figure) => curves(figure.title, figure.lines, { ...options, across: figure.across })));
+  const words = () => (options.smoothing ? options.smoothing.toFixed(2) : 'none');
+  const weight = h('output', {}, words());
+  const tools = h('div', { class: 'tools' },
+    h('label', { class: 'check' }, h('input', { type: 'checkbox', name: 'logarithmic', checked: options.log, onchange: (event) => { options.log = event.target.checked; draw(); } }), 'Logarithmic'),
+    h('label', { class: 'check' }, 'Smoothing', h('input', { name: 'smoothing', type: 'range', min: '0', max: '0.98', step: '0.02', value: options.smoothing, oninput: (event) => {
+      options.smoothing = Number(event.target.value);
+      say(weight, words());
+      draw();
+    } })), weight,
+    h('details', { class: 'menu' }, h('summary', {}, 'Quantities'), h('fieldset', {}, h('legend', { class: 'hidden' }, 'Quantities that are drawn'),
+      all.map((figure) => h('label', {}, h('input', { type: 'checkbox', checked: chosen.has(figure.title), onchange: (event) => {
+        if (event.target.checked) chosen.add(figure.title); else chosen.delete(figure.title);
+        draw();
+      } }), figure.title, h('span', { class: 'hint' }, ` over ${figure.across}`))))));
+  draw();
+  return [tools, legend, grid];
+}
+
+/** Rows of what the compared have: `{name, values: []}`. */
+function facts(rows) {
+  const table = new Map();
+  const add = (name, index, value) => {
+    if (!table.has(name)) table.set(name, { name, values: rows.map(() => null) });
+    table.get(name).values[index] = value;
+  };
+  const kinds = { Parameters: new Map(), Inputs: new Map(), Programs: new Map(), Machines: new Map() };
+  const collect = (kind, work) => {
+    table.clear();
+    rows.forEach((row, index) => row.stages.forEach((stage) => work(stage, index)));
+    kinds[kind] = [...table.values()];
+  };
+  collect('Parameters', (stage, index) => Object.entries(stage.params ?? {}).forEach(([name, value]) => add(`${stage.stage}.${name}`, index, value)));
+  collect('Inputs', (stage, index) => Object.entries(stage.inputs ?? {}).forEach(([name, value]) => add(`${stage.stage}.${name}`, index, value)));
+  collect('Programs', (stage, index) => stage.program_digest && add(stage.stage, index, stage.program_digest));
+  collect('Machines', (stage, index) => {
+    const ran = stage.ran ?? {};
+    ['host', 'processor', 'device', 'driver', 'commit'].forEach((name) => ran[name] && add(`${stage.stage}: ${name}`, index, ran[name]));
+    if (ran.gpus?.length) add(`${stage.stage}: gpus`, index, ran.gpus.join(', '));
+  });
+  return kinds;
+}
+
+function differences(rows) {
+  const everything = h('input', { type: 'checkbox', id: 'everything', onchange: () => draw() });
+  const holder = h('div', {});
+  const kinds = facts(rows);
+  const draw = () => {
+    const differs = ({ values }) => everything.checked || values.some((value) => value !== values[0]);
+    fill(holder, Object.entries(kinds).map(([kind, list]) => {
+      const shown = list.filter(differs);
+      if (!shown.length) return list.length > 0 && h('p', { class: 'hint' }, `${kind}: all alike`);
+      const short = (value) => (value === null ? '–' : kind === 'Inputs' || kind === 'Programs' ? digest(value.replace(/^program:/, '')) : value);
+      return [h('h3', {}, kind), small(kind, ['', ...rows.map((row) => row.title)], shown.map(({ name, values }) => [name, ...values.map(short)]))];
+    }));
+  };
+  draw();
+  return [h('label', { class: 'check' }, everything, 'Also what is alike'), holder];
+}
+
+function scores(rows) {
+  const names = [...new Set(rows.flatMap((row) => row.stages.flatMap((stage) => Object.keys(stage.metrics ?? {}))))];
+  if (!names.length) return null;
+  const value = (row, name) => row.stages.map((stage) => stage.metrics?.[name]).find((v) => v !== undefined) ?? '–';
+  return section('Scores', small('Scores', ['', ...rows.map((row) => row.title)], names.map((name) => [name, ...rows.map((row) => value(row, name))])));
+}
+
+function grids(rows) {
+  const labels = [...new Set(rows.flatMap((row) => row.pictures.map((p) => `${p.stage}.${p.output} ${p.label}`)))];
+  if (!labels.length) return null;
+  return section('Pictures', labels.map((label) => [h('h3', {}, label), h('div', { class: 'grids' }, rows.map((row) => {
+    const picture = row.pictures.find((p) => `${p.stage}.${p.output} ${p.label}` === label);
+    return h('figure', {}, h('figcaption', {}, row.title), picture
+      ? h('img', { src: picture.grid, alt: `The first pictures of ${counted(picture.count, 'picture')} of ${row.title}`, loading: 'lazy' })
+      : h('p', { class: 'hint' }, 'none'));
+  }))]));
+}
+
+/** The view of `query.rows`. */
+async function compareView(main, { query }, signal) {
+  const ids = (query.rows ?? '').split(',').filter(Boolean);
+  if (!ids.length) {
+    fill(main, h('h1', {}, 'Compare'), h('p', {}, 'Mark rows in the ', h('a', { href: '#/table' }, 'table'), ', then compare them here.'));
+    return;
+  }
+  const answers = await Promise.allSettled(ids.slice(0, MOST).map((id) => get(id)));
+  if (signal.aborted) return;
+  const rows = answers.filter((a) => a.status === 'fulfilled').map((a) => a.value);
+  const lost = answers.filter((a) => a.status === 'rejected').map((a, i) => h('p', { class: 'problem' }, `${ids[i]}: ${a.reason.message}`));
+  const legend = h('ul', { class: 'legend', 'aria-label': 'Compared rows' }, rows.map((row, index) => h('li', {}, key(index), ' ', row.title,
+    h('a', { class: 'quiet', 'aria-label': `Leave out ${row.title}`, href: `#/compare?rows=${ids.filter((id) => id !== row.id).map(encodeURIComponent).join(',')}` }, '×'))));
+  const drawn = figures(rows, legend);
+  fill(main, h('h1', {}, `Compare ${rows.map((row) => row.title).join(', ')}`), lost,
+    ids.length > MOST && h('p', { class: 'problem' }, `Only the first ${MOST} of ${ids.length} rows are shown.`),
+    drawn ? section('Curves', drawn) : legend,
+    scores(rows), section('What differs', differences(rows)), grids(rows));
+}

@@ -1,0 +1,33 @@
+//! The page of a study: what `pipeline ui` serves to a browser, or writes as files.
+//!
+//! It shows, and does nothing else: no program is started, nothing of the store is changed. What it tells the page is one
+//! JSON value for each name (`resources.rs`), and a stream of what changes (`watcher.rs`).
+
+mod assets;
+mod by_hand;
+mod content;
+mod curves;
+mod export;
+mod guard;
+mod journals;
+mod known;
+mod log;
+mod parquet;
+mod parts;
+mod past;
+mod picture;
+mod plain;
+mod resources;
+mod row;
+mod server;
+mod site;
+mod slug;
+mod state;
+mod step;
+mod tabled;
+mod task;
+mod tensors;
+mod watcher;
+
+pub use export::export;
+pub use server::{Served, serve};

@@ -1,0 +1,99 @@
+//! A task that runs: how far it is, and how fast it goes, from what it writes.
+
+use crate::ui::slug::slug;
+use crate::ui::state::Progress;
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// No more of a file is read at a time.
+const MOST: u64 = 4 << 20;
+/// Of events that were written before anybody looked, so much of the end is read.
+const TAIL: u64 = 64 << 10;
+/// Over how long a rate is taken.
+const WINDOW: Duration = Duration::from_secs(15);
+
+/// See the module.
+pub struct Task {
+    /// The step that it is of.
+    pub step: String,
+    pub log: PathBuf,
+    /// It waits in the queue of a cluster.
+    pub queued: bool,
+    /// Bytes of its events that were read.
+    at: u64,
+    /// Of its log and its events.
+    sizes: [u64; 2],
+    pub progress: Option<Progress>,
+    /// How far it was, and when that was seen.
+    samples: VecDeque<(Instant, u64)>,
+}
+
+impl Task {
+    /// One that has just begun.
+    pub fn new(step: String, log: PathBuf) -> Self {
+        let samples = VecDeque::new();
+        Self { step, log, queued: false, at: 0, sizes: [0; 2], progress: None, samples }
+    }
+
+    /// Looks at what it wrote: which of its logs grew, with their sizes.
+    pub fn look(&mut self, name: &str, run: &str) -> Vec<(String, u64)> {
+        let mut grown = Vec::new();
+        let events = self.log.with_extension("events");
+        for (place, path) in [&self.log, &events].into_iter().enumerate() {
+            let size = std::fs::metadata(path).map_or(0, |meta| meta.len());
+            if size != self.sizes[place] {
+                self.sizes[place] = size;
+                let file = path.file_name().unwrap_or_default().to_string_lossy();
+                grown.push((format!("log/{run}/{}", slug(&file)), size));
+            }
+        }
+        if self.at == 0 {
+            self.at = self.sizes[1].saturating_sub(TAIL);
+        }
+        let text = if self.sizes[1] > self.at { lines(&events, &mut self.at) } else { String::new() };
+        let told = text.lines().rev().find_map(|line| match serde_json::from_str(line) {
+            Ok(stage::Event::Progress { done, total, unit }) => Some((done, total, unit)),
+            _ => None,
+        });
+        let now = Instant::now();
+        if let Some((done, total, unit)) = told {
+            // Another thing is counted.
+            if self.samples.back().is_some_and(|(_, last)| *last > done)
+                || self.progress.as_ref().is_some_and(|progress| progress.unit != unit)
+            {
+                self.samples.clear();
+            }
+            self.samples.push_back((now, done));
+            while self.samples.len() > 2 && self.samples[0].0.elapsed() > WINDOW {
+                self.samples.pop_front();
+            }
+            let rate = self.samples.front().and_then(|(at, first)| {
+                let seconds = (now - *at).as_secs_f64();
+                (seconds > 0.5 && done > *first).then(|| (done - first) as f64 / seconds)
+            });
+            let left = rate.filter(|_| total > done).map(|rate| (total - done) as f64 / rate);
+            self.progress = Some(Progress { task: name.into(), done, total, unit, rate, left });
+        }
+        grown
+    }
+}
+
+/// The new whole lines of a file.
+pub fn lines(path: &Path, at: &mut u64) -> String {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|mut file| {
+        file.seek(SeekFrom::Start(*at))?;
+        file.take(MOST).read_to_end(&mut bytes)
+    });
+    let whole = match bytes.iter().rposition(|byte| *byte == b'\n') {
+        Some(last) if read.is_ok() => last + 1,
+        // A line that long is skipped.
+        None if bytes.len() as u64 >= MOST => bytes.len(),
+        _ => 0,
+    };
+    *at += whole as u64;
+    String::from_utf8_lossy(&bytes[..whole]).into_owned()
+}
