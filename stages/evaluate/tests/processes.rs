@@ -169,14 +169,12 @@ fn several_processes_write_the_bytes_of_one() {
 #[test]
 fn features_of_a_killed_evaluation_are_not_made_again() {
     let place = Place::new(120);
-    let reference = digits("");
-    let more = ["--reference", reference.to_str().unwrap(), "--image-size", "32", "--batch-size", "3"];
     // The reference's statistics are there already.
     let mut first = Command::new(env!("CARGO_BIN_EXE_evaluate"));
-    first.current_dir(place.0.path()).args(["--device", "cpu", "--statistics", "digits.npz"]).args(more);
-    first.arg("--inception").arg(digits("inception.safetensors"));
+    first.current_dir(place.0.path()).args(["--device", "cpu", "--reference", "samples.npz"]);
+    first.args(["--statistics", "reference.npz"]).arg("--inception").arg(digits("inception.safetensors"));
     succeeds(&first.output().unwrap());
-    let run = |name: &str| place.command(name, &["--reference", "digits.npz", "--batch-size", "3"]);
+    let run = |name: &str| place.command(name, &["--reference", "reference.npz", "--batch-size", "3"]);
     let text = succeeds(&run("calm").output().unwrap());
     assert_eq!(found(&text), 0, "{text}");
     assert!(!place.at("calm.json.state").exists());
