@@ -4,13 +4,14 @@ use crate::session::error::{Error, Result};
 use crate::session::homes::{self, Home, is_program};
 use crate::session::stale::{makes, stale};
 use crate::session::{Program, Session};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use store::digest::Digest;
 use store::walk::{self, Links};
 use store::{IoContext, Store, record};
+use study::describe::{self, Judgement};
 use study::graph::{Call, Step};
-use study::{Mark, describe, hint};
+use study::{Mark, hint};
 
 impl Session {
     /// Finds the programs that are as the build would leave them; what it has yet to make stays unknown.
@@ -23,6 +24,7 @@ impl Session {
     ///
     /// While the build is `stale`, what it makes stays unknown: old programs may describe what is no longer so.
     pub fn find_programs(&mut self, stale: bool) -> Result<()> {
+        self.warnings.clear();
         let mut known: HashMap<PathBuf, Digest> = HashMap::new();
         for i in 0..self.graph.steps.len() {
             let step = &self.graph.steps[i];
@@ -35,18 +37,18 @@ impl Session {
                 None => walk::hash(&path, &self.store.stats, Links::Keep)?.digest,
             };
             known.insert(path.clone(), digest);
-            let ask = !self.ask_nothing;
-            let step = &mut self.graph.steps[i];
+            let step = &self.graph.steps[i];
             let params = match &step.call {
                 Call::Command(..) => {
                     undeclared(step)?;
                     step.params.iter().map(|(name, value)| (name.clone(), value.0.clone())).collect()
                 }
                 Call::Run(name) => {
-                    let mark = name.mark.clone();
-                    let Some(params) = said(&self.store, &path, &digest, &mark, step, ask)? else {
-                        continue;
-                    };
+                    let (mark, mut step) = (name.mark.clone(), step.clone());
+                    let said = self.said(&path, &digest, &mark, &mut step)?;
+                    self.graph.steps[i] = step;
+                    let Some(Judgement { params, warnings }) = said else { continue };
+                    self.warnings.extend(warnings.into_iter().map(|warning| (i, warning)));
                     params
                 }
             };
@@ -63,11 +65,9 @@ impl Session {
         if let Call::Run(name) = &self.graph.steps[index].call
             && digest != program.digest
         {
-            let (mut step, ask) = (self.graph.steps[index].clone(), !self.ask_nothing);
-            let Some(params) = said(&self.store, &now.path, &digest, &name.mark, &mut step, ask)? else {
-                return Ok(None);
-            };
-            now.params = params;
+            let mut step = self.graph.steps[index].clone();
+            let Some(said) = self.said(&now.path, &digest, &name.mark, &mut step)? else { return Ok(None) };
+            now.params = said.params;
         }
         Ok(Some(now))
     }
@@ -90,6 +90,49 @@ impl Session {
             Some(path) => Ok(std::path::absolute(&path).at("finding", &path)?),
             None => Err(self.no_program(name, mark, run)),
         }
+    }
+
+    /// The parameters in force of a step, after it was held to what its program says of itself. `None` where that was not asked
+    /// before and is not to be asked now.
+    fn said(&self, path: &Path, digest: &Digest, mark: &Mark, step: &mut Step) -> Result<Option<Judgement>> {
+        let Some(spec) = described(&self.store, path, digest, mark, !self.ask_nothing)? else {
+            return Ok(None);
+        };
+        let params = describe::check(step, &spec)?;
+        match spec.check {
+            true => self.in_force(path, digest, step, &spec),
+            false => Ok(Some(Judgement { params, warnings: Vec::new() })),
+        }
+    }
+
+    /// What a program says that knows the parameters in force, which is asked once for each content and what it is given. Where it
+    /// warns of something it is asked again: that may have been put right since.
+    fn in_force(
+        &self,
+        path: &Path,
+        digest: &Digest,
+        step: &Step,
+        spec: &stage::Spec,
+    ) -> Result<Option<Judgement>> {
+        let root = &self.graph.root;
+        let mut question = describe::question(step, spec, root);
+        for (input, path) in describe::judged(step, spec, root) {
+            let ignore = self.ignore(path, &input.ignore)?;
+            question.push(self.hash_with(path, &ignore, &input.mark)?.digest.to_string());
+        }
+        let question = blake3::hash(question.join("\0").as_bytes()).to_hex();
+        let kept = self.store.description(digest, &format!("{}-{}", spec.name, &question[..32]));
+        if let Some(params) = record::read(&kept) {
+            return Ok(Some(Judgement { params, warnings: Vec::new() }));
+        }
+        if self.ask_nothing {
+            return Ok(None);
+        }
+        let judgement = describe::in_force(path, step, spec, root)?;
+        if judgement.warnings.is_empty() {
+            record::write(&kept, &judgement.params, false)?;
+        }
+        Ok(Some(judgement))
     }
 
     /// The folders of stage programs, that of the study's build first.
@@ -139,24 +182,6 @@ fn undeclared(step: &Step) -> Result<()> {
     Ok(())
 }
 
-/// The parameters in force of a step, after it was held to what its program says of itself. `None` where that was not asked
-/// before and is not to be asked now.
-fn said(
-    store: &Store,
-    path: &Path,
-    digest: &Digest,
-    mark: &Mark,
-    step: &mut Step,
-    ask: bool,
-) -> Result<Option<BTreeMap<String, String>>> {
-    let Some(spec) = described(store, path, digest, mark, ask)? else { return Ok(None) };
-    let params = describe::check(step, &spec)?;
-    match spec.check {
-        true => in_force(store, path, digest, step, &spec, ask),
-        false => Ok(Some(params)),
-    }
-}
-
 /// What a program says of itself, which is asked once for each content.
 fn described(
     store: &Store,
@@ -177,28 +202,6 @@ fn described(
     let spec = describe::ask(path, mark)?;
     record::write(&kept, &spec, false)?;
     Ok(Some(spec))
-}
-
-/// The parameters in force of a program that knows them, which is asked once for each content and what it is given.
-fn in_force(
-    store: &Store,
-    path: &Path,
-    digest: &Digest,
-    step: &Step,
-    spec: &stage::Spec,
-    ask: bool,
-) -> Result<Option<BTreeMap<String, String>>> {
-    let question = blake3::hash(describe::question(step).join("\0").as_bytes()).to_hex();
-    let kept = store.description(digest, &format!("{}-{}", spec.name, &question[..32]));
-    if let Some(params) = record::read(&kept) {
-        return Ok(Some(params));
-    }
-    if !ask {
-        return Ok(None);
-    }
-    let params = describe::in_force(path, step, spec)?;
-    record::write(&kept, &params, false)?;
-    Ok(Some(params))
 }
 
 /// The first program of this name on `PATH`, as a shell finds it.

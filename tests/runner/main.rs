@@ -16,6 +16,7 @@ mod forged;
 mod inputs;
 mod judged;
 mod keys;
+mod kills;
 mod locks;
 mod lost;
 mod mistakes;
