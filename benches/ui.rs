@@ -1,10 +1,15 @@
-//! The page of a large study: how soon each part of it is there, how soon a change is told, and what the server holds.
+//! The page of a large study: how soon each part of it is there and on the screen, how soon a change is, and what the server holds.
 //!
 //! `cargo bench -p pipeline --bench ui`. The study has 1,000 variants of 7 stages and 200 past runs, and a stage with a log of
-//! 100 MB runs. `BENCH_DIR` (default the system's folder for temporary files) needs 2 GB.
+//! 100 MB runs. What is on the screen is measured where there is a Chromium with its driver. `BENCH_DIR` (default the system's folder for temporary files) needs 2 GB.
 
 #![expect(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
 
+#[path = "../tests/browser/driver.rs"]
+#[expect(dead_code, reason = "the page's tests use the rest of it")]
+mod driver;
+
+use driver::Browser;
 use measure::median;
 use std::fmt::Write as _;
 use std::fs;
@@ -61,8 +66,23 @@ fn main() {
         let bytes = times[0].1.len();
         line(&format!("/api/{name}"), median(times.into_iter().map(|(time, _)| time).collect()), bytes, 1.0);
     }
-    let changes = server.change(root);
+    let browser = Browser::start();
+    if let Some(browser) = &browser {
+        for (name, place) in [
+            ("the graph", "#/"),
+            ("the table", "#/table"),
+            ("past runs", "#/table?of=runs"),
+            ("a variant", "#/?variant=v500"),
+        ] {
+            let times = (0..5).map(|_| server.paint(browser, place)).collect();
+            line(&format!("on the screen: {name}"), median(times), 0, 1.0);
+        }
+    }
+    let (changes, seen) = server.change(root, browser.as_ref());
     line("a change of another runner is told", median(changes), 0, 1.0);
+    if browser.is_some() {
+        line("a change of another runner is seen", median(seen), 0, 1.0);
+    }
     let memory = server.memory();
     let verdict = if memory <= 200.0 { "met" } else { "MISSED" };
     println!("{:44} {memory:>9.0} {:>10}  200 MB: {verdict}", "memory of the server, MB at most", "");
@@ -166,8 +186,16 @@ impl Server {
         (began.elapsed().as_secs_f64(), bytes)
     }
 
-    /// How long it takes until a change in a running stage's files is told, with a log that is long already.
-    fn change(&self, root: &Path) -> Vec<f64> {
+    /// How long a page takes from its address to all that it shows at first.
+    fn paint(&self, browser: &Browser, place: &str) -> f64 {
+        let token = self.cookie.trim().split_once('=').unwrap().1;
+        browser.go(&format!("http://{}/?token={token}{place}", self.host));
+        let painted = "performance.getEntriesByName('shown')[0]?.startTime";
+        browser.until("the page", painted).as_f64().unwrap() / 1000.0
+    }
+
+    /// How long it takes until a change in a running stage's files is told, and seen, with a log that is long already.
+    fn change(&self, root: &Path, browser: Option<&Browser>) -> (Vec<f64>, Vec<f64>) {
         fs::remove_file(root.join("go")).unwrap();
         let mut events = BufReader::new(self.ask("/events"));
         let mut run = Command::new(env!("CARGO_BIN_EXE_pipeline"));
@@ -185,22 +213,35 @@ impl Server {
         let folder = logs.max().unwrap();
         fs::write(folder.join("slow.log"), "a line of a log\n".repeat(LOG / 16)).unwrap();
         let mut times = Vec::new();
-        for done in 1..=10 {
+        let tell = |done: u32| {
             let event =
-                format!("{{\"event\":\"progress\",\"done\":{done},\"total\":10,\"unit\":\"steps\"}}\n");
-            let began = Instant::now();
+                format!("{{\"event\":\"progress\",\"done\":{done},\"total\":20,\"unit\":\"steps\"}}\n");
             let mut file =
                 fs::File::options().create(true).append(true).open(folder.join("slow.events")).unwrap();
             file.write_all(event.as_bytes()).unwrap();
+        };
+        for done in 1..=10 {
+            let began = Instant::now();
+            tell(done);
             wait(&mut events, &format!("\"done\":{done},"));
             times.push(began.elapsed().as_secs_f64());
+        }
+        let mut seen = Vec::new();
+        if let Some(browser) = browser {
+            self.paint(browser, "#/");
+            for done in 11..=20 {
+                let began = Instant::now();
+                tell(done);
+                browser.sees(".runs", &format!("{done} of 20 steps"));
+                seen.push(began.elapsed().as_secs_f64());
+            }
         }
         let run_name = folder.file_name().unwrap().to_string_lossy().into_owned();
         let (seconds, bytes) = self.get(&format!("/api/log/{run_name}/slow.log"));
         println!("{:44} {seconds:>9.3} {:>10}", "the end of a log of 100 MB", bytes.len());
         fs::write(root.join("go"), "").unwrap();
         run.wait().unwrap();
-        times
+        (times, seen)
     }
 
     /// The most memory that it held, MB.

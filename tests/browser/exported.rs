@@ -37,7 +37,7 @@ fn it_works_from_disk() {
     browser.sees("h1", "train");
     browser.sees("pre.log", "trained plain on");
     browser.click("details.content summary");
-    browser.sees("details.content[open]", "\"");
+    browser.sees("details.content[open]", "60 lines");
     browser.until(
         "the curves of an output",
         "document.querySelectorAll('details.content[open] .curve').length >= 2",

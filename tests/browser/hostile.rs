@@ -8,7 +8,7 @@ const EVIL: &str = "<img src=x onerror=\"document.title='taken'\"><script>docume
 
 fn study() -> Study {
     let study = Study::new(
-        "name: \"<script>document.title='taken'</script>&lt;b>\"\nstages:\n  evil:\n    command: ./evil ${params.text} ${outputs.page} ${outputs.words} ${outputs.data}\n    \
+        "name: hostile\nstages:\n  evil:\n    command: ./evil ${params.text} ${outputs.page} ${outputs.words} ${outputs.data}\n    \
          params: {text: \"<svg onload=document.title='taken'>\"}\n    outputs: {page: page.html, words: words.txt, data: data.json}\n    show: [data]\n",
     );
     study.program(
@@ -27,7 +27,7 @@ fn study() -> Study {
 fn they_stay_text() {
     let Some(browser) = Browser::start() else { return };
     let study = study();
-    study.run(&[]);
+    study.run(&["--note", EVIL]);
     let server = Server::of(&study);
     for place in
         ["#/", "#/table", "#/runs", "#/step/evil", "#/compare?rows=row/v~", "#/nothing/%3Cimg%20src=x%3E"]
@@ -38,8 +38,8 @@ fn they_stay_text() {
         let made = browser.script("return document.querySelectorAll('main script, main img[onerror], header script, main [onload]').length");
         assert_eq!(made, 0, "{place}");
     }
-    server.open(&browser, "#/");
-    browser.sees("h1", "<script>document.title='taken'</script>&lt;b>");
+    server.open(&browser, "#/runs");
+    browser.sees(".big td", EVIL);
 
     server.open(&browser, "#/step/evil");
     browser.sees("pre.log", EVIL);

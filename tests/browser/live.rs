@@ -26,6 +26,7 @@ stages:
   third:
     shell: |
       echo the disk is on fire
+      cp ${inputs.y} ${outputs.z}
       false
     inputs: {y: second.y}
     outputs: [z]
@@ -95,11 +96,11 @@ fn a_study_that_is_edited_is_shown_as_it_is_now() {
         b"  two:\n    shell: cp ${inputs.x} ${outputs.y}\n    inputs: {x: one.x}\n    outputs: [y]\n",
     )
     .unwrap();
-    browser.sees(&node("two"), "to run");
+    browser.sees(&node("two"), "waiting");
     // One that cannot be read is said to be so; the last that could stays.
     file.write_all(b"  three: [\n").unwrap();
     browser.sees(".problem[role=alert]", "pipeline.yaml");
-    browser.sees(&node("two"), "to run");
+    browser.sees(&node("two"), "waiting");
 }
 
 #[test]

@@ -7,10 +7,21 @@ use crate::study::{Study, until};
 #[test]
 fn it_grows_and_its_end_is_followed() {
     let Some(browser) = Browser::start() else { return };
-    // Says what it is told to say, until it is told to end.
+    // Says what it is told to say, until it is told to end. That it reads `words` is not to be seen: it would be an input.
     let study = Study::new(
-        "name: talk\nstages:\n  talk:\n    shell: |\n      touch began\n      tail -n +1 -F words | while read -r line; do\n        \
-         echo \"$line\"\n        [ \"$line\" != end ] || { echo > ${outputs.x}; break; }\n      done\n    outputs: [x]\n",
+        r#"name: talk
+stages:
+  talk:
+    shell: |
+      name=wor; touch began; exec 3< "${name}ds"
+      while sleep 0.05; do
+        while read -r line <&3; do
+          echo "$line"
+          if [ "$line" = end ]; then echo > ${outputs.x}; exit; fi
+        done
+      done
+    outputs: [x]
+"#,
     );
     study.write("words", "first words\n");
     let mut run = study.start(&["run"]);
