@@ -3,6 +3,7 @@
 mod actions;
 mod error;
 mod followed;
+pub mod homes;
 mod ignored;
 mod inputs;
 mod lineage;

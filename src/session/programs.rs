@@ -1,10 +1,10 @@
 //! The programs of the steps, and the parameters that these have by them.
 
 use crate::session::error::{Error, Result};
+use crate::session::homes::{self, Home, is_program};
 use crate::session::stale::{makes, stale};
 use crate::session::{Program, Session};
 use std::collections::HashMap;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use store::digest::Digest;
 use store::walk::{self, Links};
@@ -72,7 +72,7 @@ impl Session {
         Ok(Some(now))
     }
 
-    /// Where the program of a step is: a path of the study, one that `build` makes, or on `PATH`.
+    /// Where the program of a step is: a path of the study, one that `build` makes, a stage program, or on `PATH`.
     fn program_path(&self, step: &Step) -> Result<PathBuf> {
         let (name, mark, run) = match &step.call {
             Call::Run(name) => (name.as_str(), &name.mark, true),
@@ -80,16 +80,11 @@ impl Session {
         };
         let found = if name.contains('/') {
             Some(self.graph.root.join(name)).filter(|p| p.is_file())
+        } else if run {
+            let path = || if self.graph.build.is_some() { None } else { on_path(name) };
+            homes::find(name, &self.homes()).or_else(path)
         } else {
-            let built = self
-                .graph
-                .build
-                .as_ref()
-                .filter(|_| run)
-                .map(|b| self.graph.root.join(&b.programs).join(name));
-            built
-                .filter(|p| p.is_file())
-                .or_else(|| if run && self.graph.build.is_some() { None } else { on_path(name) })
+            on_path(name)
         };
         match found {
             Some(path) => Ok(std::path::absolute(&path).at("finding", &path)?),
@@ -140,7 +135,14 @@ impl Session {
         Ok(Some(judgement))
     }
 
+    /// The folders of stage programs, that of the study's build first.
+    pub fn homes(&self) -> Vec<Home> {
+        let build = self.graph.build.as_ref();
+        homes::homes(build.map(|build| self.graph.root.join(&build.programs)))
+    }
+
     fn no_program(&self, name: &str, mark: &Mark, run: bool) -> Error {
+        let stages = if run { " or among the stage programs" } else { "" };
         let text = match &self.graph.build {
             _ if name.contains('/') => format!("no such program: {name}"),
             Some(build) if run => {
@@ -157,7 +159,9 @@ impl Session {
                     hint(name, there)
                 )
             }
-            _ => format!("no program `{name}` on PATH; give a path with a `/`, or a `build:` that makes it"),
+            _ => format!(
+                "no program `{name}` on PATH{stages}; give a path with a `/`, or a `build:` that makes it"
+            ),
         };
         Error::study(mark, text)
     }
@@ -203,10 +207,7 @@ fn described(
 /// The first program of this name on `PATH`, as a shell finds it.
 fn on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    let program = |path: &PathBuf| {
-        std::fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
-    };
-    std::env::split_paths(&path).map(|folder| folder.join(name)).find(program)
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|path| is_program(path))
 }
 
 /// The virtual environment of a program, which decides what its Python imports: the folder that has `pyvenv.cfg`

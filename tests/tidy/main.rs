@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot read its tree has failed")]
 
 mod imports;
+mod links;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -138,4 +139,49 @@ fn no_two_files_need_each_other_and_nothing_is_imported_from_above() {
         wrong.extend(imports::faults(root(), &package.join("src")));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_version_is_one_everywhere() {
+    let version = env!("CARGO_PKG_VERSION");
+    assert!(read("CHANGELOG.md").contains(&format!("\n## [{version}]")), "CHANGELOG.md has no {version}");
+    assert!(
+        read("CITATION.cff").contains(&format!("\nversion: {version}\n")),
+        "CITATION.cff names another version"
+    );
+    for file in ["Containerfile", "Containerfile.cuda"] {
+        assert!(
+            read(file).contains(&format!("\nARG VERSION={version}\n")),
+            "{file} takes another version's archive"
+        );
+    }
+}
+
+/// What an image does is what `ci/try-release` tries: unpack the archive, fetch libtorch, call the runner.
+#[test]
+fn images_do_what_is_tried_and_nothing_else() {
+    for (file, option) in [("Containerfile", ""), ("Containerfile.cuda", " --cuda")] {
+        let text = read(file);
+        let text = text.replace("\\\n", "");
+        let steps: Vec<&str> = text.lines().filter(|line| line.starts_with("RUN ")).collect();
+        let (system, own): (Vec<&str>, Vec<&str>) =
+            steps.into_iter().partition(|step| step.contains("apt-get"));
+        assert_eq!(system.len(), 2, "{file}");
+        let fetch =
+            format!("RUN mv /opt/switch-dit-* /opt/pipeline && /opt/pipeline/libexec/fetch-libtorch{option}");
+        assert_eq!(own, [fetch], "{file}");
+        assert!(text.contains("\nENTRYPOINT [\"pipeline\"]\n"), "{file}");
+    }
+    let tried = read("ci/try-release");
+    for word in ["libexec/fetch-libtorch", "--strip-components 1", "pipeline run", "pipeline stage --list"] {
+        assert!(tried.contains(word), "ci/try-release no longer tries `{word}`");
+    }
+}
+
+#[test]
+fn links_lead_somewhere_and_every_page_is_in_the_book() {
+    let broken = links::broken(root());
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+    let unlisted = links::unlisted(root());
+    assert!(unlisted.is_empty(), "docs/SUMMARY.md does not name {}", unlisted.join(", "));
 }

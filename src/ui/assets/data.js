@@ -52,8 +52,28 @@ async function refetch() {
   tell('study');
 }
 
+/** Listens to the server while the page is looked at: a browser has six connections to a server, for all of its tabs together. */
 function connect() {
   if (STATIC) return;
+  let [events, later] = [null, null];
+  const open = () => {
+    clearTimeout(later);
+    events ??= hear();
+  };
+  const shut = () => {
+    clearTimeout(later);
+    events?.close();
+    events = null;
+  };
+  addEventListener('pagehide', shut);
+  addEventListener('pageshow', open);
+  document.addEventListener('visibilitychange', () => {
+    if (document.hidden) later = setTimeout(shut, 10000); else open();
+  });
+  open();
+}
+
+function hear() {
   const events = new EventSource('events');
   const on = (name, work) => events.addEventListener(name, (event) => work(JSON.parse(event.data)));
   const connection = (is) => { known.connected = is; tell('connection'); };
@@ -71,7 +91,8 @@ function connect() {
   on('table', () => tell('table'));
   on('runs', () => tell('runs'));
   on('live', (live) => { if (known.study) known.study.live = live; tell('live'); });
-  on('log', (grown) => known.logs.forEach((hear) => hear(grown)));
+  on('log', (grown) => known.logs.forEach((listener) => listener(grown)));
   on('problem', (problem) => { if (known.study) known.study.error = problem.error; tell('live'); });
   on('bye', () => { events.close(); connection('ended'); });
+  return events;
 }
