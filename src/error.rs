@@ -67,6 +67,9 @@ pub enum Error {
     Json(#[from] serde_json::Error),
     #[error("rendering the manual page: {0}")]
     Manual(#[source] io::Error),
+    /// None of the folders of stage programs has one of this name.
+    #[error("no stage program `{name}`{near}; looked in {looked}; `pipeline stage --list` has them all")]
+    NoStageProgram { name: String, near: String, looked: String },
     #[error("no shared cache: give one with --cache URL, or as `cache:` in the study")]
     NoCache,
     #[error("{0} is not done; `pipeline run` first")]
@@ -173,7 +176,8 @@ impl Error {
             Self::Session(e) => e.is_mistake(),
             Self::Engine(e) => e.is_mistake(),
             Self::Results(e) => e.is_mistake(),
-            Self::NoCache
+            Self::NoStageProgram { .. }
+            | Self::NoCache
             | Self::NotDone(_)
             | Self::NotRun(_)
             | Self::HasToRun(_)

@@ -6,10 +6,11 @@ use crate::cache::archive;
 use crate::cache::results::{ActionResult, Last};
 use crate::cache::runs::Report;
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::{Component, Path};
 use store::digest::Digest;
-use store::manifest::{self, Manifest};
-use store::{Store, record, statcache};
+use store::manifest::{self, Item, Manifest};
+use store::{Store, link, record, statcache};
 use study::file::Command;
 use study::{Bytes, Time};
 use study::{Choice, template};
@@ -90,22 +91,72 @@ pub fn records(bytes: &[u8]) {
     let _ = serde_json::from_slice::<stage::Event>(bytes);
 }
 
+/// Reads the list of a folder that comes from elsewhere, and makes the folder in a store below `folder`; its files all have the
+/// content that is there. Returns whether the list was accepted.
+///
+/// # Panics
+/// When an accepted list is written otherwise than it was read, when the folder is another than the list says, or when one of
+/// its links, or anything else, is outside of it.
+pub fn manifest(folder: &Path, bytes: &[u8]) -> bool {
+    let Ok(mut manifest) = Manifest::parse(bytes, &manifest::digest_of(bytes)) else { return false };
+    assert_eq!(manifest.encode(), bytes);
+    let Ok(store) = Store::open(folder, "fuzz") else { return false };
+    let Ok(content) = store.put(b"x") else { return false };
+    for entry in &mut manifest.0 {
+        if let Item::File(digest, size) = &mut entry.item {
+            (*digest, *size) = (content, 1);
+        }
+    }
+    let digest = manifest.digest();
+    let made = store.keep_manifest(&digest, &manifest).and_then(|()| store.materialize(&digest));
+    let view = store.place(&digest);
+    // A name that this file system does not take is an error, and leaves nothing.
+    assert_eq!(made.unwrap_or(false), view.is_dir());
+    if view.is_dir() {
+        assert_eq!(store.listed(&digest).as_ref(), Some(&manifest));
+        let real = view.canonicalize().unwrap_or_default();
+        for entry in &manifest.0 {
+            let place = view.join(&entry.path);
+            let target = place.canonicalize().unwrap_or_else(|_| real.clone());
+            match entry.item {
+                Item::Folder => assert!(place.is_dir() && !place.is_symlink()),
+                Item::File(..) => assert_eq!(std::fs::read(&place).ok().as_deref(), Some(&b"x"[..])),
+                Item::Link(_) => {
+                    let blob = store.place(&content).canonicalize().unwrap_or_default();
+                    assert!(place.is_symlink() && (target.starts_with(&real) || target == blob));
+                }
+            }
+        }
+    }
+    let beside: BTreeSet<_> = names(folder);
+    assert_eq!(beside, [".pipeline".into()].into());
+    let _ = (link::remove(&view), std::fs::remove_file(store.manifest_path(&digest)));
+    true
+}
+
+fn names(path: &Path) -> BTreeSet<OsString> {
+    std::fs::read_dir(path).map(|d| d.flatten().map(|e| e.file_name()).collect()).unwrap_or_default()
+}
+
 /// Imports an archive into a store below `folder`. Its entries are separated by lines `=====`; each is a name and, after a
 /// line's end, a content. A `?` at the end of a name stands for what the content makes it: a digest, or the key of a record that
-/// gets its checksum. Returns whether it was taken.
+/// gets its checksum. Behind a line `tar` stand the bytes of a tar as they are, behind `zst` those of the whole file. Returns
+/// whether it was taken.
 ///
 /// # Panics
 /// When something is written beside the store, or a refused archive leaves something in it.
 pub fn archive(folder: &Path, bytes: &[u8]) -> bool {
     let file = folder.join("fuzz.tar.zst");
     let Ok(store) = Store::open(folder, "fuzz") else { return false };
-    if archive::pack_for_fuzz(&file, entries(bytes)).is_err() {
+    let packed = match (bytes.strip_prefix(b"tar\n"), bytes.strip_prefix(b"zst\n")) {
+        (Some(tar), _) => zstd::encode_all(tar, 1).and_then(|packed| std::fs::write(&file, packed)),
+        (_, Some(whole)) => std::fs::write(&file, whole),
+        _ => archive::pack_for_fuzz(&file, entries(bytes)),
+    };
+    if packed.is_err() {
         return false;
     }
     let taken = archive::read(&store, &file).is_ok();
-    let names = |path: &Path| -> BTreeSet<_> {
-        std::fs::read_dir(path).map(|d| d.flatten().map(|e| e.file_name()).collect()).unwrap_or_default()
-    };
     assert_eq!(names(folder), [".pipeline", "fuzz.tar.zst"].map(Into::into).into());
     assert!(names(&store.path.join("attempts")).is_empty());
     assert!(
@@ -161,6 +212,9 @@ mod tests {
         };
         files("study").iter().for_each(|bytes| study(folder.path(), bytes));
         files("interpolation").iter().for_each(|bytes| interpolation(bytes));
+        let beside = tempfile::tempdir().unwrap();
+        let accepted = files("manifest").iter().filter(|bytes| manifest(beside.path(), bytes)).count();
+        assert_eq!(accepted, 2, "a folder and one of links are accepted, one whose link leads out is not");
         let beside = tempfile::tempdir().unwrap();
         let taken = files("archive").iter().filter(|bytes| super::archive(beside.path(), bytes)).count();
         assert_eq!(taken, 2, "a file and a folder are taken, what is strange is not");

@@ -12,7 +12,11 @@ fn main() {
             println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/{up}/{}", inside.display());
         }
     }
-    println!("cargo:rustc-link-arg=-Wl,-rpath,{}", folder.display());
+    // A release has no place for the path of the machine that it was built on.
+    println!("cargo:rerun-if-env-changed=RPATH_RELATIVE_ONLY");
+    if std::env::var_os("RPATH_RELATIVE_ONLY").is_none() {
+        println!("cargo:rustc-link-arg=-Wl,-rpath,{}", folder.display());
+    }
 }
 
 /// The folder from the root of the workspace, where it lies in it.

@@ -8,5 +8,5 @@ static FOLDER: LazyLock<tempfile::TempDir> =
     LazyLock::new(|| tempfile::tempdir().expect("a folder for temporary files"));
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    pipeline::fuzz::archive(FOLDER.path(), bytes);
+    fuzz::bounded(bytes.len(), fuzz::STORE, || pipeline::fuzz::archive(FOLDER.path(), bytes));
 });

@@ -1,7 +1,7 @@
 //! How each command is used.
 
 /// The commands in the order of their use, each with lines that can be typed.
-pub const EXAMPLES: [(&str, &str); 23] = [
+pub const EXAMPLES: [(&str, &str); 24] = [
     (
         "run",
         "  pipeline run                                  the whole study, with the scores at the end
@@ -56,6 +56,12 @@ pub const EXAMPLES: [(&str, &str); 23] = [
         "watch",
         "  pipeline watch evaluate             beside a run of `train` in another terminal
   pipeline watch evaluate --once      what is there now",
+    ),
+    (
+        "stage",
+        "  pipeline stage --list                   what there is, and the folders where it is looked for
+  pipeline stage train --help             everything behind the name is the program's
+  pipeline stage sample --checkpoints out/train/checkpoints --samples pictures",
     ),
     ("accept", "  pipeline accept train               a comment in its program changes nothing"),
     (

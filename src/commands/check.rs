@@ -8,6 +8,7 @@ use crate::session::Session;
 use crate::stderr;
 use crate::text::counted;
 use serde_json::json;
+use study::file::EngineName;
 
 /// Checks the study file, and the stages' parameters as far as their programs are there to ask.
 pub fn check(global: &Global) -> Result<()> {
@@ -22,7 +23,7 @@ pub fn check(global: &Global) -> Result<()> {
         .map(|(step, _)| step.stage.as_str())
         .collect();
     let all: Vec<usize> = (0..session.graph.steps.len()).collect();
-    warn_of_room(&session, &all);
+    warn(&session, &all);
     if global.json {
         return print_json(&json!({ "study": session.graph.name, "not-built": unknown }));
     }
@@ -37,12 +38,22 @@ pub fn check(global: &Global) -> Result<()> {
     print(&text)
 }
 
-/// Says which of these steps this machine has not the GPUs for. They may be meant for another.
-pub fn warn_of_room(session: &Session, steps: &[usize]) {
+/// Says what may turn out to be wrong with these steps: which of them this machine has not the GPUs for, and what their programs
+/// warn of. They may be meant for another machine.
+pub fn warn(session: &Session, steps: &[usize]) {
     let machine = Machine::whole(None, false);
     for step in steps {
         if let Err(e) = machine.check(&session.graph.steps[*step]) {
             stderr::line(format_args!("warning: {e}"));
         }
+        warn_of_arguments(session, *step);
+    }
+}
+
+/// Says what the program of a step that runs here warns of.
+pub fn warn_of_arguments(session: &Session, step: usize) {
+    let here = session.graph.steps[step].engine == EngineName::Local;
+    for (_, warning) in session.warnings.iter().filter(|(of, _)| here && *of == step) {
+        stderr::line(format_args!("warning: {warning}"));
     }
 }

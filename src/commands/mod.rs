@@ -15,6 +15,7 @@ mod pull;
 mod push;
 mod run;
 mod runs;
+mod stage;
 mod table;
 mod transfers;
 mod ui;
@@ -45,6 +46,8 @@ pub fn call(cli: &Cli) -> Result<()> {
         Command::Ui(arguments) => ui::ui(global, arguments),
         Command::Graph { format } => graph::graph(global, *format),
         Command::Log { stage, rank } => log::log(global, stage, *rank),
+        Command::Stage { list: true, .. } => stage::list(global),
+        Command::Stage { words, .. } => stage::stage(global, words),
         Command::Check => check::check(global),
         Command::Gc(limits) => gc::gc(global, limits),
         Command::Verify => verify::verify(global),

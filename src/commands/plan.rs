@@ -1,6 +1,6 @@
 //! `pipeline plan`.
 
-use super::check::warn_of_room;
+use super::check::warn;
 use super::output::{print_json, print_states, tell_left_out};
 use crate::cli::Global;
 use crate::error::Result;
@@ -21,7 +21,7 @@ pub fn plan(global: &Global, stages: &[String]) -> Result<()> {
     let runs = planned.iter().filter(|p| matches!(p.state, State::ToRun { .. } | State::Waiting { .. }));
     let steps = &session.graph.steps;
     let runs: Vec<usize> = runs.filter_map(|p| steps.iter().position(|step| step.id == p.stage)).collect();
-    warn_of_room(&session, &runs);
+    warn(&session, &runs);
     if global.json {
         return print_json(&planned);
     }

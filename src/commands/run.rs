@@ -1,8 +1,10 @@
 //! `pipeline run`.
 
+use super::check::warn_of_arguments;
 use super::output::{print, print_json, print_states, tell_left_out};
 use super::table;
 use crate::cache::events::RunEvent;
+use crate::cache::results;
 use crate::cache::runs::{Report, Status};
 use crate::cli::{Global, LogFormat, RunArguments};
 use crate::engine::stop::Stop;
@@ -36,6 +38,10 @@ pub fn run(global: &Global, arguments: &RunArguments) -> Result<()> {
     let result = build::build(&session, &name, &mut stream, &stop)
         .and_then(|()| Ok(session.find_programs(false)?))
         .and_then(|()| {
+            // What was made already needs nothing that could be missing.
+            let steps = session.graph.steps.iter().enumerate().filter(|(i, _)| session.wanted[*i]);
+            let new = steps.filter(|(_, step)| results::last(&session.store, &step.id).is_none());
+            new.filter(|_| !arguments.quiet).for_each(|(i, _)| warn_of_arguments(&session, i));
             let jobs = global.jobs.map(|n| n as usize);
             let (keep_going, yes) = (global.keep_going, arguments.yes);
             let options = RunOptions { jobs, keep_going, yes, gpus_from_top: false };

@@ -138,7 +138,7 @@ impl Session {
         self.hash_with(path, &self.ignore(path, &self.graph.ignore)?, mark)
     }
 
-    fn hash_with(&self, path: &Path, ignore: &Ignore, mark: &Mark) -> Result<Hashed> {
+    pub(super) fn hash_with(&self, path: &Path, ignore: &Ignore, mark: &Mark) -> Result<Hashed> {
         let full = self.existing(path, mark)?;
         let hashed = walk::hash(&full, &self.store.stats, Links::Follow(ignore))?;
         if let Some(manifest) = &hashed.manifest {

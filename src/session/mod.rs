@@ -3,6 +3,7 @@
 mod actions;
 mod error;
 mod followed;
+pub mod homes;
 mod ignored;
 mod inputs;
 mod lineage;
@@ -73,6 +74,8 @@ pub struct Session {
     pub replaced: HashMap<usize, BTreeMap<String, Produced>>,
     /// Program and parameters of each step, once [`Session::find_programs`] has looked.
     pub programs: Vec<Option<Program>>,
+    /// What programs say of their steps' arguments that may turn out to be wrong, by step.
+    pub warnings: Vec<(usize, String)>,
     /// The cache that is shared with others.
     pub remote: Option<Remote>,
     /// What the command line asked for.
@@ -137,6 +140,7 @@ impl Session {
             forced,
             replaced,
             programs,
+            warnings: Vec::new(),
             remote,
             asked,
             ask_nothing,

@@ -1,16 +1,17 @@
 //! The programs of the steps, and the parameters that these have by them.
 
 use crate::session::error::{Error, Result};
+use crate::session::homes::{self, Home, is_program};
 use crate::session::stale::{makes, stale};
 use crate::session::{Program, Session};
-use std::collections::{BTreeMap, HashMap};
-use std::os::unix::fs::PermissionsExt;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use store::digest::Digest;
 use store::walk::{self, Links};
 use store::{IoContext, Store, record};
+use study::describe::{self, Judgement};
 use study::graph::{Call, Step};
-use study::{Mark, describe, hint};
+use study::{Mark, hint};
 
 impl Session {
     /// Finds the programs that are as the build would leave them; what it has yet to make stays unknown.
@@ -23,6 +24,7 @@ impl Session {
     ///
     /// While the build is `stale`, what it makes stays unknown: old programs may describe what is no longer so.
     pub fn find_programs(&mut self, stale: bool) -> Result<()> {
+        self.warnings.clear();
         let mut known: HashMap<PathBuf, Digest> = HashMap::new();
         for i in 0..self.graph.steps.len() {
             let step = &self.graph.steps[i];
@@ -35,18 +37,18 @@ impl Session {
                 None => walk::hash(&path, &self.store.stats, Links::Keep)?.digest,
             };
             known.insert(path.clone(), digest);
-            let ask = !self.ask_nothing;
-            let step = &mut self.graph.steps[i];
+            let step = &self.graph.steps[i];
             let params = match &step.call {
                 Call::Command(..) => {
                     undeclared(step)?;
                     step.params.iter().map(|(name, value)| (name.clone(), value.0.clone())).collect()
                 }
                 Call::Run(name) => {
-                    let mark = name.mark.clone();
-                    let Some(params) = said(&self.store, &path, &digest, &mark, step, ask)? else {
-                        continue;
-                    };
+                    let (mark, mut step) = (name.mark.clone(), step.clone());
+                    let said = self.said(&path, &digest, &mark, &mut step)?;
+                    self.graph.steps[i] = step;
+                    let Some(Judgement { params, warnings }) = said else { continue };
+                    self.warnings.extend(warnings.into_iter().map(|warning| (i, warning)));
                     params
                 }
             };
@@ -63,16 +65,14 @@ impl Session {
         if let Call::Run(name) = &self.graph.steps[index].call
             && digest != program.digest
         {
-            let (mut step, ask) = (self.graph.steps[index].clone(), !self.ask_nothing);
-            let Some(params) = said(&self.store, &now.path, &digest, &name.mark, &mut step, ask)? else {
-                return Ok(None);
-            };
-            now.params = params;
+            let mut step = self.graph.steps[index].clone();
+            let Some(said) = self.said(&now.path, &digest, &name.mark, &mut step)? else { return Ok(None) };
+            now.params = said.params;
         }
         Ok(Some(now))
     }
 
-    /// Where the program of a step is: a path of the study, one that `build` makes, or on `PATH`.
+    /// Where the program of a step is: a path of the study, one that `build` makes, a stage program, or on `PATH`.
     fn program_path(&self, step: &Step) -> Result<PathBuf> {
         let (name, mark, run) = match &step.call {
             Call::Run(name) => (name.as_str(), &name.mark, true),
@@ -80,16 +80,11 @@ impl Session {
         };
         let found = if name.contains('/') {
             Some(self.graph.root.join(name)).filter(|p| p.is_file())
+        } else if run {
+            let path = || if self.graph.build.is_some() { None } else { on_path(name) };
+            homes::find(name, &self.homes()).or_else(path)
         } else {
-            let built = self
-                .graph
-                .build
-                .as_ref()
-                .filter(|_| run)
-                .map(|b| self.graph.root.join(&b.programs).join(name));
-            built
-                .filter(|p| p.is_file())
-                .or_else(|| if run && self.graph.build.is_some() { None } else { on_path(name) })
+            on_path(name)
         };
         match found {
             Some(path) => Ok(std::path::absolute(&path).at("finding", &path)?),
@@ -97,7 +92,57 @@ impl Session {
         }
     }
 
+    /// The parameters in force of a step, after it was held to what its program says of itself. `None` where that was not asked
+    /// before and is not to be asked now.
+    fn said(&self, path: &Path, digest: &Digest, mark: &Mark, step: &mut Step) -> Result<Option<Judgement>> {
+        let Some(spec) = described(&self.store, path, digest, mark, !self.ask_nothing)? else {
+            return Ok(None);
+        };
+        let params = describe::check(step, &spec)?;
+        match spec.check {
+            true => self.in_force(path, digest, step, &spec),
+            false => Ok(Some(Judgement { params, warnings: Vec::new() })),
+        }
+    }
+
+    /// What a program says that knows the parameters in force, which is asked once for each content and what it is given. Where it
+    /// warns of something it is asked again: that may have been put right since.
+    fn in_force(
+        &self,
+        path: &Path,
+        digest: &Digest,
+        step: &Step,
+        spec: &stage::Spec,
+    ) -> Result<Option<Judgement>> {
+        let root = &self.graph.root;
+        let mut question = describe::question(step, spec, root);
+        for (input, path) in describe::judged(step, spec, root) {
+            let ignore = self.ignore(path, &input.ignore)?;
+            question.push(self.hash_with(path, &ignore, &input.mark)?.digest.to_string());
+        }
+        let question = blake3::hash(question.join("\0").as_bytes()).to_hex();
+        let kept = self.store.description(digest, &format!("{}-{}", spec.name, &question[..32]));
+        if let Some(params) = record::read(&kept) {
+            return Ok(Some(Judgement { params, warnings: Vec::new() }));
+        }
+        if self.ask_nothing {
+            return Ok(None);
+        }
+        let judgement = describe::in_force(path, step, spec, root)?;
+        if judgement.warnings.is_empty() {
+            record::write(&kept, &judgement.params, false)?;
+        }
+        Ok(Some(judgement))
+    }
+
+    /// The folders of stage programs, that of the study's build first.
+    pub fn homes(&self) -> Vec<Home> {
+        let build = self.graph.build.as_ref();
+        homes::homes(build.map(|build| self.graph.root.join(&build.programs)))
+    }
+
     fn no_program(&self, name: &str, mark: &Mark, run: bool) -> Error {
+        let stages = if run { " or among the stage programs" } else { "" };
         let text = match &self.graph.build {
             _ if name.contains('/') => format!("no such program: {name}"),
             Some(build) if run => {
@@ -114,7 +159,9 @@ impl Session {
                     hint(name, there)
                 )
             }
-            _ => format!("no program `{name}` on PATH; give a path with a `/`, or a `build:` that makes it"),
+            _ => format!(
+                "no program `{name}` on PATH{stages}; give a path with a `/`, or a `build:` that makes it"
+            ),
         };
         Error::study(mark, text)
     }
@@ -133,24 +180,6 @@ fn undeclared(step: &Step) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The parameters in force of a step, after it was held to what its program says of itself. `None` where that was not asked
-/// before and is not to be asked now.
-fn said(
-    store: &Store,
-    path: &Path,
-    digest: &Digest,
-    mark: &Mark,
-    step: &mut Step,
-    ask: bool,
-) -> Result<Option<BTreeMap<String, String>>> {
-    let Some(spec) = described(store, path, digest, mark, ask)? else { return Ok(None) };
-    let params = describe::check(step, &spec)?;
-    match spec.check {
-        true => in_force(store, path, digest, step, &spec, ask),
-        false => Ok(Some(params)),
-    }
 }
 
 /// What a program says of itself, which is asked once for each content.
@@ -175,35 +204,10 @@ fn described(
     Ok(Some(spec))
 }
 
-/// The parameters in force of a program that knows them, which is asked once for each content and what it is given.
-fn in_force(
-    store: &Store,
-    path: &Path,
-    digest: &Digest,
-    step: &Step,
-    spec: &stage::Spec,
-    ask: bool,
-) -> Result<Option<BTreeMap<String, String>>> {
-    let question = blake3::hash(describe::question(step).join("\0").as_bytes()).to_hex();
-    let kept = store.description(digest, &format!("{}-{}", spec.name, &question[..32]));
-    if let Some(params) = record::read(&kept) {
-        return Ok(Some(params));
-    }
-    if !ask {
-        return Ok(None);
-    }
-    let params = describe::in_force(path, step, spec)?;
-    record::write(&kept, &params, false)?;
-    Ok(Some(params))
-}
-
 /// The first program of this name on `PATH`, as a shell finds it.
 fn on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    let program = |path: &PathBuf| {
-        std::fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
-    };
-    std::env::split_paths(&path).map(|folder| folder.join(name)).find(program)
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|path| is_program(path))
 }
 
 /// The virtual environment of a program, which decides what its Python imports: the folder that has `pyvenv.cfg`

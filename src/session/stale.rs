@@ -2,6 +2,7 @@
 
 use crate::session::Session;
 use crate::session::error::Result;
+use crate::session::homes;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use store::digest::Digest;
@@ -50,6 +51,10 @@ pub fn stale(session: &Session) -> Result<Option<Vec<String>>> {
         let path = session.graph.root.join(&build.programs).join(name);
         let there = walk::hash(&path, &session.store.stats, Links::Keep).ok().map(|h| h.digest);
         if there.is_none() {
+            // One that the last build did not leave there either is one of the stage programs that are installed.
+            if !built.programs.contains_key(name) && homes::find(name, &session.homes()).is_some() {
+                continue;
+            }
             reasons.push(format!("program `{name}` is missing"));
         } else if built.programs.get(name) != there.as_ref() && reasons.is_empty() {
             reasons.push(format!("program `{name}` is not the one that was built"));

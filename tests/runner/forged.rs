@@ -132,6 +132,11 @@ fn folders_that_lead_out_or_cannot_be_are_refused() {
         // Links that lead out, one by way of another.
         (vec![link("e", &out)], "leads out of the folder"),
         (vec![link("e", "../../..")], "leads out of the folder"),
+        (vec![link("e", &format!("{}../../..", "./".repeat(1500)))], "leads out of the folder"),
+        (
+            vec![Line::Folder("d"), link("e", &format!("{}..", "d/../".repeat(600)))],
+            "over more than 1000 names",
+        ),
         (
             vec![Line::Folder("d"), Line::Folder("d/e"), link("d/e/r", "../.."), link("l", "d/e/r/..")],
             "leads out of the folder",

@@ -120,3 +120,101 @@ fn gpus_that_are_not_there_are_told_of_before_a_run() {
     }
     assert_eq!(call("run").status.code(), Some(2));
 }
+
+/// A program that looks at its weights, where they are there, and at where it is to compute.
+const LOOKS: &str = r#"#!/bin/sh
+if [ "$1" = --describe ]; then cat <<'J'
+{"name": "looks", "about": "Looks.", "check": true, "arguments": [
+ {"name": "weights", "role": "input", "type": "path", "required": true, "judged": true, "help": "File."},
+ {"name": "pictures", "role": "input", "type": "path", "required": false, "help": "Folder."},
+ {"name": "size", "role": "param", "type": "integer", "required": false, "default": 8, "help": "Size."},
+ {"name": "device", "role": "tuning", "type": "text", "required": false, "judged": true, "default": "auto", "help": "Where."},
+ {"name": "threads", "role": "tuning", "type": "integer", "required": false, "default": 1, "help": "Threads."},
+ {"name": "out", "role": "output", "type": "path", "required": true, "help": "File."}]}
+J
+exit 0; fi
+size=8
+[ "$1" = --check ] && { check=1; shift; echo "$*" >> asked; }
+while [ $# -gt 0 ]; do case $1 in --weights) weights=$2;; --size) size=$2;; --device) device=$2;; --out) out=$2;; esac; shift 2; done
+[ -n "$weights" ] && [ $((size % $(cat "$weights"))) != 0 ] && { echo "error: --size $size: use a multiple of $(cat "$weights")" >&2; exit 2; }
+[ "$device" = moon ] && { echo "error: --device moon: nobody computes there" >&2; exit 2; }
+[ -n "$check" ] && { [ "$device" = far ] && echo "warning: --device far: it is not here" >&2; echo "{\"size\": \"$size\"}"; exit 0; }
+echo > "$out"
+"#;
+
+fn looks() -> Study {
+    let study = Study::new(
+        "name: looks
+stages:
+  make: {command: 'cp four ${outputs.w}', outputs: [w]}
+  early:
+    run: ./looks
+    inputs: {weights: four, pictures: pictures}
+    params: {size: 12}
+    tuning: {threads: 3}
+    outputs: [out]
+  late: {run: ./looks, inputs: {weights: make.w}, params: {size: 7}, outputs: [out]}
+",
+    );
+    study.program("looks", LOOKS);
+    study.write("four", "4");
+    study.write("pictures/a", "");
+    study
+}
+
+#[test]
+fn a_program_looks_at_what_lies_there_already_and_at_where_it_computes() {
+    let study = looks();
+    let refused = |arguments: &[&str], expected: &str| {
+        let output = study.call(arguments);
+        assert_eq!((output.status.code(), stderr(&output)), (Some(2), format!("error: {expected}\n")));
+    };
+    assert!(study.call(&["check"]).status.success());
+    // The parameters and what it says that it looks at; another stage's output is not there yet.
+    let weights = study.path("four").canonicalize().unwrap();
+    let early = format!("--size 12 --weights {}", weights.display());
+    assert_eq!(study.read("asked").lines().collect::<Vec<_>>(), [early.as_str(), "--size 7"]);
+    refused(
+        &["check", "--set", "early.size=10"],
+        "--set early.size=10: stage early: looks says: --size 10: use a multiple of 4",
+    );
+    let moon = "--set late.device=moon: stage late: looks says: --device moon: nobody computes there";
+    for command in ["check", "plan", "run"] {
+        refused(&[command, "--set", "late.device=moon"], moon);
+    }
+    // It is asked again where what it looked at is another, and only then.
+    let asked = study.read("asked").lines().count();
+    assert!(study.call(&["plan"]).status.success());
+    assert_eq!(study.read("asked").lines().count(), asked);
+    study.write("four", "5");
+    refused(&["plan", "early"], "pipeline.yaml:7: stage early: looks says: --size 12: use a multiple of 5");
+    assert!(!study.exists("out"));
+}
+
+#[test]
+fn what_a_program_warns_of_is_said_where_it_would_run_and_asked_again() {
+    let study = looks();
+    let warned = |arguments: &[&str], wanted: bool| {
+        let output = study.call(arguments);
+        let warning =
+            "warning: --set early.device=far: stage early: looks says: --device far: it is not here\n";
+        assert!(output.status.success(), "{}", said(&output));
+        assert_eq!(stderr(&output).contains(warning), wanted, "{arguments:?}: {}", stderr(&output));
+    };
+    let far = ["--set", "early.device=far"];
+    for command in ["check", "plan", "plan"] {
+        warned(&[&[command], &far[..]].concat(), true);
+    }
+    assert_eq!(study.read("asked").matches("--device far").count(), 3);
+    // On a cluster's nodes it may be there.
+    study.write(
+        "pipeline.yaml",
+        &study.read("pipeline.yaml").replace("run: ./looks\n", "run: ./looks\n    engine: slurm\n"),
+    );
+    warned(&[&["check"], &far[..]].concat(), false);
+    study.write("pipeline.yaml", &study.read("pipeline.yaml").replace("    engine: slurm\n", ""));
+    warned(&[&["run", "early"], &far[..]].concat(), true);
+    // What is made needs no place any more.
+    warned(&[&["run", "early"], &far[..]].concat(), false);
+    warned(&[&["plan", "early"], &far[..]].concat(), false);
+}

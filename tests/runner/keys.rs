@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 /// Changes that can change an output, and changes that cannot; a case is a set of them.
-const COUNT: [usize; 2] = [13, 11];
+const COUNT: [usize; 2] = [13, 14];
 
 /// The next number of a counter-based generator.
 fn random(state: &mut u64) -> u64 {
@@ -28,7 +28,7 @@ fn key(matters: u32, neutral: u32) -> String {
     let file = pick(is(4), "y", "y.txt");
     let stage = pick(is(5), "work", "labour");
     let yaml = format!(
-        "name: {}\n{}{}stages:\n  {stage}:\n    command: sh script.sh {quoted} {words} ${{tuning.t}} ${{inputs.d}} ${{outputs.y}}\n    inputs: {{d: data}}\n    params: {params}\n    tuning: {{t: {}}}\n    outputs: {{y: {file}}}\n{env}{}{}{}{}{}",
+        "name: {}\n{}{}stages:\n  {stage}:\n    command: sh script.sh {quoted} {words} ${{tuning.t}} ${{inputs.d}} ${{outputs.y}}\n    inputs: {{d: data}}\n    params: {params}\n    tuning: {{t: {}}}\n    outputs: {{y: {file}}}\n{env}{}{}{}{}{}{}",
         pick(not(2), "one", "two"),
         pick(not(0), "", "out: newest\n"),
         pick(not(3), "", "# A word about it.\nask-above: 1h\n"),
@@ -37,6 +37,7 @@ fn key(matters: u32, neutral: u32) -> String {
         pick(not(6), "", "    retries: 3\n"),
         pick(not(7), "", "    timeout: 2h\n"),
         pick(not(8), "", "    pass-env: [HOME, TOKEN]\n"),
+        pick(not(11), "", "    engine: slurm\n    slurm: {partition: long}\n"),
         pick(not(9), "", "  other:\n    command: touch ${outputs.o}\n    outputs: [o]\n"),
     );
     let study = Study::new(&yaml);
@@ -57,7 +58,14 @@ fn key(matters: u32, neutral: u32) -> String {
         let file = fs::File::options().append(true).open(study.path("data/a")).unwrap();
         file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
     }
-    let plan = study.call(&["plan", "--json"]);
+    if not(12) {
+        fs::set_permissions(study.path("data/a"), PermissionsExt::from_mode(0o600)).unwrap();
+    }
+    let mut plan = study.command(&["plan", "--json"]);
+    if not(13) {
+        plan.envs([("LANG", "C"), ("OMP_NUM_THREADS", "7"), ("TMPDIR", "/var/tmp"), ("ANYTHING", "else")]);
+    }
+    let plan = plan.output().unwrap();
     assert!(plan.status.success(), "{}", said(&plan));
     let json: serde_json::Value = serde_json::from_slice(&plan.stdout).unwrap();
     let stages = json.as_array().unwrap();

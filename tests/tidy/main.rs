@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot read its tree has failed")]
 
 mod imports;
+mod links;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -65,8 +66,8 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Folders whose files are shorter than elsewhere.
-const SHORT: [&str; 3] = ["src/", "crates/store/", "crates/study/"];
+/// Folders whose files are shorter than elsewhere: longer ones tell two things.
+const SHORT: [&str; 3] = ["src/", "crates/", "stages/"];
 
 #[test]
 fn files_open_with_their_purpose_and_stay_readable() {
@@ -96,6 +97,25 @@ fn files_open_with_their_purpose_and_stay_readable() {
 }
 
 #[test]
+fn the_files_that_the_documents_name_are_there() {
+    let mut files = Vec::new();
+    for folder in ["src", "stages", "crates", "tests"] {
+        sources(&root().join(folder), &mut files);
+    }
+    let mut named = 0;
+    for document in ["docs/architecture.md", "docs/key.md", "docs/runner.md", "CONTRIBUTING.md"] {
+        let text = read(document);
+        for word in text.split('`').skip(1).step_by(2) {
+            if word.ends_with(".rs") && word.chars().all(|c| c.is_alphanumeric() || "./_-".contains(c)) {
+                named += 1;
+                assert!(files.iter().any(|file| file.ends_with(word)), "{document}: there is no {word}");
+            }
+        }
+    }
+    assert!(named > 30, "only {named} files were found named");
+}
+
+#[test]
 fn the_digits_keep_their_notice() {
     let notice = read("data/digits/README.md");
     for word in ["Alpaydin", "Kaynak", "CC BY 4.0", "UCI Machine Learning Repository"] {
@@ -119,4 +139,49 @@ fn no_two_files_need_each_other_and_nothing_is_imported_from_above() {
         wrong.extend(imports::faults(root(), &package.join("src")));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_version_is_one_everywhere() {
+    let version = env!("CARGO_PKG_VERSION");
+    assert!(read("CHANGELOG.md").contains(&format!("\n## [{version}]")), "CHANGELOG.md has no {version}");
+    assert!(
+        read("CITATION.cff").contains(&format!("\nversion: {version}\n")),
+        "CITATION.cff names another version"
+    );
+    for file in ["Containerfile", "Containerfile.cuda"] {
+        assert!(
+            read(file).contains(&format!("\nARG VERSION={version}\n")),
+            "{file} takes another version's archive"
+        );
+    }
+}
+
+/// What an image does is what `ci/try-release` tries: unpack the archive, fetch libtorch, call the runner.
+#[test]
+fn images_do_what_is_tried_and_nothing_else() {
+    for (file, option) in [("Containerfile", ""), ("Containerfile.cuda", " --cuda")] {
+        let text = read(file);
+        let text = text.replace("\\\n", "");
+        let steps: Vec<&str> = text.lines().filter(|line| line.starts_with("RUN ")).collect();
+        let (system, own): (Vec<&str>, Vec<&str>) =
+            steps.into_iter().partition(|step| step.contains("apt-get"));
+        assert_eq!(system.len(), 2, "{file}");
+        let fetch =
+            format!("RUN mv /opt/switch-dit-* /opt/pipeline && /opt/pipeline/libexec/fetch-libtorch{option}");
+        assert_eq!(own, [fetch], "{file}");
+        assert!(text.contains("\nENTRYPOINT [\"pipeline\"]\n"), "{file}");
+    }
+    let tried = read("ci/try-release");
+    for word in ["libexec/fetch-libtorch", "--strip-components 1", "pipeline run", "pipeline stage --list"] {
+        assert!(tried.contains(word), "ci/try-release no longer tries `{word}`");
+    }
+}
+
+#[test]
+fn links_lead_somewhere_and_every_page_is_in_the_book() {
+    let broken = links::broken(root());
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+    let unlisted = links::unlisted(root());
+    assert!(unlisted.is_empty(), "docs/SUMMARY.md does not name {}", unlisted.join(", "));
 }

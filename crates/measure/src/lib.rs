@@ -1,6 +1,11 @@
-//! What benches measure of a process, and how they sum it up.
+//! What benches and fuzz targets measure of a process, and how they sum it up.
+
+mod counted;
+
+pub use counted::{Counted, bounded};
 
 use std::io::{Error, Result};
+use std::process::Command;
 
 /// The middle of some numbers, or the mean of the middle two; NaN of none.
 pub fn median(mut values: Vec<f64>) -> f64 {
@@ -8,6 +13,20 @@ pub fn median(mut values: Vec<f64>) -> f64 {
     match values.len() {
         0 => f64::NAN,
         n => (values[(n - 1) / 2] + values[n / 2]) / 2.0,
+    }
+}
+
+/// Runs a process that measures itself, and gives the last line that it prints. Its threads do not spin while they wait: that
+/// would time the neighbours.
+///
+/// # Errors
+/// When it cannot be started, or fails; then with the last line of its errors.
+pub fn last_line(command: &mut Command) -> Result<String> {
+    let output = command.env("OMP_WAIT_POLICY", "PASSIVE").output()?;
+    let last = |text: &[u8]| String::from_utf8_lossy(text).lines().last().map(String::from);
+    match output.status.success() {
+        true => Ok(last(&output.stdout).unwrap_or_default()),
+        false => Err(Error::other(last(&output.stderr).unwrap_or_else(|| "it failed without a word".into()))),
     }
 }
 

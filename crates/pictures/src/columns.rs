@@ -68,113 +68,117 @@ pub(crate) struct Column {
     pub(crate) classes: Option<Vec<String>>,
 }
 
-/// The column of pictures of a table that errors call `source`.
-pub(crate) fn image(columns: &[Column], selection: &Selection, source: &str) -> Result<String> {
-    if let Some(wanted) = &selection.image_column {
-        return exists(columns, wanted, "--image-column", source);
-    }
-    let pictures: Vec<&str> =
-        columns.iter().filter(|c| c.holds == Holds::Pictures).map(|c| c.name.as_str()).collect();
-    match pictures.as_slice() {
-        all if all.contains(&"image") => Ok("image".into()),
-        [only] => Ok((*only).into()),
-        [] => {
-            let image = columns.iter().find(|c| c.name == "image");
-            let what = image.map(|image| format!("; image holds {}, no bytes of pictures", image.kind));
-            bad_input!(
-                "{source}: no column of pictures; there are {}{}",
-                names(columns),
-                what.unwrap_or_default()
-            )
-        }
-        several => bad_input!(
-            "{source}: pictures in the columns {}; {}",
-            several.join(", "),
-            selection.choose("image-column")
-        ),
-    }
+/// The columns of a table, what is asked of them, and what errors call the table.
+#[derive(Clone, Copy)]
+pub(crate) struct Choice<'a> {
+    pub(crate) columns: &'a [Column],
+    pub(crate) selection: &'a Selection,
+    pub(crate) source: &'a str,
 }
 
-/// The column of labels, and what a person should know of the choice. `folders` says that folders are classes where no column
-/// is called one.
-pub(crate) fn label(
-    columns: &[Column],
-    image: &str,
-    selection: &Selection,
-    source: &str,
-    folders: bool,
-) -> Result<(Option<String>, Option<String>)> {
-    if selection.labels == Labels::Drop {
-        return Ok((None, None));
-    }
-    let (label, note) = match &selection.label_column {
-        Some(wanted) => (Some(exists(columns, wanted, "--label-column", source)?), None),
-        None => found(columns, image, selection, source, folders)?,
-    };
-    let holds = |name: &String| columns.iter().find(|c| c.name == *name).map(|c| c.holds);
-    if let Some(name) =
-        label.as_ref().filter(|name| matches!(holds(name), Some(Holds::Nothing | Holds::Pictures)))
-    {
-        bad_input!("{source}: the column {name} holds no labels")
-    }
-    Ok((label, note))
-}
-
-fn found(
-    columns: &[Column],
-    image: &str,
-    selection: &Selection,
-    source: &str,
-    folders: bool,
-) -> Result<(Option<String>, Option<String>)> {
-    let others = || columns.iter().filter(|c| c.name != image && c.holds != Holds::Pictures);
-    if others().any(|c| c.name == "label") {
-        return Ok((Some("label".into()), None));
-    }
-    let called: Vec<&str> =
-        others().filter(|c| c.classes.is_some() || is_label(&c.name)).map(|c| c.name.as_str()).collect();
-    let doubtful: Vec<&str> = others()
-        .filter(|c| c.holds == Holds::Integers && !words(&c.name).any(|word| COUNTS.contains(&word.as_str())))
-        .map(|c| c.name.as_str())
-        .collect();
-    let rest: Vec<&str> = others()
-        .filter(|c| matches!(c.holds, Holds::Integers | Holds::Others))
-        .map(|c| c.name.as_str())
-        .collect();
-    match (called.as_slice(), doubtful.as_slice(), rest.as_slice()) {
-        ([only], ..) => {
-            Ok((Some((*only).into()), Some(format!("{source}: labels come from the column {only}"))))
+impl Choice<'_> {
+    /// The column of pictures.
+    pub(crate) fn image(&self) -> Result<String> {
+        let Self { columns, selection, source } = *self;
+        if let Some(wanted) = &selection.image_column {
+            return self.exists(wanted, "--image-column");
         }
-        ([], ..) if folders => Ok((None, None)),
-        ([], [], []) => Ok((None, None)),
-        ([], [], rest) => Ok((
-            None,
-            Some(format!(
-                "{source}: no labels are taken, the data is one class; --label-column takes them from one of the columns {}",
-                rest.join(", ")
-            )),
-        )),
-        (several @ [_, ..], ..) | ([], several, _) => {
-            let (columns, hold) = match several.len() {
-                1 => ("column", "holds"),
-                _ => ("columns", "hold"),
-            };
-            bad_input!(
-                "{source}: the {columns} {} perhaps {hold} labels; {}",
+        let pictures: Vec<&str> =
+            columns.iter().filter(|c| c.holds == Holds::Pictures).map(|c| c.name.as_str()).collect();
+        match pictures.as_slice() {
+            all if all.contains(&"image") => Ok("image".into()),
+            [only] => Ok((*only).into()),
+            [] => {
+                let image = columns.iter().find(|c| c.name == "image");
+                let what = image.map(|image| format!("; image holds {}, no bytes of pictures", image.kind));
+                bad_input!(
+                    "{source}: no column of pictures; there are {}{}",
+                    names(columns),
+                    what.unwrap_or_default()
+                )
+            }
+            several => bad_input!(
+                "{source}: pictures in the columns {}; {}",
                 several.join(", "),
-                selection.choose("label-column")
-            )
+                selection.choose("image-column")
+            ),
         }
     }
-}
 
-fn exists(columns: &[Column], wanted: &str, flag: &str, source: &str) -> Result<String> {
-    if columns.iter().any(|c| c.name == wanted) {
-        return Ok(wanted.into());
+    /// The column of labels beside that of pictures, and what a person should know of the choice. `folders` says that folders are
+    /// classes where no column is called one.
+    pub(crate) fn label(&self, image: &str, folders: bool) -> Result<(Option<String>, Option<String>)> {
+        let Self { columns, selection, source } = *self;
+        if selection.labels == Labels::Drop {
+            return Ok((None, None));
+        }
+        let (label, note) = match &selection.label_column {
+            Some(wanted) => (Some(self.exists(wanted, "--label-column")?), None),
+            None => self.found(image, folders)?,
+        };
+        let holds = |name: &String| columns.iter().find(|c| c.name == *name).map(|c| c.holds);
+        if let Some(name) =
+            label.as_ref().filter(|name| matches!(holds(name), Some(Holds::Nothing | Holds::Pictures)))
+        {
+            bad_input!("{source}: the column {name} holds no labels")
+        }
+        Ok((label, note))
     }
-    let near = nearest(wanted, columns.iter().map(|c| c.name.as_str()));
-    let hint = near.map(|n| format!("; did you mean {n}?")).unwrap_or_default();
-    bad_input!("{flag} {wanted}: {source} has no such column, but {}{hint}", names(columns))
+
+    fn found(&self, image: &str, folders: bool) -> Result<(Option<String>, Option<String>)> {
+        let Self { columns, selection, source } = *self;
+        let others = || columns.iter().filter(|c| c.name != image && c.holds != Holds::Pictures);
+        if others().any(|c| c.name == "label") {
+            return Ok((Some("label".into()), None));
+        }
+        let called: Vec<&str> =
+            others().filter(|c| c.classes.is_some() || is_label(&c.name)).map(|c| c.name.as_str()).collect();
+        let doubtful: Vec<&str> = others()
+            .filter(|c| {
+                c.holds == Holds::Integers && !words(&c.name).any(|word| COUNTS.contains(&word.as_str()))
+            })
+            .map(|c| c.name.as_str())
+            .collect();
+        let rest: Vec<&str> = others()
+            .filter(|c| matches!(c.holds, Holds::Integers | Holds::Others))
+            .map(|c| c.name.as_str())
+            .collect();
+        match (called.as_slice(), doubtful.as_slice(), rest.as_slice()) {
+            ([only], ..) => {
+                Ok((Some((*only).into()), Some(format!("{source}: labels come from the column {only}"))))
+            }
+            ([], ..) if folders => Ok((None, None)),
+            ([], [], []) => Ok((None, None)),
+            ([], [], rest) => Ok((
+                None,
+                Some(format!(
+                    "{source}: no labels are taken, the data is one class; --label-column takes them from one of the columns {}",
+                    rest.join(", ")
+                )),
+            )),
+            (several @ [_, ..], ..) | ([], several, _) => {
+                let (columns, hold) = match several.len() {
+                    1 => ("column", "holds"),
+                    _ => ("columns", "hold"),
+                };
+                bad_input!(
+                    "{source}: the {columns} {} perhaps {hold} labels; {}",
+                    several.join(", "),
+                    selection.choose("label-column")
+                )
+            }
+        }
+    }
+
+    fn exists(&self, wanted: &str, flag: &str) -> Result<String> {
+        let Self { columns, source, .. } = *self;
+        if columns.iter().any(|c| c.name == wanted) {
+            return Ok(wanted.into());
+        }
+        let near = nearest(wanted, columns.iter().map(|c| c.name.as_str()));
+        let hint = near.map(|n| format!("; did you mean {n}?")).unwrap_or_default();
+        bad_input!("{flag} {wanted}: {source} has no such column, but {}{hint}", names(columns))
+    }
 }
 
 fn names(columns: &[Column]) -> String {
@@ -216,7 +220,8 @@ mod tests {
         use Holds::{Integers, Others, Pictures};
         let choose = |of: &[(&str, Holds)]| {
             let columns: Vec<_> = [("image", Pictures)].iter().chain(of).copied().collect();
-            label(&table(&columns), "image", &Selection { insist: true, ..Selection::default() }, "a", false)
+            let selection = Selection { insist: true, ..Selection::default() };
+            Choice { columns: &table(&columns), selection: &selection, source: "a" }.label("image", false)
         };
         assert_eq!(choose(&[]).unwrap(), (None, None));
         assert_eq!(choose(&[("label", Integers), ("fine_label", Integers)]).unwrap().0.unwrap(), "label");

@@ -8,7 +8,7 @@ mod walk;
 
 pub use parts::Part;
 
-use crate::columns;
+use crate::columns::Choice;
 use crate::decode::MAX_BYTES;
 use crate::form;
 use crate::labels::{Classes, Labels, Tally, out_of_order};
@@ -28,7 +28,7 @@ use walk::Listing;
 #[derive(Debug)]
 pub struct Dataset {
     /// Where its pictures are.
-    pub source: Source,
+    pub source: Container,
     /// Their classes, where they have any.
     pub classes: Option<Classes>,
     /// What a person should know, in sentences.
@@ -39,7 +39,7 @@ pub struct Dataset {
 
 /// Where pictures are.
 #[derive(Debug)]
-pub enum Source {
+pub enum Container {
     /// In Parquet files.
     Tables(Vec<Table>),
     /// In files of their own.
@@ -114,7 +114,8 @@ impl Dataset {
         let read = |(path, name): (PathBuf, String)| check().and_then(|()| Footer::read(path, name));
         let footers = files.into_iter().map(read).collect::<Result<Vec<_>>>()?;
         let Some(first) = footers.first() else { bad_input!("{}: no Parquet files", selection.source) };
-        let image = columns::image(&first.columns, selection, &first.name)?;
+        let choice = Choice { columns: &first.columns, selection, source: &first.name };
+        let image = choice.image()?;
         if footers.iter().all(Footer::is_empty) {
             bad_input!("{}: no rows in its Parquet files", selection.source)
         }
@@ -122,7 +123,7 @@ impl Dataset {
         if image != "image" && selection.image_column.is_none() {
             notes.push(format!("{}: pictures come from the column {image}", first.name));
         }
-        let mut label = match columns::label(&first.columns, &image, selection, &first.name, false) {
+        let mut label = match choice.label(&image, false) {
             Ok((label, note)) => {
                 let list = if label.is_none() && !selection.insist { &mut doubts } else { &mut notes };
                 list.extend(note);
@@ -153,7 +154,7 @@ impl Dataset {
         let meaning = Arc::new(classes.clone().unwrap_or_default());
         let columns = Columns { image, label };
         let tables = footers.into_iter().map(|footer| footer.table(columns.clone(), Arc::clone(&meaning)));
-        Ok(Self { source: Source::Tables(tables.collect()), classes, notes, doubts })
+        Ok(Self { source: Container::Tables(tables.collect()), classes, notes, doubts })
     }
 
     /// A folder that `download` wrote.
@@ -168,7 +169,7 @@ impl Dataset {
         }
         let labelled = tables.iter().all(Table::labelled);
         let classes = labelled.then(|| Classes::counted(manifest.classes, manifest.class_names.clone()));
-        Ok(Self { source: Source::Tables(tables), classes, notes: Vec::new(), doubts: Vec::new() })
+        Ok(Self { source: Container::Tables(tables), classes, notes: Vec::new(), doubts: Vec::new() })
     }
 
     fn files(folder: &Path, mut listing: Listing, selection: &Selection) -> Result<Self> {
@@ -228,25 +229,25 @@ impl Dataset {
         }
         notes.extend(listing.notes(&used));
         let files = Files { folder: folder.into(), files, faults: listing.faults };
-        Ok(Self { source: Source::Files(files), classes, notes, doubts })
+        Ok(Self { source: Container::Files(files), classes, notes, doubts })
     }
 
     /// How many pictures there are, those among them that cannot be read.
     pub fn count(&self) -> usize {
         match &self.source {
-            Source::Tables(tables) => tables.iter().map(|table| table.rows).sum(),
-            Source::Files(files) => files.files.len(),
+            Container::Tables(tables) => tables.iter().map(|table| table.rows).sum(),
+            Container::Files(files) => files.files.len(),
         }
     }
 
     /// Every picture in order.
     pub fn iter(&self) -> Box<dyn Iterator<Item = Result<Encoded>> + '_> {
         match &self.source {
-            Source::Tables(tables) => Box::new(tables.iter().flat_map(|table| match table.read() {
+            Container::Tables(tables) => Box::new(tables.iter().flat_map(|table| match table.read() {
                 Ok(pictures) => Box::new(pictures) as Box<dyn Iterator<Item = _>>,
                 Err(e) => Box::new(std::iter::once(Err(e))),
             })),
-            Source::Files(files) => Box::new((0..files.len()).map(|i| Ok(files.read(i)))),
+            Container::Files(files) => Box::new((0..files.len()).map(|i| Ok(files.read(i)))),
         }
     }
 }

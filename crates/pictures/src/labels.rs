@@ -1,11 +1,14 @@
 //! Labels: what stands in a column of them, and the classes that they make.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, anyhow, bail};
 use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Float64Type, Int64Type};
+use arrow::datatypes::{
+    ArrowPrimitiveType, DataType, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
+    Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+};
 use stage::bad_input;
 use std::collections::BTreeSet;
+use std::fmt::Display;
 
 /// Most classes; what is beyond is a number of another kind.
 const MOST: usize = 1_000_000;
@@ -159,36 +162,64 @@ pub(crate) fn cells(array: &ArrayRef) -> Result<Vec<Cell>> {
     let rows = 0..array.len();
     Ok(match kind {
         DataType::Null => rows.map(|_| Cell::Missing).collect(),
-        DataType::Dictionary(_, values) => return cells(&arrow::compute::cast(array, values)?),
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
-            let array = arrow::compute::cast(array, &DataType::LargeUtf8)?;
-            let texts = array.as_string::<i64>();
-            texts.iter().map(|text| text.map_or(Cell::Missing, |text| Cell::Text(text.into()))).collect()
-        }
+        DataType::Dictionary(..) => return cells(&values(array)?),
+        DataType::Utf8 => array.as_string::<i32>().iter().map(text).collect(),
+        DataType::LargeUtf8 => array.as_string::<i64>().iter().map(text).collect(),
+        DataType::Utf8View => array.as_string_view().iter().map(text).collect(),
         DataType::Boolean => {
             let values = array.as_boolean();
             values.iter().map(|v| v.map_or(Cell::Missing, |v| Cell::Integer(v.into()))).collect()
         }
-        kind if kind.is_integer() => {
-            let strict = CastOptions { safe: false, ..CastOptions::default() };
-            let array = cast_with_options(array, &DataType::Int64, &strict).context("a label is no class")?;
-            let numbers = array.as_primitive::<Int64Type>();
-            numbers.iter().map(|number| number.map_or(Cell::Missing, Cell::Integer)).collect()
-        }
-        kind if kind.is_floating() => {
-            let array = arrow::compute::cast(array, &DataType::Float64)?;
-            let whole = |number: Option<f64>| match number {
-                None => Ok(Cell::Missing),
-                Some(number) if number.is_nan() => Ok(Cell::Missing),
-                Some(number) if number.fract() == 0.0 && number.abs() < 1e15 => {
-                    Ok(Cell::Integer(number as i64))
-                }
-                Some(number) => bail!("label {number} is no class"),
-            };
-            array.as_primitive::<Float64Type>().iter().map(whole).collect::<Result<_>>()?
-        }
+        DataType::Int8 => integers::<Int8Type>(array)?,
+        DataType::Int16 => integers::<Int16Type>(array)?,
+        DataType::Int32 => integers::<Int32Type>(array)?,
+        DataType::Int64 => integers::<Int64Type>(array)?,
+        DataType::UInt8 => integers::<UInt8Type>(array)?,
+        DataType::UInt16 => integers::<UInt16Type>(array)?,
+        DataType::UInt32 => integers::<UInt32Type>(array)?,
+        DataType::UInt64 => integers::<UInt64Type>(array)?,
+        DataType::Float16 => array
+            .as_primitive::<Float16Type>()
+            .iter()
+            .map(|n| whole(n.map(f64::from)))
+            .collect::<Result<_>>()?,
+        DataType::Float32 => array
+            .as_primitive::<Float32Type>()
+            .iter()
+            .map(|n| whole(n.map(f64::from)))
+            .collect::<Result<_>>()?,
+        DataType::Float64 => array.as_primitive::<Float64Type>().iter().map(whole).collect::<Result<_>>()?,
         other => bail!("{other} are no labels"),
     })
+}
+
+/// What the numbers of a dictionary stand for.
+pub(crate) fn values(array: &ArrayRef) -> Result<ArrayRef> {
+    let dictionary = array.as_any_dictionary();
+    Ok(arrow::compute::take(dictionary.values(), dictionary.keys(), None)?)
+}
+
+fn text(text: Option<&str>) -> Cell {
+    text.map_or(Cell::Missing, |text| Cell::Text(text.into()))
+}
+
+fn integers<T: ArrowPrimitiveType<Native: TryInto<i64> + Display>>(array: &ArrayRef) -> Result<Vec<Cell>> {
+    let cell = |number: Option<T::Native>| match number {
+        None => Ok(Cell::Missing),
+        Some(number) => {
+            number.try_into().map(Cell::Integer).map_err(|_| anyhow!("label {number} is no class"))
+        }
+    };
+    array.as_primitive::<T>().iter().map(cell).collect()
+}
+
+fn whole(number: Option<f64>) -> Result<Cell> {
+    match number {
+        None => Ok(Cell::Missing),
+        Some(number) if number.is_nan() => Ok(Cell::Missing),
+        Some(number) if number.fract() == 0.0 && number.abs() < 1e15 => Ok(Cell::Integer(number as i64)),
+        Some(number) => bail!("label {number} is no class"),
+    }
 }
 
 #[cfg(test)]

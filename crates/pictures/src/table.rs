@@ -3,7 +3,7 @@
 
 use crate::columns::{Column, Holds};
 use crate::form;
-use crate::labels::{Cell, Classes, cells};
+use crate::labels::{Cell, Classes, cells, values};
 use crate::picture::{Encoded, Picture};
 use anyhow::{Context, Result, anyhow};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StructArray};
@@ -350,7 +350,7 @@ impl Table {
 /// The values themselves, where a column holds numbers that stand for them.
 fn plain(array: &ArrayRef) -> Result<ArrayRef> {
     Ok(match array.data_type() {
-        DataType::Dictionary(_, values) => arrow::compute::cast(array, values)?,
+        DataType::Dictionary(..) => values(array)?,
         _ => Arc::clone(array),
     })
 }

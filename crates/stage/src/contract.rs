@@ -82,7 +82,7 @@ fn paths(spec: &Spec, values: &Values, role: Role) -> Result<Vec<Named>> {
             _ => text.into_iter().collect(),
         };
         for text in texts.into_iter().filter(|text| !text.is_empty()) {
-            paths.push(Named::new(format!("--{}", arg.name), &crate::arguments::path(text))?);
+            paths.push(Named::new(format!("--{}", arg.name), &crate::value::path(text))?);
         }
     }
     Ok(paths)

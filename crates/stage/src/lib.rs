@@ -27,6 +27,8 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage or bad input, 75 try again (also after SIGTERM).
 
 mod arguments;
+pub mod check;
+mod choice;
 mod context;
 mod contract;
 mod error;
@@ -42,8 +44,11 @@ mod spec;
 mod staged;
 mod staging;
 mod state;
+mod value;
+mod values;
 
-pub use arguments::{Arguments, Bounds, Choice, Value, Values};
+pub use arguments::Arguments;
+pub use choice::Choice;
 pub use context::{Context, Event};
 pub use error::{BadInput, BadInputExt, Stopped, TryAgain, exit_code};
 pub use files::{read_json, write_atomically, write_json};
@@ -54,6 +59,8 @@ pub use program::{bench, main, main_with};
 pub use question::{CHECK, Question};
 pub use spec::{Arg, Kind, Role, Spec, nearest};
 pub use staged::Staged;
+pub use value::{Bounds, Value};
+pub use values::Values;
 
 #[doc(hidden)]
 pub use arguments::paragraphs;

@@ -12,8 +12,9 @@ pub struct Spec {
     pub about: String,
     /// Its arguments.
     pub arguments: Vec<Arg>,
-    /// Whether it answers `--check`: given parameters and nothing else it prints those in force, as one JSON object of
-    /// texts, or fails with what is wrong with them.
+    /// Whether it answers `--check`: given parameters, and of the other arguments those that are `judged`, it prints the
+    /// parameters in force as one JSON object of texts, or fails with what is wrong with them. What may only turn out to be wrong
+    /// it says on its standard error, in lines that begin with `warning: `.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub check: bool,
 }
@@ -33,6 +34,10 @@ pub struct Arg {
     /// Its value when it is not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<Json>,
+    /// Whether `--check` is given it too: an input where it lies in the study already, a tuning value where it is written. Of the
+    /// parameters `--check` is given all that are written.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub judged: bool,
     /// What a number counts, where it counts something.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
@@ -246,6 +251,7 @@ mod tests {
             kind: Kind::Integer { min: Some(8), max: None },
             required: false,
             default: Some(256.into()),
+            judged: false,
             unit: Some("pixels".into()),
             help: "Side.".into(),
         };

@@ -3,7 +3,7 @@
 use crate::de::{Marked, Text};
 use crate::environment;
 use crate::error::{Error, Result, hint};
-use crate::graph::Step;
+use crate::graph::{Input, Source, Step};
 use crate::mark::Mark;
 use crate::sharded;
 use stage::{Kind, Role, Spec};
@@ -30,44 +30,73 @@ pub fn ask(program: &Path, mark: &Mark) -> Result<Spec> {
         );
         Error::mistake(mark, text)
     };
-    let said = answer(program, &["--describe".into()]).map_err(wrong)?;
+    let (said, _) = answer(program, &["--describe".into()]).map_err(wrong)?;
     serde_json::from_slice(&said).map_err(|e| wrong(e.to_string()))
 }
 
-/// The command line by which a program that answers `--check` judges the parameters of a step.
-pub fn question(step: &Step) -> Vec<String> {
-    let given = step.params.iter().flat_map(|(name, value)| [format!("--{name}"), value.0.clone()]);
+/// The inputs of a step that its program looks at for `--check`: those that lie in the study, and are taken whole.
+pub fn judged<'a>(step: &'a Step, spec: &Spec, root: &Path) -> Vec<(&'a Input, &'a Path)> {
+    let inputs = step.inputs.iter().enumerate().filter(|(index, _)| step.each != Some(*index));
+    let judged = inputs.filter(|(_, input)| spec.argument(&input.name).is_some_and(|arg| arg.judged));
+    let there = judged.filter_map(|(_, input)| match &input.source {
+        Source::Path(path) if root.join(path).exists() => Some((input, path.as_path())),
+        _ => None,
+    });
+    there.collect()
+}
+
+/// The command line by which a program that answers `--check` judges the parameters of a step, and what else it looks at.
+pub fn question(step: &Step, spec: &Spec, root: &Path) -> Vec<String> {
+    let looks = |name: &str| spec.argument(name).is_some_and(|arg| arg.judged);
+    let params = step.params.iter().map(|(name, value)| (name, value.0.clone()));
+    let tuning = step.tuning.iter().filter(|(name, _)| looks(name));
+    let tuning = tuning.map(|(name, value)| (name, value.0.clone()));
+    let inputs = judged(step, spec, root).into_iter();
+    let inputs = inputs.map(|(input, path)| (&input.name, root.join(path).display().to_string()));
+    let given = params.chain(tuning).chain(inputs).flat_map(|(name, value)| [format!("--{name}"), value]);
     std::iter::once("--check".into()).chain(given).collect()
+}
+
+/// What a program says of what a step gives it.
+pub struct Judgement {
+    /// The parameters in force, with their values.
+    pub params: BTreeMap<String, String>,
+    /// What may turn out to be wrong, each with its place.
+    pub warnings: Vec<String>,
 }
 
 /// Asks a program which parameters are in force where it is given those of a step: with their values, where others decide
 /// them, and without those that others switch off.
 ///
 /// # Errors
-/// What the program has against them, at the place of the parameter that it names.
-pub fn in_force(program: &Path, step: &Step, spec: &Spec) -> Result<BTreeMap<String, String>> {
+/// What the program has against them, at the place of what it names.
+pub fn in_force(program: &Path, step: &Step, spec: &Spec, root: &Path) -> Result<Judgement> {
     let wrong = |why: String| {
         let words: Vec<&str> = why.split(|c: char| !c.is_alphanumeric() && !"-_".contains(c)).collect();
-        let named = |(name, _): &&(String, _)| words.contains(&format!("--{name}").as_str());
-        let mark = step.params.iter().find(named).map_or(&step.mark, |(_, value)| &value.mark);
+        let named = |name: &str| words.contains(&format!("--{name}").as_str());
+        let values = step.params.iter().chain(&step.tuning).map(|(name, value)| (name, &value.mark));
+        let inputs = step.inputs.iter().map(|input| (&input.name, &input.mark));
+        let mark = values.chain(inputs).find(|(name, _)| named(name)).map_or(&step.mark, |(_, mark)| mark);
         let why = why.strip_prefix("error: ").unwrap_or(&why);
         Error::mistake(mark, format!("stage {}: {} says: {why}", step.stage, spec.name))
     };
-    let said = answer(program, &question(step)).map_err(wrong)?;
+    let (said, aside) = answer(program, &question(step, spec, root)).map_err(wrong)?;
     let said: BTreeMap<String, String> =
         serde_json::from_slice(&said).map_err(|e| wrong(format!("its answer to --check is none: {e}")))?;
+    let aside = aside.lines().filter_map(|line| line.strip_prefix("warning: "));
+    let warnings = aside.map(|warning| wrong(warning.into()).to_string()).collect();
     let known = said.into_iter().map(|(name, value)| match spec.argument(&name) {
         Some(arg) if arg.role == Role::Param => Ok((name, canonical(&arg.kind, &value))),
         _ => Err(wrong(format!("its answer to --check has `{name}`, which is no parameter"))),
     });
-    known.collect()
+    Ok(Judgement { params: known.collect::<Result<_>>()?, warnings })
 }
 
-/// What a program says when it is called so, in the environment of a stage, within bounds of time and size.
+/// What a program says, and what it says aside, when it is called so, in the environment of a stage, within bounds of time and size.
 ///
 /// # Errors
 /// Why it says nothing; the first line of what it says where it fails.
-fn answer(program: &Path, arguments: &[String]) -> Result<Vec<u8>, String> {
+fn answer(program: &Path, arguments: &[String]) -> Result<(Vec<u8>, String), String> {
     let mut command = Command::new(program);
     // What it says is kept for everybody, so it depends on nothing that a stage would not see.
     command.args(arguments).env_clear().envs(environment::passed(&[]));
@@ -94,12 +123,12 @@ fn answer(program: &Path, arguments: &[String]) -> Result<Vec<u8>, String> {
     if text.len() as u64 > ANSWER_SIZE {
         return Err("it says more than 1 MiB".into());
     }
+    let aside = said.1.recv_timeout(left()).unwrap_or_default();
+    let aside = String::from_utf8_lossy(&aside).into_owned();
     if !status.success() {
-        let said = said.1.recv_timeout(left()).unwrap_or_default();
-        let said = String::from_utf8_lossy(&said);
-        return Err(said.lines().next().unwrap_or("it failed and said nothing").to_string());
+        return Err(aside.lines().next().unwrap_or("it failed and said nothing").to_string());
     }
-    Ok(text)
+    Ok((text, aside))
 }
 
 /// What comes out of a pipe, up to one byte more than a description may have.

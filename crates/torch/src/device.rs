@@ -91,6 +91,13 @@ pub fn open_local(choice: DeviceChoice, local: usize, threads: usize) -> Result<
     }
 }
 
+/// What stands against this choice on this machine, if it names a GPU that cannot be used here: for a warning, before there is
+/// anything to compute.
+pub fn missing(choice: DeviceChoice) -> Option<String> {
+    let named = matches!(choice, DeviceChoice::Cuda(_));
+    named.then(|| open(choice, 0).err().map(|e| e.to_string())).flatten()
+}
+
 /// Says what the work runs with, for the record of its result; after [`open`].
 pub fn report(device: Device, context: &stage::Context) {
     let name = match device {
@@ -223,6 +230,8 @@ mod tests {
         let text = e.to_string();
         assert!(text.starts_with("--device cuda:99: ") && text.contains("use "), "{text}");
         assert!(!text.contains('\n'), "{text}");
+        assert_eq!(missing(DeviceChoice::Cuda(99)), Some(text));
+        assert_eq!([missing(DeviceChoice::Auto), missing(DeviceChoice::Cpu)], [None, None]);
     }
 
     #[test]

@@ -56,6 +56,14 @@ impl Vae {
         Ok(vae)
     }
 
+    /// The sizes that weights show, under any of their public names; no tensor is read.
+    ///
+    /// # Errors
+    /// Bad input when they are none of an autoencoder.
+    pub fn sizes(weights: &Weights) -> Result<Config> {
+        Config::infer(&names::current(weights.shallow_clone())?)
+    }
+
     /// Which autoencoder these are the weights of: a digest of its tensors, each rounded to f16, under diffusers' current names.
     /// The same autoencoder has it in f32 and f16, and under any of its names.
     ///

@@ -31,20 +31,29 @@ pub struct Cache {
     folder: PathBuf,
 }
 
+/// Whether a repository can be called so.
+///
+/// # Errors
+/// Bad input that says how they are called.
+pub fn is_name(kind: Kind, name: &str) -> Result<()> {
+    let part = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with('.')
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+    };
+    if name.split('/').count() > 2 || !name.split('/').all(part) {
+        bad_input!("--{} {name}: a {} of the Hub is called ORGANISATION/NAME", kind.noun(), kind.noun())
+    }
+    Ok(())
+}
+
 impl Cache {
     /// Of a repository, in `home` or where the Hub's clients keep it.
     ///
     /// # Errors
     /// Bad input when the name is none of a repository.
     pub fn of(home: &Path, kind: Kind, name: &str) -> Result<Self> {
-        let part = |part: &str| {
-            !part.is_empty()
-                && !part.starts_with('.')
-                && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
-        };
-        if name.split('/').count() > 2 || !name.split('/').all(part) {
-            bad_input!("--{} {name}: a {} of the Hub is called ORGANISATION/NAME", kind.noun(), kind.noun())
-        }
+        is_name(kind, name)?;
         let root = home.join("hub");
         let folder = root.join(format!("{}s--{}", kind.noun(), name.replace('/', "--")));
         Ok(Self { root, folder })

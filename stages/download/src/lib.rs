@@ -1,6 +1,7 @@
 //! Fetches a dataset or a file of weights, checks every byte against its source and every picture by decoding it, and lays
 //! pictures out the same way wherever they came from.
 
+mod answers;
 mod arguments;
 mod cache;
 mod disk;
@@ -11,11 +12,12 @@ mod outputs;
 mod transfer;
 mod web;
 
+pub use answers::QUESTIONS;
 pub use arguments::Args;
 
 use anyhow::Result;
 use normalise::lay_out;
-use pictures::{Dataset, Labels};
+use pictures::Dataset;
 use stage::{Context, bad_input};
 use std::path::Path;
 
@@ -28,16 +30,10 @@ const FOLDER: &str = "folder";
 /// Bad input when the arguments do not name one source and one output, the source is not what it should be, or more pictures
 /// than allowed cannot be decoded; try again when a server is at fault.
 pub fn download(args: &Args, context: &Context) -> Result<()> {
-    let sources = [args.folder.is_some(), args.dataset.is_some(), args.model.is_some(), args.url.is_some()];
-    if sources.iter().filter(|given| **given).count() != 1 {
-        bad_input!("give exactly one source: --folder, --dataset, --model or --url")
+    if answers::sources(args) != 1 {
+        bad_input!("{}", answers::ONE_SOURCE)
     }
-    if let (Some(column), Labels::Drop) = (&args.label_column, args.labels) {
-        bad_input!("--label-column {column} and --labels drop contradict each other")
-    }
-    if args.model.is_some() != args.file.is_some() {
-        bad_input!("--model and --file go together")
-    }
+    answers::fit(args)?;
     match (&args.images, &args.weights) {
         (Some(images), None) => match (&args.folder, &args.dataset) {
             (Some(source), _) => folder(source, images, args, context),

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    stage::main(download::download)
+    stage::main_with(&download::QUESTIONS, download::download)
 }

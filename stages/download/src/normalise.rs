@@ -3,7 +3,7 @@
 use crate::arguments::Args;
 use crate::outputs;
 use anyhow::{Context as _, Result};
-use pictures::dataset::{Files, Source};
+use pictures::dataset::{Container, Files};
 use pictures::{Classes, Dataset, Encoded, File, Manifest, PicturesWriter, Table};
 use rayon::prelude::*;
 use stage::{Context, Staged, bad_input, write_json};
@@ -62,8 +62,8 @@ impl<'a> Normaliser<'a> {
     fn take(&mut self, dataset: &Dataset) -> Result<()> {
         self.total = dataset.count();
         match &dataset.source {
-            Source::Tables(tables) => tables.iter().try_for_each(|table| self.table(table)),
-            Source::Files(files) => self.loose(files, dataset.classes.is_some()),
+            Container::Tables(tables) => tables.iter().try_for_each(|table| self.table(table)),
+            Container::Files(files) => self.loose(files, dataset.classes.is_some()),
         }
     }
 

@@ -73,3 +73,33 @@ fn weights_that_are_there_are_not_fetched_again() {
     assert!(said.contains("is there already"), "{said}");
     assert_eq!(fs::read_to_string(&to).unwrap(), "weights");
 }
+
+#[test]
+fn what_cannot_be_is_found_without_a_server() {
+    let check = |flags: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_download"));
+        let output = command.arg("--check").args(flags.split_whitespace()).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    for flags in
+        ["", "--dataset a/b --split val", "--model a/b --file c", "--url http://127.0.0.1:1/w --sha256 any"]
+    {
+        assert_eq!(check(flags), (Some(0), String::new()), "{flags}");
+    }
+    for (flags, why) in [
+        ("--dataset a/b --model c/d --file e", "give exactly one source"),
+        ("--dataset a/b/c", "a dataset of the Hub is called ORGANISATION/NAME"),
+        ("--model a/b", "--model and --file go together"),
+        ("--url http://127.0.0.1:1/w", "--url needs --sha256"),
+        ("--url here --sha256 any", "here is no address"),
+        (
+            "--url http://127.0.0.1:1/w --sha256 1234",
+            "--sha256 1234: neither `any` nor 64 hexadecimal digits",
+        ),
+        ("--dataset a/b --label-column x --labels drop", "contradict each other"),
+        ("--max-bad 2", "2 is more than 1"),
+    ] {
+        let (code, said) = check(flags);
+        assert!(code == Some(2) && said.contains(why) && said.lines().count() == 1, "{flags}: {said}");
+    }
+}

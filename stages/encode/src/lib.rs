@@ -3,6 +3,8 @@
 //! Pictures are decoded and cropped ahead of the network in threads of their own; finished shards, and of the one that is being
 //! made the batches so far, are kept in the state folder, so that a run that is stopped or killed redoes at most one batch.
 
+mod answers;
+mod arguments;
 mod join;
 mod journal;
 mod outputs;
@@ -10,69 +12,26 @@ mod prefetcher;
 mod shard;
 mod statistics;
 
+pub use answers::QUESTIONS;
+pub use arguments::Args;
+
+use answers::{side, space};
 use anyhow::{Context as _, Result};
-use latents::LatentSpace;
 use pictures::Pictures;
 use prefetcher::{Prefetcher, ShardWork};
 use serde::{Deserialize, Serialize};
 use shard::{Encoder, Timing};
 use shards::{LatentsMetadata, Shard, write_manifest};
-use stage::{Context, Known, Staged, bad_input, read_json, write_json};
+use stage::{Context, Staged, read_json, write_json};
 use statistics::with_statistics;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 use torch::Precision;
 use torch::device::{self, DeviceChoice};
 use torch::parallel::Sharing;
 use vae::{Files, Vae};
 use weights::Weights;
-
-/// `--latents` to the contract.
-const LATENTS: Known<Args> = Known::Folder(outputs::LATENTS);
-
-stage::arguments! {
-    /// Encode pictures as VAE latents.
-    ///
-    /// Each picture is cropped as ADM does it, encoded, and stored as the mean and standard deviation of its posterior, not
-    /// scaled and not sampled: training draws a fresh sample at every visit.
-    pub struct Args: "encode", state outputs::STATE {
-        /// Pictures as `download` lays them out.
-        input images: PathBuf;
-        /// Weights of an AutoencoderKL: a safetensors file, a .ckpt of latent diffusion, or a folder with one of them, whose
-        /// config.json then says how latents are scaled.
-        input vae: PathBuf;
-        /// Folder with what each shard made: joins them, and encodes nothing.
-        input latents_parts: Option<PathBuf>;
-        /// Side that pictures are cropped to; a multiple of what the network halves away, 8 for Stable Diffusion's.
-        param image_size: usize = 256, in 8..=2048, unit "pixels";
-        /// Whether to encode the mirrored picture too, for training that mirrors at random.
-        param flip: bool = false;
-        /// What a network's latents are the autoencoder's times; as config.json says, else 0.18215, or 1 with
-        /// --channel-statistics.
-        param scale: Option<f64>, in 0.0..;
-        /// What is taken from the autoencoder's latents before; as config.json says, else 0.
-        param shift: Option<f64>;
-        /// Whether a network sees latents less the mean of their channel, over its standard deviation, both over all pictures.
-        param channel_statistics: bool = false;
-        /// Rows of a file.
-        param shard_rows: usize = 4096, in 1.., unit "rows";
-        /// What the network computes with; in bf16 all of it, for GPUs that have it.
-        param precision: Precision = Precision::F32;
-        /// Encode only one of so many shards of the files; `--latents-parts` joins them.
-        param shards: usize = 1, in 1..;
-        /// Which, from 0.
-        param shard: usize = 0;
-        /// Pictures at once.
-        tuning batch_size: usize = 16, in 1.., unit "images";
-        /// Where to compute: auto, cpu, cuda:0, …
-        tuning device: DeviceChoice = DeviceChoice::Auto;
-        /// Threads of one operation; 0 leaves it to libtorch.
-        tuning threads: usize = 0;
-        /// Folder of shards.
-        output latents: PathBuf, known LATENTS;
-    }
-}
 
 /// What the shards in the state folder were made from; shards of other work are no use.
 #[derive(PartialEq, Serialize, Deserialize)]
@@ -172,6 +131,7 @@ fn publish(state: &Path, latents: &Path, about: &LatentsMetadata, shards: Vec<Sh
     staged.commit()
 }
 
+/// Latents of these pictures by this autoencoder.
 fn about(
     args: &Args,
     vae: &Vae,
@@ -179,19 +139,10 @@ fn about(
     identity: String,
     pictures: &Pictures,
 ) -> Result<LatentsMetadata> {
-    let (size, factor) = (args.image_size, vae.config().factor() as usize);
-    if size % factor != 0 {
-        bad_input!("--image-size {size}: this network halves to a {factor}th; use a multiple of {factor}")
-    }
-    let space = match (args.channel_statistics, args.shift) {
-        (true, Some(_)) => {
-            bad_input!("--shift with --channel-statistics, whose means stand in for it; give one")
-        }
-        (true, None) => LatentSpace::scaled(args.scale.unwrap_or(1.0), ""),
-        (false, _) => files.space(vae.config().latent, args.scale, args.shift)?,
-    };
+    let side = side(args, vae.config())?;
+    let space = space(args, vae.config(), files)?;
     Ok(LatentsMetadata {
-        shape: [vae.config().latent as usize, size / factor, size / factor],
+        shape: [vae.config().latent as usize, side, side],
         dtype: "float16".into(),
         scale: space.scale,
         shift: space.shift,
@@ -199,7 +150,7 @@ fn about(
         vae: identity,
         classes: pictures.manifest().classes,
         class_names: pictures.manifest().class_names.clone(),
-        image_size: size,
+        image_size: args.image_size,
         flipped: args.flip,
     })
 }

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    stage::main(encode::encode)
+    stage::main_with(&encode::QUESTIONS, encode::encode)
 }

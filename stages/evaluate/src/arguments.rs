@@ -59,7 +59,7 @@ stage::arguments! {
         /// Pictures in one pass through the network.
         tuning batch_size: u64 = 64, in 1..=4096, unit "images";
         /// `auto`, `cpu` or `cuda:N`.
-        tuning device: DeviceChoice = DeviceChoice::Auto;
+        judged_tuning device: DeviceChoice = DeviceChoice::Auto;
         /// CPU threads; 0 takes the cores there are.
         tuning threads: u64 = 0;
         /// JSON of the scores.

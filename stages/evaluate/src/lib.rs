@@ -3,6 +3,7 @@
 pub mod arrays;
 pub mod pictures;
 
+mod answers;
 mod arguments;
 mod classes;
 mod features;
@@ -14,6 +15,7 @@ mod reference;
 mod score;
 mod scores;
 
+pub use answers::QUESTIONS;
 pub use arguments::Args;
 
 use anyhow::Result;

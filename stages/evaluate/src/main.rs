@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    stage::main(evaluate::evaluate)
+    stage::main_with(&evaluate::QUESTIONS, evaluate::evaluate)
 }

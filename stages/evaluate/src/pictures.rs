@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 
 /// Pictures in order.
 pub struct Pictures {
-    source: Source,
+    source: Collection,
     path: PathBuf,
     count: usize,
 }
 
-enum Source {
+enum Collection {
     Archive { size: [usize; 2], class_names: Vec<String> },
     Dataset(Dataset),
 }
@@ -44,12 +44,13 @@ impl Pictures {
         if archive.is_file() && !is_parquet(&archive)? {
             let mut npz = Npz::open(&archive)?;
             let [count, height, width] = npz::picture_shape(&mut npz)?;
-            let source = Source::Archive { size: [height, width], class_names: npz::class_names(&mut npz)? };
+            let source =
+                Collection::Archive { size: [height, width], class_names: npz::class_names(&mut npz)? };
             return Self { source, path: archive, count }.checked();
         }
         let dataset = Dataset::open(path, selection, &|| Ok(()))?;
         let count = dataset.count();
-        Self { source: Source::Dataset(dataset), path: path.into(), count }.checked()
+        Self { source: Collection::Dataset(dataset), path: path.into(), count }.checked()
     }
 
     fn checked(self) -> Result<Self> {
@@ -66,30 +67,30 @@ impl Pictures {
 
     /// Whether they stand in an archive of one array.
     pub fn is_archive(&self) -> bool {
-        matches!(self.source, Source::Archive { .. })
+        matches!(self.source, Collection::Archive { .. })
     }
 
     /// What a person should know of how they were found.
     pub fn notes(&self) -> &[String] {
         match &self.source {
-            Source::Archive { .. } => &[],
-            Source::Dataset(dataset) => &dataset.notes,
+            Collection::Archive { .. } => &[],
+            Collection::Dataset(dataset) => &dataset.notes,
         }
     }
 
     /// Why they have no classes though they might.
     pub fn doubts(&self) -> &[String] {
         match &self.source {
-            Source::Archive { .. } => &[],
-            Source::Dataset(dataset) => &dataset.doubts,
+            Collection::Archive { .. } => &[],
+            Collection::Dataset(dataset) => &dataset.doubts,
         }
     }
 
     /// The names of their classes, by number; empty where there are none.
     pub fn class_names(&self) -> &[String] {
         match &self.source {
-            Source::Archive { class_names, .. } => class_names,
-            Source::Dataset(dataset) => dataset.classes.as_ref().map_or(&[], |classes| &classes.names),
+            Collection::Archive { class_names, .. } => class_names,
+            Collection::Dataset(dataset) => dataset.classes.as_ref().map_or(&[], |classes| &classes.names),
         }
     }
 
@@ -99,8 +100,8 @@ impl Pictures {
     /// Bad input when it cannot be decoded.
     pub fn first_size(&self) -> Result<[usize; 2]> {
         let dataset = match &self.source {
-            Source::Archive { size, .. } => return Ok(*size),
-            Source::Dataset(dataset) => dataset,
+            Collection::Archive { size, .. } => return Ok(*size),
+            Collection::Dataset(dataset) => dataset,
         };
         match dataset.iter().next() {
             Some(first) => self.decode(&first?, None).map(|p| [p.height, p.width]),
@@ -120,8 +121,8 @@ impl Pictures {
         give: &mut dyn FnMut(Batch) -> Result<()>,
     ) -> Result<()> {
         match &self.source {
-            Source::Archive { size, .. } => self.archived(*size, batch, give),
-            Source::Dataset(dataset) => self.decoded(dataset, side, batch, give),
+            Collection::Archive { size, .. } => self.archived(*size, batch, give),
+            Collection::Dataset(dataset) => self.decoded(dataset, side, batch, give),
         }
     }
 

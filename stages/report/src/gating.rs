@@ -73,18 +73,28 @@ pub fn percent(x: f64) -> String {
     }
 }
 
+/// The learned map, and the prior as it is matched to it, both in the order of the prior's columns.
+///
+/// # Errors
+/// When there is nothing in them.
+pub fn learned_and_prior(gating: &Gating) -> Result<[Vec<u8>; 2]> {
+    let order = matched_order(gating);
+    let flag = |b: bool| f64::from(u8::from(b));
+    Ok([
+        picture(gating, |t, row| flag(gating.keeps(t, order[row])))?,
+        picture(gating, |t, row| flag(gating.wanted(t, order[row])))?,
+    ])
+}
+
 /// Gate columns in the order of the prior columns that they are matched to.
-pub fn matched_order(gating: &Gating) -> Vec<usize> {
+fn matched_order(gating: &Gating) -> Vec<usize> {
     let mut order: Vec<usize> = (0..gating.columns()).collect();
     order.sort_by_key(|c| gating.matching[*c]);
     order
 }
 
 /// A picture of `[T, columns]`: timesteps from left to right, columns from top to bottom.
-///
-/// # Errors
-/// When there is nothing in it.
-pub fn picture(gating: &Gating, value: impl Fn(usize, usize) -> f64) -> Result<Vec<u8>> {
+fn picture(gating: &Gating, value: impl Fn(usize, usize) -> f64) -> Result<Vec<u8>> {
     // A timestep is a pixel, so that no column of the map is lost when the page scales it; a row is a few.
     let tall = (240 / gating.columns()).clamp(2, 8);
     let (width, height) = (gating.timesteps as u32, (gating.columns() * tall) as u32);
@@ -126,10 +136,7 @@ fn panel(svg: &mut Svg, gating: &Gating, panel: &Panel, axis: bool) {
 }
 
 fn maps(gating: &Gating, known: &Known, files: &mut Files) -> Result<Figure> {
-    let order = matched_order(gating);
-    let flag = |b: bool| f64::from(u8::from(b));
-    let learned = picture(gating, |t, row| flag(gating.keeps(t, order[row])))?;
-    let prior = picture(gating, |t, row| flag(gating.wanted(t, order[row])))?;
+    let [learned, prior] = learned_and_prior(gating)?;
     let height = (gating.columns() as f64 * 5.0).clamp(110.0, 230.0);
     let mut svg = Svg::default();
     panel(

@@ -42,9 +42,9 @@ stage::arguments! {
     pub struct Args: "sample", state STATE {
         /// A checkpoint, or a folder of them, whose last step is taken; the reference's, DTR's or facebookresearch/DiT's `.pt`, or
         /// such tensors in safetensors; or a folder with one of these for each interval of the timesteps, which are sampled as one.
-        input checkpoints: PathBuf;
+        judged_input checkpoints: PathBuf;
         /// Autoencoder that the latents come from, a file of weights or a folder with one; for `--samples`.
-        input vae: Option<PathBuf>;
+        judged_input vae: Option<PathBuf>;
         /// Folder with what each shard made: joins them, and samples nothing.
         input samples_parts: Option<PathBuf>;
         /// Pictures to sample.
@@ -93,7 +93,7 @@ stage::arguments! {
         /// Pictures at once.
         tuning batch_size: usize = 64, in 1.., unit "images";
         /// Where to compute: auto, cpu, cuda:0, …
-        tuning device: DeviceChoice = DeviceChoice::Auto;
+        judged_tuning device: DeviceChoice = DeviceChoice::Auto;
         /// Whether a GPU repeats a step that was recorded once, instead of being given its parts anew: auto, where it can.
         tuning cuda_graphs: CudaGraphs = CudaGraphs::Auto;
         /// Threads of one operation; 0 leaves it to libtorch.

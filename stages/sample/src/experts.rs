@@ -3,7 +3,7 @@
 use crate::Args;
 use anyhow::{Context, Result};
 use models::Network;
-use models::checkpoint::{self, CheckpointMetadata};
+use models::checkpoint::{self, Checkpoint, CheckpointMetadata};
 use models::config::TIMESTEPS;
 use models::interchange::{self, WeightSet};
 use stage::{BadInputExt, bad_input};
@@ -69,6 +69,17 @@ impl Experts {
         Ok(Self(experts))
     }
 
+    /// The description of the first of what `--checkpoints` names, of which no tensor is read.
+    ///
+    /// # Errors
+    /// Bad input when its file does not fit.
+    pub fn described(args: &Args) -> Result<CheckpointMetadata> {
+        let first = paths(&args.checkpoints)?.into_iter().next();
+        let checkpoint = interchange::read(&first.context("a checkpoint")?, &args.hints())?;
+        of_classes(args, &checkpoint)?;
+        Ok(checkpoint.about)
+    }
+
     /// The description of the first; all agree in what sampling asks for.
     pub fn about(&self) -> &CheckpointMetadata {
         &self.0[0].about
@@ -109,9 +120,7 @@ impl Expert {
     fn read(args: &Args, path: &Path, device: Device) -> Result<Self> {
         let mut checkpoint = interchange::read(path, &args.hints())?;
         let about = checkpoint.about.clone();
-        if let Some(classes) = args.classes.filter(|classes| *classes != about.network.classes) {
-            bad_input!("{}: of {} classes, not {classes}", checkpoint.weights.source(), about.network.classes)
-        }
+        of_classes(args, &checkpoint)?;
         let decay = match &args.weights {
             WeightSet::Key(key) if !about.foreign => {
                 bad_input!("{}: --weights {key}: it has ema and model", checkpoint.weights.source())
@@ -128,6 +137,16 @@ impl Expert {
         };
         let (source, notices) = (checkpoint.weights.source().into(), checkpoint.notices);
         Ok(Self { source, about, network, digest, notices })
+    }
+}
+
+/// Whether a checkpoint has the classes that `--classes` says.
+fn of_classes(args: &Args, Checkpoint { about, weights, .. }: &Checkpoint) -> Result<()> {
+    match args.classes.filter(|classes| *classes != about.network.classes) {
+        Some(classes) => {
+            bad_input!("{}: of {} classes, not {classes}", weights.source(), about.network.classes)
+        }
+        None => Ok(()),
     }
 }
 

@@ -25,12 +25,19 @@ pub(crate) enum Order {
 }
 
 impl Labels {
-    fn text(&self) -> &str {
+    /// As the command line says it.
+    pub(crate) fn text(&self) -> &str {
         match self {
             Self::Balanced => "balanced",
             Self::Uniform => "uniform",
             Self::Of(classes) => classes,
         }
+    }
+
+    /// What may have been meant by a name that is not known to be that of a class.
+    pub(crate) fn meant(&self) -> Option<&'static str> {
+        let Self::Of(text) = self else { return None };
+        nearest(text, ["balanced", "uniform"])
     }
 
     /// The classes of a network that has so many, which may be named.
@@ -54,7 +61,7 @@ impl Value for Labels {
         match text {
             "balanced" => Ok(Self::Balanced),
             "uniform" => Ok(Self::Uniform),
-            "" => Err("no labels".into()),
+            text if text.split(',').all(|class| class.trim().is_empty()) => Err("no labels".into()),
             classes => Ok(Self::Of(classes.into())),
         }
     }

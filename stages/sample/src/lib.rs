@@ -1,6 +1,8 @@
 //! Samples pictures from a checkpoint.
 
+mod answers;
 mod arguments;
+mod autoencoder;
 mod experts;
 mod graphed_step;
 mod join;
@@ -12,14 +14,14 @@ mod plan;
 mod reverse_step;
 mod sampler;
 
+pub use answers::QUESTIONS;
 pub use arguments::{Args, Method};
 pub use labels::Labels;
 pub use sampler::Sampler;
 
 use anyhow::Result;
+use autoencoder::{latent_space, same_autoencoder, same_channels};
 use experts::Experts;
-use latents::LatentSpace;
-use models::checkpoint::CheckpointMetadata;
 use models::interchange;
 use pictures::SampledPictures;
 use sampler::Decoder;
@@ -32,7 +34,7 @@ use std::sync::mpsc::{channel, sync_channel};
 use tch::{Kind, Tensor};
 use torch::device::{self, DeviceChoice};
 use torch::parallel::Sharing;
-use vae::{Files, IDENTITY_MARK, Vae};
+use vae::{Files, Vae};
 use weights::Weights;
 
 /// Samples `--images` pictures, from where this work was stopped, if it was, or converts the checkpoint, or both.
@@ -95,14 +97,7 @@ fn pictures_of(
     let weights = Weights::read(files.weights())?;
     let digest = same_autoencoder(&files, &weights, &about.latents.vae, experts.source())?;
     let vae = Vae::load(weights, device, Kind::Float)?;
-    if vae.config().latent != about.network.channels {
-        bad_input!(
-            "{}: latents of {} channels, the network's have {}",
-            files.weights().display(),
-            vae.config().latent,
-            about.network.channels
-        )
-    }
+    same_channels(&files, vae.config(), &about)?;
     let space = latent_space(args, &about, &files)?;
     let side = about.network.side * vae.config().factor();
     let what = json!({
@@ -141,42 +136,6 @@ fn pictures_of(
         |part| pictures.publish(part, &labels, &names),
         |parts, samples| join::join(parts, samples, all),
     )
-}
-
-/// Checks that these are the weights of the autoencoder that latents come from, as far as a checkpoint says which; gives what
-/// identifies them.
-fn same_autoencoder(files: &Files, weights: &Weights, wanted: &str, source: &str) -> Result<String> {
-    // Older checkpoints know the file instead of its tensors.
-    let by_file = !wanted.is_empty() && !wanted.starts_with(IDENTITY_MARK);
-    let digest = if by_file { stage::digest(files.weights())? } else { Vae::identity(weights)? };
-    if !wanted.is_empty() && digest != wanted {
-        bad_input!(
-            "{}: not the autoencoder of the latents that {source} was trained on ({} {digest}, wanted {wanted})",
-            files.weights().display(),
-            if by_file { "BLAKE3 of the file" } else { "digest of its tensors" },
-        )
-    }
-    Ok(digest)
-}
-
-/// How the network's latents are moved and scaled: as its checkpoint says. Another program's does not say it; then `--scale` and
-/// `--shift` do, or the autoencoder's `config.json`, or it is as the reference has it.
-fn latent_space(args: &Args, about: &CheckpointMetadata, files: &Files) -> Result<LatentSpace> {
-    if !about.foreign {
-        let LatentSpace { scale, shift, .. } = about.latents;
-        for (flag, given, told) in [("scale", args.scale, scale), ("shift", args.shift, shift)] {
-            if given.is_some_and(|given| given != told) {
-                bad_input!(
-                    "--{flag}: the checkpoint's latents have {told}; this is for checkpoints that do not say it"
-                )
-            }
-        }
-        return Ok(about.latents.clone());
-    }
-    if args.scale.is_none() && args.shift.is_none() && !files.says_scale() && about.network.channels == 4 {
-        return Ok(about.latents.clone());
-    }
-    files.space(about.network.channels, args.scale, args.shift)
 }
 
 /// Samples what is missing of these pictures. A batch is decoded and written while the next one is sampled.

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    stage::main(sample::sample)
+    stage::main_with(&sample::QUESTIONS, sample::sample)
 }

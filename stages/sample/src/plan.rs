@@ -3,7 +3,7 @@
 use crate::Args;
 use crate::arguments::Method;
 use anyhow::Result;
-use models::Network;
+use models::Config;
 use models::config::TIMESTEPS;
 use models::diffusion::solver::{self, flow_time};
 use models::diffusion::{NoiseSchedule, PredictionType, Respacing, Schedule};
@@ -87,12 +87,12 @@ impl Plan {
 ///
 /// # Errors
 /// Bad input when the network knows no null label.
-pub fn can_guide(args: &Args, network: &Network) -> Result<()> {
+pub fn can_guide(args: &Args, network: &Config) -> Result<()> {
     let asked = [
         ("guidance-interval", !args.guidance_interval.is_empty()),
         ("guidance-channels", args.guidance_channels != models::GuidedChannels::All),
     ];
-    if let Some((flag, _)) = asked.iter().find(|(_, given)| *given && !network.config().conditional()) {
+    if let Some((flag, _)) = asked.iter().find(|(_, given)| *given && !network.conditional()) {
         bad_input!("--{flag}: the network has no null label, so that there is no guidance")
     }
     Ok(())

@@ -81,7 +81,7 @@ impl Sampler {
         schedule: NoiseSchedule,
         class_names: &[String],
     ) -> Result<Self> {
-        plan::can_guide(args, &networks[0])?;
+        plan::can_guide(args, networks[0].config())?;
         let plan = Plan::new(args, prediction, schedule)?;
         let device = networks[0].device();
         let diffusion = Diffusion::of(prediction, plan.schedule.clone(), device);

@@ -9,9 +9,10 @@ use models::Config;
 use models::config::Architecture;
 use models::memory::{Memory, Training};
 use models::summary::Summary;
-use stage::{Arguments, BadInputExt, CHECK, Question, Role, Values, bad_input};
-use std::collections::BTreeMap;
+use stage::check::{Check, flags, judge, values};
+use stage::{Arguments, BadInputExt, CHECK, Question, bad_input};
 use torch::Precision;
+use torch::device;
 
 /// What `train` answers in place of training.
 pub const QUESTIONS: [Question; 3] = [
@@ -31,7 +32,7 @@ pub const QUESTIONS: [Question; 3] = [
     Question {
         name: "doctor",
         help: "Print what there is to compute on, and why a GPU is not used",
-        answer: |_| Ok(torch::device::doctor()),
+        answer: |_| Ok(device::doctor()),
     },
 ];
 
@@ -54,7 +55,7 @@ fn summary(words: &[String]) -> Result<String> {
             _ => given.push((name, value)),
         }
     }
-    let args = Args::from_values(&values(given)?)?;
+    let args = Args::from_values(&values::<Args>(&given)?)?;
     let config = config::network(&args, 4, side, classes)?;
     Ok(format!(
         "{}, latents of {side}x{side}, classes {classes}\n{}\n{}\n",
@@ -92,59 +93,29 @@ fn memory(args: &Args, config: &Config, processes: usize) -> Result<String> {
 /// # Errors
 /// Bad input when one is unknown, or does not fit the others.
 fn check(words: &[String]) -> Result<String> {
-    let values = values(flags(words)?)?;
-    let args = Args::from_values(&values)?;
-    let network = config::network(&args, 4, SIDE, CLASSES)?;
-    let objective = Objective::new(&args, &network)?;
-    config::fit(&args, &objective)?;
-    let spec = Args::spec();
-    let given =
-        spec.of(Role::Param).filter_map(|arg| Some((arg.name.as_str(), values.text(&arg.name)?.into())));
-    let mut force: BTreeMap<&str, String> = given.collect();
-    force.insert("gating", objective.gating.to_string());
-    if network.routed() {
-        force.insert("experts", network.experts.to_string());
-        force.insert("top-k", network.top_k.to_string());
-        force.insert("integration", network.integration.to_string());
-    }
-    let p2 = matches!(objective.weighting, Weight::P2 | Weight::P2AsPublished);
-    let off = [
-        ("z-weight", !network.routed()),
-        ("relations", network.architecture == Architecture::Dit),
-        ("prior-weight", !objective.matches()),
-        ("balance-weight", !objective.balances()),
-        ("snr-gamma", objective.weighting != Weight::MinSnr),
-        ("p2-gamma", !p2),
-        ("p2-k", !p2),
-        ("clusters", objective.weighting != Weight::Uncertainty),
-    ];
-    off.iter().filter(|(_, off)| *off).for_each(|(name, _)| drop(force.remove(name)));
-    Ok(serde_json::to_string(&force)? + "\n")
-}
-
-/// The flags of a command line with their values.
-fn flags(words: &[String]) -> Result<Vec<(&str, &str)>> {
-    let mut given = Vec::new();
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        let Some(flag) = word.strip_prefix("--") else { bad_input!("`{word}` is no flag") };
-        given.push(match flag.split_once('=') {
-            Some(pair) => pair,
-            None => match words.next() {
-                Some(value) => (flag, value.as_str()),
-                None => bad_input!("--{flag} has no value"),
-            },
-        });
-    }
-    Ok(given)
-}
-
-/// Values of which those that no answer depends on only have to be there.
-fn values(mut given: Vec<(&str, &str)>) -> Result<Values> {
-    for name in ["latents", "checkpoints", "log"] {
-        if !given.iter().any(|(n, _)| *n == name) {
-            given.push((name, "unused"));
+    judge(words, |args: &Args, _| {
+        let network = config::network(args, 4, SIDE, CLASSES)?;
+        let objective = Objective::new(args, &network)?;
+        config::fit(args, &objective)?;
+        let mut decided = vec![("gating", objective.gating.to_string())];
+        if network.routed() {
+            decided.push(("experts", network.experts.to_string()));
+            decided.push(("top-k", network.top_k.to_string()));
+            decided.push(("integration", network.integration.to_string()));
         }
-    }
-    Values::new(&Args::spec(), given)
+        let p2 = matches!(objective.weighting, Weight::P2 | Weight::P2AsPublished);
+        let off = [
+            ("z-weight", !network.routed()),
+            ("relations", network.architecture == Architecture::Dit),
+            ("prior-weight", !objective.matches()),
+            ("balance-weight", !objective.balances()),
+            ("snr-gamma", objective.weighting != Weight::MinSnr),
+            ("p2-gamma", !p2),
+            ("p2-k", !p2),
+            ("clusters", objective.weighting != Weight::Uncertainty),
+        ];
+        let off = off.iter().filter(|(_, off)| *off).map(|(name, _)| *name).collect();
+        let warnings = device::missing(args.device).into_iter().collect();
+        Ok(Check { decided, off, warnings })
+    })
 }

@@ -12,7 +12,7 @@ use torch::graphs::CudaGraphs;
 
 stage::choice! {
     /// How the gates are trained (Table 1).
-    pub enum Gating {
+    pub enum GateTraining {
         /// Towards the diffusion prior; the paper's.
         Prior = "prior",
         /// By the noise error alone.
@@ -86,7 +86,7 @@ stage::arguments! {
         /// Experts that a timestep keeps; 2 where the model's name does not say otherwise.
         param top_k: Option<usize>, in 1..=64;
         /// How the gates are trained; prior for switch-dit, noisy-top-k for time-moe, none without gates.
-        param gating: Option<Gating>;
+        param gating: Option<GateTraining>;
         /// What a block makes of its experts' mixture; mask-skip-one for switch-dit, replace for time-moe.
         param integration: Option<Integration>;
         /// Form of Eq. 7 that the prior map takes.
@@ -149,7 +149,7 @@ stage::arguments! {
         /// and of the first moving average's, agrees with the prior and with the map of the look before.
         param gating_every: usize = 100, in 1.., unit "steps";
         /// Where to compute: auto, cpu, cuda:0, …
-        tuning device: DeviceChoice = DeviceChoice::Auto;
+        judged_tuning device: DeviceChoice = DeviceChoice::Auto;
         /// Whether a GPU repeats a step that was recorded once, instead of being given its parts anew: auto, where it can.
         tuning cuda_graphs: CudaGraphs = CudaGraphs::Auto;
         /// Threads of one operation; 0 leaves it to libtorch. Results are the same bits for the same number of threads.

@@ -8,6 +8,7 @@ mod events;
 mod graphed_pass;
 mod line;
 mod log;
+mod log_variances;
 mod objective;
 mod outputs;
 mod pass;
@@ -18,7 +19,7 @@ mod step_batch;
 mod trainer;
 
 pub use answers::QUESTIONS;
-pub use arguments::{Args, Gating, Loss, Weight};
+pub use arguments::{Args, GateTraining, Loss, Weight};
 pub use config::TrainingConfig;
 pub use objective::Objective;
 pub use prefetcher::Prefetcher;

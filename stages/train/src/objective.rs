@@ -1,6 +1,6 @@
 //! What a training minimises: its terms, their weights, and which timesteps it visits.
 
-use crate::arguments::{Args, Gating, Loss, Weight};
+use crate::arguments::{Args, GateTraining, Loss, Weight};
 use anyhow::Result;
 use models::config::{Allocation, Architecture, TIMESTEPS};
 use models::diffusion::{NoiseSchedule, PredictionType, Weighting, losses};
@@ -30,7 +30,7 @@ pub struct Objective {
     /// First timestep that is trained, and the one after the last.
     pub interval: [i64; 2],
     /// How the gates are trained.
-    pub gating: Gating,
+    pub gating: GateTraining,
     /// Weight of the prior loss, λ_dp.
     pub prior_weight: f64,
     /// Weight of the load-balancing loss.
@@ -54,9 +54,9 @@ impl Objective {
     /// Bad input when they do not fit together.
     pub fn new(args: &Args, network: &Config) -> Result<Self> {
         let standard = match network.allocation {
-            Allocation::NoisyGate => Gating::NoisyTopK,
-            _ if network.routed() => Gating::Prior,
-            _ => Gating::None,
+            Allocation::NoisyGate => GateTraining::NoisyTopK,
+            _ if network.routed() => GateTraining::Prior,
+            _ => GateTraining::None,
         };
         let objective = Self {
             loss: args.loss,
@@ -78,8 +78,8 @@ impl Objective {
             z_weight: args.z_weight,
         };
         let masked_at_random =
-            objective.gating == Gating::Random && network.architecture == Architecture::Dtr;
-        if objective.gating != Gating::None && !network.routed() && !masked_at_random {
+            objective.gating == GateTraining::Random && network.architecture == Architecture::Dtr;
+        if objective.gating != GateTraining::None && !network.routed() && !masked_at_random {
             bad_input!("--gating {}: {} has no gates", objective.gating, network.architecture)
         }
         if objective.weighting == Weight::Uncertainty && !args.batch_size.is_multiple_of(args.clusters) {
@@ -112,22 +112,24 @@ impl Objective {
     }
 
     /// How a network's gates choose under this gating.
-    pub fn allocation(gating: Gating) -> Allocation {
+    pub fn allocation(gating: GateTraining) -> Allocation {
         match gating {
-            Gating::Prior | Gating::None | Gating::LoadBalance => Allocation::Gate,
-            Gating::NoisyTopK | Gating::NoisyPrior | Gating::NoisyLoadBalance => Allocation::NoisyGate,
-            Gating::Random => Allocation::Random,
+            GateTraining::Prior | GateTraining::None | GateTraining::LoadBalance => Allocation::Gate,
+            GateTraining::NoisyTopK | GateTraining::NoisyPrior | GateTraining::NoisyLoadBalance => {
+                Allocation::NoisyGate
+            }
+            GateTraining::Random => Allocation::Random,
         }
     }
 
     /// Whether gates are matched to the prior.
     pub fn matches(&self) -> bool {
-        matches!(self.gating, Gating::Prior | Gating::NoisyPrior)
+        matches!(self.gating, GateTraining::Prior | GateTraining::NoisyPrior)
     }
 
     /// Whether experts are to be used evenly.
     pub fn balances(&self) -> bool {
-        matches!(self.gating, Gating::LoadBalance | Gating::NoisyLoadBalance)
+        matches!(self.gating, GateTraining::LoadBalance | GateTraining::NoisyLoadBalance)
     }
 
     /// Whether parts of a batch have the loss of the whole as their mean.

@@ -4,13 +4,13 @@ use crate::TrainingConfig;
 use crate::agreement::{Looked, Maps};
 use crate::graphed_pass::GraphedPass;
 use crate::line::Line;
+use crate::log_variances::LogVariances;
 use crate::pass::{Losses, Pass};
 use crate::step_batch::StepBatch;
 use anyhow::{Context as _, Result, ensure};
 use models::Network;
 use models::checkpoint::{Checkpoint, Content, average_prefix};
 use models::config::TIMESTEPS;
-use models::diffusion::losses::LOG_VARIANCES_RATE;
 use models::diffusion::{Diffusion, Respacing, Schedule};
 use serde::{Deserialize, Serialize};
 use stage::BadInputExt;
@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor, no_grad};
-use torch::flat::{self, AdamMoments, Flat};
+use torch::flat::{AdamMoments, Flat};
 use torch::parallel::{ProcessGroup, Reducer};
 use torch::shim::{self, AdamW, SideStream};
 use torch::transfer::Readback;
@@ -61,27 +61,6 @@ struct Unread {
 struct Sums {
     steps: usize,
     sums: BTreeMap<String, f64>,
-}
-
-/// The learned log variances of uncertainty weighting, with their own moments and learning rate.
-struct LogVariances {
-    values: Tensor,
-    moments: AdamMoments,
-}
-
-impl LogVariances {
-    fn fresh(count: i64, device: Device) -> Self {
-        let zeros = || Tensor::zeros([count], (Kind::Float, device));
-        let moments = AdamMoments { first: zeros(), second: zeros() };
-        Self { values: zeros().set_requires_grad(true), moments }
-    }
-
-    /// Their tensors in a checkpoint, under `uw.`.
-    fn parts(&self) -> [(String, Tensor); 3] {
-        let AdamMoments { first, second } = &self.moments;
-        [("scales", &self.values.detach()), ("first", first), ("second", second)]
-            .map(|(name, tensor)| (name.to_string(), tensor.shallow_clone()))
-    }
 }
 
 /// Time spent in steps of this process.
@@ -289,18 +268,8 @@ impl Trainer {
         }
         let adam = AdamW { learning_rate: rate, weight_decay: self.config.weight_decay, ..AdamW::default() };
         self.flat.update(&adam, &mut self.moments, self.step + 1)?;
-        if let Some(log_variances) = &mut self.log_variances {
-            let adam = AdamW { learning_rate: LOG_VARIANCES_RATE, ..AdamW::default() };
-            let one = |tensor: &Tensor| [tensor.shallow_clone()];
-            let AdamMoments { first, second } = &log_variances.moments;
-            let (count, gradient) = (flat::count(self.step + 1, self.device)?, log_variances.values.grad());
-            adam.step(
-                &one(&log_variances.values.detach()),
-                &one(&gradient),
-                &one(first),
-                &one(second),
-                &count,
-            )?;
+        if let Some(log_variances) = &self.log_variances {
+            log_variances.update(self.step + 1)?;
         }
         for (vector, decay) in self.averages.iter_mut().zip(&self.config.ema_decay) {
             self.flat.average(vector, *decay)?;

@@ -3,7 +3,7 @@
 
 use super::tree::Tree;
 use super::walk::Listing;
-use crate::columns::{self, Column, Holds};
+use crate::columns::{Choice, Column, Holds};
 use crate::labels::{Cell, Classes, Tally};
 use crate::selection::Selection;
 use crate::table::Footer;
@@ -121,7 +121,8 @@ pub(crate) fn find(
             continue;
         }
         let folders = !table.edm && tree.has_folders();
-        let (label, note) = columns::label(&table.columns, FILE_NAME, selection, &name, folders)?;
+        let (label, note) =
+            Choice { columns: &table.columns, selection, source: &name }.label(FILE_NAME, folders)?;
         found.notes.extend(note);
         if *taken.get_or_insert_with(|| label.clone()) != label {
             bad_input!("{name}: its labels are not in the column that the other files have")

@@ -7,7 +7,7 @@
 
 mod ours;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::Value as Json;
 use stage::bad_input;
 use std::path::{Path, PathBuf};
@@ -147,15 +147,8 @@ fn peer_call(
 
 /// Runs a process that prints one line of JSON at its end.
 fn measured(command: &mut Command) -> Result<Measured> {
-    // Threads that spin while they wait would time the neighbours.
-    let output = command.env("OMP_WAIT_POLICY", "PASSIVE").output().context("starting a measurement")?;
-    if !output.status.success() {
-        let error = String::from_utf8_lossy(&output.stderr);
-        bail!("{}", error.lines().last().unwrap_or("it failed without a word"));
-    }
-    let text = String::from_utf8_lossy(&output.stdout);
-    let json: Json =
-        serde_json::from_str(text.lines().last().unwrap_or_default()).context("reading what was measured")?;
+    let line = measure::last_line(command).context("measuring")?;
+    let json: Json = serde_json::from_str(&line).context("reading what was measured")?;
     let number = |key: &str| json[key].as_f64().unwrap_or(0.0);
     Ok(Measured { seconds: number("seconds"), peak: number("peak"), value: json["value"].clone() })
 }

@@ -4,7 +4,7 @@ use super::table::Compared;
 use crate::document::{Block, Figure, Section, Table, grouped, number};
 use crate::figure::letters::{SIZE, fit};
 use crate::figure::svg::{Anchor, Svg, WIDTH};
-use crate::gating::{Files, matched_order, percent, picture};
+use crate::gating::{Files, learned_and_prior, percent};
 use crate::network::Loaded;
 use crate::tables;
 use anyhow::Result;
@@ -104,10 +104,7 @@ fn figure(maps: &[Map]) -> Result<Figure> {
 /// A network's map above its prior, in a place of this left, top, width and height of each.
 fn draw(svg: &mut Svg, map: &Map, [left, top, width, height]: [f64; 4]) -> Result<()> {
     let gating = &map.gating;
-    let order = matched_order(gating);
-    let flag = |b: bool| f64::from(u8::from(b));
-    let learned = picture(gating, |t, row| flag(gating.keeps(t, order[row])))?;
-    let prior = picture(gating, |t, row| flag(gating.wanted(t, order[row])))?;
+    let [learned, prior] = learned_and_prior(gating)?;
     svg.text("title", (left, top + 13.0), Anchor::Start, &fit(&map.name, LARGE, true, width));
     for (png, top) in [(&learned, top + TITLE), (&prior, top + TITLE + height + BETWEEN)] {
         svg.image(false, png, left, top, width, height);
@@ -134,10 +131,9 @@ fn table(maps: &[Map]) -> Table {
         "Paths #",
         "Experts of all timesteps #",
     ];
-    let mut table = Table::new(
-        "The maps in numbers: the share of cells that agree with the matched prior, and how many different paths the timesteps take.",
-        &columns,
-    );
+    let caption = "The maps in numbers: the share of cells that agree with the matched prior, and how many different paths the timesteps \
+                   take.";
+    let mut table = Table::new(caption, &columns);
     for Map { name, gating } in maps {
         let count = |n: usize| number(n as f64);
         table.row([

@@ -29,32 +29,20 @@ struct Sampled {
 /// # Errors
 /// Bad input when samples cannot be read, or when those at one place were asked for different classes.
 pub fn section(rows: &[Compared], classes: usize, columns: usize) -> Result<Option<(Section, Files)>> {
-    let mut all: Vec<Sampled> = Vec::new();
-    let mut files = Files::new();
-    let mut first: Option<(Archive, _)> = None;
-    for row in rows {
-        // Seeds differ in their noise; one of them is shown.
-        let Some(path) = row.here.and_then(|here| here.seeds.first()?.samples.as_deref()) else { continue };
-        let mut archive = Archive::open(path)?;
-        let (_, chosen) = match &mut first {
-            Some((first, chosen)) => {
-                archive.agrees(first, chosen)?;
-                (first, chosen)
-            }
-            none => {
-                let chosen = archive.choose(classes, columns);
-                let (first, chosen) = none.insert((Archive::open(path)?, chosen));
-                (first, chosen)
-            }
-        };
-        let grid = archive.grid(chosen)?;
+    // Seeds differ in their noise; one of them is shown.
+    let sampled = rows.iter().filter_map(|row| Some((row, row.here?.seeds.first()?.samples.as_deref()?)));
+    let opened = sampled.map(|(row, path)| Ok((row, Archive::open(path)?)));
+    let mut archives = opened.collect::<Result<Vec<_>>>()?;
+    let Some(((_, first), others)) = archives.split_first() else { return Ok(None) };
+    let chosen = first.choose(classes, columns);
+    others.iter().try_for_each(|(_, other)| other.agrees(first, &chosen))?;
+    let (mut all, mut files) = (Vec::new(), Files::new());
+    for (row, archive) in &mut archives {
+        let grid = archive.grid(&chosen)?;
         let png = raster::png(&grid.picture())?;
         let variant = row.row.variant.as_deref().unwrap_or_default();
         files.push((format!("{FIGURES}/samples-of-{variant}.png"), png.clone()));
         all.push(Sampled { name: row.row.name.clone(), grid, png });
-    }
-    if all.is_empty() {
-        return Ok(None);
     }
     let mut section = Section::new("Samples side by side");
     section.blocks.push(Block::Figure(figure(&all)));

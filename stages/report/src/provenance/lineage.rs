@@ -65,7 +65,7 @@ pub struct Stage {
     pub inputs: BTreeMap<String, Digest>,
     /// Where each input came from, where the digest does not tell.
     #[serde(default)]
-    pub sources: BTreeMap<String, Source>,
+    pub sources: BTreeMap<String, Origin>,
     /// Digest of each output.
     #[serde(default)]
     pub outputs: BTreeMap<String, Digest>,
@@ -93,7 +93,7 @@ pub enum Digest {
 /// Where an input came from.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
-pub enum Source {
+pub enum Origin {
     /// A file or folder.
     Path {
         /// Its path, relative to the root or absolute.
@@ -223,7 +223,7 @@ impl Lineage {
             }
             for (input, digest) in &stage.inputs {
                 let from = match stage.sources.get(input) {
-                    Some(Source::Path { path }) => Some(path),
+                    Some(Origin::Path { path }) => Some(path),
                     _ => origin.get(digest.text()),
                 };
                 let from = from.map(|f| format!(" from {}", code(f))).unwrap_or_default();

@@ -1,6 +1,6 @@
 //! The commands that do a study again.
 
-use super::lineage::{Digest, Lineage, Source, Stage};
+use super::lineage::{Digest, Lineage, Origin, Stage};
 use crate::document::{Block, Section};
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
@@ -157,8 +157,8 @@ impl<'a> Script<'a> {
     fn path(&self, call: &Call, name: &str, digest: &Digest) -> String {
         let mapped = call.mapped.contains(&name);
         match call.first.sources.get(name) {
-            Some(Source::Path { path }) => quote(path),
-            Some(Source::Output { output, entry }) => {
+            Some(Origin::Path { path }) => quote(path),
+            Some(Origin::Output { output, entry }) => {
                 let folder = quote(&format!("{OUT}/{}", output.replacen('.', "/", 1)));
                 let entry = entry.as_ref().map(|e| format!("/{}", quote(e))).unwrap_or_default();
                 folder + &if mapped { call.entry() } else { entry }

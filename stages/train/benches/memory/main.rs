@@ -8,7 +8,7 @@
 
 mod ours;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use stage::bad_input;
 use std::path::{Path, PathBuf};
@@ -115,11 +115,6 @@ fn peer_call(args: &Args, part: &str, peer: &str, folder: &Path) -> Result<Measu
 
 /// Runs a process that prints one line of JSON at its end.
 fn measured(command: &mut Command) -> Result<Measured> {
-    let output = command.env("OMP_WAIT_POLICY", "PASSIVE").output().context("starting a measurement")?;
-    if !output.status.success() {
-        let error = String::from_utf8_lossy(&output.stderr);
-        bail!("{}", error.lines().last().unwrap_or("it failed without a word"));
-    }
-    let text = String::from_utf8_lossy(&output.stdout);
-    serde_json::from_str(text.lines().last().unwrap_or_default()).context("reading what was measured")
+    let line = measure::last_line(command).context("measuring")?;
+    serde_json::from_str(&line).context("reading what was measured")
 }

@@ -1,68 +1,17 @@
-//! The program itself: the recorded run of ADM's evaluator, and mistakes.
+//! Scores: ADM's own run, whatever the device, the batch, the shards and the order, and those of classes and of DINOv2.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-#[path = "../../../crates/extractors/tests/recipe/mod.rs"]
-mod recipe;
-
-use recipe::{golden, json};
+use crate::recipe::{golden, json};
+use crate::support::{command, digits, done, read, refused, samples, write_part};
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-
-const DIGITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../data/digits");
-
-fn run(arguments: &[(&str, &Path)]) -> Output {
-    command(arguments).output().unwrap()
-}
-
-fn command(arguments: &[(&str, &Path)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_evaluate"));
-    // Programs that share two cores must not spin while they wait for their threads.
-    command.env("OMP_WAIT_POLICY", "passive");
-    command.env_remove("PIPELINE_EVENTS").env_remove("PIPELINE_STATE");
-    if !arguments.iter().any(|(flag, _)| *flag == "device") {
-        command.args(["--device", "cpu"]);
-    }
-    if !arguments.iter().any(|(flag, _)| *flag == "threads") {
-        command.args(["--threads", "2"]);
-    }
-    for (flag, value) in arguments {
-        command.arg(format!("--{flag}")).arg(value);
-    }
-    command
-}
-
-fn done(arguments: &[(&str, &Path)]) {
-    let output = run(arguments);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// The last line of stderr of a run that must be refused.
-fn refused(arguments: &[(&str, &Path)]) -> String {
-    let output = run(arguments);
-    let text = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(2), "{text}");
-    let last = text.lines().last().unwrap().to_string();
-    assert!(last.starts_with("error: "), "{text}");
-    last
-}
-
-fn read(path: &Path) -> Json {
-    stage::read_json(path).unwrap()
-}
-
-fn digits(name: &str) -> PathBuf {
-    Path::new(DIGITS).join(name)
-}
+use std::path::Path;
 
 /// ADM's unmodified evaluator on the same two files and the same weights. TensorFlow's features are 1e-4 away from torch's.
 #[test]
 fn adms_own_run_is_reproduced() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    let weights: BTreeMap<String, tch::Tensor> = recipe::inception_weights().into_tensors().unwrap();
+    let weights: BTreeMap<String, tch::Tensor> = crate::recipe::inception_weights().into_tensors().unwrap();
     weights::write(
         &at("inception.safetensors"),
         weights.iter().map(|(n, t)| (n.clone(), t)),
@@ -160,24 +109,6 @@ fn a_gpu_scores_as_the_cpu_scores() {
             assert!((ours - theirs).abs() <= allowed * theirs.abs().max(1e-3), "{name}: {ours} and {theirs}");
         }
     }
-}
-
-/// Some pictures of the golden samples, in this order, with classes 0 and 1 in turn.
-fn write_part(path: &Path, rows: &[usize]) {
-    let mut npz = npz::Npz::open(&golden("e2e_sample.npz")).unwrap();
-    let (mut array, [count, height, width]) = npz::pictures(&mut npz).unwrap();
-    let bytes = array.read(count * height * width * 3).unwrap();
-    let one = height * width * 3;
-    let mut writer = npz::Writer::create(path).unwrap();
-    writer.start("arr_0", "|u1", &[rows.len(), height, width, 3]).unwrap();
-    rows.iter().for_each(|row| writer.values(&bytes[row * one..][..one]).unwrap());
-    writer.integers("arr_1", &rows.iter().map(|row| (row % 2) as i64).collect::<Vec<_>>()).unwrap();
-    writer.finish().unwrap();
-}
-
-fn samples() -> usize {
-    let mut npz = npz::Npz::open(&golden("e2e_sample.npz")).unwrap();
-    npz::picture_shape(&mut npz).unwrap()[0]
 }
 
 const NUMBERS: [&str; 12] = [
@@ -339,137 +270,9 @@ fn tiny_transformer() -> BTreeMap<String, tch::Tensor> {
         ("norm.bias", &[64]),
     ];
     let tensor = |name: &str, shape: &[i64]| {
-        let stream = recipe::Stream::new(3, name);
+        let stream = crate::recipe::Stream::new(3, name);
         let values: Vec<f32> = (0..shape.iter().product::<i64>() as usize).map(|j| stream.v(j)).collect();
         tch::Tensor::from_slice(&values).reshape(shape)
     };
     shapes.iter().map(|(name, shape)| (name.to_string(), tensor(name, shape))).collect()
-}
-
-#[test]
-fn pictures_in_a_folder_score_as_in_an_archive() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name);
-    std::fs::create_dir(at("png")).unwrap();
-    let mut npz = npz::Npz::open(&golden("e2e_sample.npz")).unwrap();
-    let (mut array, [count, height, width]) = npz::pictures(&mut npz).unwrap();
-    for i in 0..count {
-        let bytes = array.read(height * width * 3).unwrap();
-        let picture = image::RgbImage::from_raw(width as u32, height as u32, bytes).unwrap();
-        picture.save(at("png").join(format!("{i:06}.png"))).unwrap();
-    }
-    let score = |samples: &Path, name: &str| {
-        done(&[
-            ("samples", samples),
-            ("reference", &golden("e2e_ref.npz")),
-            ("inception", &digits("inception.safetensors")),
-            ("distances", Path::new("exact")),
-            ("scores", &at(name)),
-        ]);
-        read(&at(name))
-    };
-    let (mut archive, of_folder) =
-        (score(&golden("e2e_sample.npz"), "archive.json"), score(&at("png"), "folder.json"));
-    // Only one file has a digest.
-    let digest = archive["samples"]["sha256"].take();
-    assert_eq!((digest.as_str().map(str::len), &archive), (Some(64), &of_folder));
-
-    std::fs::write(at("png").join("000003.png"), b"no picture").unwrap();
-    let error = refused(&[
-        ("samples", &at("png")),
-        ("reference", &golden("e2e_ref.npz")),
-        ("inception", &digits("inception.safetensors")),
-        ("scores", &at("refused.json")),
-    ]);
-    assert!(error.contains("000003.png"), "{error}");
-    assert!(!at("refused.json").exists());
-}
-
-#[test]
-fn mistakes_are_one_line_that_names_the_thing() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name);
-    let (reference, inception) = (golden("e2e_ref.npz"), digits("inception.safetensors"));
-    let nothing = refused(&[("reference", &reference), ("inception", &inception)]);
-    assert!(nothing.contains("--samples") && nothing.contains("--statistics"), "{nothing}");
-    let absent =
-        refused(&[("reference", &at("absent.npz")), ("inception", &inception), ("statistics", &at("s"))]);
-    assert!(absent.contains("absent.npz"), "{absent}");
-    let weights = refused(&[
-        ("reference", &reference),
-        ("inception", &golden("metrics_features.safetensors")),
-        ("statistics", &at("s")),
-    ]);
-    assert!(
-        weights.contains("metrics_features.safetensors") && weights.contains("Conv2d_1a_3x3"),
-        "{weights}"
-    );
-    std::fs::create_dir(at("empty")).unwrap();
-    let empty = refused(&[("reference", &at("empty")), ("inception", &inception), ("statistics", &at("s"))]);
-    assert!(empty.contains("empty: no pictures"), "{empty}");
-    assert!(!at("s").exists());
-}
-
-#[test]
-fn a_tensorflow_graph_becomes_safetensors() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name);
-    let graph = golden("graphdef_full_skeleton_splat.pb");
-    done(&[("inception", &graph), ("convert", &at("converted.safetensors"))]);
-    let converted = weights::Weights::read(&at("converted.safetensors")).unwrap();
-    let wanted = extractors::inception::graph_def::Graph::read(&graph).unwrap().weights().unwrap();
-    assert_eq!(converted.names().collect::<Vec<_>>(), wanted.names().collect::<Vec<_>>());
-    for name in wanted.names() {
-        assert_eq!(recipe::get(&converted, name), recipe::get(&wanted, name), "{name}");
-    }
-    let part = golden("graphdef_stem_tensor_content.pb");
-    let error = refused(&[("inception", &part), ("convert", &at("part.safetensors"))]);
-    assert!(error.contains("graphdef_stem") && error.contains("no node"), "{error}");
-    assert!(!at("part.safetensors").exists());
-}
-
-/// Statistics of other programs are of FID's features alone.
-#[test]
-fn mu_and_sigma_give_fid_alone_and_say_what_is_missing() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name);
-    let all: Vec<usize> = (0..samples()).collect();
-    write_part(&at("ours.npz"), &all[..all.len() / 2]);
-    write_part(&at("theirs.npz"), &all[all.len() / 2..]);
-    let inception = digits("inception.safetensors");
-    let score = |reference: &Path, output: &str| {
-        let (samples, output) = (at("ours.npz"), at(output));
-        done(&[
-            ("samples", &samples),
-            ("reference", reference),
-            ("inception", &inception),
-            ("scores", &output),
-        ]);
-        read(&output)
-    };
-    let (theirs, statistics) = (at("theirs.npz"), at("statistics.npz"));
-    done(&[("reference", &theirs), ("inception", &inception), ("statistics", &statistics)]);
-    let whole = score(&theirs, "whole.json");
-    let mut kept = npz::Npz::open(&statistics).unwrap();
-    let mut writer = npz::Writer::create(&at("fid.npz")).unwrap();
-    for name in ["mu", "sigma"] {
-        let npz::Numbers { shape, values } = kept.numbers(name).unwrap();
-        writer.start(name, "<f8", &shape).unwrap();
-        writer.values(&values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>()).unwrap();
-    }
-    writer.finish().unwrap();
-    let alone = score(&at("fid.npz"), "alone.json");
-    let [a, b] = [&whole, &alone].map(|scores| scores["fid"].as_f64().unwrap());
-    assert!((a - b).abs() <= 1e-9 * a, "{a} and {b}");
-    assert_eq!(alone["inception_score"], whole["inception_score"]);
-    for missing in ["sfid", "precision", "recall"] {
-        assert!(whole[missing].is_number() && alone[missing].is_null(), "{missing}");
-    }
-    let warnings = alone["warnings"].to_string();
-    for word in [
-        "sFID: the reference holds mu and sigma, but neither mu_s and sigma_s nor all pictures",
-        "precision and recall",
-    ] {
-        assert!(warnings.contains(word), "{warnings}");
-    }
 }
