@@ -2,6 +2,7 @@
 
 mod accept;
 mod check;
+mod clusters;
 mod diff;
 mod export;
 mod gc;
@@ -32,6 +33,7 @@ pub fn call(cli: &Cli) -> Result<()> {
     let global = &cli.global;
     match &cli.command {
         Command::Run(arguments) => run::run(global, arguments),
+        Command::Clusters { name } => clusters::clusters(global, name.as_deref()),
         Command::Accept { stages } => accept::accept(global, stages),
         Command::Plan { stages } => plan::plan(global, stages),
         Command::Push { stages } => push::push(global, stages),

@@ -5,6 +5,7 @@
 mod across;
 mod archive;
 mod caching;
+mod cluster;
 mod consoles;
 mod disks;
 mod environment;
@@ -13,6 +14,7 @@ mod everyday;
 mod faults;
 mod folders;
 mod forged;
+mod hosts;
 mod inputs;
 mod judged;
 mod keys;

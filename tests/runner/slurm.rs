@@ -101,8 +101,9 @@ type Case = fn(&Cluster);
 #[test]
 fn stages_run_on_a_cluster() {
     let Some(cluster) = Cluster::up() else { return };
-    let cases: [(&str, Case); 20] = [
+    let cases: [(&str, Case); 21] = [
         ("a job", a_job_gets_what_the_stage_asks_for),
+        ("private", credentials_are_in_no_file),
         ("codes", exit_codes_and_signals_come_back),
         ("array", instances_are_one_array),
         ("killed", a_killed_runner_loses_no_job),
@@ -159,6 +160,26 @@ echo $CUDA_VISIBLE_DEVICES | tr , '\n' | wc -l >> $1"#;
     let mut here = cluster.command(&study, &["run", "--engine", "local"]);
     let again = here.env("CUDA_VISIBLE_DEVICES", "0,1").output().unwrap();
     assert!(said(&again).contains("a  cached"), "{}", said(&again));
+}
+
+fn credentials_are_in_no_file(cluster: &Cluster) {
+    let shards = "    command: sh -c 'echo $1 > $2; touch up$3; while [ ! -e go ]; do sleep 0.05; done' -- ${params.url} ${outputs.x} ${params.shard}\n    shards: 2\n";
+    let ranks = "    command: sh -c 'echo $1 > $2; touch up$RANK; while [ ! -e go ]; do sleep 0.05; done' -- ${params.url} ${outputs.x}\n    processes: 2\n";
+    for stage in [shards, ranks] {
+        let study = cluster.study(&format!(
+            "  a:\n{stage}    params: {{url: 'https://me:hunter2@host/x'}}\n    outputs: [x]\n"
+        ));
+        let mut runner = cluster.start(&study);
+        until("the start", || study.exists("up0") && study.exists("up1"));
+        // What the stage itself writes is its own affair.
+        let find = "find .pipeline -type f -not -path '*/out.*/*' -exec grep -l hunter2 {} +";
+        let found = Command::new("sh").args(["-c", find]).current_dir(study.path("")).output().unwrap();
+        assert_eq!(String::from_utf8(found.stdout).unwrap(), "");
+        study.write("go", "");
+        assert!(runner.wait().unwrap().success(), "{}", study.read("runner.log"));
+        let out = if stage == shards { "out/a/x/1" } else { "out/a/x" };
+        assert_eq!(study.read(out), "https://me:hunter2@host/x\n");
+    }
 }
 
 fn exit_codes_and_signals_come_back(cluster: &Cluster) {

@@ -29,6 +29,7 @@ pub mod lock;
 pub mod manifest;
 pub mod name;
 mod objects;
+pub mod process;
 pub mod record;
 pub mod statcache;
 pub mod verify;

@@ -1,6 +1,7 @@
 //! Digests remembered by what `stat` says of a file, so that unchanged files are not read again.
 
 use crate::digest::{Digest, Kind};
+use crate::process;
 use std::collections::HashMap;
 use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt;
@@ -135,7 +136,7 @@ impl StatCache {
     fn behind(&self) -> i64 {
         let Some(file) = &self.file else { return 0 };
         *self.behind.get_or_init(|| {
-            let probe = file.with_extension(format!("{}.clock", std::process::id()));
+            let probe = file.with_extension(format!("{}.clock", process::thread()));
             let before = now();
             let made = std::fs::write(&probe, b"").and_then(|()| std::fs::metadata(&probe));
             let _ = std::fs::remove_file(&probe);
@@ -155,7 +156,7 @@ impl StatCache {
             state.map.retain(|_, entry| entry.used);
         }
         let bytes = encode(&state.map);
-        let partial = file.with_extension(format!("{}.partial", std::process::id()));
+        let partial = file.with_extension(format!("{}.partial", process::thread()));
         if std::fs::write(&partial, bytes).and_then(|()| std::fs::rename(&partial, file)).is_err() {
             let _ = std::fs::remove_file(&partial);
         }

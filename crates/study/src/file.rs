@@ -1,5 +1,6 @@
 //! What may stand in a study file: closed structs, one doc line per key.
 
+use crate::clusters::keys::ClusterSaid;
 use crate::de::{Marked, Ordered, Text};
 use crate::processes::Processes;
 use crate::quantity::{Bytes, Time};
@@ -35,6 +36,8 @@ pub struct Study {
     /// What sbatch is told of every stage that runs on Slurm.
     #[serde(default)]
     pub slurm: SlurmKeys,
+    /// The batch system of every stage that runs on another one: a preset's name, or its commands.
+    pub cluster: Option<Marked<ClusterSaid>>,
     /// The stages.
     pub stages: Ordered<Stage>,
 }
@@ -93,6 +96,8 @@ pub struct Stage {
     /// What sbatch is told of it, over what the study says.
     #[serde(default)]
     pub slurm: SlurmKeys,
+    /// Its batch system, over what the study says, or in its place where it names a preset.
+    pub cluster: Option<Marked<ClusterSaid>>,
     /// Environment variables with their values; hashed.
     #[serde(default)]
     pub env: Ordered<Marked<Text>>,
@@ -136,6 +141,8 @@ pub enum EngineName {
     Local,
     /// A Slurm cluster.
     Slurm,
+    /// The batch system of `cluster`.
+    Cluster,
 }
 
 impl EngineName {
@@ -144,6 +151,7 @@ impl EngineName {
         match self {
             Self::Local => "local",
             Self::Slurm => "slurm",
+            Self::Cluster => "cluster",
         }
     }
 }

@@ -1,14 +1,15 @@
 //! From the file to the graph: every name found, every mistake told with its line.
 
-use crate::cluster;
+use crate::clusters;
 use crate::de::{Marked, Text};
 use crate::error::{Error, Result, hint};
-use crate::file::{Build, Command, Stage, Study};
+use crate::file::{Build, Command, EngineName, Stage, Study};
 use crate::graph::{BuildStep, Call, Graph, Input, Output, Source, Step, Stream};
 use crate::naming;
 use crate::operators;
 use crate::order::order;
 use crate::sharded;
+use crate::slurm;
 use crate::source::{self, Folders, RESERVED};
 use crate::template::{self, Group, Part, Word};
 use std::collections::{HashMap, HashSet};
@@ -144,7 +145,8 @@ fn step(
         resources: stage.resources.clone(),
         processes: stage.processes,
         engine: stage.engine.or(study.engine).unwrap_or_default(),
-        slurm: cluster::slurm(&study.slurm, stage)?,
+        slurm: slurm::slurm(&study.slurm, stage)?,
+        cluster: clusters::of(study.cluster.as_ref(), stage.cluster.as_ref(), folders.root)?,
         env: stage.env.iter().map(|(k, v)| (k.value.clone(), v.0.clone())).collect(),
         pass_env: stage.pass_env.iter().map(|n| n.value.clone()).collect(),
         retries: stage.retries,
@@ -256,6 +258,7 @@ fn check_slots(step: &Step) -> Result<()> {
             }
             Group::Tuning => step.tuning.iter().map(|t| t.0.as_str()).collect(),
             Group::Outputs => step.outputs.iter().map(|o| o.name.as_str()).collect(),
+            Group::Job => Vec::new(),
         }
     };
     let mut used = HashSet::new();
@@ -335,4 +338,28 @@ fn shards(stage: &Stage) -> Result<Option<u32>> {
         n @ 2..=10_000 => Ok(Some(n)),
         n => wrong(format!("{n} shards are more than 10,000")),
     }
+}
+
+/// Every step that is to run on a cluster has one, which can do what it asks for.
+///
+/// # Errors
+/// The first that has none, or asks for several nodes.
+pub fn check_clusters(steps: &[Step]) -> Result<()> {
+    for step in steps.iter().filter(|step| step.engine == EngineName::Cluster) {
+        let text = match (&step.cluster, step.processes) {
+            (None, _) => {
+                "`engine: cluster` needs a `cluster`: the name of a preset, as `pipeline clusters` lists them, or commands"
+                    .into()
+            }
+            (Some(_), Some(processes)) if processes.nodes > 1 => format!(
+                "it asks for {} nodes, and a job of `engine: cluster` has one; `engine: slurm` has several, or say \
+                 `processes: {}`",
+                processes.nodes,
+                processes.total()
+            ),
+            (Some(_), _) => continue,
+        };
+        return Err(Error::mistake(&step.mark, format!("stage {}: {text}", step.stage)));
+    }
+    Ok(())
 }
