@@ -20,6 +20,7 @@ mod locks;
 mod lost;
 mod mistakes;
 mod names;
+mod packs;
 mod pipelines;
 mod places;
 mod processes;
