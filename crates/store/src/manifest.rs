@@ -11,6 +11,9 @@ pub const LARGEST: u64 = 1 << 53;
 /// So many steps are taken along a link; one that needs more leads nowhere that is of use.
 const STEPS: usize = 1000;
 
+/// Bytes of a manifest that are hashed at a time, so that a large one is not held encoded.
+const SOME: usize = 1 << 16;
+
 /// Separates the hashes of manifests from those of files with the same bytes. Version 1: the encoding below.
 const DOMAIN: &str = "pipeline 2026 manifest of a tree, version 1";
 
@@ -73,23 +76,7 @@ impl Manifest {
     /// One byte of type, the path behind its length, then what the type has.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.0.len() * 80);
-        for Entry { path, item } in &self.0 {
-            out.push(match item {
-                Item::Folder => b'd',
-                Item::File(digest, _) if digest.kind == Kind::Program => b'x',
-                Item::File(..) => b'f',
-                Item::Link(_) => b'l',
-            });
-            text(&mut out, path);
-            match item {
-                Item::Folder => {}
-                Item::File(digest, size) => {
-                    out.extend(size.to_le_bytes());
-                    out.extend(digest.hash);
-                }
-                Item::Link(target) => text(&mut out, target),
-            }
-        }
+        self.0.iter().for_each(|entry| entry.encode(&mut out));
         out
     }
 
@@ -208,7 +195,35 @@ impl Manifest {
 
     /// The name of a folder with this content.
     pub fn digest(&self) -> Digest {
-        digest_of(&self.encode())
+        let (mut hasher, mut some) = (blake3::Hasher::new_derive_key(DOMAIN), Vec::with_capacity(2 * SOME));
+        for entry in &self.0 {
+            entry.encode(&mut some);
+            if some.len() >= SOME {
+                hasher.update(&some);
+                some.clear();
+            }
+        }
+        Digest { kind: Kind::Tree, hash: *hasher.update(&some).finalize().as_bytes() }
+    }
+}
+
+impl Entry {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(match &self.item {
+            Item::Folder => b'd',
+            Item::File(digest, _) if digest.kind == Kind::Program => b'x',
+            Item::File(..) => b'f',
+            Item::Link(_) => b'l',
+        });
+        text(out, &self.path);
+        match &self.item {
+            Item::Folder => {}
+            Item::File(digest, size) => {
+                out.extend(size.to_le_bytes());
+                out.extend(digest.hash);
+            }
+            Item::Link(target) => text(out, target),
+        }
     }
 }
 
