@@ -2,6 +2,7 @@
 
 mod accept;
 mod check;
+mod cost;
 mod diff;
 mod export;
 mod gc;
@@ -31,7 +32,7 @@ pub fn call(cli: &Cli) -> Result<()> {
     match &cli.command {
         Command::Run(arguments) => run::run(global, arguments),
         Command::Accept { stages } => accept::accept(global, stages),
-        Command::Plan { stages } => plan::plan(global, stages),
+        Command::Plan { stages, cost } => plan::plan(global, stages, *cost),
         Command::Push { stages } => push::push(global, stages),
         Command::Pull { stages } => pull::pull(global, stages),
         Command::Watch { stages, once } => watch::watch(global, stages, *once),

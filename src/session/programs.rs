@@ -3,6 +3,7 @@
 use crate::session::error::{Error, Result};
 use crate::session::stale::{makes, stale};
 use crate::session::{Program, Session};
+use stage::Role;
 use std::collections::{BTreeMap, HashMap};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -36,6 +37,7 @@ impl Session {
             };
             known.insert(path.clone(), digest);
             let step = &mut self.graph.steps[i];
+            let mut units = BTreeMap::new();
             let params = match &step.call {
                 Call::Command(..) => {
                     undeclared(step)?;
@@ -44,10 +46,12 @@ impl Session {
                 Call::Run(name) => {
                     let spec = described(&self.store, &path, &digest, &name.mark)?;
                     let params = describe::check(step, &spec)?;
+                    let counting = spec.arguments.iter().filter(|arg| arg.role == Role::Param);
+                    units.extend(counting.filter_map(|arg| Some((arg.name.clone(), arg.unit.clone()?))));
                     in_force(&self.store, &path, &digest, step, &spec)?.unwrap_or(params)
                 }
             };
-            self.programs[i] = Some(Program { path, digest, params });
+            self.programs[i] = Some(Program { path, digest, params, units });
         }
         Ok(())
     }

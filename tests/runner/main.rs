@@ -6,6 +6,7 @@ mod across;
 mod archive;
 mod caching;
 mod consoles;
+mod cost;
 mod disks;
 mod environment;
 mod events;
