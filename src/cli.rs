@@ -93,6 +93,9 @@ pub enum Command {
         /// Stages to plan, with all that they need [default: all]
         #[arg(value_name = "STAGE")]
         stages: Vec<String>,
+        /// What the stages that would run are expected to cost: GPU hours, CPU hours, disk
+        #[arg(long)]
+        cost: bool,
     },
     /// Run stages on what a stage that still runs has published (an output with `stream`), until it is done
     Watch {

@@ -3,6 +3,7 @@
 mod accept;
 mod check;
 mod clusters;
+mod cost;
 mod diff;
 mod export;
 mod gc;
@@ -35,7 +36,7 @@ pub fn call(cli: &Cli) -> Result<()> {
         Command::Run(arguments) => run::run(global, arguments),
         Command::Clusters { name } => clusters::clusters(global, name.as_deref()),
         Command::Accept { stages } => accept::accept(global, stages),
-        Command::Plan { stages } => plan::plan(global, stages),
+        Command::Plan { stages, cost } => plan::plan(global, stages, *cost),
         Command::Push { stages } => push::push(global, stages),
         Command::Pull { stages } => pull::pull(global, stages),
         Command::Watch { stages, once } => watch::watch(global, stages, *once),

@@ -1,67 +1,16 @@
 //! Stages as jobs of a real Slurm: a cluster of four nodes on this machine, brought up for the test.
 
+mod cluster;
 mod nodes;
 mod size;
 
 use crate::study::{Study, alive, said, stderr, until};
+use cluster::Cluster;
 use std::io::Write;
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 use std::time::Duration;
 
-/// A cluster that ends with this.
-struct Cluster {
-    folder: tempfile::TempDir,
-}
-
-fn script(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/runner/slurm").join(name)
-}
-
 impl Cluster {
-    /// `None` where there is no Slurm, or nobody may start it.
-    fn up() -> Option<Self> {
-        let there = |program: &str| {
-            let folders = std::env::var("PATH").unwrap_or_default();
-            folders.split(':').any(|folder| Path::new(folder).join(program).exists())
-        };
-        let root = Command::new("id").arg("-u").output().is_ok_and(|o| o.stdout == b"0\n");
-        if !root || !["slurmctld", "slurmd", "munged", "sbatch"].iter().all(|p| there(p)) {
-            // Written past the test's own captured output: nobody should believe that it ran.
-            let text = "\nSKIPPED: the Slurm test needs root, slurm-wlm and munge\n";
-            std::io::stderr().write_all(text.as_bytes()).unwrap();
-            return None;
-        }
-        let folder = tempfile::tempdir().unwrap();
-        let sockets: Vec<TcpListener> = (0..5).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let ports: Vec<String> = sockets.iter().map(|s| s.local_addr().unwrap().port().to_string()).collect();
-        drop(sockets);
-        let log = folder.path().join("up.log");
-        let file = std::fs::File::create(&log).unwrap();
-        // Daemons keep what they inherit; a pipe would never end.
-        let mut up = Command::new(script("up"));
-        up.arg(folder.path()).args(&ports).stdout(file.try_clone().unwrap()).stderr(file);
-        let cluster = Self { folder };
-        assert!(up.status().unwrap().success(), "{}", std::fs::read_to_string(log).unwrap());
-        Some(cluster)
-    }
-
-    fn conf(&self) -> PathBuf {
-        self.folder.path().join("slurm.conf")
-    }
-
-    /// One of Slurm's programs, and what it prints.
-    fn call(&self, line: &str) -> String {
-        let mut words = line.split(' ');
-        let mut command = Command::new(words.next().unwrap());
-        said(&command.args(words).env("SLURM_CONF", self.conf()).output().unwrap())
-    }
-
-    fn jobs(&self) -> usize {
-        self.call("squeue --noheader --array").lines().count()
-    }
-
     fn study(&self, stages: &str) -> Study {
         Study::new(&format!("name: far\nengine: slurm\nslurm: {{interval: 1s}}\nstages:\n{stages}"))
     }
@@ -79,12 +28,6 @@ impl Cluster {
     fn start(&self, study: &Study) -> Child {
         let log = std::fs::File::create(study.path("runner.log")).unwrap();
         self.command(study, &["run"]).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        let _ = Command::new(script("down")).arg(self.folder.path()).status();
     }
 }
 

@@ -20,6 +20,7 @@ mod error;
 mod heal;
 pub mod ignore;
 mod ingest;
+mod kept;
 mod key;
 mod layout;
 pub mod link;

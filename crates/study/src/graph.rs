@@ -3,7 +3,7 @@
 use crate::clusters::Cluster;
 use crate::de::{Marked, Text};
 use crate::error::{Error, Result, hint};
-use crate::file::{EngineName, Resources};
+use crate::file::{Cost, EngineName, Resources};
 use crate::mark::Mark;
 use crate::processes::Processes;
 use crate::slurm::Slurm;
@@ -80,6 +80,8 @@ pub struct Step {
     pub resources: Resources,
     /// As how many processes it is started, where the study says so.
     pub processes: Option<Processes>,
+    /// What it is expected to cost, where the study says so.
+    pub cost: Option<Cost>,
     /// Where it runs.
     pub engine: EngineName,
     /// What sbatch is told of it.

@@ -144,6 +144,7 @@ fn step(
         outputs,
         resources: stage.resources.clone(),
         processes: stage.processes,
+        cost: stage.cost.clone(),
         engine: stage.engine.or(study.engine).unwrap_or_default(),
         slurm: slurm::slurm(&study.slurm, stage)?,
         cluster: clusters::of(study.cluster.as_ref(), stage.cluster.as_ref(), folders.root)?,
@@ -154,7 +155,36 @@ fn step(
         show: stage.show.iter().map(|s| s.value.clone()).collect(),
     };
     check_slots(&step)?;
+    check_cost(&step)?;
     Ok(step)
+}
+
+/// What a stage is expected to cost is no less than nothing, and counted by parameters that it has.
+fn check_cost(step: &Step) -> Result<()> {
+    let Some(cost) = &step.cost else { return Ok(()) };
+    let good = |amount: &f64| amount.is_finite() && *amount >= 0.0;
+    if !good(&cost.gpu_hours) || !good(&cost.cpu_hours) {
+        return Err(Error::mistake(
+            &step.mark,
+            format!("stage {}: the hours of `cost` are a number from 0", step.stage),
+        ));
+    }
+    let rates = [&cost.gpu_seconds_per, &cost.cpu_seconds_per];
+    for (name, amount) in rates.into_iter().flat_map(|rates| rates.iter()) {
+        if !good(amount) {
+            return Err(Error::mistake(&name.mark, format!("`{}`: seconds are a number from 0", **name)));
+        }
+    }
+    for name in cost.names() {
+        // Which parameters a stage program has beside those of the study it says itself.
+        let known = step.params.iter().any(|(param, _)| param == name.as_str());
+        if matches!(step.call, Call::Command(..)) && !known {
+            let near = hint(name, step.params.iter().map(|(param, _)| param.as_str()));
+            let text = format!("stage {} has no parameter `{}`{near}", step.stage, **name);
+            return Err(Error::mistake(&name.mark, text));
+        }
+    }
+    Ok(())
 }
 
 /// The names of a stage are good, and each is one thing's.
