@@ -71,7 +71,7 @@ pub struct Global {
     /// After a failure, still run what does not need the failed stage
     #[arg(long, short, global = true)]
     pub keep_going: bool,
-    /// Run all stages here or on a Slurm cluster, whatever the study says
+    /// Run all stages here, on Slurm or on the study's cluster, whatever the study says
     #[arg(long, global = true, value_enum)]
     pub engine: Option<EngineName>,
     /// Print JSON on standard output, for programs
@@ -93,6 +93,9 @@ pub enum Command {
         /// Stages to plan, with all that they need [default: all]
         #[arg(value_name = "STAGE")]
         stages: Vec<String>,
+        /// What the stages that would run are expected to cost: GPU hours, CPU hours, disk
+        #[arg(long)]
+        cost: bool,
     },
     /// Run stages on what a stage that still runs has published (an output with `stream`), until it is done
     Watch {
@@ -179,6 +182,12 @@ pub enum Command {
     },
     /// Check the study file without running anything
     Check,
+    /// List the presets for `engine: cluster`, or print one, to be copied and changed
+    Clusters {
+        /// Its name
+        #[arg(value_name = "NAME")]
+        name: Option<String>,
+    },
     /// Remove old results from the store, and what no result names
     Gc(GcLimits),
     /// Read the whole store again and put what is damaged into quarantine
@@ -224,7 +233,15 @@ impl Command {
     /// Whether it is about a study that is there.
     pub fn reads_study(&self) -> bool {
         // `stage` looks for a study by itself, since it can do without one.
-        !matches!(self, Self::Stage { .. } | Self::Init | Self::Completions { .. } | Self::Schema | Self::Man)
+        !matches!(
+            self,
+            Self::Stage { .. }
+                | Self::Clusters { .. }
+                | Self::Init
+                | Self::Completions { .. }
+                | Self::Schema
+                | Self::Man
+        )
     }
 }
 

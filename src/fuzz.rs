@@ -3,6 +3,7 @@
 //! A reader may refuse; it must not panic, hang, or accept what it would not write.
 
 use crate::cache::archive;
+use crate::cache::remote::index::Index;
 use crate::cache::results::{ActionResult, Last};
 use crate::cache::runs::Report;
 use std::collections::BTreeSet;
@@ -76,6 +77,16 @@ pub fn records(bytes: &[u8]) {
     // With a right checksum, as a damaged one is refused before anything is looked at.
     let mut sealed = bytes.to_vec();
     sealed.extend(blake3::hash(bytes).as_bytes());
+    let listed = bytes.get(16..24).and_then(|length| {
+        let length = u64::from_le_bytes(length.try_into().ok()?);
+        bytes.get(24..)?.get(..usize::try_from(length).ok()?)
+    });
+    // From a shared cache: what is believed is what we would write.
+    if let Some(listed) = listed
+        && let Ok((manifest, index)) = Index::parse(&sealed, &manifest::digest_of(listed))
+    {
+        assert_eq!(index.encode(&manifest), sealed);
+    }
     for bytes in [bytes, &sealed] {
         assert!(statcache::count(bytes).is_none_or(|files| files * 81 < bytes.len()));
     }

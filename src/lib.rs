@@ -56,8 +56,11 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     if arguments.get(1).is_some_and(|word| word == engine::ranks::WORD) {
         return ExitCode::from(engine::ranks::main(&arguments[2..]));
     }
-    if arguments.get(1).is_some_and(|word| word == engine::slurm::job::WORD) {
-        return ExitCode::from(engine::slurm::job::main(&arguments[2..]));
+    if arguments.get(1).is_some_and(|word| word == engine::batch::job::WORD) {
+        return ExitCode::from(engine::batch::job::main(&arguments[2..]));
+    }
+    if arguments.get(1).is_some_and(|word| word == engine::batch::SUBMIT) {
+        return ExitCode::from(engine::batch::submit());
     }
     let mut cli = match cli::Cli::read(arguments) {
         Ok(cli) => cli,

@@ -1,7 +1,7 @@
 //! How each command is used.
 
 /// The commands in the order of their use, each with lines that can be typed.
-pub const EXAMPLES: [(&str, &str); 24] = [
+pub const EXAMPLES: [(&str, &str); 25] = [
     (
         "run",
         "  pipeline run                                  the whole study, with the scores at the end
@@ -24,6 +24,11 @@ pub const EXAMPLES: [(&str, &str); 24] = [
   pipeline log build",
     ),
     ("check", "  pipeline check\n  pipeline --file other.yaml check --variant '*'"),
+    (
+        "clusters",
+        "  pipeline clusters                  presets for `engine: cluster`
+  pipeline clusters grid-engine > ~/.config/pipeline/clusters/grid-engine.yaml",
+    ),
     (
         "graph",
         "  pipeline graph                                          Mermaid, for a README

@@ -2,13 +2,15 @@
 
 use super::output::{print, print_json};
 use crate::cli::Global;
+use crate::engine::batch;
 use crate::error::Result;
 use crate::run::Machine;
 use crate::session::Session;
 use crate::stderr;
-use crate::text::counted;
+use crate::text::{counted, safe};
 use serde_json::json;
 use study::file::EngineName;
+use study::graph::Step;
 
 /// Checks the study file, and the stages' parameters as far as their programs are there to ask.
 pub fn check(global: &Global) -> Result<()> {
@@ -24,8 +26,10 @@ pub fn check(global: &Global) -> Result<()> {
         .collect();
     let all: Vec<usize> = (0..session.graph.steps.len()).collect();
     warn(&session, &all);
+    let sent: Vec<_> = session.graph.steps.iter().filter_map(|step| sent(&session, step)).collect();
     if global.json {
-        return print_json(&json!({ "study": session.graph.name, "not-built": unknown }));
+        let sent: Vec<_> = sent.iter().map(|(id, text)| json!({ "stage": id, "submit": text })).collect();
+        return print_json(&json!({ "study": session.graph.name, "not-built": unknown, "sent": sent }));
     }
     let stages = counted(session.graph.steps.len(), "stage");
     let mut text = format!("{}: {stages}, no mistake found\n", global.file.display());
@@ -35,7 +39,17 @@ pub fn check(global: &Global) -> Result<()> {
             unknown.join(", ")
         ));
     }
+    for (id, sent) in sent {
+        text.push_str(&format!("{id} would be submitted by\n"));
+        text.extend(sent.trim_end().lines().map(|line| format!("    {line}\n")));
+    }
     print(&text)
+}
+
+/// What a batch system would be told of a step.
+fn sent(session: &Session, step: &Step) -> Option<(String, String)> {
+    let sent = batch::shown(step, &session.graph.name, &session.graph.root)?;
+    Some((step.id.clone(), safe(&sent)))
 }
 
 /// Says what may turn out to be wrong with these steps: which of them this machine has not the GPUs for, and what their programs

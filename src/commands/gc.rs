@@ -3,7 +3,7 @@
 use super::output::{print, print_json};
 use crate::cache::sweep::{self, Limits, Plan, weight};
 use crate::cli::{GcLimits, Global};
-use crate::engine::slurm;
+use crate::engine::batch;
 use crate::error::{Error, Result};
 use crate::text::size;
 use serde_json::json;
@@ -22,7 +22,7 @@ pub fn gc(global: &Global, limits: &GcLimits) -> Result<()> {
     let keep = Limits { max_size: limits.max_size.0, grace: limits.grace.0, logs: limits.logs.0 };
     let steps: Vec<_> = own.steps.iter().chain(&variants).collect();
     // A job on a cluster outlives its runner, and writes there.
-    let busy = slurm::held_by_jobs(&store.list(Area::Attempts));
+    let busy = batch::held_by_jobs(&store.list(Area::Attempts));
     let Plan { doomed, kept } = sweep::plan(&store, &steps, &keep, |folder| busy.contains(folder))?;
     let mut freed = 0;
     for path in &doomed {

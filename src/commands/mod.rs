@@ -2,6 +2,8 @@
 
 mod accept;
 mod check;
+mod clusters;
+mod cost;
 mod diff;
 mod export;
 mod gc;
@@ -32,8 +34,9 @@ pub fn call(cli: &Cli) -> Result<()> {
     let global = &cli.global;
     match &cli.command {
         Command::Run(arguments) => run::run(global, arguments),
+        Command::Clusters { name } => clusters::clusters(global, name.as_deref()),
         Command::Accept { stages } => accept::accept(global, stages),
-        Command::Plan { stages } => plan::plan(global, stages),
+        Command::Plan { stages, cost } => plan::plan(global, stages, *cost),
         Command::Push { stages } => push::push(global, stages),
         Command::Pull { stages } => pull::pull(global, stages),
         Command::Watch { stages, once } => watch::watch(global, stages, *once),

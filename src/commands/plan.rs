@@ -12,11 +12,14 @@ use crate::text::{duration, size};
 const NAMED: usize = 6;
 
 /// Says what a run would do, and why.
-pub fn plan(global: &Global, stages: &[String]) -> Result<()> {
+pub fn plan(global: &Global, stages: &[String], cost: bool) -> Result<()> {
     let mut session = Session::open(&global.options(stages))?;
     let planned = crate::session::plan::plan(&mut session)?;
     if stages.is_empty() {
         tell_left_out(&session.graph);
+    }
+    if cost {
+        return super::cost::cost(global, &session, &planned);
     }
     let runs = planned.iter().filter(|p| matches!(p.state, State::ToRun { .. } | State::Waiting { .. }));
     let steps = &session.graph.steps;

@@ -1,6 +1,7 @@
 //! One attempt at an action: its folders, its command line, its environment, its process.
 
 use crate::engine::error::{Error, Result};
+use crate::engine::private::{self, Words};
 use crate::engine::ranks::{self, Ranks};
 use crate::engine::supervise;
 use crate::session::{Input, Place, Session, Task};
@@ -82,7 +83,7 @@ impl Attempt {
 
     /// What the starter of its ranks needs to know, where it is to be several processes.
     pub fn ranks(&self, step: &Step, program: &Path) -> Option<Ranks> {
-        let (program, words) = (program.to_path_buf(), self.words.clone());
+        let (program, words) = (program.to_path_buf(), Words::of(&self.words).0);
         let (log, events) = (self.log.clone(), self.events.clone());
         step.processes.map(|processes| Ranks { program, words, processes, log, events })
     }
@@ -101,10 +102,12 @@ impl Attempt {
         let lock = lock.0.try_clone().at("sharing", &self.folder)?;
         let mut command = Command::new(&runner);
         command.arg(supervise::WORD).arg(std::process::id().to_string());
+        let mut private = None;
         match self.ranks(step, program) {
             Some(ranks) => {
                 ranks.write(&self.folder)?;
                 command.arg(&runner).arg(ranks::WORD).arg(&self.folder);
+                private = Words::of(&self.words).1.value();
             }
             None => drop(command.arg(program).args(&self.words[1..])),
         }
@@ -112,6 +115,7 @@ impl Attempt {
             .current_dir(root)
             .env_clear()
             .envs(environment(step, gpus))
+            .envs(private.map(|words| (private::VARIABLE, words)))
             .env("PIPELINE_EVENTS", &self.events)
             .env("PIPELINE_STATE", &self.state)
             .stdin(Stdio::from(lock))

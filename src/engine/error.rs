@@ -34,12 +34,12 @@ pub enum Error {
     /// sbatch cannot be called.
     #[error("submitting stage {stage} with sbatch: {source}")]
     Submit { stage: String, source: io::Error },
-    /// One of Slurm's programs complained.
+    /// A batch system took no job.
     #[error("{0}")]
-    Slurm(String),
+    Refused(String),
     #[error("sbatch gave no job id but `{0}`")]
     NoJobId(String),
-    #[error("job {0} is no longer known to Slurm and left no exit code")]
+    #[error("job {0} is no longer known to its batch system and left no exit code")]
     JobForgotten(String),
     #[error(
         "job {id} could not begin, as its node does not see {}; the study, its programs and the runner have to lie where \
@@ -47,13 +47,20 @@ pub enum Error {
         path.display()
     )]
     Unseen { id: String, path: PathBuf },
+    /// The same of a job whose system does not tell why.
+    #[error(
+        "job {id} never began, and {said}: either the cluster could not start it, or its node does not see {}; the study, \
+         its programs and the runner have to lie where all nodes see them under the same path",
+        path.display()
+    )]
+    NotBegun { id: String, said: String, path: PathBuf },
     #[error("job {0} was cancelled, but not by this runner")]
     JobCancelled(String),
     #[error("job {id} ended as {state} and left no exit code")]
     NoExitCode { id: String, state: String },
     /// What became of a job cannot be found out.
     #[error(
-        "job {name} of an earlier run may still be there, and Slurm cannot be asked: {why}; ask again where it can, \
+        "job {name} of an earlier run may still be there, and its batch system cannot be asked: {why}; ask again where it can, \
          or cancel the job and remove {}",
         folder.display()
     )]

@@ -1,11 +1,12 @@
 //! Where attempts are executed: this machine, or a cluster.
 
 pub mod attempt;
+pub mod batch;
 pub mod contract;
 mod error;
 pub mod local;
+mod private;
 pub mod ranks;
-pub mod slurm;
 pub mod steady;
 pub mod stop;
 pub mod supervise;

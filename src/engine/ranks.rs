@@ -5,6 +5,7 @@
 //! `LOCAL_RANK` takes the GPU of that number, as programs that torchrun starts do.
 
 use crate::engine::error::{Error, Result};
+use crate::engine::private::{self, Words};
 use crate::engine::stop::GRACE;
 use crate::engine::supervise::{NOT_STARTED, apart, end_children};
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process_group, set_child_subreaper, wait};
@@ -34,7 +35,7 @@ const PORTS: std::ops::Range<u16> = 15_000..32_000;
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Ranks {
     pub program: PathBuf,
-    pub words: Vec<String>,
+    pub words: Words,
     pub processes: Processes,
     /// Of rank 0; the others' lie beside it.
     pub log: PathBuf,
@@ -120,17 +121,22 @@ impl Ranks {
         let rank = node * self.processes.per_node + local;
         let path = of_rank(&self.log, rank);
         let log = File::options().create(true).append(true).open(&path).at("opening", &path)?;
+        let what = || format!("rank {rank} ({})", self.program.display());
+        let failed = |source| Error::Start { what: what(), source };
+        let words = self.words.whole();
+        let words =
+            words.ok_or_else(|| failed(io::Error::other("its private words did not come with it")))?;
         let mut command = Command::new(&self.program);
         command
-            .args(&self.words[1..])
+            .args(words.iter().skip(1))
+            .env_remove(private::VARIABLE)
             .envs(self.variables(node, local, meeting))
             .env("PIPELINE_EVENTS", of_rank(&self.events, rank))
             .stdin(Stdio::null())
             .stdout(log.try_clone().at("opening", &path)?)
             .stderr(log);
         apart(&mut command);
-        let what = || format!("rank {rank} ({})", self.program.display());
-        let child = command.spawn().map_err(|source| Error::Start { what: what(), source })?;
+        let child = command.spawn().map_err(failed)?;
         Ok(Pid::from_child(&child))
     }
 

@@ -3,9 +3,9 @@
 use crate::cache::failure::Failure;
 use crate::engine;
 use crate::engine::attempt::Attempt;
+use crate::engine::batch::desk::{Desk, TICK};
+use crate::engine::batch::waiting::{Arrival, Notice, Owner, Stand};
 use crate::engine::contract::End;
-use crate::engine::slurm::desk::{Desk, TICK};
-use crate::engine::slurm::waiting::{Arrival, Notice, Owner, Stand};
 use crate::engine::stop::Stop;
 use crate::run::job::{Begun, Job, WorkerEvent};
 use crate::run::places::Places;

@@ -48,7 +48,7 @@ impl Machine {
 /// What a task of a step takes of this machine; what runs on a cluster takes nothing.
 pub fn request(step: &Step) -> Request {
     match step.engine {
-        EngineName::Slurm => Request::default(),
+        EngineName::Slurm | EngineName::Cluster => Request::default(),
         EngineName::Local => {
             let processes = step.processes.map_or(1, Processes::total);
             Request {

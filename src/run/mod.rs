@@ -31,7 +31,7 @@ use crate::error::{Error, Result};
 use crate::session::Session;
 use driver::Driver;
 use jiff::Timestamp;
-use store::record;
+use store::{process, record};
 use stream::Stream;
 use study::hidden;
 
@@ -110,9 +110,9 @@ pub fn verdict(report: &Report, stop: &Stop) -> Result<()> {
     }
 }
 
-/// `20261122T201700.123-4567`: sorts by time, and no two runs share it.
+/// `20261122T201700.123-0c1d2e3f`: sorts by time, and no two runs share it, wherever they are.
 pub fn run_name() -> String {
-    format!("{}-{}", stamp(Timestamp::now()), std::process::id())
+    format!("{}-{}", stamp(Timestamp::now()), process::token())
 }
 
 fn stamp(time: Timestamp) -> String {

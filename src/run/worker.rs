@@ -5,9 +5,9 @@ use crate::cache::failure::{Failure, TRY_AGAIN};
 use crate::cache::results::{self, ActionResult};
 use crate::cache::runs::AttemptReport;
 use crate::engine::attempt::Attempt;
+use crate::engine::batch::waiting::Stand;
+use crate::engine::batch::{self, Left};
 use crate::engine::contract::{End, Work};
-use crate::engine::slurm::waiting::Stand;
-use crate::engine::slurm::{self, Left};
 use crate::engine::steady::{self, Part};
 use crate::engine::supervise::NOT_STARTED;
 use crate::engine::usage::{self, Usage};
@@ -63,7 +63,7 @@ pub fn work(job: &Job) -> Result<Tried, Unmade> {
     }
     let parts = steady::parts(job.session, &job.task)?;
     // A job that a killed runner left on a cluster goes on, wherever the task would run now.
-    match slurm::left(job.session, &job.task, job.run, job.claim)? {
+    match batch::left(job.session, &job.task, job.run, job.claim)? {
         Left::Nothing => {}
         Left::Busy(lock) => {
             job.say(BUSY.into());
@@ -87,7 +87,7 @@ pub fn work(job: &Job) -> Result<Tried, Unmade> {
     // Before it runs: what it runs and reads may be edited meanwhile.
     job.session.facts();
     if far {
-        slurm::prepare(job.session, &job.task, &attempt, &parts, job.run)?;
+        batch::prepare(job.session, &job.task, &attempt, &parts, job.run)?;
         return Ok(Tried::Far(Stand::New(attempt)));
     }
     let places = Places::of(job.session, &job.task, &attempt);
@@ -174,7 +174,7 @@ fn report(job: &Job, usage: &Usage, seconds: f64, end: &End, failure: Option<Fai
 /// Puts what an attempt wrote, and what could not be taken in, where no other attempt removes it: it may be the work of
 /// hours. Returns the place, if there is something.
 fn put_by(job: &Job, attempt: &Attempt) -> Result<Option<PathBuf>, Unmade> {
-    slurm::forget(&attempt.folder);
+    batch::forget(&attempt.folder);
     if written(attempt).is_ok_and(|written| written.is_empty()) {
         return Ok(None);
     }
@@ -200,7 +200,7 @@ fn give_up(job: &Job, attempt: &Attempt, unmade: Unmade) -> Result<Unmade, Unmad
         failed.log = Some(ranks::of_rank(&job.log, failed.rank.unwrap_or(0)));
     }
     match failed.failure {
-        Failure::Changed { .. } => slurm::forget(&attempt.folder),
+        Failure::Changed { .. } => batch::forget(&attempt.folder),
         Failure::NoOutput { ref mut place, .. } => *place = put_by(job, attempt)?,
         Failure::Error { ref mut text } => {
             if let Some(place) = put_by(job, attempt)? {

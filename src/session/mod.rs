@@ -1,6 +1,7 @@
 //! A study with its store and programs at hand: what every command works on.
 
 mod actions;
+pub mod cost;
 mod error;
 mod followed;
 pub mod homes;

@@ -52,6 +52,9 @@ pub struct Planned {
     pub files: Vec<String>,
     /// How long it took last time.
     pub last_seconds: Option<f64>,
+    /// How many parts of it would run, where that is known.
+    #[serde(skip)]
+    pub parts: Option<usize>,
     /// Its outputs, where it is cached.
     #[serde(skip)]
     pub outputs: BTreeMap<String, Produced>,
@@ -70,6 +73,7 @@ pub fn plan(session: &mut Session) -> Result<Vec<Planned>> {
             key: None,
             files: Vec::new(),
             last_seconds: None,
+            parts: Some(1),
             outputs: BTreeMap::new(),
         });
     }
@@ -77,24 +81,25 @@ pub fn plan(session: &mut Session) -> Result<Vec<Planned>> {
     let steps = session.graph.steps.len();
     let mut known: Vec<Option<StepOutputs>> = vec![None; steps];
     let mut dropped: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); steps];
-    let mut states: Vec<Option<(State, Option<Key>)>> = vec![None; steps];
+    let mut all: Vec<Option<Looked>> = (0..steps).map(|_| None).collect();
     let waves = waves(session);
     for together in waves.iter().flat_map(|wave| wave.chunks(TOGETHER)) {
         let here = together.iter().map(|i| look_at(session, *i, stale.is_some(), &known));
-        for (i, Looked { state, key, outputs }) in look_elsewhere(session, here, &mut dropped)? {
-            (states[i], known[i]) = (Some((state, key)), outputs);
+        for (i, mut looked) in look_elsewhere(session, here, &mut dropped)? {
+            known[i] = looked.outputs.take();
+            all[i] = Some(looked);
         }
     }
     let mut place = vec![None; steps];
-    for (i, state) in states.into_iter().enumerate() {
-        let Some((state, key)) = state else { continue };
+    for (i, looked) in all.into_iter().enumerate() {
+        let Some(Looked { state, key, parts, .. }) = looked else { continue };
         let of = &session.graph.steps[i];
         let last_seconds = results::last(&session.store, &of.id).map(|last| last.seconds);
         let outputs = known[i].as_ref().map(|k| k.outputs.clone()).unwrap_or_default();
         let files = session.followed(of).into_keys().collect();
         place[i] = Some(planned.len());
         let (stage, step) = (of.id.clone(), of.stage.clone());
-        planned.push(Planned { stage, step, state, key, files, last_seconds, outputs });
+        planned.push(Planned { stage, step, state, key, files, last_seconds, parts, outputs });
     }
     rerun_producers(session, &mut planned, &place, dropped, &known)?;
     Ok(planned)
@@ -106,6 +111,8 @@ struct Looked {
     /// Of its action, where it has one.
     key: Option<Key>,
     outputs: Option<StepOutputs>,
+    /// How many parts of it are missing.
+    parts: Option<usize>,
 }
 
 /// What the store says of a step.
@@ -118,7 +125,9 @@ enum Here {
 /// What there is of a step in the store, as far as those before it are known.
 fn look_at(session: &Session, i: usize, stale: bool, known: &[Option<StepOutputs>]) -> Result<Here> {
     let step = &session.graph.steps[i];
-    let decided = |state, outputs| Ok(Here::Decided(i, Looked { state, key: None, outputs }));
+    let parts =
+        if step.each.is_some() { None } else { Some(step.shards.map_or(1, |shards| shards as usize)) };
+    let decided = |state, outputs| Ok(Here::Decided(i, Looked { state, key: None, outputs, parts }));
     if let Some(stand_in) = session.stand_in(i)? {
         return decided(State::Replaced, Some(stand_in));
     }
@@ -166,8 +175,10 @@ fn look_elsewhere(
             Here::Decided(i, looked) => Ok((i, looked)),
             Here::Tasks(i, tasks) => {
                 let key = if let [(task, _)] = tasks.as_slice() { Some(task.key) } else { None };
+                let here = tasks.iter().filter(|(_, outcome)| outcome.is_some()).count();
+                let parts = Some(tasks.len() - here);
                 let (state, outputs) = conclude(session, i, tasks, &elsewhere, &mut dropped[i])?;
-                Ok((i, Looked { state, key, outputs }))
+                Ok((i, Looked { state, key, outputs, parts }))
             }
         })
         .collect()

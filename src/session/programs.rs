@@ -4,7 +4,8 @@ use crate::session::error::{Error, Result};
 use crate::session::homes::{self, Home, is_program};
 use crate::session::stale::{makes, stale};
 use crate::session::{Program, Session};
-use std::collections::HashMap;
+use stage::Role;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use store::digest::Digest;
 use store::walk::{self, Links};
@@ -38,6 +39,7 @@ impl Session {
             };
             known.insert(path.clone(), digest);
             let step = &self.graph.steps[i];
+            let mut units = BTreeMap::new();
             let params = match &step.call {
                 Call::Command(..) => {
                     undeclared(step)?;
@@ -47,12 +49,13 @@ impl Session {
                     let (mark, mut step) = (name.mark.clone(), step.clone());
                     let said = self.said(&path, &digest, &mark, &mut step)?;
                     self.graph.steps[i] = step;
-                    let Some(Judgement { params, warnings }) = said else { continue };
+                    let Some((Judgement { params, warnings }, counted)) = said else { continue };
+                    units = counted;
                     self.warnings.extend(warnings.into_iter().map(|warning| (i, warning)));
                     params
                 }
             };
-            self.programs[i] = Some(Program { path, digest, params });
+            self.programs[i] = Some(Program { path, digest, params, units });
         }
         Ok(())
     }
@@ -67,7 +70,7 @@ impl Session {
         {
             let mut step = self.graph.steps[index].clone();
             let Some(said) = self.said(&now.path, &digest, &name.mark, &mut step)? else { return Ok(None) };
-            now.params = said.params;
+            (now.params, now.units) = (said.0.params, said.1);
         }
         Ok(Some(now))
     }
@@ -92,17 +95,26 @@ impl Session {
         }
     }
 
-    /// The parameters in force of a step, after it was held to what its program says of itself. `None` where that was not asked
-    /// before and is not to be asked now.
-    fn said(&self, path: &Path, digest: &Digest, mark: &Mark, step: &mut Step) -> Result<Option<Judgement>> {
+    /// The parameters in force of a step, after it was held to what its program says of itself, and what those count. `None` where
+    /// that was not asked before and is not to be asked now.
+    fn said(
+        &self,
+        path: &Path,
+        digest: &Digest,
+        mark: &Mark,
+        step: &mut Step,
+    ) -> Result<Option<(Judgement, BTreeMap<String, String>)>> {
         let Some(spec) = described(&self.store, path, digest, mark, !self.only_look)? else {
             return Ok(None);
         };
         let params = describe::check(step, &spec)?;
-        match spec.check {
-            true => self.in_force(path, digest, step, &spec),
-            false => Ok(Some(Judgement { params, warnings: Vec::new() })),
-        }
+        let judgement = match spec.check {
+            true => self.in_force(path, digest, step, &spec)?,
+            false => Some(Judgement { params, warnings: Vec::new() }),
+        };
+        let counting = spec.arguments.iter().filter(|arg| arg.role == Role::Param);
+        let units = counting.filter_map(|arg| Some((arg.name.clone(), arg.unit.clone()?))).collect();
+        Ok(judgement.map(|judgement| (judgement, units)))
     }
 
     /// What a program says that knows the parameters in force, which is asked once for each content and what it is given. Where it

@@ -128,4 +128,6 @@ pub struct Program {
     pub digest: Digest,
     /// Every parameter in use, defaults included.
     pub params: BTreeMap<String, String>,
+    /// What parameters count, of those that count something.
+    pub units: BTreeMap<String, String>,
 }

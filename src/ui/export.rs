@@ -63,7 +63,7 @@ fn is_ours(folder: &Path) -> Result<bool> {
 
 fn beside(folder: &Path) -> PathBuf {
     let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    folder.with_file_name(format!(".{name}.{}.partial", std::process::id()))
+    folder.with_file_name(format!(".{name}.{}.partial", store::process::thread()))
 }
 
 fn put(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {

@@ -59,8 +59,11 @@ impl Browser {
             let mut line = String::new();
             assert!(output.read_line(&mut line).unwrap() > 0, "chromedriver ended");
             // The line before says `port 0`: what was asked for.
-            let port =
-                line.trim().trim_end_matches('.').rsplit_once("on port ").and_then(|(_, p)| p.parse().ok());
+            let port = line
+                .trim()
+                .trim_end_matches('.')
+                .rsplit_once("on port ")
+                .and_then(|(_, p)| p.parse::<u16>().ok());
             if let Some(port) = port.filter(|port| *port != 0) {
                 break port;
             }

@@ -16,7 +16,7 @@ fn study() -> Study {
         &format!(
             "#!/bin/sh\ncat <<'E'\n{EVIL}\nE\nprintf 'red \\033[31mtext\\033[0m \\033]0;title\\007 over\\rwritten\\n'\n\
              printf 'user \\342\\200\\256gnp.exe \\342\\201\\246 end\\n'\n\
-             cat > \"$2\" <<'E'\n<p id=p>a page</p><script>document.getElementById('p').textContent = 'taken'; parent.document.title = 'taken'</script>\nE\n\
+             cat > \"$2\" <<'E'\n<!doctype html><title>t</title><p id=p>a page</p><script>document.getElementById('p').textContent = 'taken'; parent.document.title = 'taken'</script>\nE\n\
              cat > \"$3\" <<'E'\n{EVIL}\nE\necho '{{\"<b>key</b>\": \"<i>value</i>\", \"n\": 1}}' > \"$4\"\n",
         ),
     );
@@ -46,7 +46,7 @@ fn they_stay_text() {
     // Escape sequences are shown, not obeyed; what turns the direction of what follows, too.
     browser.sees("pre.log", "\\u{1b}[31mtext\\u{1b}[0m \\u{1b}]0;title\\u{7} over");
     browser.sees("pre.log", "user \\u{202e}gnp.exe \\u{2066} end");
-    browser.sees(".command", "<svg onload=document.title='taken'>");
+    browser.sees(".command", "<svg onload=document.title=");
 
     browser.script("document.querySelectorAll('details.content').forEach((d) => { d.open = true })");
     browser.sees("details.content pre", EVIL);

@@ -244,13 +244,101 @@ fn a_header_that_is_long_is_not_read() {
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
 }
 
+/// What a cache says of a folder: the packs, and where each of its contents lies in them.
+fn index(list: &[u8], packs: &[([u8; 32], u64)], places: &[(u32, u32)]) -> Vec<u8> {
+    let mut out = b"pipeline tree 2\n".to_vec();
+    out.extend((list.len() as u64).to_le_bytes());
+    out.extend(list);
+    out.extend((packs.len() as u32).to_le_bytes());
+    packs.iter().for_each(|(name, bytes)| {
+        out.extend(name);
+        out.extend(bytes.to_le_bytes());
+    });
+    places.iter().for_each(|(pack, start)| {
+        out.extend(pack.to_le_bytes());
+        out.extend(start.to_le_bytes());
+    });
+    let check = blake3::hash(&out);
+    out.extend(check.as_bytes());
+    out
+}
+
+/// What is wrong, what the cache says of a folder, and its pack.
+type Case<'a> = (&'a str, Vec<u8>, Option<&'a [u8]>);
+
+/// A cache whose packs are not what it says.
+#[test]
+fn forged_packs_are_not_used_and_leave_nothing() {
+    let lines: Vec<Line> =
+        ["0", "1", "2", "3", "4"].map(|n| Line::File(n, format!("file {n}\n").into_bytes())).into();
+    let (list, contents) = list(&lines);
+    let all = contents.concat();
+    let whole = all.len() as u64;
+    let name = [7; 32];
+    let places: Vec<(u32, u32)> = (0..5).map(|i| (0, 7 * i)).collect();
+    let packs = [(name, whole)];
+    let mut other = all.clone();
+    other[10] ^= 1;
+    let same = vec![(0, 0); 5];
+    let cases: [Case; 11] = [
+        ("sound", index(&list, &packs, &places), Some(&all)),
+        ("no pack", index(&list, &packs, &places), None),
+        ("a pack cut off", index(&list, &packs, &places), Some(&all[..20])),
+        ("an empty pack", index(&list, &packs, &places), Some(b"")),
+        ("another content", index(&list, &packs, &places), Some(&other)),
+        ("beyond the pack", index(&list, &[(name, 30)], &places), Some(&all)),
+        (
+            "beyond the object",
+            index(&list, &[(name, 1 << 20)], &[(0, 1 << 19), (0, 7), (0, 14), (0, 21), (0, 28)]),
+            Some(&all),
+        ),
+        ("one over the other", index(&list, &packs, &same), Some(&all)),
+        ("a pack that no disk holds", index(&list, &[(name, u64::MAX)], &places), Some(&all)),
+        ("in no pack", index(&list, &packs, &[(1, 0), (0, 7), (0, 14), (0, 21), (0, 28)]), Some(&all)),
+        ("too short", index(&list, &packs, &places[..4]), Some(&all)),
+    ];
+    for (what, told, pack) in cases {
+        let (folder, _) = cache();
+        let tree = tree(&list);
+        let place = |kind: &str, hex: &str| folder.path().join(kind).join(&hex[..2]).join(&hex[2..]);
+        assert!(place("v2/trees", &tree).is_file(), "the folder of gen is this one");
+        fs::write(place("v2/trees", &tree), told).unwrap();
+        fs::remove_dir_all(folder.path().join("v2/packs")).unwrap();
+        let at = place("v2/packs", &blake3::Hash::from_bytes(name).to_hex());
+        if let Some(pack) = pack {
+            fs::create_dir_all(at.parent().unwrap()).unwrap();
+            fs::write(at, pack).unwrap();
+        }
+        let b = Study::new(TOY);
+        let pull = b.call(&["pull", "gen", "--cache", folder.path().to_str().unwrap()]);
+        assert_eq!(pull.status.code(), Some(0), "{what}: {}", said(&pull));
+        assert_eq!(
+            stderr(&pull).contains("damaged or missing v2/"),
+            what != "sound",
+            "{what}: {}",
+            said(&pull)
+        );
+        assert_eq!(b.exists("out/gen/files"), what == "sound", "{what}");
+        assert_eq!(fs::read_dir(b.path(".pipeline/attempts")).map_or(0, Iterator::count), 0, "{what}");
+        let b = Study::new(TOY);
+        let run = b.run(&["--cache", folder.path().to_str().unwrap()]);
+        assert_eq!(run.contains(&"gen".to_string()), what != "sound", "{what}");
+        assert_eq!(b.read("out/gen/files/4"), "file 4\n", "{what}");
+        // What was damaged is good again.
+        let c = Study::new(TOY);
+        let pull = c.call(&["pull", "--cache", folder.path().to_str().unwrap()]);
+        assert!(pull.status.success() && !stderr(&pull).contains("damaged"), "{what}: {}", said(&pull));
+        assert_eq!(c.read("out/gen/files/3"), "file 3\n", "{what}");
+    }
+}
+
 /// The cache that a study filled, as a folder.
 fn cache() -> (tempfile::TempDir, Vec<(PathBuf, Vec<u8>)>) {
     let folder = tempfile::tempdir().unwrap();
     let a = Study::new(TOY);
     a.run(&["--cache", folder.path().to_str().unwrap()]);
     let mut records = Vec::new();
-    for two in fs::read_dir(folder.path().join("v1/results")).unwrap() {
+    for two in fs::read_dir(folder.path().join("v2/results")).unwrap() {
         for file in fs::read_dir(two.unwrap().path()).unwrap() {
             let path = file.unwrap().path();
             records.push((path.clone(), fs::read(path).unwrap()));
@@ -269,7 +357,7 @@ fn a_forged_cache_is_not_used() {
         &[Line::Link("e", out.clone())],
         &[Line::Sized("a", b"x\n".to_vec(), u64::MAX)],
     ];
-    let forge = |outcome: &mut Value, case: usize, folder: &Path| {
+    let forge = |outcome: &mut Value, case: usize, folder: &Path, old: bool| {
         let Some(lines) = lists.get(case) else {
             match case {
                 3 => outcome["outputs"] = json!({}),
@@ -280,22 +368,31 @@ fn a_forged_cache_is_not_used() {
         };
         let (list, contents) = list(lines);
         let put = |kind: &str, hex: String, bytes: &[u8]| {
-            let path = folder.join("v1").join(kind).join(&hex[..2]).join(&hex[2..]);
+            let path = folder.join(kind).join(&hex[..2]).join(&hex[2..]);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, bytes).unwrap();
         };
-        put("trees", tree(&list), &list);
-        contents.iter().for_each(|bytes| put("blobs", blake3::hash(bytes).to_hex().to_string(), bytes));
+        match old {
+            true => put("v1/trees", tree(&list), &list),
+            false => put("v2/trees", tree(&list), &index(&list, &[], &vec![(u32::MAX, 0); contents.len()])),
+        }
+        contents.iter().for_each(|bytes| put("v1/blobs", blake3::hash(bytes).to_hex().to_string(), bytes));
         let bytes: u64 = if case == 2 { u64::MAX } else { contents.iter().map(|c| c.len() as u64).sum() };
         outcome["outputs"]["files"] =
             json!({"digest": format!("tree:{}", tree(&list)), "bytes": bytes, "files": contents.len()});
     };
-    for case in 0..6 {
+    for (case, old) in (0..6).flat_map(|case| [(case, false), (case, true)]) {
         let (folder, records) = cache();
         let (path, bytes) = records.iter().find(|(_, b)| value(b)["action"]["stage"] == "gen").unwrap();
         let mut outcome = value(bytes);
-        forge(&mut outcome, case, folder.path());
+        forge(&mut outcome, case, folder.path(), old);
         fs::write(path, record(&outcome)).unwrap();
+        if old {
+            // As an older runner writes it.
+            let there = folder.path().join("v1").join(path.strip_prefix(folder.path().join("v2")).unwrap());
+            fs::create_dir_all(there.parent().unwrap()).unwrap();
+            fs::rename(path, there).unwrap();
+        }
         for command in ["plan", "pull", "run"] {
             let b = Study::new(TOY);
             let output = b.call(&[command, "--cache", folder.path().to_str().unwrap()]);

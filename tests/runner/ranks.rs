@@ -1,7 +1,11 @@
 //! Stages as several processes: what each is told, how they end, and what a person sees of them.
 
 use crate::study::{Study, alive, said, stderr, until};
+use std::io::Write;
 use std::process::Command;
+
+/// Every rank tells rank 0, which waits where the variables say, its number and its node; rank 0 writes them down.
+pub const RENDEZVOUS: &str = include_str!("rendezvous.py");
 
 /// A study of one stage, as so many processes, that runs this script with its output and its state.
 fn ranks(processes: &str, script: &str, more: &str) -> Study {
@@ -46,31 +50,52 @@ fn a_program_that_torchrun_could_start_runs_as_it_is() {
     let study = Study::new(
         "name: ranks\nstages:\n  a:\n    command: python3 sum.py ${outputs.x}\n    outputs: [x]\n    processes: 4\n",
     );
-    // Every rank sends its number to rank 0, which waits for them where the variables say.
-    study.write(
-        "sum.py",
-        r#"import os, socket, sys, time
-rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-place = (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
-if rank == 0:
-    server = socket.create_server(place)
-    total = 0
-    for _ in range(size - 1):
-        peer, _ = server.accept()
-        total += int(peer.makefile().readline())
-    open(sys.argv[1], "w").write(f"{total}\n")
-else:
-    while True:
-        try:
-            peer = socket.create_connection(place)
-            break
-        except ConnectionRefusedError:
-            time.sleep(0.02)
-    peer.sendall(f"{rank}\n".encode())
-"#,
-    );
+    study.write("sum.py", RENDEZVOUS);
     study.run(&[]);
-    assert_eq!(study.read("out/a/x"), "6\n");
+    assert_eq!(study.read("out/a/x"), "0 on here\n1 on here\n2 on here\n3 on here\n");
+}
+
+/// A network in PyTorch's own data parallel, from its first lines as torchrun would start it.
+const TORCH: &str = r#"import os, sys, torch
+import torch.distributed as dist
+dist.init_process_group("gloo")
+rank, size = dist.get_rank(), dist.get_world_size()
+assert rank == int(os.environ["RANK"])
+torch.manual_seed(0)
+torch.set_num_threads(1)
+network = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(4, 1))
+inputs = torch.randn(32, 4)
+wanted = inputs @ torch.tensor([[1.0], [-2.0], [3.0], [0.5]])
+mine = slice(rank * 32 // size, (rank + 1) * 32 // size)
+optimiser = torch.optim.SGD(network.parameters(), lr=0.1)
+for _ in range(200):
+    optimiser.zero_grad()
+    torch.nn.functional.mse_loss(network(inputs[mine]), wanted[mine]).backward()
+    optimiser.step()
+if rank == 0:
+    print(size, *(round(x, 3) for x in network.module.weight.flatten().tolist()), file=open(sys.argv[1], "w"))
+dist.barrier()
+dist.destroy_process_group()
+"#;
+
+#[test]
+fn a_script_of_pytorch_trains_in_two_processes() {
+    let python = std::env::var("TORCH_PYTHON").unwrap_or_else(|_| "python3".into());
+    if !Command::new(&python).args(["-c", "import torch"]).output().is_ok_and(|o| o.status.success()) {
+        // Written past the test's own captured output: nobody should believe that it ran.
+        let text = "\nSKIPPED: the test of a PyTorch script needs a python3 with torch, or TORCH_PYTHON that names one\n";
+        std::io::stderr().write_all(text.as_bytes()).unwrap();
+        return;
+    }
+    for processes in [1, 2] {
+        let study = Study::new(&format!(
+            "name: ranks\nstages:\n  a:\n    command: {python} train.py ${{outputs.x}}\n    outputs: [x]\n    \
+             processes: {processes}\n"
+        ));
+        study.write("train.py", TORCH);
+        study.run(&[]);
+        assert_eq!(study.read("out/a/x"), format!("{processes} 1.0 -2.0 3.0 0.5\n"));
+    }
 }
 
 #[test]

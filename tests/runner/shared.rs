@@ -18,7 +18,7 @@ fn pair(yaml: &str) -> (Study, Study, tempfile::TempDir) {
 
 fn objects(cache: &Path, kind: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let mut open = vec![cache.join("v1").join(kind)];
+    let mut open = vec![cache.join("v1").join(kind), cache.join("v2").join(kind)];
     while let Some(folder) = open.pop() {
         for entry in fs::read_dir(folder).into_iter().flatten() {
             let path = entry.unwrap().path();
@@ -104,10 +104,12 @@ fn two_runners_race_for_one_cache() {
 
 #[test]
 fn damage_in_the_cache_is_told_of_made_good_and_never_used() {
-    for kind in ["blobs", "trees", "results"] {
+    for kind in ["blobs", "packs", "trees", "results"] {
         let (a, b, cache) = pair(TOY);
         a.run(&[]);
-        for object in objects(cache.path(), kind) {
+        let found = objects(cache.path(), kind);
+        assert!(!found.is_empty(), "{kind}");
+        for object in found {
             let mut bytes = fs::read(&object).unwrap();
             let middle = bytes.len() / 2;
             bytes[middle] ^= 1;
@@ -115,7 +117,7 @@ fn damage_in_the_cache_is_told_of_made_good_and_never_used() {
         }
         let run = b.call(&["run"]);
         assert!(run.status.success(), "{}", said(&run));
-        assert!(stderr(&run).contains("has a damaged or missing v1/"), "{kind}: {}", stderr(&run));
+        assert!(stderr(&run).contains("has a damaged or missing v"), "{kind}: {}", stderr(&run));
         assert_eq!(b.read("out/gen/files/4"), "file 4\n");
         assert_eq!(b.read("out/score/scores.json"), a.read("out/score/scores.json"));
         let third = Study::new(&a.read("pipeline.yaml"));
@@ -356,7 +358,8 @@ fn a_named_pipe_in_a_folder_cache_is_told_of_and_not_waited_for() {
     fs::create_dir(study.path("cache")).unwrap();
     let cached = ["run", "--cache", "cache"];
     assert!(study.call(&cached).status.success());
-    let found = ["blobs", "results"].map(|kind| objects(&study.path("cache"), kind)).concat();
+    let found =
+        ["blobs", "packs", "trees", "results"].map(|kind| objects(&study.path("cache"), kind)).concat();
     assert!(found.len() > 5);
     for object in found {
         let kept = fs::read(&object).unwrap();

@@ -1,67 +1,16 @@
 //! Stages as jobs of a real Slurm: a cluster of four nodes on this machine, brought up for the test.
 
+mod cluster;
 mod nodes;
 mod size;
 
 use crate::study::{Study, alive, said, stderr, until};
+use cluster::Cluster;
 use std::io::Write;
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 use std::time::Duration;
 
-/// A cluster that ends with this.
-struct Cluster {
-    folder: tempfile::TempDir,
-}
-
-fn script(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/runner/slurm").join(name)
-}
-
 impl Cluster {
-    /// `None` where there is no Slurm, or nobody may start it.
-    fn up() -> Option<Self> {
-        let there = |program: &str| {
-            let folders = std::env::var("PATH").unwrap_or_default();
-            folders.split(':').any(|folder| Path::new(folder).join(program).exists())
-        };
-        let root = Command::new("id").arg("-u").output().is_ok_and(|o| o.stdout == b"0\n");
-        if !root || !["slurmctld", "slurmd", "munged", "sbatch"].iter().all(|p| there(p)) {
-            // Written past the test's own captured output: nobody should believe that it ran.
-            let text = "\nSKIPPED: the Slurm test needs root, slurm-wlm and munge\n";
-            std::io::stderr().write_all(text.as_bytes()).unwrap();
-            return None;
-        }
-        let folder = tempfile::tempdir().unwrap();
-        let sockets: Vec<TcpListener> = (0..5).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let ports: Vec<String> = sockets.iter().map(|s| s.local_addr().unwrap().port().to_string()).collect();
-        drop(sockets);
-        let log = folder.path().join("up.log");
-        let file = std::fs::File::create(&log).unwrap();
-        // Daemons keep what they inherit; a pipe would never end.
-        let mut up = Command::new(script("up"));
-        up.arg(folder.path()).args(&ports).stdout(file.try_clone().unwrap()).stderr(file);
-        let cluster = Self { folder };
-        assert!(up.status().unwrap().success(), "{}", std::fs::read_to_string(log).unwrap());
-        Some(cluster)
-    }
-
-    fn conf(&self) -> PathBuf {
-        self.folder.path().join("slurm.conf")
-    }
-
-    /// One of Slurm's programs, and what it prints.
-    fn call(&self, line: &str) -> String {
-        let mut words = line.split(' ');
-        let mut command = Command::new(words.next().unwrap());
-        said(&command.args(words).env("SLURM_CONF", self.conf()).output().unwrap())
-    }
-
-    fn jobs(&self) -> usize {
-        self.call("squeue --noheader --array").lines().count()
-    }
-
     fn study(&self, stages: &str) -> Study {
         Study::new(&format!("name: far\nengine: slurm\nslurm: {{interval: 1s}}\nstages:\n{stages}"))
     }
@@ -82,12 +31,6 @@ impl Cluster {
     }
 }
 
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        let _ = Command::new(script("down")).arg(self.folder.path()).status();
-    }
-}
-
 const ONE: &str = "  a:\n    command: sh script.sh ${outputs.x}\n    outputs: [x]\n";
 
 fn one(cluster: &Cluster, script: &str, more: &str) -> Study {
@@ -101,8 +44,9 @@ type Case = fn(&Cluster);
 #[test]
 fn stages_run_on_a_cluster() {
     let Some(cluster) = Cluster::up() else { return };
-    let cases: [(&str, Case); 20] = [
+    let cases: [(&str, Case); 21] = [
         ("a job", a_job_gets_what_the_stage_asks_for),
+        ("private", credentials_are_in_no_file),
         ("codes", exit_codes_and_signals_come_back),
         ("array", instances_are_one_array),
         ("killed", a_killed_runner_loses_no_job),
@@ -159,6 +103,26 @@ echo $CUDA_VISIBLE_DEVICES | tr , '\n' | wc -l >> $1"#;
     let mut here = cluster.command(&study, &["run", "--engine", "local"]);
     let again = here.env("CUDA_VISIBLE_DEVICES", "0,1").output().unwrap();
     assert!(said(&again).contains("a  cached"), "{}", said(&again));
+}
+
+fn credentials_are_in_no_file(cluster: &Cluster) {
+    let shards = "    command: sh -c 'echo $1 > $2; touch up$3; while [ ! -e go ]; do sleep 0.05; done' -- ${params.url} ${outputs.x} ${params.shard}\n    shards: 2\n";
+    let ranks = "    command: sh -c 'echo $1 > $2; touch up$RANK; while [ ! -e go ]; do sleep 0.05; done' -- ${params.url} ${outputs.x}\n    processes: 2\n";
+    for stage in [shards, ranks] {
+        let study = cluster.study(&format!(
+            "  a:\n{stage}    params: {{url: 'https://me:hunter2@host/x'}}\n    outputs: [x]\n"
+        ));
+        let mut runner = cluster.start(&study);
+        until("the start", || study.exists("up0") && study.exists("up1"));
+        // What the stage itself writes is its own affair.
+        let find = "find .pipeline -type f -not -path '*/out.*/*' -exec grep -l hunter2 {} +";
+        let found = Command::new("sh").args(["-c", find]).current_dir(study.path("")).output().unwrap();
+        assert_eq!(String::from_utf8(found.stdout).unwrap(), "");
+        study.write("go", "");
+        assert!(runner.wait().unwrap().success(), "{}", study.read("runner.log"));
+        let out = if stage == shards { "out/a/x/1" } else { "out/a/x" };
+        assert_eq!(study.read(out), "https://me:hunter2@host/x\n");
+    }
 }
 
 fn exit_codes_and_signals_come_back(cluster: &Cluster) {

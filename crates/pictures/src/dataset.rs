@@ -242,13 +242,25 @@ impl Dataset {
 
     /// Every picture in order.
     pub fn iter(&self) -> Box<dyn Iterator<Item = Result<Encoded>> + '_> {
-        match &self.source {
-            Container::Tables(tables) => Box::new(tables.iter().flat_map(|table| match table.read() {
-                Ok(pictures) => Box::new(pictures) as Box<dyn Iterator<Item = _>>,
-                Err(e) => Box::new(std::iter::once(Err(e))),
-            })),
-            Container::Files(files) => Box::new((0..files.len()).map(|i| Ok(files.read(i)))),
-        }
+        self.iter_from(0)
+    }
+
+    /// Every picture in order, but for so many at the start; files that hold only those are not read.
+    pub fn iter_from(&self, first: usize) -> Box<dyn Iterator<Item = Result<Encoded>> + '_> {
+        let tables = match &self.source {
+            Container::Files(files) => return Box::new((first..files.len()).map(|i| Ok(files.read(i)))),
+            Container::Tables(tables) => tables,
+        };
+        let mut left = first;
+        let rest = tables.iter().filter_map(move |table| {
+            let passed = left.min(table.rows);
+            left -= passed;
+            (passed < table.rows).then_some((table, passed))
+        });
+        Box::new(rest.flat_map(|(table, passed)| match table.read() {
+            Ok(pictures) => Box::new(pictures.skip(passed)) as Box<dyn Iterator<Item = _>>,
+            Err(e) => Box::new(std::iter::once(Err(e))),
+        }))
     }
 }
 

@@ -4,7 +4,7 @@ use crate::digest::Digest;
 use crate::error::{Error, IoContext, Result};
 use crate::key::Key;
 use crate::lock::{self, Lock};
-use crate::{link, name, record, statcache};
+use crate::{link, name, process, record, statcache};
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -193,12 +193,11 @@ impl Store {
 
     /// Where the files of an archive arrive in this process.
     pub fn imported(&self) -> PathBuf {
-        self.folder(Area::Attempts).join(format!("import.{}", std::process::id()))
+        self.folder(Area::Attempts).join(format!("import.{}", process::token()))
     }
 
     pub(crate) fn copied(&self) -> PathBuf {
-        let thread = rustix::thread::gettid().as_raw_nonzero();
-        self.folder(Area::Attempts).join(format!("copy.{thread}"))
+        self.folder(Area::Attempts).join(format!("copy.{}", process::thread()))
     }
 
     /// The log of a stage, or of `build`, in a run.

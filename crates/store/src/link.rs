@@ -3,6 +3,7 @@
 use crate::contents;
 use crate::error::{IoContext, Result};
 use crate::name;
+use crate::process;
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -123,7 +124,7 @@ pub fn place(from: &Path, to: &Path) -> Result<()> {
 
 /// The name of something beside `path` that this thread has not finished.
 pub fn partial(path: &Path) -> PathBuf {
-    let thread = rustix::thread::gettid().as_raw_nonzero();
+    let thread = process::thread();
     let name = name::label(&name::text(path.file_name().unwrap_or_default()));
     path.with_file_name(format!(".{name}.{thread}.partial"))
 }

@@ -1,8 +1,10 @@
 //! What stands in a folder, as an input, as an output, or as a folder of the store.
 
+use crate::digest::{Digest, Kind};
 use crate::error::{Error, IoContext, Result};
 use crate::ignore::Ignore;
 use crate::links::{Folder, Lead};
+use crate::manifest::{Entry, Item};
 use rustix::io::Errno;
 use std::fs::{self, Metadata, Permissions};
 use std::io::{self, ErrorKind};
@@ -25,15 +27,11 @@ pub enum Links<'a> {
     Refuse,
 }
 
-/// What stands in a folder.
-pub(crate) enum Found {
-    Folder,
-    File(Metadata),
-    Link(PathBuf),
-}
+/// A file that nobody has looked at yet.
+const UNREAD: Item = Item::File(Digest { kind: Kind::File, hash: [0; 32] }, 0);
 
-/// Everything in a folder, sorted by path.
-pub(crate) fn list(path: &Path, links: Links) -> Result<Vec<(PathBuf, Found)>> {
+/// Everything in a folder, sorted by path. What files hold, and how large they are, is yet to be read.
+pub(crate) fn list(path: &Path, links: Links) -> Result<Vec<Entry>> {
     let mut walk = Walk { links, found: Vec::new(), depth: 0 };
     let folder = match links {
         Links::Keep => None,
@@ -45,8 +43,23 @@ pub(crate) fn list(path: &Path, links: Links) -> Result<Vec<(PathBuf, Found)>> {
         &Place { folder: folder.as_ref(), path: PathBuf::new(), below: PathBuf::new() },
         &mut above,
     )?;
-    walk.found.sort_by(|a, b| a.0.as_os_str().cmp(b.0.as_os_str()));
+    walk.found.sort_unstable_by(|a, b| a.path.as_os_str().cmp(b.path.as_os_str()));
     Ok(walk.found)
+}
+
+/// What `stat` says of a file that was listed, which is made readable where it is an output's.
+pub(crate) fn stat(path: &Path, links: Links) -> Result<Metadata> {
+    let mut meta = fs::symlink_metadata(path).at("reading", path)?;
+    if let (Links::Follow(_), true) = (links, meta.is_symlink()) {
+        meta = fs::metadata(path).at("following", path)?;
+    }
+    if !meta.is_file() {
+        return Err(Error::Changed(path.into()));
+    }
+    if let Links::Refuse = links {
+        open_file(path, &meta)?;
+    }
+    Ok(meta)
 }
 
 /// A folder on the way.
@@ -61,7 +74,7 @@ struct Place<'a> {
 
 struct Walk<'a> {
     links: Links<'a>,
-    found: Vec<(PathBuf, Found)>,
+    found: Vec<Entry>,
     depth: usize,
 }
 
@@ -79,40 +92,40 @@ impl Walk<'_> {
         for entry in fs::read_dir(&folder).at("reading", &folder)? {
             let entry = entry.at("reading", &folder)?;
             let name = entry.file_name();
-            let here =
-                Place { folder: place.folder, below: place.below.join(&name), path: place.path.join(&name) };
-            let full = entry.path();
-            let kind = entry.file_type().at("reading", &full)?;
+            let path = place.path.join(&name);
+            let kind = entry.file_type().at("reading", &folder.join(&name))?;
             if let Links::Follow(ignore) = self.links
-                && ignore.matches(&here.path, kind.is_dir())
+                && ignore.matches(&path, kind.is_dir())
             {
                 continue;
             }
-            if kind.is_symlink() {
-                self.link(root, &full, here, above)?;
+            if kind.is_file() {
+                self.push(path, UNREAD);
                 continue;
             }
-            let meta = entry.metadata().at("reading", &full)?;
-            if meta.is_dir() {
-                self.found.push((here.path.clone(), Found::Folder));
+            let here = Place { folder: place.folder, below: place.below.join(&name), path };
+            let full = entry.path();
+            if kind.is_symlink() {
+                self.link(root, &full, here, above)?;
+            } else if kind.is_dir() {
+                self.push(here.path.clone(), Item::Folder);
                 self.read(root, &here, above)?;
-            } else if meta.is_file() {
-                if let Links::Refuse = self.links {
-                    open_file(&full, &meta)?;
-                }
-                self.found.push((here.path, Found::File(meta)));
             } else {
-                return Err(special(&full, &meta));
+                return Err(special(&full, &entry.metadata().at("reading", &full)?));
             }
         }
         self.depth -= 1;
         Ok(())
     }
 
+    fn push(&mut self, path: PathBuf, item: Item) {
+        self.found.push(Entry { path, item });
+    }
+
     fn link(&mut self, root: &Path, full: &Path, here: Place, above: &mut Vec<PathBuf>) -> Result<()> {
         let target = fs::read_link(full).at("reading", full)?;
         let Some(folder) = here.folder else {
-            self.found.push((here.path, Found::Link(target)));
+            self.push(here.path, Item::Link(target));
             return Ok(());
         };
         match folder.lead(&here.below, &target) {
@@ -121,7 +134,7 @@ impl Walk<'_> {
                     fs::remove_file(full).at("replacing", full)?;
                     std::os::unix::fs::symlink(&text, full).at("linking", full)?;
                 }
-                self.found.push((here.path, Found::Link(text)));
+                self.push(here.path, Item::Link(text));
                 Ok(())
             }
             Lead::Out if matches!(self.links, Links::Refuse) => {
@@ -132,10 +145,10 @@ impl Walk<'_> {
                     let outside = Folder::new(full).at("following", full)?;
                     if above.iter().any(|folder| folder.starts_with(outside.real())) {
                         // It leads round in a circle.
-                        self.found.push((here.path, Found::Link(target)));
+                        self.push(here.path, Item::Link(target));
                         return Ok(());
                     }
-                    self.found.push((here.path.clone(), Found::Folder));
+                    self.push(here.path.clone(), Item::Folder);
                     above.push(outside.real().to_path_buf());
                     let place = Place { folder: Some(&outside), below: PathBuf::new(), path: here.path };
                     self.read(root, &place, above)?;
@@ -143,12 +156,12 @@ impl Walk<'_> {
                     Ok(())
                 }
                 Ok(meta) if meta.is_file() => {
-                    self.found.push((here.path, Found::File(meta)));
+                    self.push(here.path, UNREAD);
                     Ok(())
                 }
                 Ok(meta) => Err(special(full, &meta)),
                 Err(e) if leads_nowhere(&e) => {
-                    self.found.push((here.path, Found::Link(target)));
+                    self.push(here.path, Item::Link(target));
                     Ok(())
                 }
                 Err(e) => Err(e).at("following", full),

@@ -13,6 +13,9 @@ const MOST: usize = 40;
 /// So many names may lie before the end of a link, those of the links on its way included; no real one has as many.
 const NAMES: usize = 1000;
 
+/// Bytes of a manifest that are hashed at a time, so that a large one is not held encoded.
+const SOME: usize = 1 << 16;
+
 /// Separates the hashes of manifests from those of files with the same bytes. Version 1: the encoding below.
 const DOMAIN: &str = "pipeline 2026 manifest of a tree, version 1";
 
@@ -85,23 +88,7 @@ impl Manifest {
     /// One byte of type, the path behind its length, then what the type has.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.0.len() * 80);
-        for Entry { path, item } in &self.0 {
-            out.push(match item {
-                Item::Folder => b'd',
-                Item::File(digest, _) if digest.kind == Kind::Program => b'x',
-                Item::File(..) => b'f',
-                Item::Link(_) => b'l',
-            });
-            text(&mut out, path);
-            match item {
-                Item::Folder => {}
-                Item::File(digest, size) => {
-                    out.extend(size.to_le_bytes());
-                    out.extend(digest.hash);
-                }
-                Item::Link(target) => text(&mut out, target),
-            }
-        }
+        self.0.iter().for_each(|entry| entry.encode(&mut out));
         out
     }
 
@@ -236,7 +223,35 @@ impl Manifest {
 
     /// The name of a folder with this content.
     pub fn digest(&self) -> Digest {
-        digest_of(&self.encode())
+        let (mut hasher, mut some) = (blake3::Hasher::new_derive_key(DOMAIN), Vec::with_capacity(2 * SOME));
+        for entry in &self.0 {
+            entry.encode(&mut some);
+            if some.len() >= SOME {
+                hasher.update(&some);
+                some.clear();
+            }
+        }
+        Digest { kind: Kind::Tree, hash: *hasher.update(&some).finalize().as_bytes() }
+    }
+}
+
+impl Entry {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(match &self.item {
+            Item::Folder => b'd',
+            Item::File(digest, _) if digest.kind == Kind::Program => b'x',
+            Item::File(..) => b'f',
+            Item::Link(_) => b'l',
+        });
+        text(out, &self.path);
+        match &self.item {
+            Item::Folder => {}
+            Item::File(digest, size) => {
+                out.extend(size.to_le_bytes());
+                out.extend(digest.hash);
+            }
+            Item::Link(target) => text(out, target),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::layout::Store;
 use crate::manifest::{self, Entry, Item, Manifest};
 use crate::walk::{self, Links};
-use crate::{link, record};
+use crate::{link, process, record};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -134,8 +134,7 @@ impl Store {
     }
 
     fn make_view(&self, view: &Path, manifest: &Manifest) -> Result<()> {
-        let thread = rustix::thread::gettid().as_raw_nonzero();
-        let partial = view.with_extension(format!("{thread}.partial"));
+        let partial = view.with_extension(format!("{}.partial", process::thread()));
         link::remove(&partial)?;
         fs::create_dir_all(&partial).at("making", &partial)?;
         for entry in &manifest.0 {

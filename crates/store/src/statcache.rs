@@ -1,8 +1,11 @@
 //! Digests remembered by what `stat` says of a file, so that unchanged files are not read again.
 
 use crate::digest::{Digest, Kind};
+use crate::kept::{Kept, Key, RECORD};
+use crate::process;
 use std::collections::HashMap;
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
+use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -18,8 +21,6 @@ const RACY_COARSE: i64 = 4 * SECOND;
 const SECOND: i64 = 1_000_000_000;
 /// First bytes of the file; the last digit is its version.
 const MAGIC: &[u8; 8] = b"PLSTAT\x00\x02";
-/// Bytes of an entry in the file.
-const RECORD: usize = 81;
 /// Entries that the present run did not use are dropped above this number.
 const ROOM: usize = 400_000;
 
@@ -39,7 +40,6 @@ struct Entry {
     hash: [u8; 32],
     /// Whether the entry was made long enough after the file's last change.
     trusted: bool,
-    used: bool,
 }
 
 impl Seen {
@@ -81,15 +81,85 @@ pub struct StatCache {
 
 #[derive(Default)]
 struct State {
-    map: HashMap<(u64, u64), Entry>,
+    /// What the file had.
+    kept: Kept,
+    /// What is new.
+    map: HashMap<Key, Entry>,
     dirty: bool,
+}
+
+impl State {
+    /// What is known of a file; it is used from now on.
+    fn entry(&mut self, key: &Key) -> Option<Entry> {
+        if let Some(entry) = self.map.get(key) {
+            return Some(*entry);
+        }
+        let number = self.kept.find(key)?;
+        self.kept.set_used(number);
+        Some(Entry::read(self.kept.record(number)))
+    }
+
+    /// Writes all entries, or where they are many those that the present run used, with a hash over everything at the end.
+    fn write(&self, file: &Path) -> io::Result<()> {
+        let mut out = BufWriter::new(File::create(file)?);
+        let mut hasher = blake3::Hasher::new();
+        let mut put = |bytes: &[u8]| {
+            hasher.update(bytes);
+            out.write_all(bytes)
+        };
+        let few = self.kept.len() + self.map.len() <= ROOM;
+        put(MAGIC)?;
+        for number in (0..self.kept.len()).filter(|number| few || self.kept.used(*number)) {
+            if !self.map.contains_key(&self.kept.key(number)) {
+                put(self.kept.record(number))?;
+            }
+        }
+        for (key, entry) in &self.map {
+            put(&entry.record(key))?;
+        }
+        let check = hasher.finalize();
+        out.write_all(check.as_bytes())?;
+        out.flush()
+    }
+}
+
+impl Entry {
+    fn read(record: &[u8; RECORD]) -> Self {
+        let number = |at: usize| {
+            let mut bytes = [0; 8];
+            bytes.copy_from_slice(&record[at..at + 8]);
+            u64::from_le_bytes(bytes)
+        };
+        let mut hash = [0; 32];
+        hash.copy_from_slice(&record[48..80]);
+        let (mtime, ctime) = (number(24) as i64, number(32) as i64);
+        Self {
+            seen: Seen { size: number(16), mtime, ctime, path: number(40) },
+            hash,
+            trusted: record[80] == 1,
+        }
+    }
+
+    fn record(&self, (device, inode): &Key) -> [u8; RECORD] {
+        let Seen { size, mtime, ctime, path } = self.seen;
+        let mut record = [0; RECORD];
+        for (place, number) in
+            [*device, *inode, size, mtime as u64, ctime as u64, path].into_iter().enumerate()
+        {
+            record[8 * place..][..8].copy_from_slice(&number.to_le_bytes());
+        }
+        record[48..80].copy_from_slice(&self.hash);
+        record[80] = u8::from(self.trusted);
+        record
+    }
 }
 
 impl StatCache {
     /// Reads the cache; a missing or damaged file is an empty cache.
     pub fn open(file: PathBuf) -> Self {
-        let map = std::fs::read(&file).ok().and_then(|bytes| decode(&bytes)).unwrap_or_default();
-        Self { file: Some(file), entries: Mutex::new(State { map, dirty: false }), behind: OnceLock::new() }
+        let kept = std::fs::read(&file).ok().and_then(decode).unwrap_or_default();
+        let state = State { kept, ..State::default() };
+        Self { file: Some(file), entries: Mutex::new(state), behind: OnceLock::new() }
     }
 
     /// A cache that knows nothing and is kept nowhere.
@@ -104,12 +174,10 @@ impl StatCache {
     /// The digest of the file at `path`, which `meta` describes, if it is known and nothing about the file changed.
     pub fn get(&self, path: &Path, meta: &Metadata) -> Option<Digest> {
         let seen = self.seen(path, meta);
-        let mut state = self.lock();
-        let entry = state.map.get_mut(&(meta.dev(), meta.ino()))?;
+        let entry = self.lock().entry(&(meta.dev(), meta.ino()))?;
         if !(entry.seen == seen && entry.trusted) {
             return None;
         }
-        entry.used = true;
         Some(Digest { kind: kind(meta), hash: entry.hash })
     }
 
@@ -118,9 +186,12 @@ impl StatCache {
     pub fn put(&self, path: &Path, meta: &Metadata, digest: &Digest, read_at: Option<i64>) {
         let seen = self.seen(path, meta);
         let trusted = read_at.is_none_or(|at| seen.settled(at.saturating_sub(self.behind())));
-        let entry = Entry { seen, hash: digest.hash, trusted, used: true };
+        let (key, entry) = ((meta.dev(), meta.ino()), Entry { seen, hash: digest.hash, trusted });
         let mut state = self.lock();
-        state.dirty |= state.map.insert((meta.dev(), meta.ino()), entry) != Some(entry);
+        if state.entry(&key) != Some(entry) {
+            state.map.insert(key, entry);
+            state.dirty = true;
+        }
     }
 
     /// What is compared. The store's own files go by several names and are moved; they are checked against the digest that
@@ -135,7 +206,7 @@ impl StatCache {
     fn behind(&self) -> i64 {
         let Some(file) = &self.file else { return 0 };
         *self.behind.get_or_init(|| {
-            let probe = file.with_extension(format!("{}.clock", std::process::id()));
+            let probe = file.with_extension(format!("{}.clock", process::thread()));
             let before = now();
             let made = std::fs::write(&probe, b"").and_then(|()| std::fs::metadata(&probe));
             let _ = std::fs::remove_file(&probe);
@@ -151,12 +222,8 @@ impl StatCache {
         if !std::mem::take(&mut state.dirty) {
             return;
         }
-        if state.map.len() > ROOM {
-            state.map.retain(|_, entry| entry.used);
-        }
-        let bytes = encode(&state.map);
-        let partial = file.with_extension(format!("{}.partial", std::process::id()));
-        if std::fs::write(&partial, bytes).and_then(|()| std::fs::rename(&partial, file)).is_err() {
+        let partial = file.with_extension(format!("{}.partial", process::thread()));
+        if state.write(&partial).and_then(|()| std::fs::rename(&partial, file)).is_err() {
             let _ = std::fs::remove_file(&partial);
         }
     }
@@ -188,26 +255,7 @@ pub fn kind(meta: &Metadata) -> Kind {
     if meta.mode() & 0o100 != 0 { Kind::Program } else { Kind::File }
 }
 
-/// 81 bytes an entry, and a BLAKE3 hash over everything at the end.
-fn encode(map: &HashMap<(u64, u64), Entry>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(map.len() * RECORD + 40);
-    out.extend(MAGIC);
-    for ((dev, ino), e) in map {
-        out.extend(dev.to_le_bytes());
-        out.extend(ino.to_le_bytes());
-        out.extend(e.seen.size.to_le_bytes());
-        out.extend(e.seen.mtime.to_le_bytes());
-        out.extend(e.seen.ctime.to_le_bytes());
-        out.extend(e.seen.path.to_le_bytes());
-        out.extend(e.hash);
-        out.push(u8::from(e.trusted));
-    }
-    let check = blake3::hash(&out);
-    out.extend(check.as_bytes());
-    out
-}
-
-fn decode(bytes: &[u8]) -> Option<HashMap<(u64, u64), Entry>> {
+fn decode(bytes: Vec<u8>) -> Option<Kept> {
     let (body, check) = bytes.split_last_chunk::<32>()?;
     if blake3::hash(body).as_bytes() != check {
         return None;
@@ -216,28 +264,13 @@ fn decode(bytes: &[u8]) -> Option<HashMap<(u64, u64), Entry>> {
     if !rest.is_empty() {
         return None;
     }
-    let mut map = HashMap::with_capacity(records.len());
-    for record in records {
-        let number = |at: usize| record[at..at + 8].try_into().map(u64::from_le_bytes).ok();
-        let entry = Entry {
-            seen: Seen {
-                size: number(16)?,
-                mtime: number(24)? as i64,
-                ctime: number(32)? as i64,
-                path: number(40)?,
-            },
-            hash: record[48..80].try_into().ok()?,
-            trusted: record[80] == 1,
-            used: false,
-        };
-        map.insert((number(0)?, number(8)?), entry);
-    }
-    Some(map)
+    let records = records.len();
+    Some(Kept::new(bytes, MAGIC.len(), records))
 }
 
 /// How many files the bytes of a cache speak of; `None` when they are none.
 pub fn count(bytes: &[u8]) -> Option<usize> {
-    decode(bytes).map(|map| map.len())
+    decode(bytes.to_vec()).map(|kept| kept.len())
 }
 
 #[cfg(test)]

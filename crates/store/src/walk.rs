@@ -3,8 +3,8 @@
 use crate::contents;
 use crate::digest::{Digest, Kind};
 use crate::error::{IoContext, Result};
-use crate::listing::{Found, list, open_file, special};
-use crate::manifest::{Entry, Item, Manifest};
+use crate::listing::{list, open_file, special, stat};
+use crate::manifest::{Item, Manifest};
 use crate::statcache::{self, StatCache};
 use rayon::prelude::*;
 use std::fs::{self, Metadata};
@@ -31,20 +31,15 @@ pub struct Hashed {
 pub fn hash(path: &Path, cache: &StatCache, links: Links) -> Result<Hashed> {
     let meta = fs::metadata(path).at("reading", path)?;
     if meta.is_dir() {
-        let entries = list(path, links)?
-            .into_par_iter()
-            .with_min_len(256)
-            .map(|(relative, item)| {
-                let item = match item {
-                    Found::Folder => Item::Folder,
-                    Found::Link(target) => Item::Link(target),
-                    Found::File(meta) => {
-                        Item::File(content(&path.join(&relative), &meta, cache)?, meta.len())
-                    }
-                };
-                Ok(Entry { path: relative, item })
-            })
-            .collect::<Result<Vec<_>>>()?;
+        let mut entries = list(path, links)?;
+        entries.par_iter_mut().with_min_len(256).try_for_each(|entry| {
+            if let Item::File(digest, size) = &mut entry.item {
+                let full = path.join(&entry.path);
+                let meta = stat(&full, links)?;
+                (*digest, *size) = (content(&full, &meta, cache)?, meta.len());
+            }
+            Ok(())
+        })?;
         let manifest = Manifest(entries);
         return Ok(Hashed {
             digest: manifest.digest(),
@@ -125,11 +120,13 @@ pub fn stamps(path: &Path, links: Links) -> Result<Vec<(PathBuf, Stamp)>> {
     if !meta.is_dir() {
         return Ok(vec![(PathBuf::new(), Stamp::new(Path::new(""), &meta))]);
     }
-    let files = list(path, links)?.into_iter().filter_map(|(path, found)| match found {
-        Found::File(meta) => Some((path.clone(), Stamp::new(&path, &meta))),
-        Found::Folder | Found::Link(_) => None,
+    let files = list(path, links)?.into_par_iter().with_min_len(256);
+    let files = files.filter(|entry| matches!(entry.item, Item::File(..)));
+    let stamped = files.map(|entry| {
+        let stamp = Stamp::new(&entry.path, &stat(&path.join(&entry.path), links)?);
+        Ok((entry.path, stamp))
     });
-    Ok(files.collect())
+    stamped.collect()
 }
 
 #[cfg(test)]

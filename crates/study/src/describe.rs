@@ -3,6 +3,7 @@
 use crate::de::{Marked, Text};
 use crate::environment;
 use crate::error::{Error, Result, hint};
+use crate::file::Cost;
 use crate::graph::{Input, Source, Step};
 use crate::mark::Mark;
 use crate::sharded;
@@ -155,6 +156,9 @@ pub fn check(step: &mut Step, spec: &Spec) -> Result<BTreeMap<String, String>> {
     }
     for output in &step.outputs {
         find(spec, &output.name, Role::Output, &output.mark)?;
+    }
+    for name in step.cost.iter().flat_map(Cost::names) {
+        find(spec, name, Role::Param, &name.mark)?;
     }
     for name in sharded::PARAMS.iter().filter(|_| step.shards.is_some()) {
         if spec.argument(name).is_none_or(|arg| arg.role != Role::Param) {

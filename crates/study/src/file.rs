@@ -1,5 +1,6 @@
 //! What may stand in a study file: closed structs, one doc line per key.
 
+use crate::clusters::keys::ClusterSaid;
 use crate::de::{Marked, Ordered, Text};
 use crate::processes::Processes;
 use crate::quantity::{Bytes, Time};
@@ -35,6 +36,8 @@ pub struct Study {
     /// What sbatch is told of every stage that runs on Slurm.
     #[serde(default)]
     pub slurm: SlurmKeys,
+    /// The batch system of every stage that runs on another one: a preset's name, or its commands.
+    pub cluster: Option<Marked<ClusterSaid>>,
     /// The stages.
     pub stages: Ordered<Stage>,
 }
@@ -88,11 +91,16 @@ pub struct Stage {
     /// Start it as so many processes, which find each other by the variables that torchrun sets: a number, or
     /// `{nodes: 2, per-node: 8}`. Not in the key.
     pub processes: Option<Processes>,
+    /// What it is expected to cost, for `plan --cost`, where no earlier run tells. Not in the key.
+    #[serde(default)]
+    pub cost: Option<Cost>,
     /// Where it runs. Default: where the study's stages run.
     pub engine: Option<EngineName>,
     /// What sbatch is told of it, over what the study says.
     #[serde(default)]
     pub slurm: SlurmKeys,
+    /// Its batch system, over what the study says, or in its place where it names a preset.
+    pub cluster: Option<Marked<ClusterSaid>>,
     /// Environment variables with their values; hashed.
     #[serde(default)]
     pub env: Ordered<Marked<Text>>,
@@ -121,6 +129,36 @@ pub struct Resources {
     pub gpus: u32,
 }
 
+/// What a stage is expected to cost; of one in shards or mapped over a folder, each part of it.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Cost {
+    /// Parameters with the values for which it holds. Default: all.
+    pub when: Ordered<Marked<Text>>,
+    /// Hours of one GPU, whatever the parameters.
+    pub gpu_hours: f64,
+    /// Hours of one core.
+    pub cpu_hours: f64,
+    /// What its outputs take.
+    pub disk: Option<Bytes>,
+    /// Parameters that count its work, with the seconds of one GPU for each that is counted: `{iterations: 0.76}`.
+    pub gpu_seconds_per: Ordered<f64>,
+    /// The same with seconds of one core.
+    pub cpu_seconds_per: Ordered<f64>,
+}
+
+impl Cost {
+    /// The parameters that count the work.
+    pub fn counted(&self) -> impl Iterator<Item = &Marked<String>> {
+        self.gpu_seconds_per.iter().chain(self.cpu_seconds_per.iter()).map(|(name, _)| name)
+    }
+
+    /// Every parameter that it names.
+    pub fn names(&self) -> impl Iterator<Item = &Marked<String>> {
+        self.counted().chain(self.when.iter().map(|(name, _)| name))
+    }
+}
+
 impl Default for Resources {
     fn default() -> Self {
         Self { cpus: None, memory: Bytes(0), gpus: 0 }
@@ -136,6 +174,8 @@ pub enum EngineName {
     Local,
     /// A Slurm cluster.
     Slurm,
+    /// The batch system of `cluster`.
+    Cluster,
 }
 
 impl EngineName {
@@ -144,6 +184,7 @@ impl EngineName {
         match self {
             Self::Local => "local",
             Self::Slurm => "slurm",
+            Self::Cluster => "cluster",
         }
     }
 }

@@ -1,14 +1,16 @@
 //! The study as a graph of steps, in an order that can be run.
 
-use crate::cluster::Slurm;
+use crate::clusters::Cluster;
 use crate::de::{Marked, Text};
 use crate::error::{Error, Result, hint};
-use crate::file::{EngineName, Resources};
+use crate::file::{Cost, EngineName, Resources};
 use crate::mark::Mark;
 use crate::processes::Processes;
+use crate::slurm::Slurm;
 use crate::template::Word;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A study, resolved.
@@ -78,10 +80,14 @@ pub struct Step {
     pub resources: Resources,
     /// As how many processes it is started, where the study says so.
     pub processes: Option<Processes>,
+    /// What it is expected to cost, where the study says so.
+    pub cost: Option<Cost>,
     /// Where it runs.
     pub engine: EngineName,
     /// What sbatch is told of it.
     pub slurm: Slurm,
+    /// Its batch system, where the study names one.
+    pub cluster: Option<Arc<Cluster>>,
     /// Environment variables with their values.
     pub env: BTreeMap<String, String>,
     /// Names of environment variables handed on from the caller.

@@ -1,6 +1,6 @@
 //! The study file: reading it, resolving it, checking it against the programs.
 
-mod cluster;
+pub mod clusters;
 mod de;
 pub mod describe;
 pub mod environment;
@@ -22,6 +22,7 @@ mod resolve;
 pub mod schema;
 pub mod sharded;
 pub mod shell;
+mod slurm;
 mod source;
 pub mod template;
 mod tree;
@@ -86,6 +87,7 @@ pub fn load(choice: &Choice) -> Result<Graph> {
     if let Some(engine) = choice.engine {
         graph.steps.iter_mut().for_each(|step| step.engine = engine);
     }
+    resolve::check_clusters(&graph.steps)?;
     pasted::refuse(&graph)?;
     sharded::expand(&mut graph);
     Ok(graph)

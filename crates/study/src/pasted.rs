@@ -55,6 +55,7 @@ fn unsafe_value(graph: &Graph, step: &Step, group: Group, name: &str) -> Option<
     match group {
         Group::Params => value(&step.params),
         Group::Tuning => value(&step.tuning),
+        Group::Job => None,
         Group::Outputs => {
             step.outputs.iter().find(|o| o.name == name).and_then(|o| odd("its file name", &o.file))
         }

@@ -1,14 +1,15 @@
 //! From the file to the graph: every name found, every mistake told with its line.
 
-use crate::cluster;
+use crate::clusters;
 use crate::de::{Marked, Text};
 use crate::error::{Error, Result, hint};
-use crate::file::{Build, Command, Stage, Study};
+use crate::file::{Build, Command, EngineName, Stage, Study};
 use crate::graph::{BuildStep, Call, Graph, Input, Output, Source, Step, Stream};
 use crate::naming;
 use crate::operators;
 use crate::order::order;
 use crate::sharded;
+use crate::slurm;
 use crate::source::{self, Folders, RESERVED};
 use crate::template::{self, Group, Part, Word};
 use std::collections::{HashMap, HashSet};
@@ -143,8 +144,10 @@ fn step(
         outputs,
         resources: stage.resources.clone(),
         processes: stage.processes,
+        cost: stage.cost.clone(),
         engine: stage.engine.or(study.engine).unwrap_or_default(),
-        slurm: cluster::slurm(&study.slurm, stage)?,
+        slurm: slurm::slurm(&study.slurm, stage)?,
+        cluster: clusters::of(study.cluster.as_ref(), stage.cluster.as_ref(), folders.root)?,
         env: stage.env.iter().map(|(k, v)| (k.value.clone(), v.0.clone())).collect(),
         pass_env: stage.pass_env.iter().map(|n| n.value.clone()).collect(),
         retries: stage.retries,
@@ -152,7 +155,36 @@ fn step(
         show: stage.show.iter().map(|s| s.value.clone()).collect(),
     };
     check_slots(&step)?;
+    check_cost(&step)?;
     Ok(step)
+}
+
+/// What a stage is expected to cost is no less than nothing, and counted by parameters that it has.
+fn check_cost(step: &Step) -> Result<()> {
+    let Some(cost) = &step.cost else { return Ok(()) };
+    let good = |amount: &f64| amount.is_finite() && *amount >= 0.0;
+    if !good(&cost.gpu_hours) || !good(&cost.cpu_hours) {
+        return Err(Error::mistake(
+            &step.mark,
+            format!("stage {}: the hours of `cost` are a number from 0", step.stage),
+        ));
+    }
+    let rates = [&cost.gpu_seconds_per, &cost.cpu_seconds_per];
+    for (name, amount) in rates.into_iter().flat_map(|rates| rates.iter()) {
+        if !good(amount) {
+            return Err(Error::mistake(&name.mark, format!("`{}`: seconds are a number from 0", **name)));
+        }
+    }
+    for name in cost.names() {
+        // Which parameters a stage program has beside those of the study it says itself.
+        let known = step.params.iter().any(|(param, _)| param == name.as_str());
+        if matches!(step.call, Call::Command(..)) && !known {
+            let near = hint(name, step.params.iter().map(|(param, _)| param.as_str()));
+            let text = format!("stage {} has no parameter `{}`{near}", step.stage, **name);
+            return Err(Error::mistake(&name.mark, text));
+        }
+    }
+    Ok(())
 }
 
 /// The names of a stage are good, and each is one thing's.
@@ -256,6 +288,7 @@ fn check_slots(step: &Step) -> Result<()> {
             }
             Group::Tuning => step.tuning.iter().map(|t| t.0.as_str()).collect(),
             Group::Outputs => step.outputs.iter().map(|o| o.name.as_str()).collect(),
+            Group::Job => Vec::new(),
         }
     };
     let mut used = HashSet::new();
@@ -335,4 +368,28 @@ fn shards(stage: &Stage) -> Result<Option<u32>> {
         n @ 2..=10_000 => Ok(Some(n)),
         n => wrong(format!("{n} shards are more than 10,000")),
     }
+}
+
+/// Every step that is to run on a cluster has one, which can do what it asks for.
+///
+/// # Errors
+/// The first that has none, or asks for several nodes.
+pub fn check_clusters(steps: &[Step]) -> Result<()> {
+    for step in steps.iter().filter(|step| step.engine == EngineName::Cluster) {
+        let text = match (&step.cluster, step.processes) {
+            (None, _) => {
+                "`engine: cluster` needs a `cluster`: the name of a preset, as `pipeline clusters` lists them, or commands"
+                    .into()
+            }
+            (Some(_), Some(processes)) if processes.nodes > 1 => format!(
+                "it asks for {} nodes, and a job of `engine: cluster` has one; `engine: slurm` has several, or say \
+                 `processes: {}`",
+                processes.nodes,
+                processes.total()
+            ),
+            (Some(_), _) => continue,
+        };
+        return Err(Error::mistake(&step.mark, format!("stage {}: {text}", step.stage)));
+    }
+    Ok(())
 }

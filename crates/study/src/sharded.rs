@@ -38,6 +38,7 @@ pub fn expand(graph: &mut Graph) {
             step.resources.gpus = 0;
             step.resources.memory.0 = 0;
             step.processes = None;
+            step.cost = None;
         }
         place.push(steps.len());
         steps.push(step);

@@ -5,30 +5,44 @@
 //! would take it as text (in single quotes, in a here-document with a quoted word), it is refused. So the worst that
 //! can happen to a file name is that it is split, and only in places that this reader takes for quoted and bash does not.
 
-use crate::template::{self, Group, Part, Word};
+use crate::template::{self, Group, Groups, Part, Word};
 
 /// What runs a script, before the script itself.
 const SHELL: [&str; 4] = ["bash", "-euo", "pipefail", "-c"];
-/// What the script is called in bash's messages.
+/// What the script of a stage is called in bash's messages.
 const NAME: &str = "shell";
 
-/// The command that runs a script.
+/// The command that runs the script of a stage.
 pub fn parse(script: &str) -> Result<Vec<Word>, String> {
+    words_for(NAME, script, Group::OF_STAGE, |_| "set --".into())
+}
+
+/// The command that runs a script of a cluster, called `name`; words that follow are its `"$@"`.
+pub(crate) fn parse_for_cluster(name: &str, script: &str) -> Result<Vec<Word>, String> {
+    words_for(name, script, Group::OF_CLUSTER, |places| format!("shift {places}"))
+}
+
+fn words_for(
+    name: &str,
+    script: &str,
+    groups: Groups,
+    clear: impl FnOnce(usize) -> String,
+) -> Result<Vec<Word>, String> {
     if script.trim().is_empty() {
         return Err("the script is empty".into());
     }
-    let mut reader = Reader { places: Vec::new() };
+    let mut reader = Reader { groups, places: Vec::new() };
     let text = reader.read(script, Frame::Plain)?;
     let given: Vec<String> =
         reader.places.iter().enumerate().map(|(i, (_, _, name))| format!("{name}=${{{}}}", i + 1)).collect();
     // On the first line, so that the lines in bash's messages are those of the script.
     let text = match given.is_empty() {
         true => text,
-        false => format!("{}; set --; {text}", given.join(" ")),
+        false => format!("{}; {}; {text}", given.join(" "), clear(given.len())),
     };
     let literal = |text: &str| Word(vec![Part::Text(text.into())]);
     let mut words: Vec<Word> = SHELL.map(literal).to_vec();
-    words.extend([literal(&text), literal(NAME)]);
+    words.extend([literal(&text), literal(name)]);
     words.extend(reader.places.into_iter().map(|(group, name, _)| Word(vec![Part::Slot(group, name)])));
     Ok(words)
 }
@@ -90,6 +104,7 @@ struct Here {
 }
 
 struct Reader {
+    groups: Groups,
     /// Places in the order in which they first stand, with the names of their variables.
     places: Vec<(Group, String, String)>,
 }
@@ -112,7 +127,7 @@ impl Reader {
                 rest = after;
                 continue;
             }
-            if let Some((group, name, after)) = template::slot(rest)? {
+            if let Some((group, name, after)) = template::slot(rest, self.groups)? {
                 if outer == Frame::Arithmetic && matches!(group, Group::Inputs | Group::Outputs) {
                     return Err(format!("`${{{}.{name}}}` is a path and stands in arithmetic", group.name()));
                 }
@@ -125,8 +140,8 @@ impl Reader {
                 text.is_empty() || text.ends_with(|c: char| c.is_whitespace() || ";|&()`".contains(c));
             match c {
                 '\\' => taken += rest[1..].chars().next().map_or(0, char::len_utf8),
-                '\'' if command => taken = single(rest, 1, false)?,
-                '$' if command && rest.starts_with("$'") => taken = single(rest, 2, true)?,
+                '\'' if command => taken = self.single(rest, 1, false)?,
+                '$' if command && rest.starts_with("$'") => taken = self.single(rest, 2, true)?,
                 '#' if command && top != Frame::Brace && begins_word => {
                     taken = rest.find('\n').unwrap_or(rest.len());
                 }
@@ -193,7 +208,11 @@ impl Reader {
         let body = &rest[..end];
         match here.quoted {
             true => {
-                refuse(body, "a here-document whose word is quoted", "leave the quotes of its word out")?;
+                self.refuse(
+                    body,
+                    "a here-document whose word is quoted",
+                    "leave the quotes of its word out",
+                )?;
                 *text += &body.replace("$${", "${");
             }
             false => *text += &self.read(body, Frame::Here)?,
@@ -217,45 +236,45 @@ impl Reader {
         self.places.push((group, name.into(), variable.clone()));
         variable
     }
-}
 
-/// The length of a text in single quotes, in which nothing may be filled in.
-fn single(rest: &str, begin: usize, escapes: bool) -> Result<usize, String> {
-    let mut escaped = false;
-    for (at, c) in rest[begin..].char_indices() {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' if escapes => escaped = true,
-            '\'' => {
-                let end = begin + at + 1;
-                refuse(
-                    &rest[..end],
-                    "single quotes",
-                    "end them before it (`'…'${…}'…'`), or use double quotes",
-                )?;
-                return Ok(end);
+    /// The length of a text in single quotes, in which nothing may be filled in.
+    fn single(&self, rest: &str, begin: usize, escapes: bool) -> Result<usize, String> {
+        let mut escaped = false;
+        for (at, c) in rest[begin..].char_indices() {
+            match c {
+                _ if escaped => escaped = false,
+                '\\' if escapes => escaped = true,
+                '\'' => {
+                    let end = begin + at + 1;
+                    self.refuse(
+                        &rest[..end],
+                        "single quotes",
+                        "end them before it (`'…'${…}'…'`), or use double quotes",
+                    )?;
+                    return Ok(end);
+                }
+                _ => {}
             }
-            _ => {}
         }
+        Err("the script ends inside quotes".into())
     }
-    Err("the script ends inside quotes".into())
-}
 
-/// Refuses places in a text that the shell does not look into.
-fn refuse(text: &str, inside: &str, out: &str) -> Result<(), String> {
-    let mut rest = text;
-    while let Some(at) = rest.find("${") {
-        let escaped = rest[..at].ends_with('$');
-        rest = &rest[at..];
-        if let (false, Some((group, name, _))) = (escaped, template::slot(rest)?) {
-            return Err(format!(
-                "`${{{}.{name}}}` stands inside {inside}, where nothing is filled in; {out}",
-                group.name()
-            ));
+    /// Refuses places in a text that the shell does not look into.
+    fn refuse(&self, text: &str, inside: &str, out: &str) -> Result<(), String> {
+        let mut rest = text;
+        while let Some(at) = rest.find("${") {
+            let escaped = rest[..at].ends_with('$');
+            rest = &rest[at..];
+            if let (false, Some((group, name, _))) = (escaped, template::slot(rest, self.groups)?) {
+                return Err(format!(
+                    "`${{{}.{name}}}` stands inside {inside}, where nothing is filled in; {out}",
+                    group.name()
+                ));
+            }
+            rest = &rest[2..];
         }
-        rest = &rest[2..];
+        Ok(())
     }
-    Ok(())
 }
 
 /// What stands at `<<`: its length, and the here-document when there is one.

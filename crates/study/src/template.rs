@@ -14,19 +14,28 @@ pub enum Group {
     Tuning,
     /// The path of an output.
     Outputs,
+    /// What a cluster's commands are told of a job.
+    Job,
 }
 
+/// Groups with their names in a file.
+pub(crate) type Groups = &'static [(&'static str, Group)];
+
 impl Group {
-    const ALL: [(&'static str, Group); 4] = [
+    /// Those of a stage.
+    pub(crate) const OF_STAGE: Groups = &[
         ("inputs", Group::Inputs),
         ("params", Group::Params),
         ("tuning", Group::Tuning),
         ("outputs", Group::Outputs),
     ];
+    /// Those of a cluster's commands.
+    pub(crate) const OF_CLUSTER: Groups = &[("job", Group::Job)];
 
     /// The key in the study file.
     pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(_, g)| *g == self).map_or("", |(name, _)| name)
+        let mut all = Self::OF_STAGE.iter().chain(Self::OF_CLUSTER);
+        all.find(|(_, g)| *g == self).map_or("", |(name, _)| name)
     }
 }
 
@@ -168,7 +177,7 @@ fn dollar<'a>(rest: &'a str, word: &mut Word) -> Result<Option<&'a str>, String>
         "${".chars().for_each(|c| word.push(c));
         return Ok(Some(after));
     }
-    let Some((group, name, after)) = slot(rest)? else { return Ok(None) };
+    let Some((group, name, after)) = slot(rest, Group::OF_STAGE)? else { return Ok(None) };
     if let [Part::Text(text)] = word.0.as_slice()
         && text.is_empty()
     {
@@ -178,8 +187,8 @@ fn dollar<'a>(rest: &'a str, word: &mut Word) -> Result<Option<&'a str>, String>
     Ok(Some(after))
 }
 
-/// At `${group.name}`, the place and what comes after it.
-pub(crate) fn slot(rest: &str) -> Result<Option<(Group, &str, &str)>, String> {
+/// At `${group.name}` of one of these groups, the place and what comes after it.
+pub(crate) fn slot(rest: &str, groups: Groups) -> Result<Option<(Group, &str, &str)>, String> {
     let Some((inside, after)) = rest.strip_prefix("${").and_then(|r| r.split_once('}')) else {
         return Ok(None);
     };
@@ -188,8 +197,8 @@ pub(crate) fn slot(rest: &str) -> Result<Option<(Group, &str, &str)>, String> {
     if !group.chars().all(|c| c.is_ascii_alphabetic()) {
         return Ok(None);
     }
-    let Some((_, group)) = Group::ALL.iter().find(|(g, _)| *g == group) else {
-        let near = crate::error::hint(group, Group::ALL.iter().map(|(g, _)| *g));
+    let Some((_, group)) = groups.iter().find(|(g, _)| *g == group) else {
+        let near = crate::error::hint(group, groups.iter().map(|(g, _)| *g));
         return Err(format!("`${{{inside}}}` names nothing{near}"));
     };
     Ok(Some((*group, name, after)))

@@ -156,6 +156,7 @@ fn identity(step: &Step) -> String {
     let (env, pass) = (&step.env, &step.pass_env);
     let _ = write!(text, "{:?} {env:?} {pass:?} {:?} {:?}", step.resources, step.each, step.show);
     let _ = write!(text, " {} {:?} {:?} {:?}", step.retries, step.timeout, step.engine, step.slurm);
+    let _ = write!(text, " {:?}", step.cluster);
     let _ = write!(text, " {:?} {:?}", step.shards, step.processes);
     text
 }

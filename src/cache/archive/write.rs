@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Read, Write};
 use std::path::Path;
 use store::digest::{Digest, Kind};
-use store::{IoContext, Key, Store, record};
+use store::{IoContext, Key, Store, process, record};
 
 /// zstd's own default: network weights hardly shrink, so time counts for more.
 const LEVEL: i32 = 3;
@@ -26,7 +26,7 @@ pub fn write(store: &Store, contents: &Contents, path: &Path) -> Result<Sums> {
         }
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let partial = path.with_file_name(format!(".{name}.{}.partial", std::process::id()));
+    let partial = path.with_file_name(format!(".{name}.{}.partial", process::thread()));
     let written = pack(store, contents, &blobs, &trees, &partial)
         .and_then(|()| Ok(fs::rename(&partial, path).at("placing", path)?));
     if written.is_err() {

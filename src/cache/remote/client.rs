@@ -1,75 +1,25 @@
-//! Moving objects between files and an object store, several at a time, with little memory.
+//! The speaking end of a cache: many objects side by side.
 
 use crate::cache::error::{Error, Result};
 use crate::cache::remote::error::Unusable;
+use crate::cache::remote::line::{Line, REQUESTS, is_there};
 use crate::cache::remote::location::Location;
+use crate::cache::remote::moves::{Download, Upload, fetch, send};
 use crate::cache::remote::progress::Progress;
+use futures_util::StreamExt;
+use object_store::ObjectStoreExt;
 use object_store::path::Path as Place;
-use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
-use std::fs::File;
 use std::future::Future;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::sync::Arc;
-use store::IoContext;
 use tokio::runtime::Runtime;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
-/// Larger objects are moved in parts of this size, which all stores take.
-const PART: u64 = 8 << 20;
-/// Parts of one object that are on their way at the same time.
-const PARTS: usize = 6;
-/// S3 takes 10,000 parts; a very large object has larger ones.
-const MOST_PARTS: u64 = 9_000;
-/// Requests that are on their way at the same time, whoever makes them.
-const REQUESTS: usize = 64;
-/// Bytes of all of them together, which are in memory.
-const BYTES: u64 = 64 << 20;
-/// What bytes are counted in.
-const PAGE: u64 = 4 << 10;
 /// Objects that are waited for at the same time by one transfer.
 const OPEN: usize = 2 * REQUESTS;
-/// A file up to this size is sent without asking whether it is there: the question is as large.
-const UNASKED: u64 = 1 << 10;
 /// Threads that speak with the store.
 const WORKERS: usize = 2;
 /// Threads that read and write a cache in a folder; each keeps the memory of a part.
 const FOLDER_THREADS: usize = 3;
-
-/// A file and the object it is, or is to become.
-#[derive(Clone, Debug)]
-pub struct Move {
-    pub object: String,
-    pub file: PathBuf,
-    pub bytes: u64,
-}
-
-/// The object store, and how much may be asked of it at a time.
-#[derive(Clone)]
-struct Line {
-    store: Arc<dyn ObjectStore>,
-    requests: Arc<Semaphore>,
-    pages: Arc<Semaphore>,
-}
-
-impl Line {
-    fn new(store: Arc<dyn ObjectStore>) -> Self {
-        let pages = Semaphore::new(pages(BYTES) as usize);
-        Self { store, requests: Arc::new(Semaphore::new(REQUESTS)), pages: Arc::new(pages) }
-    }
-
-    /// Waits until one more request with so many bytes may be made; it may until the permits are dropped.
-    async fn turn(&self, bytes: u64) -> [Option<OwnedSemaphorePermit>; 2] {
-        let pages = Arc::clone(&self.pages).acquire_many_owned(pages(bytes.min(BYTES))).await;
-        // Nobody closes them.
-        [pages.ok(), Arc::clone(&self.requests).acquire_owned().await.ok()]
-    }
-}
-
-fn pages(bytes: u64) -> u32 {
-    u32::try_from(bytes.div_ceil(PAGE)).unwrap_or(u32::MAX)
-}
 
 /// The speaking end of a cache, for any number of threads.
 pub struct Client {
@@ -137,61 +87,74 @@ impl Client {
         Ok(())
     }
 
-    /// Fetches objects into files. Objects that are missing or of another size are left out of the files.
-    pub fn download(&self, moves: Vec<Move>, progress: &dyn Progress) -> Result<()> {
-        self.all(moves, progress, |line, place, one| async move {
-            match fetch(line, place, &one).await {
-                Err(object_store::Error::NotFound { .. }) => Ok(()),
-                fetched => Ok(fetched??),
+    /// Which of some objects are there with their sizes.
+    pub fn are_there(&self, objects: &[(String, u64)]) -> Result<Vec<bool>> {
+        let questions = objects.iter().map(|(object, bytes)| {
+            let (line, place, bytes) = (self.line.clone(), self.place(object), *bytes);
+            async move { is_there(&line, &place, bytes).await }
+        });
+        self.runtime.block_on(futures_util::future::try_join_all(questions))
+    }
+
+    /// Whether there is any object in a folder.
+    pub fn holds(&self, folder: &str) -> Result<bool> {
+        let place = self.place(folder);
+        self.runtime.block_on(async {
+            let _turn = self.line.turn(0).await;
+            let first = self.line.store.list(Some(&place)).next().await;
+            Ok(first.transpose()?.is_some())
+        })
+    }
+
+    /// Fetches what objects hold into files. Of objects that are missing or of another size there is no file, and none
+    /// of a stretch that is not what it should be.
+    pub fn download(&self, moves: Vec<Download>, progress: &dyn Progress) -> Result<()> {
+        let moves = moves.into_iter().map(|one| (one.object().to_string(), one.bytes(), one));
+        self.all(moves.collect(), progress, |line, place, one| async move {
+            match fetch(line, place, one).await {
+                Err(Error::Unusable(Unusable::Refused {
+                    source: object_store::Error::NotFound { .. },
+                    ..
+                })) => Ok(()),
+                fetched => fetched,
             }
         })
     }
 
-    /// Sends files, leaving out those whose objects are there with their size, unless `again` says so.
+    /// Sends objects, leaving out those that are there with their size, unless `again` says so.
     pub fn upload(
         &self,
-        moves: Vec<Move>,
+        moves: Vec<Upload>,
         again: impl Fn(&str) -> bool,
         progress: &dyn Progress,
     ) -> Result<()> {
-        self.all(moves, progress, |line, place, one| {
-            let again = again(&one.object);
-            async move {
-                if one.bytes > UNASKED && !again && is_there(&line, &place, one.bytes).await? {
-                    return Ok(());
-                }
-                if one.bytes > PART {
-                    return send_parts(line, place, &one).await;
-                }
-                let _turn = line.turn(one.bytes).await;
-                let bytes = std::fs::read(&one.file).at("reading", &one.file)?;
-                line.store.put(&place, bytes.into()).await?;
-                Ok(())
-            }
+        let moves = moves.into_iter().map(|one| (one.object().to_string(), one.bytes(), one));
+        self.all(moves.collect(), progress, |line, place, one| {
+            let again = again(one.object());
+            send(line, place, one, again)
         })
     }
 
     /// Does the same with every object, side by side as far as their requests may be.
-    fn all<F, R>(&self, moves: Vec<Move>, progress: &dyn Progress, act: F) -> Result<()>
+    fn all<T, F, R>(&self, moves: Vec<(String, u64, T)>, progress: &dyn Progress, act: F) -> Result<()>
     where
-        F: Fn(Line, Place, Move) -> R,
+        F: Fn(Line, Place, T) -> R,
         R: Future<Output = Result<()>> + Send + 'static,
     {
-        let total = moves.iter().map(|m| m.bytes).sum();
+        let total = moves.iter().map(|(_, bytes, _)| bytes).sum();
         let mut done = 0;
         let mut open = moves.into_iter();
         self.runtime.block_on(async {
             let mut running = JoinSet::new();
             loop {
                 while running.len() < OPEN
-                    && let Some(next) = open.next()
+                    && let Some((object, bytes, next)) = open.next()
                 {
                     if progress.stopped() {
                         return Err(Error::Stopped);
                     }
-                    self.check(&next.object)?;
-                    let (place, bytes) = (self.place(&next.object), next.bytes);
-                    let moved = act(self.line.clone(), place, next);
+                    self.check(&object)?;
+                    let moved = act(self.line.clone(), self.place(&object), next);
                     running.spawn(async move { moved.await.map(|()| bytes) });
                 }
                 let Some(ended) = running.join_next().await else { return Ok(()) };
@@ -199,95 +162,5 @@ impl Client {
                 progress.moved(done, total);
             }
         })
-    }
-}
-
-/// Whether an object of this size is there.
-async fn is_there(line: &Line, place: &Place, bytes: u64) -> Result<bool> {
-    let _turn = line.turn(0).await;
-    match line.store.head(place).await {
-        Ok(there) => Ok(there.size == bytes),
-        Err(object_store::Error::NotFound { .. }) => Ok(false),
-        Err(e) => Err(e.into()),
-    }
-}
-
-type Fetched = object_store::Result<store::Result<()>>;
-
-async fn fetch(line: Line, place: Place, one: &Move) -> Fetched {
-    if one.bytes <= PART {
-        let _turn = line.turn(one.bytes).await;
-        let found = line.store.get(&place).await?;
-        if found.meta.size != one.bytes {
-            return Ok(Ok(()));
-        }
-        let bytes = found.bytes().await?;
-        return Ok(std::fs::write(&one.file, &bytes).at("writing", &one.file));
-    }
-    let size = {
-        let _turn = line.turn(0).await;
-        line.store.head(&place).await?.size
-    };
-    if size != one.bytes {
-        return Ok(Ok(()));
-    }
-    let file = match File::create(&one.file).at("making", &one.file) {
-        Ok(file) => file,
-        Err(e) => return Ok(Err(e)),
-    };
-    let mut running = JoinSet::new();
-    let mut at = 0;
-    loop {
-        while running.len() < PARTS && at < one.bytes {
-            let range = at..(at + PART).min(one.bytes);
-            at = range.end;
-            let (line, place) = (line.clone(), place.clone());
-            running.spawn(async move {
-                let turn = line.turn(range.end - range.start).await;
-                line.store.get_range(&place, range.clone()).await.map(|bytes| (range.start, bytes, turn))
-            });
-        }
-        let Some(ended) = running.join_next().await else { return Ok(Ok(())) };
-        // The turn lasts until the bytes are written.
-        let (start, bytes, _turn) = ended??;
-        if let Err(e) = file.write_all_at(&bytes, start).at("writing", &one.file) {
-            return Ok(Err(e));
-        }
-    }
-}
-
-/// Sends a large file in parts; the object appears when all have arrived.
-async fn send_parts(line: Line, place: Place, one: &Move) -> Result<()> {
-    let part = PART.max((one.bytes / MOST_PARTS).next_multiple_of(1 << 20));
-    let file = File::open(&one.file).at("opening", &one.file)?;
-    let mut upload = line.store.put_multipart(&place).await?;
-    let sent = async {
-        let mut running = JoinSet::new();
-        let mut at = 0;
-        loop {
-            while running.len() < PARTS && at < one.bytes {
-                let size = part.min(one.bytes - at);
-                let turn = line.turn(size).await;
-                let mut bytes = vec![0; size as usize];
-                file.read_exact_at(&mut bytes, at).at("reading", &one.file)?;
-                at += size;
-                let sent = upload.put_part(PutPayload::from(bytes));
-                running.spawn(async move { sent.await.map(|()| drop(turn)) });
-            }
-            let Some(ended) = running.join_next().await else { return Ok(()) };
-            ended??;
-        }
-    };
-    let sent: Result<()> = sent.await;
-    match sent {
-        Ok(()) => {
-            upload.complete().await?;
-            Ok(())
-        }
-        Err(e) => {
-            // What arrived of it is of no use; where it cannot be taken away either, the store's own rules do it.
-            let _ = upload.abort().await;
-            Err(e)
-        }
     }
 }

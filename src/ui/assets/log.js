@@ -35,7 +35,7 @@ function logView(name, running, signal) {
       const part = await get(name, query);
       if (signal.aborted) return;
       size = part.size;
-      work({ from: part.from, to: part.to, node: document.createTextNode(visible(folded(part.text))) });
+      work({ from: part.from, to: part.to, node: document.createTextNode(visible(unrolled(part.text))) });
       place();
     } catch (error) {
       if (!signal.aborted) say(where, `The log cannot be read: ${error.message}`);
@@ -102,7 +102,7 @@ function logView(name, running, signal) {
     h('div', { class: 'tools' }, !STATIC && h('label', { for: 'follow', class: 'check' }, follow, 'Follow the end'), slider, where), text);
 }
 
-/** Of a line that was written over with `\r` only what stood there last. */
-function folded(text) {
-  return text.includes('\r') ? text.replace(/\r+\n/g, '\n').replace(/[^\n]*\r(?=[^\n])/g, '').replace(/\r+$/g, '') : text;
+/** Each step of a bar that is written over and over on a line of its own, as `pipeline log` has it. */
+function unrolled(text) {
+  return text.replace(/\r+\n?/g, '\n');
 }

@@ -28,12 +28,7 @@ impl Journal {
         let context = || format!("going on with {}", path.display());
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
         let mut file = file.with_context(context)?;
-        let mut whole = 0;
-        let mut reader = BufReader::new(&file);
-        while let Some((batch, length)) = next(&mut reader, about) {
-            give(batch)?;
-            whole += length;
-        }
+        let whole = each(&file, about, give)?;
         file.set_len(whole).and_then(|()| file.seek(SeekFrom::End(0))).with_context(context)?;
         Ok(Self { path: path.into(), file })
     }
@@ -48,6 +43,25 @@ impl Journal {
             [&(bytes.len() as u64).to_le_bytes()[..], &bytes, blake3::hash(&bytes).as_bytes()].concat();
         self.file.write_all(&record).with_context(|| format!("writing {}", self.path.display()))
     }
+}
+
+/// Hands the batches of a journal that is finished to `give` in their order.
+///
+/// # Errors
+/// When it cannot be read; what `give` returns.
+pub fn read(path: &Path, about: &LatentsMetadata, give: &mut dyn FnMut(Rows) -> Result<()>) -> Result<()> {
+    let file = File::open(path).with_context(|| format!("reading {}", path.display()))?;
+    each(&file, about, give).map(drop)
+}
+
+/// Hands whole batches to `give`; gives where the last one ends.
+fn each(file: &File, about: &LatentsMetadata, give: &mut dyn FnMut(Rows) -> Result<()>) -> Result<u64> {
+    let (mut whole, mut reader) = (0, BufReader::new(file));
+    while let Some((batch, length)) = next(&mut reader, about) {
+        give(batch)?;
+        whole += length;
+    }
+    Ok(whole)
 }
 
 /// Rows in the journal of a shard.

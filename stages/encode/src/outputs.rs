@@ -9,6 +9,10 @@ use std::path::{Path, PathBuf};
 /// `--latents`.
 pub const LATENTS: Layout = Layout { files: &["manifest.json", "#.parquet"], check: first_unlisted };
 
+/// What one of several processes has made: its shards, and the batches of those that it shares with others.
+pub const PART: Layout =
+    Layout { files: &["manifest.json", "#.parquet", "#.batches"], check: first_unlisted };
+
 /// What it can go on from: finished shards, and of several processes what each has made.
 pub const STATE: Layout = Layout::of(&[
     "made-by",
@@ -22,6 +26,7 @@ pub const STATE: Layout = Layout::of(&[
     "rank-#-of-#/#.batches",
     "parts-of-#/#/manifest.json",
     "parts-of-#/#/#.parquet",
+    "parts-of-#/#/#.batches",
 ]);
 
 /// The first shard that the folder's manifest does not list as it is.

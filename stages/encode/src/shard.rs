@@ -1,4 +1,4 @@
-//! One shard: batches through the network into row groups.
+//! One shard, or a piece of one: batches through the network into row groups.
 
 use crate::journal::Journal;
 use crate::prefetcher::Prefetcher;
@@ -37,38 +37,69 @@ impl Timing {
     }
 }
 
-/// A shard being encoded.
-pub struct Encoder<'a> {
-    vae: &'a Vae,
+/// The file of a shard, filled batch by batch.
+pub struct ShardFile<'a> {
     about: &'a LatentsMetadata,
     writer: ShardWriter,
-    journal: Journal,
+    /// What is no whole row group yet.
     waiting: Rows,
-    rows: usize,
 }
 
-impl<'a> Encoder<'a> {
-    /// Starts the file `path` with the batches of its journal, perhaps with sums over the channels; what a killed run left there
-    /// goes first, as it may be linked elsewhere.
-    pub fn new(
-        vae: &'a Vae,
-        about: &'a LatentsMetadata,
-        sums: bool,
-        path: &Path,
-        journal: &Path,
-    ) -> Result<Self> {
+impl<'a> ShardFile<'a> {
+    /// Starts the file `path`, perhaps with sums over the channels; what a killed run left there goes first, as it may be linked
+    /// elsewhere.
+    pub fn create(path: &Path, about: &'a LatentsMetadata, sums: bool) -> Result<Self> {
         if path.exists() {
             std::fs::remove_file(path)?;
         }
         let writer = ShardWriter::create(path, about)?;
-        let mut writer = if sums { writer.with_sums() } else { writer };
-        let (mut waiting, mut rows) = (Rows::default(), 0);
+        let writer = if sums { writer.with_sums() } else { writer };
+        Ok(Self { about, writer, waiting: Rows::default() })
+    }
+
+    /// Adds the next rows.
+    pub fn add(&mut self, rows: Rows) -> Result<()> {
+        append(rows, &mut self.waiting);
+        while self.waiting.label.len() >= GROUP {
+            self.writer.write(first(&mut self.waiting, self.about, GROUP))?;
+        }
+        Ok(())
+    }
+
+    /// Ends the file.
+    pub fn finish(mut self) -> Result<Shard> {
+        let rest = self.waiting.label.len();
+        if rest > 0 {
+            self.writer.write(first(&mut self.waiting, self.about, rest))?;
+        }
+        self.writer.finish()
+    }
+}
+
+/// A shard being encoded, or a piece of one.
+pub struct Encoder<'a> {
+    vae: &'a Vae,
+    about: &'a LatentsMetadata,
+    /// None for a piece, whose journal is what is wanted.
+    file: Option<ShardFile<'a>>,
+    journal: Journal,
+    rows: usize,
+}
+
+impl<'a> Encoder<'a> {
+    /// Goes on with the batches of a journal, into `file` where it is all of a shard.
+    pub fn new(
+        vae: &'a Vae,
+        about: &'a LatentsMetadata,
+        mut file: Option<ShardFile<'a>>,
+        journal: &Path,
+    ) -> Result<Self> {
+        let mut rows = 0;
         let journal = Journal::open(journal, about, &mut |batch| {
             rows += batch.label.len();
-            append(batch, &mut waiting);
-            write_groups(&mut waiting, about, &mut writer)
+            file.as_mut().map_or(Ok(()), |file| file.add(batch))
         })?;
-        Ok(Self { vae, about, writer, journal, waiting, rows })
+        Ok(Self { vae, about, file, journal, rows })
     }
 
     /// Rows so far.
@@ -96,34 +127,19 @@ impl<'a> Encoder<'a> {
         self.rows += count;
         clock(&mut timing.writing, || {
             self.journal.add(&rows)?;
-            append(rows, &mut self.waiting);
-            write_groups(&mut self.waiting, self.about, &mut self.writer)?;
+            self.file.as_mut().map_or(Ok(()), |file| file.add(rows))?;
             Ok(count)
         })
     }
 
-    /// Ends the file.
-    pub fn finish(mut self, timing: &mut Timing) -> Result<Shard> {
-        clock(&mut timing.writing, || {
-            let rest = self.waiting.label.len();
-            if rest > 0 {
-                self.writer.write(first(&mut self.waiting, self.about, rest))?;
-            }
-            self.writer.finish()
-        })
+    /// Ends the file, if there is one.
+    pub fn finish(self, timing: &mut Timing) -> Result<Option<Shard>> {
+        clock(&mut timing.writing, || self.file.map(ShardFile::finish).transpose())
     }
 
     fn moments(&self, pictures: &Tensor) -> Result<Posterior> {
         tch::no_grad(|| self.vae.encode_moments(pictures))
     }
-}
-
-/// Writes whole row groups.
-fn write_groups(waiting: &mut Rows, about: &LatentsMetadata, writer: &mut ShardWriter) -> Result<()> {
-    while waiting.label.len() >= GROUP {
-        writer.write(first(waiting, about, GROUP))?;
-    }
-    Ok(())
 }
 
 /// Takes the first so many rows.

@@ -92,16 +92,22 @@ fn train(args: &Args, context: &Context) -> Result<()> {
 fn read(args: &Args) -> Result<(Split, Split)> {
     let side = args.image_size as usize;
     let mut parts = [(Vec::new(), Vec::new()), (Vec::new(), Vec::new())];
-    Pictures::open(&args.images, &Selection::default())?.batches(Some(side), 256, &mut |batch| {
-        let found =
-            batch.labels.with_context(|| format!("{} has pictures without label", args.images.display()))?;
-        for (i, (picture, label)) in batch.bytes.chunks_exact(side * side * 3).zip(found).enumerate() {
-            let (bytes, labels) = &mut parts[usize::from((batch.first + i) % HELD_OUT == 0)];
-            bytes.extend(picture);
-            labels.push(label);
-        }
-        Ok(())
-    })?;
+    Pictures::open(&args.images, &Selection::default())?.batches(
+        Some(side),
+        0..usize::MAX,
+        256,
+        &mut |batch| {
+            let found = batch
+                .labels
+                .with_context(|| format!("{} has pictures without label", args.images.display()))?;
+            for (i, (picture, label)) in batch.bytes.chunks_exact(side * side * 3).zip(found).enumerate() {
+                let (bytes, labels) = &mut parts[usize::from((batch.first + i) % HELD_OUT == 0)];
+                bytes.extend(picture);
+                labels.push(label);
+            }
+            Ok(())
+        },
+    )?;
     let [training, held_out] = parts.map(|(bytes, labels)| -> Result<Split> {
         let pictures = RawPictures { bytes: &bytes, size: [side, side] };
         let pictures = prepare(&pictures, Resize::Adm, args.threads as usize)?.contiguous();

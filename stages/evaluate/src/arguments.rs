@@ -1,7 +1,7 @@
 //! The command line of `evaluate`.
 
 use crate::features::file::is_features;
-use crate::outputs::{is_converted, is_scores, is_statistics};
+use crate::outputs::{STATE, is_converted, is_scores, is_statistics};
 use ::pictures::Selection;
 use extractors::inception::resize::Resize;
 use metrics::Distances;
@@ -21,7 +21,7 @@ const CONVERTED: Known<Args> = Known::File(|_, path| Ok(is_converted(path)));
 stage::arguments! {
     /// Score sampled pictures against reference pictures: FID, sFID, Inception Score, precision and recall, as ADM's
     /// evaluator computes them. Without `--samples` it only keeps the statistics or features of the reference.
-    pub struct Args: "evaluate" {
+    pub struct Args: "evaluate", state STATE {
         /// Pictures to score: a `.npz` with `arr_0` (uint8, `[N, H, W, 3]`) and perhaps `arr_1` (classes), a folder that
         /// `sample` wrote, a dataset as `download` reads it (pictures, or Parquet with a column of them) of one split; or the
         /// `--features` of an earlier run, a file or a folder of several that are one set together.

@@ -22,15 +22,19 @@ use anyhow::Result;
 use extractors::inception::{self, Inception};
 use features::FeatureSource;
 use network::{Dino, Network};
+use pass::Set;
 use score::score;
 use stage::{Context, bad_input, sha256, write_json};
 use std::collections::BTreeMap;
 use std::path::Path;
 use tch::Device;
 use torch::device::{self, DeviceChoice, unused_gpu};
+use torch::parallel::Sharing;
 use weights::Weights;
 
-/// Computes what was asked for.
+/// Computes what was asked for, from the features that a killed run of the same work has left, where there are any.
+///
+/// Started by `torchrun` or `srun` as one of several processes, each computes its share of the features, and the first scores.
 ///
 /// # Errors
 /// Bad input that names the file, the array or the picture at fault.
@@ -44,8 +48,30 @@ pub fn evaluate(args: &Args, context: &Context) -> Result<()> {
         }
         _ => {}
     }
+    let samples = args
+        .samples
+        .as_deref()
+        .map(|path| FeatureSource::open(path, &Args::samples_selection(path)))
+        .transpose()?;
+    let mut sharing = Sharing::of(context)?;
+    if let Some(samples) = &samples {
+        pass::divides(samples, Set::Samples, args.batch_size as usize, &sharing)?;
+    }
+    sharing.join()?;
+    let network = network(args, &sharing, context)?;
+    if let Some(reference) = &args.reference {
+        scores_of(args, samples.as_ref(), reference, &network, &sharing, context)?;
+    } else if args.scores.is_some() || kept {
+        bad_input!("--reference is missing")
+    }
+    // The state folder stays until the first process is done with it.
+    sharing.wait("waiting for the process that scores")
+}
+
+/// The networks, ready on the device of this process.
+fn network(args: &Args, sharing: &Sharing, context: &Context) -> Result<Network> {
     let threads = args.threads as usize;
-    let device = device::open(args.device, threads)?;
+    let device = device::open_local(args.device, sharing.local(), threads)?;
     if let Some(reason) = unused_gpu().filter(|_| args.device == DeviceChoice::Auto) {
         context.message(&reason);
     }
@@ -53,40 +79,42 @@ pub fn evaluate(args: &Args, context: &Context) -> Result<()> {
     // Convolutions on a GPU would otherwise round to ten bits.
     torch::shim::set_tf32(false)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    // Those of a machine are not there once for each of its processes.
+    let all = if sharing.several() { tch::get_num_threads().max(1) as usize } else { cores };
     let mut weights = inception::files::read(&args.inception)?;
-    if let Some(path) = &args.convert {
+    if let Some(path) = args.convert.as_ref().filter(|_| sharing.leads()) {
         weights = convert(weights, path)?;
     }
-    let network = Network {
+    Ok(Network {
         inception: Inception::load(weights, device)?,
         sha256: sha256(&args.inception)?,
         dinov2: args.dinov2.as_deref().map(|path| Dino::read(path, device)).transpose()?,
         resize: args.resize,
         batch: args.batch_size as usize,
-        threads: if threads == 0 { cores } else { threads },
+        threads: if threads == 0 { all } else { threads },
         device,
-    };
-    let Some(reference) = &args.reference else {
-        if args.scores.is_some() || kept {
-            bad_input!("--reference is missing")
-        }
-        return Ok(());
-    };
-    let samples = args
-        .samples
-        .as_deref()
-        .map(|path| FeatureSource::open(path, &Args::samples_selection(path)))
-        .transpose()?;
-    let notes = samples.iter().flat_map(FeatureSource::notes);
+    })
+}
+
+fn scores_of(
+    args: &Args,
+    samples: Option<&FeatureSource>,
+    reference: &Path,
+    network: &Network,
+    sharing: &Sharing,
+    context: &Context,
+) -> Result<()> {
+    let notes = samples.into_iter().flat_map(FeatureSource::notes).filter(|_| sharing.leads());
     notes.for_each(|note| context.message(&format!("samples: {note}")));
-    let side = match (args.image_size, &samples) {
+    let side = match (args.image_size, samples) {
         (Some(side), _) => Some(side as usize),
         (None, Some(samples)) => samples.size()?.filter(|[h, w]| h == w).map(|[h, _]| h),
         (None, None) => None,
     };
-    let reference = reference::read(args, reference, &network, side, context)?;
+    let reference = reference::read(args, reference, network, sharing, side, context)?;
     if let (Some(samples), Some(path), Some(output)) = (samples, &args.samples, &args.scores) {
-        let scores = score(args, &network, path, &samples, &reference, context)?;
+        let scores = score(args, network, sharing, path, samples, reference.as_ref(), context)?;
+        let Some(scores) = scores else { return Ok(()) };
         scores.table().iter().for_each(|line| context.message(line));
         write_json(output, &scores)?;
     }

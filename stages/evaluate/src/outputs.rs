@@ -2,8 +2,12 @@
 
 use npz::Npz;
 use serde_json::Value as Json;
+use stage::Layout;
 use std::path::Path;
 
+/// What it can go on from: the features of batches, and for the process that joins them the pictures that stand for all.
+pub const STATE: Layout =
+    Layout::of(&["made-by", "samples/#.safetensors", "reference/#.safetensors", "reference/#.rgb"]);
 /// Member of our own statistics' files that says how they were made.
 pub const STATISTICS_NOTE: &str = "provenance.json";
 /// The metadata by which `--convert` marks its file.

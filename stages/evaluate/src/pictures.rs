@@ -5,6 +5,7 @@ use npz::Npz;
 use pictures::{Dataset, Encoded, Rgb, Selection, center_crop, is_parquet};
 use rayon::prelude::*;
 use stage::{BadInputExt, bad_input};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// Pictures in order.
@@ -109,7 +110,7 @@ impl Pictures {
         }
     }
 
-    /// Gives all pictures in batches, cropped to squares of `side` where it is given and they are no archive.
+    /// Gives the pictures of `range`, as far as there are so many, in batches, cropped to squares of `side` where it is given and they are no archive.
     ///
     /// # Errors
     /// Bad input that names the first picture that cannot be decoded or has another size than those before it; or the
@@ -117,31 +118,40 @@ impl Pictures {
     pub fn batches(
         &self,
         side: Option<usize>,
+        range: Range<usize>,
         batch: usize,
         give: &mut dyn FnMut(Batch) -> Result<()>,
     ) -> Result<()> {
+        let range = range.start..range.end.min(self.count);
+        if range.is_empty() {
+            return Ok(());
+        }
         match &self.source {
-            Collection::Archive { size, .. } => self.archived(*size, batch, give),
-            Collection::Dataset(dataset) => self.decoded(dataset, side, batch, give),
+            Collection::Archive { size, .. } => self.archived(*size, range, batch, give),
+            Collection::Dataset(dataset) => self.decoded(dataset, side, range, batch, give),
         }
     }
 
     fn archived(
         &self,
         size: [usize; 2],
+        range: Range<usize>,
         batch: usize,
         give: &mut dyn FnMut(Batch) -> Result<()>,
     ) -> Result<()> {
         let mut npz = Npz::open(&self.path)?;
         let labels = npz::labels(&mut npz, self.count)?;
         let (mut array, _) = npz::pictures(&mut npz)?;
-        for first in (0..self.count).step_by(batch) {
-            let count = batch.min(self.count - first);
-            let bytes = array.read(count * size[0] * size[1] * 3)?;
+        let one = size[0] * size[1] * 3;
+        array.skip((range.start * one) as u64)?;
+        for first in range.clone().step_by(batch) {
+            let count = batch.min(range.end - first);
+            let bytes = array.read(count * one)?;
             let labels = labels.as_ref().map(|l| l[first..first + count].to_vec());
             give(Batch { first, count, bytes, size, labels })?;
         }
-        array.finish()
+        // Of a part that is not the last only its own bytes are seen.
+        if range.end == self.count { array.finish() } else { Ok(()) }
     }
 
     /// Decodes a batch on all cores at a time.
@@ -149,12 +159,18 @@ impl Pictures {
         &self,
         dataset: &Dataset,
         side: Option<usize>,
+        range: Range<usize>,
         batch: usize,
         give: &mut dyn FnMut(Batch) -> Result<()>,
     ) -> Result<()> {
-        let mut encoded = dataset.iter().peekable();
-        let mut first = 0;
-        let mut size_of_all = None;
+        let mut encoded = dataset.iter_from(range.start).take(range.len()).peekable();
+        let mut first = range.start;
+        let mut size_of_all = match (side, first) {
+            (_, 0) => None,
+            (Some(side), _) => Some([side, side]),
+            // That of the pictures before, which another process reads.
+            (None, _) => Some(self.first_size()?),
+        };
         while encoded.peek().is_some() {
             let some: Vec<Encoded> = encoded.by_ref().take(batch).collect::<Result<_>>()?;
             let pictures: Vec<Rgb> = some.par_iter().map(|e| self.decode(e, side)).collect::<Result<_>>()?;

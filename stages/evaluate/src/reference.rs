@@ -5,7 +5,7 @@ use crate::arrays;
 use crate::features::FeatureSource;
 use crate::network::Network;
 use crate::outputs::STATISTICS_NOTE as NOTE;
-use crate::pass::Pass;
+use crate::pass::{self, Pass, Set};
 use crate::pictures::Pictures;
 use crate::scores::Note;
 use anyhow::Result;
@@ -15,6 +15,7 @@ use stage::sha256;
 use stage::{BadInputExt, Context, Staged, bad_input};
 use std::path::Path;
 use tch::{Kind, Tensor};
+use torch::parallel::Sharing;
 
 /// Member with the features of `arr_0`.
 const FEATURES: &str = "features";
@@ -37,16 +38,18 @@ pub(crate) struct Reference {
     pub(crate) warnings: Vec<String>,
 }
 
-/// Reads statistics where the file holds them, else computes them and, if asked to, keeps them.
+/// Reads statistics where the file holds them, else computes them and, if asked to, keeps them; nothing in a process that has
+/// computed its part for another.
 pub(crate) fn read(
     args: &Args,
     path: &Path,
     network: &Network,
+    sharing: &Sharing,
     side: Option<usize>,
     context: &Context,
-) -> Result<Reference> {
+) -> Result<Option<Reference>> {
     if !holds_statistics(path) {
-        return compute(args, path, network, side, context);
+        return compute(args, path, network, sharing, side, context);
     }
     for (flag, output) in [("--statistics", &args.statistics), ("--features", &args.features)] {
         if let Some(output) = output.as_ref().filter(|_| flag == "--statistics" || args.samples.is_none()) {
@@ -57,14 +60,20 @@ pub(crate) fn read(
             )
         }
     }
-    from_statistics(args, path, network, context)
+    from_statistics(args, path, network, sharing, context)
 }
 
 fn holds_statistics(path: &Path) -> bool {
     path.is_file() && Npz::open(path).is_ok_and(|npz| npz.has("mu"))
 }
 
-fn from_statistics(args: &Args, path: &Path, network: &Network, context: &Context) -> Result<Reference> {
+fn from_statistics(
+    args: &Args,
+    path: &Path,
+    network: &Network,
+    sharing: &Sharing,
+    context: &Context,
+) -> Result<Option<Reference>> {
     let mut npz = Npz::open(path)?;
     let pool = arrays::statistics(&mut npz, "")?;
     let has_spatial = npz.has("mu_s") || npz.has("sigma_s");
@@ -112,9 +121,18 @@ fn from_statistics(args: &Args, path: &Path, network: &Network, context: &Contex
         let source = FeatureSource::Pictures(Pictures::open(path, &args.reference_selection(path))?);
         let count = source.count();
         note.size = source.size()?;
-        let unit = "reference pictures";
-        let pass = Pass { network, source: &source, side: None, kept: count, file: None, note: &note, unit };
-        let gathered = pass.gather(context, &mut |_, _| Ok(()))?;
+        let pass = Pass {
+            network,
+            sharing,
+            source: &source,
+            set: Set::Reference,
+            side: None,
+            kept: count,
+            pictures: None,
+            file: None,
+            note: &note,
+        };
+        let Some(gathered) = pass.gather(context, &mut |_| Ok(()))? else { return Ok(None) };
         features = Some(gathered.features);
         labels = gathered.labels;
         if wants_dinov2 {
@@ -128,7 +146,7 @@ fn from_statistics(args: &Args, path: &Path, network: &Network, context: &Contex
     }
     note.precision_recall_images = features.as_ref().map_or(0, |f| f.size()[0] as usize);
     let doubts = Vec::new();
-    Ok(Reference { pool, spatial, dinov2, features, labels, class_names, doubts, note, warnings })
+    Ok(Some(Reference { pool, spatial, dinov2, features, labels, class_names, doubts, note, warnings }))
 }
 
 /// Checks features that were kept; returns what a reader of the numbers should know.
@@ -178,11 +196,17 @@ fn compute(
     args: &Args,
     path: &Path,
     network: &Network,
+    sharing: &Sharing,
     side: Option<usize>,
     context: &Context,
-) -> Result<Reference> {
+) -> Result<Option<Reference>> {
     let source = FeatureSource::open(path, &args.reference_selection(path))?;
-    source.notes().iter().for_each(|note| context.message(&format!("reference: {note}")));
+    if args.samples.is_none() {
+        // Beside samples it may be small.
+        pass::divides(&source, Set::Reference, network.batch, sharing)?;
+    }
+    let notes = source.notes().iter().filter(|_| sharing.leads());
+    notes.for_each(|note| context.message(&format!("reference: {note}")));
     let warnings: Vec<String> =
         check_source(&source, path, network, "reference pictures")?.into_iter().collect();
     let count = source.count();
@@ -193,20 +217,28 @@ fn compute(
         size = Some([side, side]);
     }
     let note = Note { precision_recall_images: kept, size, ..source.provenance(path, network)? };
-    let staged = args.statistics.as_deref().map(Staged::file).transpose()?;
+    let staged = args.statistics.as_deref().filter(|_| sharing.leads()).map(Staged::file).transpose()?;
     let mut writer = staged.as_ref().map(|staged| Writer::create(staged.path())).transpose()?;
-    if let (Some(writer), FeatureSource::Pictures(_), Some([height, width])) = (&mut writer, &source, size) {
+    let pictures = size.filter(|_| args.statistics.is_some() && matches!(source, FeatureSource::Pictures(_)));
+    if let (Some(writer), Some([height, width])) = (&mut writer, pictures) {
         writer.start("arr_0", "|u1", &[kept, height, width, 3])?;
     }
-    let (file, unit) = (args.features.as_deref().filter(|_| args.samples.is_none()), "reference pictures");
-    let pass = Pass { network, source: &source, side, kept, file, note: &note, unit };
-    let gathered = pass.gather(context, &mut |batch, chosen| {
-        if let (Some(writer), Some(batch)) = (&mut writer, batch) {
-            let one = batch.bytes.len() / batch.count;
-            chosen.iter().try_for_each(|&i| writer.values(&batch.bytes[i as usize * one..][..one]))?;
-        }
-        Ok(())
+    let pass = Pass {
+        network,
+        sharing,
+        source: &source,
+        set: Set::Reference,
+        side,
+        kept,
+        pictures,
+        file: args.features.as_deref().filter(|_| args.samples.is_none()),
+        note: &note,
+    };
+    let gathered = pass.gather(context, &mut |bytes| match &mut writer {
+        Some(writer) => writer.values(bytes),
+        None => Ok(()),
     })?;
+    let Some(gathered) = gathered else { return Ok(None) };
     if let (Some(mut writer), Some(staged)) = (writer, staged) {
         let (pool, spatial) = (&gathered.pool, &gathered.spatial);
         let mut arrays = vec![
@@ -230,7 +262,7 @@ fn compute(
         writer.finish()?;
         staged.commit()?;
     }
-    Ok(Reference {
+    Ok(Some(Reference {
         pool: gathered.pool,
         spatial: Some(gathered.spatial),
         dinov2: gathered.dinov2,
@@ -240,5 +272,5 @@ fn compute(
         doubts: source.doubts().to_vec(),
         note,
         warnings,
-    })
+    }))
 }

@@ -5,7 +5,7 @@ use crate::classes;
 use crate::features::{FeatureSource, Gathered};
 use crate::network::Network;
 use crate::order::is_by_label;
-use crate::pass::Pass;
+use crate::pass::{Pass, Set};
 use crate::reference::{Reference, check_source};
 use crate::scores::{DinoWeights, More, Scores, Side, Weights};
 use anyhow::{Result, bail};
@@ -14,26 +14,38 @@ use metrics::precision_recall;
 use stage::Context;
 use std::path::Path;
 use tch::Tensor;
+use torch::parallel::Sharing;
 
-/// Scores what `source`, which was found at `path`, gives.
+/// Scores what `source`, which was found at `path`, gives; a process that does not lead computes its part of the features alone.
 ///
 /// # Errors
 /// Bad input that names the file, the array or the picture at fault; a failure where a score is no number.
 pub(crate) fn score(
     args: &Args,
     network: &Network,
+    sharing: &Sharing,
     path: &Path,
     source: &FeatureSource,
-    reference: &Reference,
+    reference: Option<&Reference>,
     context: &Context,
-) -> Result<Scores> {
+) -> Result<Option<Scores>> {
     let count = source.count();
-    let mut warnings = reference.warnings.clone();
+    let mut warnings = reference.map(|reference| reference.warnings.clone()).unwrap_or_default();
     warnings.extend(check_source(source, path, network, "samples")?);
     let note = source.provenance(path, network)?;
-    let file = args.features.as_deref();
-    let pass = Pass { network, source, side: None, kept: count, file, note: &note, unit: "samples" };
-    let samples = pass.gather(context, &mut |_, _| Ok(()))?;
+    let pass = Pass {
+        network,
+        sharing,
+        source,
+        set: Set::Samples,
+        side: None,
+        kept: count,
+        pictures: None,
+        file: args.features.as_deref(),
+        note: &note,
+    };
+    let samples = pass.gather(context, &mut |_| Ok(()))?;
+    let (Some(samples), Some(reference)) = (samples, reference) else { return Ok(None) };
     context.message("computing scores");
     let fid = metrics::frechet(&samples.pool, &reference.pool)?;
     let sfid = match &reference.spatial {
@@ -88,7 +100,7 @@ pub(crate) fn score(
     };
     let more = args.more.then(|| more(network, source, &samples, reference, &mut warnings)).transpose()?;
     warnings.iter().for_each(|warning| context.message(warning));
-    Ok(Scores {
+    Ok(Some(Scores {
         fid: fid.distance,
         sfid: sfid.map(|sfid| sfid.distance),
         inception_score: Some(samples.inception_score).filter(|x| x.is_finite()),
@@ -105,7 +117,7 @@ pub(crate) fn score(
         neighbours: k,
         split_size: SPLIT_SIZE,
         warnings,
-    })
+    }))
 }
 
 /// What a reader of the Inception Score should know.

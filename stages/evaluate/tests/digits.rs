@@ -29,7 +29,10 @@ fn the_digits_inception_reads_held_out_digits() {
         }
         Ok(())
     };
-    Pictures::open(folder, &Selection::default()).unwrap().batches(Some(32), 64, &mut give).unwrap();
+    Pictures::open(folder, &Selection::default())
+        .unwrap()
+        .batches(Some(32), 0..usize::MAX, 64, &mut give)
+        .unwrap();
     let mut right = 0;
     for (bytes, wanted) in held_out.chunks(60 * 32 * 32 * 3).zip(labels.chunks(60)) {
         let pictures = prepare(&RawPictures { bytes, size: [32, 32] }, Resize::Adm, 2).unwrap();

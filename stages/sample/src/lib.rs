@@ -44,7 +44,12 @@ use weights::Weights;
 /// # Errors
 /// Bad input when an argument, the checkpoint or the autoencoder do not fit; [`stage::Stopped`] when asked to stop.
 pub fn sample(args: &Args, context: &Context) -> Result<()> {
-    let sharing = Sharing::join(context)?;
+    let mut sharing = Sharing::of(context)?;
+    let ranges = match (&args.samples, &args.samples_parts) {
+        (Some(_), None) => Some(ranges(args, &sharing)?),
+        _ => None,
+    };
+    sharing.join()?;
     if let Some(path) = args.convert.as_ref().filter(|_| sharing.leads()) {
         convert(args, path, context)?;
     }
@@ -54,11 +59,11 @@ pub fn sample(args: &Args, context: &Context) -> Result<()> {
             None => bad_input!("nothing to do: give --samples, or --convert"),
         }
     };
-    match (&args.samples_parts, &args.vae) {
-        (Some(parts), _) if sharing.leads() => join::join(parts, samples, 0..args.images),
-        (Some(_), _) => Ok(()),
-        (None, Some(vae)) => pictures_of(args, samples, vae, context, &sharing),
-        (None, None) => bad_input!("--samples needs the autoencoder: give --vae"),
+    match (&args.samples_parts, &args.vae, ranges) {
+        (Some(parts), ..) if sharing.leads() => join::join(parts, samples, 0..args.images),
+        (_, Some(vae), Some(ranges)) => pictures_of(args, samples, vae, context, &sharing, ranges),
+        (Some(_), ..) => Ok(()),
+        (None, ..) => bad_input!("--samples needs the autoencoder: give --vae"),
     }
 }
 
@@ -79,8 +84,8 @@ fn pictures_of(
     vae_path: &Path,
     context: &Context,
     sharing: &Sharing,
+    (all, mine): (Range<usize>, Range<usize>),
 ) -> Result<()> {
-    let (all, mine) = ranges(args, sharing)?;
     device::keep_memory();
     let device = device::open_local(args.device, sharing.local(), args.threads)?;
     if let Some(reason) = device::unused_gpu().filter(|_| args.device == DeviceChoice::Auto) {
@@ -188,6 +193,9 @@ fn fill(
 /// be in one piece.
 fn ranges(args: &Args, sharing: &Sharing) -> Result<(Range<usize>, Range<usize>)> {
     let batches = share(args.images.div_ceil(args.batch_size), args.shard, args.shards)?;
+    sharing.divides(batches.len(), || {
+        format!("--images {} with --batch-size {}", args.images, args.batch_size)
+    })?;
     let own = sharing.share(batches.clone())?;
     let pictures = |batches: Range<usize>| {
         args.images.min(batches.start * args.batch_size)..args.images.min(batches.end * args.batch_size)

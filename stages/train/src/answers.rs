@@ -7,6 +7,7 @@ use crate::objective::Objective;
 use anyhow::Result;
 use models::Config;
 use models::config::Architecture;
+use models::diffusion::PredictionType;
 use models::memory::{Memory, Training};
 use models::summary::Summary;
 use stage::check::{Check, flags, judge, values};
@@ -113,6 +114,7 @@ fn check(words: &[String]) -> Result<String> {
             ("p2-gamma", !p2),
             ("p2-k", !p2),
             ("clusters", objective.weighting != Weight::Uncertainty),
+            ("schedule", args.prediction == PredictionType::Velocity),
         ];
         let off = off.iter().filter(|(_, off)| *off).map(|(name, _)| *name).collect();
         let warnings = device::missing(args.device).into_iter().collect();

@@ -67,15 +67,15 @@ pub fn train(args: &Args, context: &Context) -> Result<()> {
     }
     device::report(device, context);
     let latents = Latents::open(&args.latents)?;
-    let latents = latents.reside(args.residence, processes)?;
-    // Days of training should not end at a damaged row group that a minute of reading finds now.
-    latents.verify()?;
     let config = TrainingConfig::new(args, &latents)?;
     if processes > 1 && !config.objective.divides() {
         bad_input!(
             "several processes: this weighting or gating needs the whole batch at once, in one process"
         )
     }
+    let latents = latents.reside(args.residence, processes)?;
+    // Days of training should not end at a damaged row group that a minute of reading finds now.
+    latents.verify()?;
     let state = context.state()?.to_path_buf();
     let (start, damaged) = Start::find(args, &config, &state)?;
     // Nobody writes before all have looked at what is there.

@@ -1,6 +1,7 @@
 //! Stages as several processes of a job, on one node and on two.
 
 use super::{Cluster, one};
+use crate::ranks::RENDEZVOUS;
 use crate::study::{Study, alive, said, stderr, until};
 use std::process::Command;
 
@@ -29,33 +30,7 @@ pub fn ranks_of_two_nodes_meet(cluster: &Cluster) {
     let study = cluster.study(&format!(
         "  a:\n    command: python3 sum.py ${{outputs.x}}\n    outputs: [x]\n{TWO}    resources: {{cpus: 1}}\n"
     ));
-    study.write(
-        "sum.py",
-        r#"import os, socket, sys, time
-number = lambda name: int(os.environ[name])
-rank, size = number("RANK"), number("WORLD_SIZE")
-assert rank == number("NODE_RANK") * number("LOCAL_WORLD_SIZE") + number("LOCAL_RANK")
-assert (size, number("LOCAL_WORLD_SIZE"), number("SLURM_PROCID")) == (4, 2, rank)
-place = (os.environ["MASTER_ADDR"], number("MASTER_PORT"))
-about = f"{rank} on {os.environ['SLURMD_NODENAME']}"
-print("this is", rank)
-if rank == 0:
-    server = socket.create_server(("", place[1]))
-    seen = [about]
-    for _ in range(size - 1):
-        peer, _ = server.accept()
-        seen.append(peer.makefile().readline().strip())
-    open(sys.argv[1], "w").write("\n".join(sorted(seen)) + "\n")
-else:
-    while True:
-        try:
-            peer = socket.create_connection(place)
-            break
-        except ConnectionRefusedError:
-            time.sleep(0.05)
-    peer.sendall(f"{about}\n".encode())
-"#,
-    );
+    study.write("sum.py", RENDEZVOUS);
     let run = cluster.run(&study, &[]);
     assert!(run.status.success(), "{}", said(&run));
     assert_eq!(study.read("out/a/x"), "0 on n2\n1 on n2\n2 on n3\n3 on n3\n");

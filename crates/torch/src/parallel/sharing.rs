@@ -2,7 +2,7 @@
 
 use super::{Launch, ProcessGroup, TIMEOUT};
 use anyhow::{Context as _, Result};
-use stage::{Context, sharding};
+use stage::{Context, bad_input, sharding};
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -14,21 +14,37 @@ const PATIENCE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// This process among those that share the work; mostly it is alone.
 pub struct Sharing {
     launch: Option<Launch>,
-    group: ProcessGroup,
+    /// None until [`Self::join`].
+    group: Option<ProcessGroup>,
 }
 
 impl Sharing {
-    /// As the launcher says; waits for the others, if there are any.
+    /// As the launcher says. What the work cannot be divided by is to be refused now, before anybody waits for the others.
     ///
     /// # Errors
-    /// Bad input when a variable of the launcher's is missing or wrong; when the others do not come.
-    pub fn join(context: &Context) -> Result<Self> {
+    /// Bad input when a variable of the launcher's is missing or wrong.
+    pub fn of(context: &Context) -> Result<Self> {
         let launch = Launch::read(|name| context.launcher(name).map(String::from))?;
-        let group = match &launch {
-            Some(launch) => ProcessGroup::join_for(launch, TIMEOUT, PATIENCE)?,
-            None => ProcessGroup::default(),
-        };
-        Ok(Self { launch, group })
+        Ok(Self { launch, group: None })
+    }
+
+    /// Waits for the others, if there are any.
+    ///
+    /// # Errors
+    /// When they do not come.
+    pub fn join(&mut self) -> Result<()> {
+        let join = |launch| ProcessGroup::join_for(launch, TIMEOUT, PATIENCE);
+        self.group = Some(self.launch.as_ref().map_or(Ok(ProcessGroup::default()), join)?);
+        Ok(())
+    }
+
+    /// Waits until all have come here; `what` says what for.
+    ///
+    /// # Errors
+    /// When another process is gone.
+    pub fn wait(&self, what: &'static str) -> Result<()> {
+        let group = self.group.as_ref().context("the processes have not met")?;
+        group.any(false).context(what).map(drop)
     }
 
     /// The number of this process on its machine: the GPU it takes.
@@ -38,7 +54,7 @@ impl Sharing {
 
     /// Whether this process is the one that reports, and writes what all have made.
     pub fn leads(&self) -> bool {
-        self.group.leads()
+        self.launch.as_ref().is_none_or(|launch| launch.rank == 0)
     }
 
     /// Whether there are others.
@@ -46,7 +62,23 @@ impl Sharing {
         self.launch.is_some()
     }
 
-    /// This process's part of some units of work.
+    /// Refuses work that makes fewer batches than there are processes; `what` is what makes them.
+    ///
+    /// # Errors
+    /// Bad input when it does.
+    pub fn divides(&self, batches: usize, what: impl FnOnce() -> String) -> Result<()> {
+        let size = self.launch.as_ref().map_or(1, |launch| launch.size);
+        if size == 1 || batches >= size {
+            return Ok(());
+        }
+        let batches = if batches == 1 { "one batch".to_string() } else { format!("{batches} batches") };
+        bad_input!(
+            "{} make {batches}, which cannot be divided among {size} processes; give a smaller --batch-size, or start fewer",
+            what()
+        )
+    }
+
+    /// This process's part of some units of work, in order.
     pub fn share(&self, units: Range<usize>) -> Result<Range<usize>> {
         let Some(launch) = &self.launch else { return Ok(units) };
         let own = sharding::share(units.len(), launch.rank, launch.size)?;
@@ -82,7 +114,7 @@ impl Sharing {
         let parts = state.join(format!("parts-of-{}", launch.size));
         fs::create_dir_all(&parts).with_context(|| format!("making {}", parts.display()))?;
         make(&parts.join(format!("{:05}", launch.rank)))?;
-        self.group.any(false).context("waiting for the parts of the other processes")?;
+        self.wait("waiting for the parts of the other processes")?;
         if launch.rank == 0 {
             join(&parts, output)?;
             for folder in (0..launch.size).map(|rank| own(state, rank, launch.size)).chain([parts]) {
@@ -90,8 +122,7 @@ impl Sharing {
             }
         }
         // The state folder stays until the first process is done with it.
-        self.group.any(false).context("waiting for the process that joins the parts")?;
-        Ok(())
+        self.wait("waiting for the process that joins the parts")
     }
 }
 

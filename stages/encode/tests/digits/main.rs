@@ -5,4 +5,5 @@
 mod autoencoders;
 mod moments;
 mod pieces;
+mod processes;
 mod support;

@@ -1,7 +1,6 @@
 //! Work that is killed, stopped, done in shards or by several processes makes the bytes of one piece.
 
 use crate::support::{command, digits, encode, files, images, succeeds};
-use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
 #[test]
@@ -87,27 +86,4 @@ fn shards_join_to_the_bytes_of_one_piece() {
     assert!(files(&latents) == whole);
     let wrong = encode(dir.path(), &["--shards", "3", "--shard", "3"]);
     assert_eq!(wrong.status.code(), Some(2), "{}", String::from_utf8_lossy(&wrong.stderr));
-}
-
-#[test]
-fn two_processes_make_the_bytes_of_one() {
-    let dir = tempfile::tempdir().unwrap();
-    images(&dir.path().join("images"), 40, None);
-    let flags = ["--shard-rows", "9"];
-    succeeds(&encode(dir.path(), &flags));
-    let latents = dir.path().join("latents");
-    let whole = files(&latents);
-    std::fs::remove_dir_all(&latents).unwrap();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
-    let children = ["0", "1"].map(|rank| {
-        let meeting = [("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", port.as_str())];
-        let mut command = command(dir.path(), &flags);
-        command.envs([("RANK", rank), ("LOCAL_RANK", rank), ("WORLD_SIZE", "2")]).envs(meeting);
-        command.stderr(Stdio::piped()).spawn().unwrap()
-    });
-    for child in children {
-        succeeds(&child.wait_with_output().unwrap());
-    }
-    assert!(files(&latents) == whole);
-    assert!(!dir.path().join("latents.state").exists());
 }

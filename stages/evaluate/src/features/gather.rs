@@ -120,7 +120,7 @@ fn add(moments: &mut Option<Moments>, rows: &Tensor) -> Result<()> {
 }
 
 /// Which of `len` pictures from `first` on are among the `kept` of `count`, at equal distances from the whole.
-fn chosen(first: usize, len: usize, kept: usize, count: usize) -> Vec<i64> {
+pub(crate) fn chosen(first: usize, len: usize, kept: usize, count: usize) -> Vec<i64> {
     let before = |i: usize| (i as u128 * kept as u128).div_ceil(count as u128);
     let is_chosen = |i: &usize| before(first + i + 1) > before(first + i);
     (0..len).filter(is_chosen).map(|i| i as i64).collect()

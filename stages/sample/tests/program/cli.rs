@@ -233,6 +233,19 @@ fn two_processes_make_the_bytes_of_one() {
 }
 
 #[test]
+fn more_processes_than_batches_are_refused_before_any_work() {
+    let place = Place::new();
+    let mut alone = place.command("none", 11, "--steps 5 --batch-size 6");
+    // The others never come: nobody waits for them to be told so.
+    alone.envs([("RANK", "0"), ("WORLD_SIZE", "3"), ("LOCAL_RANK", "0"), ("MASTER_ADDR", "127.0.0.1")]);
+    let refused = alone.env("MASTER_PORT", "1").output().unwrap();
+    let text = "error: --images 11 with --batch-size 6 make 2 batches, which cannot be divided among 3 processes; give a smaller \
+                --batch-size, or start fewer\n";
+    assert_eq!((refused.status.code(), String::from_utf8_lossy(&refused.stderr).as_ref()), (Some(2), text));
+    assert!(!place.path("none.state").exists());
+}
+
+#[test]
 fn a_dead_process_is_an_error_of_the_other() {
     let place = Place::new();
     let flags = "--steps 40 --batch-size 2";

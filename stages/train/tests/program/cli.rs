@@ -113,6 +113,13 @@ fn two_processes_train_what_one_trains() {
     command.envs([("RANK", "0"), ("WORLD_SIZE", "3"), ("LOCAL_RANK", "0")]);
     command.envs([("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", "1")]);
     refused(&command.output().unwrap(), "--batch-size 8 does not divide among 3 processes");
+    let mut command = place.command("one", 1, "--weighting uw");
+    command.envs([("RANK", "0"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "0")]);
+    command.envs([("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", "1")]);
+    refused(
+        &command.output().unwrap(),
+        "several processes: this weighting or gating needs the whole batch at once",
+    );
 }
 
 #[test]

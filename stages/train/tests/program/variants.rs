@@ -205,6 +205,9 @@ fn the_parameters_in_force_are_those_that_decide_something() {
         let without = on.rsplitn(3, ' ').last().unwrap();
         assert_ne!(force(on), force(without), "{on}");
     }
+    // A velocity has no noise schedule.
+    assert_eq!(standard["schedule"], "cosine");
+    assert_eq!(force("--prediction velocity").get("schedule"), None);
     // What decides the course of every training is in force always.
     for flags in [
         "--seed 1",

@@ -1,43 +1,18 @@
 //! Handing attempts to `sbatch`: one job, or an array where several instances of a stage come together.
 
 use super::ask::{self, failure};
-use super::job::{self, JobSpec};
-use super::submission::Submission;
-use super::waiting::Owner;
-use crate::engine::attempt::{Attempt, environment};
+use crate::engine::batch::prepare;
+use crate::engine::batch::submission::{Of, Submission};
+use crate::engine::batch::system::{Batch, Refusal, Submitted, clock, limit, notice};
 use crate::engine::error::{Error, Result};
-use crate::engine::steady::{self, Part};
-use crate::session::{Session, Task};
-use crate::text::shown;
+use crate::engine::private;
 use std::ffi::OsString;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use store::IoContext;
 use study::graph::Step;
-
-/// How long before the end of its time a job on several nodes is told, so that it can tell the ranks; less where it has
-/// little time. Slurm itself would tell `srun` as well.
-const NOTICE: Duration = Duration::from_secs(60);
-
-/// Attempts of one step that are submitted together: one job, or one array of them.
-pub struct Batch<'a> {
-    pub session: &'a Session,
-    pub step: usize,
-    /// Shared with `sbatch`.
-    pub owner: &'a Owner,
-    /// Their folders, each with its index in the array.
-    pub folders: Vec<(u32, &'a Path)>,
-}
-
-/// Why Slurm took none of a batch.
-pub enum Refusal {
-    /// There are too many now, or the controller cannot be reached.
-    Later(String),
-    Never(String),
-}
 
 /// What sbatch says when more, or this many, are not taken now.
 const LATER: [&str; 10] = [
@@ -52,31 +27,6 @@ const LATER: [&str; 10] = [
     "Communication connection failure",
     "Zero Bytes were transmitted",
 ];
-
-/// Writes down what the job of an attempt is to do, and who will wait for it. Nobody else takes it up while `owner` lives.
-pub fn prepare(session: &Session, task: &Task, attempt: &Attempt, parts: &[Part], owner: &str) -> Result<()> {
-    let step = &session.graph.steps[task.step];
-    let program = session.programs[task.step].clone();
-    let program = program.ok_or_else(|| Error::NoProgram(step.stage.clone()))?;
-    if let Some(ranks) = attempt.ranks(step, &program.path) {
-        ranks.write(&attempt.folder)?;
-    }
-    let spec = JobSpec {
-        notice: limit(step).map(|time| time.saturating_sub(notice(step)).as_secs_f64()),
-        processes: step.processes.map(|processes| (processes, step.resources.cpus.unwrap_or(1))),
-        words: attempt.words.clone(),
-        program: program.path,
-        parts: steady::told(session, task, parts)?,
-        root: session.graph.root.clone(),
-        out: attempt.out.clone(),
-        events: attempt.events.clone(),
-        state: attempt.state.clone(),
-        log: attempt.log.clone(),
-        timeout: step.timeout.map(|t| t.as_secs_f64()),
-    };
-    spec.write(&attempt.folder)?;
-    Submission { owner: owner.into(), ..Submission::default() }.write(&attempt.folder)
-}
 
 /// The cluster that a step's jobs go to, where the study or the caller names one.
 fn cluster(step: &Step) -> Option<String> {
@@ -106,17 +56,15 @@ fn answer(text: &str) -> Option<(String, Option<String>)> {
 }
 
 /// Submits one batch and notes its ids on disk. What sbatch warned of comes with them.
-pub fn sbatch(batch: &Batch) -> Result<(Vec<Submission>, Vec<String>), Refusal> {
+pub fn sbatch(batch: &Batch) -> Result<Submitted, Refusal> {
     let never = |e: Error| Refusal::Never(e.to_string());
-    let (session, step) = (batch.session, &batch.session.graph.steps[batch.step]);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-    let token = blake3::hash(format!("{} {now}", batch.folders[0].1.display()).as_bytes()).to_hex();
-    let name = format!("{}.{}.{}", session.graph.name, step.stage, &token[..12]);
+    let step = batch.step();
+    let name = prepare::name(batch);
     let array = batch.folders.len() > 1;
     let cluster = cluster(step);
     let submission = |index: u32, id: Option<String>| {
         let (name, index, cluster) = (name.clone(), array.then_some(index), cluster.clone());
-        Submission { name, index, id, cluster, owner: batch.owner.run.clone() }
+        Submission { name, index, id, cluster, owner: batch.owner.run.clone(), of: Of::Slurm }
     };
     for (index, folder) in &batch.folders {
         submission(*index, None).write(folder).map_err(never)?;
@@ -153,12 +101,9 @@ fn call(batch: &Batch, step: &Step, name: &str) -> Result<Output> {
     command
         .args(options(step, batch.session.graph.root.as_path(), name, &batch.folders))
         .env_clear()
-        .envs(environment(step, &[]).into_iter().filter(|(name, _)| {
-            let name = name.to_string_lossy();
-            // Where the runner itself is a job, its job's variables are not the stage's.
-            name == "SLURM_CONF" || !(name.starts_with("SLURM_") || name == "CUDA_VISIBLE_DEVICES")
-        }))
+        .envs(prepare::environment(step))
         .envs(habits())
+        .envs(batch.private.value().map(|words| (private::VARIABLE, words)))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
@@ -170,24 +115,14 @@ fn call(batch: &Batch, step: &Step, name: &str) -> Result<Output> {
     let failed = |source| Error::Submit { stage: step.stage.clone(), source };
     let mut child = command.spawn().map_err(failed)?;
     if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(script(&batch.folders)?.as_bytes()).map_err(failed)?;
+        let script = prepare::script(&batch.folders, name, Some("SLURM_ARRAY_TASK_ID"))?;
+        stdin.write_all(script.as_bytes()).map_err(failed)?;
     }
     child.wait_with_output().map_err(failed)
 }
 
-/// The longest time of a step's job, where the study says it. A stage that is stopped at its own time limit still needs
-/// time to save.
-fn limit(step: &Step) -> Option<Duration> {
-    step.slurm.time.or(step.timeout.map(|t| t + Duration::from_secs(120)))
-}
-
-/// How long before the end of its time a job on several nodes is told.
-fn notice(step: &Step) -> Duration {
-    limit(step).map_or(NOTICE, |time| NOTICE.min(time / 4))
-}
-
 /// The options of `sbatch`; the study's own come last and win.
-fn options(step: &Step, root: &Path, name: &str, batch: &[(u32, &Path)]) -> Vec<String> {
+pub fn options(step: &Step, root: &Path, name: &str, batch: &[(u32, &Path)]) -> Vec<String> {
     let (resources, slurm) = (&step.resources, &step.slurm);
     let mut words: Vec<String> =
         ["--parsable", "--export=ALL", "--requeue", "--open-mode=append"].map(String::from).to_vec();
@@ -210,7 +145,7 @@ fn options(step: &Step, root: &Path, name: &str, batch: &[(u32, &Path)]) -> Vec<
     match batch {
         // `%` begins a place to fill in.
         [(_, folder)] => {
-            let path = folder.join("slurm.out").display().to_string();
+            let path = prepare::output(folder).display().to_string();
             words.push(format!("--output={}", path.replace('%', "%%")));
         }
         // Each task has a folder of its own, which sbatch cannot name; a task says all it has to say in its log.
@@ -226,8 +161,7 @@ fn options(step: &Step, root: &Path, name: &str, batch: &[(u32, &Path)]) -> Vec<
         words.push(format!("--gres=gpu:{}", resources.gpus * each));
     }
     if let Some(time) = limit(step) {
-        let s = time.as_secs().max(1);
-        words.push(format!("--time={}:{:02}:{:02}", s / 3600, s % 3600 / 60, s % 60));
+        words.push(format!("--time={}", clock(time)));
     }
     words.extend(slurm.partition.iter().map(|p| format!("--partition={p}")));
     words.extend(slurm.account.iter().map(|a| format!("--account={a}")));
@@ -249,18 +183,6 @@ fn ranges(batch: &[(u32, &Path)]) -> String {
     let shown =
         |(first, last): (u32, u32)| if first == last { first.to_string() } else { format!("{first}-{last}") };
     ranges.into_iter().map(shown).collect::<Vec<_>>().join(",")
-}
-
-/// The script of a batch: this program again, with the folder of its task.
-fn script(batch: &[(u32, &Path)]) -> Result<String> {
-    let runner = std::env::current_exe().at("finding", Path::new("the runner itself"))?;
-    let word = |path: &Path| shown(&[path.display().to_string()]);
-    let call = format!("exec {} {}", word(&runner), job::WORD);
-    if let [(_, folder)] = batch {
-        return Ok(format!("#!/bin/sh\n{call} {}\n", word(folder)));
-    }
-    let lines = batch.iter().map(|(index, folder)| format!("{index}) {call} {} ;;\n", word(folder)));
-    Ok(format!("#!/bin/sh\ncase $SLURM_ARRAY_TASK_ID in\n{}esac\nexit 127\n", lines.collect::<String>()))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use store::lock::{self, Lock};
 /// What a task is called between the desk and whoever brought it.
 pub type Ticket = usize;
 
-/// The lock that says who waits for jobs. It is shared with `sbatch`: whoever comes after a killed runner knows that nothing
+/// The lock that says who waits for jobs. It is shared with what submits: whoever comes after a killed runner knows that nothing
 /// is being submitted any more.
 #[derive(Debug)]
 pub struct Owner {
@@ -25,7 +25,8 @@ impl Owner {
     /// That of a run.
     pub fn of(store: &Store, run: &str) -> Result<Self> {
         let held = lock::attempt(&store.lock_of_jobs(run), false)?;
-        let lock = held.ok_or_else(|| Error::Slurm(format!("the jobs of run {run} have another runner")))?;
+        let lock =
+            held.ok_or_else(|| Error::Refused(format!("the jobs of run {run} have another runner")))?;
         Ok(Self { run: run.into(), lock })
     }
 

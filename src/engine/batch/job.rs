@@ -1,22 +1,26 @@
 //! The part of a job on its node: it runs the stage, hands signals on, ends whatever is left, and writes the exit code.
 
+use super::environ;
+use super::slurm::step;
+use super::submission::Submission;
 use crate::cache::facts::Machine;
 use crate::cache::failure::Change;
 use crate::engine::contract::End;
 use crate::engine::error::{Error, Result};
+use crate::engine::private::{self, Words};
 use crate::engine::ranks;
-use crate::engine::slurm::step;
 use crate::engine::steady::{self, Told};
 use crate::engine::stop::{GRACE, ignored};
 use crate::engine::supervise::{NOT_STARTED, apart, clear};
 use crate::engine::usage;
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process_group, set_child_subreaper, wait};
 use serde::{Deserialize, Serialize};
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU};
 use signal_hook::iterator::Signals;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -27,8 +31,12 @@ use study::Processes;
 
 /// The hidden first argument that makes the runner the process of a job.
 pub const WORD: &str = "__job";
+/// The last word of a job that is in its own environment.
+const AT_HOME: &str = "at-home";
 /// How often signals, the time limit and the stage's end are looked at.
 const TICK: Duration = Duration::from_millis(20);
+/// How often a job that was told to stop looks whether it is to be killed.
+const KILL_EVERY: Duration = Duration::from_millis(500);
 /// By how many seconds Slurm may tell a job too early that its time ends.
 const EARLY: f64 = 60.0;
 
@@ -36,7 +44,7 @@ const EARLY: f64 = 60.0;
 /// not to be stored.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct JobSpec {
-    pub words: Vec<String>,
+    pub words: Words,
     pub program: PathBuf,
     /// What must be as it was when the job was submitted.
     pub parts: Vec<Told>,
@@ -45,6 +53,9 @@ pub struct JobSpec {
     pub events: PathBuf,
     pub state: PathBuf,
     pub log: PathBuf,
+    /// Whether it brings its environment in a file.
+    #[serde(default)]
+    pub brings_environment: bool,
     /// Seconds.
     pub timeout: Option<f64>,
     /// The job's own limit in seconds less the time before it at which the job is told, where both are known.
@@ -66,8 +77,12 @@ impl JobSpec {
         let runner = std::env::current_exe;
         Ok(match self.processes {
             None => {
+                let words = self
+                    .words
+                    .whole()
+                    .ok_or_else(|| io::Error::other("its private words did not come with it"))?;
                 let mut command = Command::new(&self.program);
-                command.args(&self.words[1..]);
+                command.args(words.iter().skip(1)).env_remove(private::VARIABLE);
                 command
             }
             Some((processes, cpus)) if processes.nodes > 1 => step::command(folder, processes, cpus)?,
@@ -104,6 +119,9 @@ impl JobSpec {
 /// `ended.json` of an attempt: how the stage ended.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Ended {
+    /// The name of the job. One that was given up, and ran all the same, says nothing of the one that came after it.
+    #[serde(default)]
+    pub job: String,
     /// The exit code, or 128 and the number of the signal.
     pub code: u8,
     pub seconds: f64,
@@ -125,9 +143,9 @@ impl Ended {
         folder.join("ended.json")
     }
 
-    /// What the node wrote, if it has.
-    pub fn read(folder: &Path) -> Option<Self> {
-        record::read(&Self::path(folder))
+    /// What the node wrote of a job, if it has.
+    pub fn read(folder: &Path, job: &str) -> Option<Self> {
+        record::read(&Self::path(folder)).filter(|ended: &Self| ended.job == job)
     }
 
     /// The same in the runner's words.
@@ -143,23 +161,84 @@ impl Ended {
     }
 }
 
-/// Does the job whose attempt folder is the argument. Returns the stage's exit code.
+/// Begins anew in the environment that an attempt brings, where it brings one; what went wrong.
+fn move_in(folder: &Path, job: &str) -> Option<Error> {
+    let all = match environ::read(folder) {
+        Ok(all) => all?,
+        Err(e) => return Some(e),
+    };
+    let what = |source| Error::Start { what: "the job in its own environment".into(), source };
+    let mut command = match std::env::current_exe() {
+        Ok(runner) => Command::new(runner),
+        Err(e) => return Some(what(e)),
+    };
+    Some(what(
+        command
+            .args([WORD.as_ref(), folder.as_os_str(), job.as_ref(), AT_HOME.as_ref()])
+            .env_clear()
+            .envs(all)
+            .exec(),
+    ))
+}
+
+/// Whether a job of an attempt has begun on some node.
+pub fn has_begun(folder: &Path) -> bool {
+    begun_path(folder).exists()
+}
+
+fn begun_path(folder: &Path) -> PathBuf {
+    folder.join("begun")
+}
+
+/// Has a job that was told to stop end at once, where its system is slow to kill it.
+pub fn kill(folder: &Path) {
+    // At worst it takes its time.
+    let _ = fs::write(kill_path(folder), "");
+}
+
+fn kill_path(folder: &Path) -> PathBuf {
+    folder.join("kill")
+}
+
+/// Does the job whose attempt folder and name are the arguments. Returns the stage's exit code.
 pub fn main(arguments: &[OsString]) -> u8 {
-    let [folder] = arguments else { return 2 };
-    let folder = Path::new(folder);
-    let done = JobSpec::read(folder).ok_or_else(|| Error::NoWork(folder.into())).and_then(|spec| {
+    let (folder, job, at_home) = match arguments {
+        [folder, job] => (Path::new(folder), job, false),
+        [folder, job, word] if word == AT_HOME => (Path::new(folder), job, true),
+        _ => return 2,
+    };
+    let meant = |job: &str| Submission::read(folder).is_some_and(|submission| submission.name == job);
+    let Some(job) = job.to_str().filter(|job| meant(job)) else {
+        // Another runner gave it up, and may have submitted it again.
+        crate::stderr::line(format_args!("{}", Error::NoWork(folder.into())));
+        return NOT_STARTED;
+    };
+    if let Some(e) = (!at_home).then(|| move_in(folder, job)).flatten() {
+        crate::stderr::line(format_args!("error: {e}"));
+        return NOT_STARTED;
+    }
+    // Where the environment is gone, the job is over already.
+    let spec = JobSpec::read(folder).filter(|spec| at_home || !spec.brings_environment);
+    let done = spec.ok_or_else(|| Error::NoWork(folder.into())).and_then(|spec| {
         // The job may have been started before and taken off its node; it begins anew, with the stage's state.
         link::remove(&Ended::path(folder))?;
         link::remove(&ranks::failed_path(folder))?;
         link::remove(&spec.out)?;
         fs::create_dir_all(&spec.out).at("making", &spec.out)?;
         let log = File::options().create(true).append(true).open(&spec.log).at("opening", &spec.log)?;
-        let ended = run(&spec, folder, &log).unwrap_or_else(|e| {
+        let again = has_begun(folder);
+        fs::write(begun_path(folder), "").at("writing", &begun_path(folder))?;
+        let ended = run(&spec, folder, &log, again).unwrap_or_else(|e| {
             // The log is where a person looks.
             let _ = writeln!(&log, "error: {e}");
             Ended { code: NOT_STARTED, ..Ended::default() }
         });
-        record::write(&Ended::path(folder), &ended, true)?;
+        if meant(job) {
+            record::write(&Ended::path(folder), &Ended { job: job.into(), ..ended.clone() }, true)?;
+        }
+        if !ended.told {
+            environ::clear(folder);
+        }
         Ok(ended.code)
     });
     done.unwrap_or_else(|e| {
@@ -168,15 +247,16 @@ pub fn main(arguments: &[OsString]) -> u8 {
     })
 }
 
-fn run(spec: &JobSpec, folder: &Path, log: &File) -> Result<Ended> {
+fn run(spec: &JobSpec, folder: &Path, log: &File, again: bool) -> Result<Ended> {
     let stats = StatCache::empty();
     let steady = match steady::on_node(&spec.parts, &stats) {
         Ok(steady) => steady,
         Err(stale) => return Ok(Ended { code: NOT_STARTED, stale, ..Ended::default() }),
     };
-    tell(spec);
+    tell(spec, again);
     let what = |source| Error::Start { what: spec.program.display().to_string(), source };
-    let mut heard = vec![SIGCHLD, SIGINT, SIGTERM];
+    // Some systems have signals of their own for a job whose time ends.
+    let mut heard = vec![SIGCHLD, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU];
     if !ignored(SIGHUP) {
         heard.push(SIGHUP);
     }
@@ -197,7 +277,7 @@ fn run(spec: &JobSpec, folder: &Path, log: &File) -> Result<Ended> {
     apart(&mut command);
     let started = Instant::now();
     let child = Pid::from_child(&command.spawn().map_err(what)?);
-    let (mut told, mut killed, mut late) = (false, false, None::<Instant>);
+    let (mut told, mut killed, mut late, mut asked) = (false, false, None::<Instant>, started);
     loop {
         for signal in signals.pending() {
             if signal != SIGCHLD && !told {
@@ -216,6 +296,13 @@ fn run(spec: &JobSpec, folder: &Path, log: &File) -> Result<Ended> {
                 spec.signal(child, Signal::KILL);
             }
             _ => {}
+        }
+        if told && !killed && asked.elapsed() > KILL_EVERY {
+            asked = Instant::now();
+            if kill_path(folder).exists() {
+                killed = true;
+                spec.signal(child, Signal::KILL);
+            }
         }
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             let code = status.exit_status().or(status.terminating_signal().map(|s| 128 + s));
@@ -239,17 +326,18 @@ fn run(spec: &JobSpec, folder: &Path, log: &File) -> Result<Ended> {
 }
 
 /// Says where the job runs, to whoever follows its events.
-fn tell(spec: &JobSpec) {
+fn tell(spec: &JobSpec, again: bool) {
     let word = |name: &str| std::env::var(name).unwrap_or_default();
     let gpus = match word("CUDA_VISIBLE_DEVICES") {
         gpus if gpus.is_empty() => String::new(),
         gpus => format!(" with GPU {gpus}"),
     };
-    let again = match word("SLURM_RESTART_COUNT").as_str() {
-        "" | "0" => "",
-        _ => " again",
+    let again = if again { " again" } else { "" };
+    let node = match word("SLURMD_NODENAME") {
+        node if node.is_empty() => fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default(),
+        node => node,
     };
-    let text = format!("runs{again} on {}{gpus}", word("SLURMD_NODENAME"));
+    let text = format!("runs{again} on {}{gpus}", node.trim());
     let line = serde_json::to_vec(&stage::Event::Message { text }).map(|mut line| {
         line.push(b'\n');
         line

@@ -1,12 +1,13 @@
-//! The one place where all jobs of a run are waited for: one thread, one lock and one question to Slurm for all of them,
-//! however many there are.
+//! The one place where all jobs of a run are waited for: one thread, one lock and one question to their batch system
+//! for all of them, however many there are.
 
-use super::ask::{self, Known, Seen, Verdict};
-use super::job::Ended;
+use super::job::{self, Ended};
+use super::known::{Known, Over, Seen, Verdict};
 use super::queue::Queue;
-use super::submission::Submission;
+use super::submission::{Of, Submission};
+use super::system::{System, interval};
+use super::systems::Systems;
 use super::waiting::{Arrival, Notice, Owner, Stand, Ticket};
-use super::{Over, over, unseen};
 use crate::engine::attempt::Attempt;
 use crate::engine::contract::End;
 use crate::engine::error::{Error, Result};
@@ -23,7 +24,7 @@ use store::{link, lock};
 pub const TICK: Duration = Duration::from_millis(200);
 /// This many jobs are looked at in one tick, the others in those that follow.
 const AT_ONCE: usize = 16;
-/// The same of those that Slurm says are over.
+/// The same of those that are said to be over.
 const ENDED_AT_ONCE: usize = 256;
 /// How long a shared file system may take to show an exit code that a node wrote.
 const LAG: Duration = Duration::from_secs(10);
@@ -37,8 +38,16 @@ pub struct Desk<'a> {
     busy: BTreeMap<Ticket, PathBuf>,
     /// The jobs whose turn it is to be looked at: of those that may be over, and of the others.
     turns: [Ticket; 2],
+    systems: Systems,
+    /// What was asked of each system.
+    questions: BTreeMap<usize, Question>,
+}
+
+/// The last question to a system.
+#[derive(Default)]
+struct Question {
     asked: Option<Instant>,
-    /// What the last question came to when it failed.
+    /// What it came to when it failed.
     trouble: Option<String>,
 }
 
@@ -46,13 +55,15 @@ struct Job {
     task: Arc<Task>,
     attempt: Attempt,
     submission: Submission,
+    /// The place of its system.
+    system: usize,
     seen: Seen,
-    /// Since when Slurm says that it is over, and there is no exit code.
+    /// Since when it is said to be over, and there is no exit code.
     silent: Option<Instant>,
     shown: String,
     /// How urgently it was asked to stop.
     told: u8,
-    /// An earlier runner submitted it, and Slurm was not asked yet whether it is still there.
+    /// An earlier runner submitted it, and its system was not asked yet whether it is still there.
     left: bool,
     runs: bool,
 }
@@ -61,8 +72,8 @@ impl<'a> Desk<'a> {
     /// An empty one.
     pub fn new(session: &'a Session, stop: &'a Stop, owner: &'a Owner) -> Self {
         let queue = Queue::new(session, owner);
-        let (jobs, busy) = (BTreeMap::new(), BTreeMap::new());
-        Self { session, stop, queue, jobs, busy, turns: [0; 2], asked: None, trouble: None }
+        let (jobs, busy, questions) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { session, stop, queue, jobs, busy, turns: [0; 2], systems: Systems::default(), questions }
     }
 
     /// Whether nobody is waited for.
@@ -77,8 +88,10 @@ impl<'a> Desk<'a> {
             Stand::Busy(lock) => drop(self.busy.insert(ticket, lock)),
             Stand::New(attempt) => self.queue.push(ticket, task, attempt),
             Stand::Left(attempt) => {
-                let submission = Submission::read(&attempt.folder).unwrap_or_default();
-                let job = Job { left: true, ..Job::new(task, attempt, submission) };
+                let mut submission = Submission::read(&attempt.folder).unwrap_or_default();
+                submission.of = submission.of.or_newer(Of::step(&self.session.graph.steps[task.step]));
+                let system = self.systems.place(&submission.of);
+                let job = Job { left: true, ..Job::new(task, attempt, submission, system) };
                 self.jobs.insert(ticket, job);
             }
         }
@@ -91,15 +104,17 @@ impl<'a> Desk<'a> {
             self.queue.clear().into_iter().for_each(|ticket| tell(ticket, Notice::Stopped));
             std::mem::take(&mut self.busy).into_keys().for_each(|ticket| tell(ticket, Notice::Stopped));
         }
-        let inside = self.jobs.len();
-        for (ticket, task, attempt, answer) in self.queue.submit(inside, tell) {
+        let jobs = &self.jobs;
+        let inside = |place| jobs.values().filter(|job| job.system == place).count();
+        for (ticket, task, attempt, answer) in self.queue.submit(&mut self.systems, inside, tell) {
             match answer {
                 Ok(submission) => {
                     let id = submission.id.clone().unwrap_or_default();
                     tell(ticket, Notice::Say(format!("submitted as job {id}")));
-                    self.jobs.insert(ticket, Job::new(task, attempt, submission));
+                    let system = self.systems.place(&submission.of);
+                    self.jobs.insert(ticket, Job::new(task, attempt, submission, system));
                 }
-                Err(text) => tell(ticket, Notice::over(attempt, Err(Error::Slurm(text)))),
+                Err(text) => tell(ticket, Notice::over(attempt, Err(Error::Refused(text)))),
             }
         }
         self.hand_on(level);
@@ -110,35 +125,54 @@ impl<'a> Desk<'a> {
 
     /// Hands the wish to stop on to all jobs that do not know of it.
     fn hand_on(&mut self, level: u8) {
-        let untold = |job: &&mut Job| job.told < level && job.submission.id.is_some();
-        let mut ids = Vec::new();
-        for job in self.jobs.values_mut().filter(untold) {
-            job.told = level;
-            ids.extend(job.submission.id.clone());
-        }
-        if !ids.is_empty() {
-            ask::cancel(&ids, level);
-            self.asked = None;
+        for place in self.systems.places() {
+            let mut ids = Vec::new();
+            for job in self.jobs.values_mut().filter(|job| job.system == place && job.told < level) {
+                let Some(id) = &job.submission.id else { continue };
+                job.told = level;
+                ids.push(id.clone());
+                if level > 1 {
+                    job::kill(&job.attempt.folder);
+                }
+            }
+            if !ids.is_empty() {
+                self.systems.at(place).tell(&ids, level);
+                self.questions.entry(place).or_default().asked = None;
+            }
         }
     }
 
-    /// Asks about all jobs together, when it is time: once in every interval, and once more for those that are new.
+    /// Asks each system about all of its jobs together, when it is time: once in every interval, and once more for those
+    /// that are new.
     fn ask(&mut self, tell: &mut dyn FnMut(Ticket, Notice)) {
-        let Some(interval) = self.jobs.values().map(|job| self.interval(&job.task)).min() else { return };
-        let fresh = self.jobs.values().any(|job| job.seen == Seen::Unasked);
-        let pause =
-            if fresh { (interval / 2).min(Duration::from_secs(1).max(interval / 4)) } else { interval };
-        if self.asked.is_some_and(|at| at.elapsed() < pause) {
-            return;
+        for place in self.systems.places() {
+            let steps = &self.session.graph.steps;
+            let of = |job: &&Job| job.system == place;
+            let jobs = || self.jobs.values().filter(of);
+            let Some(interval) = jobs().map(|job| interval(&steps[job.task.step])).min() else { continue };
+            let fresh = jobs().any(|job| job.seen == Seen::Unasked);
+            let pause =
+                if fresh { (interval / 2).min(Duration::from_secs(1).max(interval / 4)) } else { interval };
+            let asked = self.questions.get(&place).and_then(|question| question.asked);
+            if asked.is_none_or(|at| at.elapsed() >= pause) {
+                self.question(place, tell);
+            }
         }
-        let answer = self.find_ids().and_then(|()| {
-            let ids: Vec<String> = self.jobs.values().filter_map(|job| job.submission.id.clone()).collect();
-            if ids.is_empty() { Ok(BTreeMap::new()) } else { ask::states(&ids) }
+    }
+
+    /// Asks one of them.
+    fn question(&mut self, place: usize, tell: &mut dyn FnMut(Ticket, Notice)) {
+        let system = self.systems.at(place);
+        let answer = find_ids(system, place, &mut self.jobs).and_then(|()| {
+            let jobs = self.jobs.values().filter(|job| job.system == place);
+            let ids: Vec<String> = jobs.filter_map(|job| job.submission.id.clone()).collect();
+            if ids.is_empty() { Ok(BTreeMap::new()) } else { system.states(&ids) }
         });
-        self.asked = Some(Instant::now());
+        let question = self.questions.entry(place).or_default();
+        question.asked = Some(Instant::now());
         let trouble = match answer {
             Ok(mut known) => {
-                for job in self.jobs.values_mut() {
+                for job in self.jobs.values_mut().filter(|job| job.system == place) {
                     let found = job.submission.id.as_ref().and_then(|id| known.remove(id));
                     job.seen = found.map_or(Seen::Unknown, Seen::Known);
                 }
@@ -146,46 +180,21 @@ impl<'a> Desk<'a> {
             }
             Err(text) => Some(text),
         };
-        if trouble != self.trouble
-            && let Some(ticket) = self.jobs.keys().next()
-        {
-            let text =
-                trouble.clone().map_or("squeue answers again".into(), |text| format!("{text}; asking on"));
-            tell(*ticket, Notice::Say(text));
+        let first = self.jobs.iter().find(|(_, job)| job.system == place).map(|(ticket, _)| *ticket);
+        if let Some(ticket) = first.filter(|_| trouble != question.trouble) {
+            let text = match &trouble {
+                Some(text) => format!("{text}; asking on"),
+                None => format!("{} answers again", system.asker()),
+            };
+            tell(ticket, Notice::Say(text));
         }
-        self.trouble = trouble;
-    }
-
-    fn interval(&self, task: &Task) -> Duration {
-        self.session.graph.steps[task.step].slurm.interval
-    }
-
-    /// The numbers of jobs whose runner was killed while it submitted them.
-    fn find_ids(&mut self) -> Result<(), String> {
-        let nameless = self.jobs.values().filter(|job| job.submission.id.is_none());
-        let mut names: BTreeMap<Option<String>, BTreeSet<String>> = BTreeMap::new();
-        for job in nameless {
-            let Submission { cluster, name, .. } = &job.submission;
-            names.entry(cluster.clone()).or_default().insert(name.clone());
-        }
-        for (cluster, names) in names {
-            let found = ask::named(&names, cluster.as_deref())?;
-            for job in self.jobs.values_mut().filter(|job| job.submission.id.is_none()) {
-                let Some(id) = found.get(&(job.submission.name.clone(), job.submission.index)) else {
-                    continue;
-                };
-                job.submission.id = Some(id.clone());
-                // At worst the next runner asks again.
-                let _ = job.submission.write(&job.attempt.folder);
-            }
-        }
-        Ok(())
+        question.trouble = trouble;
     }
 
     /// Looks at what jobs wrote, at those that may be over first.
     fn look(&mut self, tell: &mut dyn FnMut(Ticket, Notice)) {
         let closed = |job: &Job| match &job.seen {
-            Seen::Known(known) => known.verdict() != Verdict::Open,
+            Seen::Known(known) => known.verdict != Verdict::Open,
             Seen::Unknown => true,
             Seen::Unasked => job.left,
         };
@@ -201,7 +210,9 @@ impl<'a> Desk<'a> {
         let stopping = self.stop.asked();
         for ticket in due {
             let Some(job) = self.jobs.get_mut(&ticket) else { continue };
-            match job.verdict(stopping, self.trouble.as_deref(), &mut |notice| tell(ticket, notice)) {
+            let trouble = self.questions.get(&job.system).and_then(|question| question.trouble.as_deref());
+            let system = self.systems.at(job.system);
+            match job.verdict(system, stopping, trouble, &mut |notice| tell(ticket, notice)) {
                 Came::Nothing => {}
                 Came::Over(end) => {
                     if let Some(job) = self.jobs.remove(&ticket) {
@@ -254,32 +265,49 @@ enum Came {
 }
 
 impl Job {
-    fn new(task: Arc<Task>, attempt: Attempt, submission: Submission) -> Self {
+    fn new(task: Arc<Task>, attempt: Attempt, submission: Submission, system: usize) -> Self {
         let (seen, shown) = (Seen::Unasked, String::new());
-        Self { task, attempt, submission, seen, silent: None, shown, told: 0, left: false, runs: false }
+        Self {
+            task,
+            attempt,
+            submission,
+            system,
+            seen,
+            silent: None,
+            shown,
+            told: 0,
+            left: false,
+            runs: false,
+        }
     }
 
-    /// What it wrote, and what Slurm says of it.
-    fn verdict(&mut self, stopping: bool, trouble: Option<&str>, tell: &mut dyn FnMut(Notice)) -> Came {
+    /// What it wrote, and what its system says of it.
+    fn verdict(
+        &mut self,
+        system: &dyn System,
+        stopping: bool,
+        trouble: Option<&str>,
+        tell: &mut dyn FnMut(Notice),
+    ) -> Came {
         let id = self.submission.id.clone().unwrap_or_default();
-        if let Some(ended) = Ended::read(&self.attempt.folder) {
+        if let Some(ended) = Ended::read(&self.attempt.folder, &self.submission.name) {
             match ended.end() {
                 end if !ended.told => return Came::Over(Ok(end)),
                 End::Success(seconds) => {
                     // Whoever wanted it to stop came too late; it is not to be started again.
-                    ask::cancel(&[id], 2);
+                    system.tell(&[id], 2);
                     return Came::Over(Ok(End::Success(seconds)));
                 }
                 _ if stopping => return Came::Over(Ok(End::Stopped)),
                 end => match &self.seen {
                     // Of one that an earlier runner told to stop, the state is there, and nothing else.
-                    Seen::Known(known) if self.left && known.verdict() != Verdict::Open => return Came::Lost,
+                    Seen::Known(known) if self.left && known.verdict != Verdict::Open => return Came::Lost,
                     Seen::Unknown if self.left => return Came::Lost,
-                    // Who told it to stop, and whether it will be started again, is what Slurm knows.
-                    Seen::Known(known) => match known.verdict() {
+                    // Who told it to stop, and whether it will be started again, is what the system knows.
+                    Seen::Known(known) => match known.verdict {
                         Verdict::Open => {}
                         Verdict::Ended => return Came::Over(Ok(end)),
-                        verdict => return came(&id, known, verdict),
+                        _ => return came(&id, known),
                     },
                     Seen::Unknown => return Came::Over(Ok(end)),
                     Seen::Unasked => {}
@@ -295,31 +323,40 @@ impl Job {
                 })),
                 _ => Came::Nothing,
             },
-            Seen::Known(known) if known.verdict() == Verdict::Open => {
+            Seen::Known(known) if known.verdict == Verdict::Open => {
                 (self.silent, self.left) = (None, false);
                 let line = known.line(&id);
                 if line != self.shown {
                     tell(Notice::Say(line.clone()));
                     self.shown = line;
                 }
-                if known.is_running() != self.runs {
-                    self.runs = known.is_running();
+                if known.running != self.runs {
+                    self.runs = known.running;
                     tell(Notice::Runs(self.runs));
                 }
                 Came::Nothing
             }
             _ if stopping => Came::Over(Ok(End::Stopped)),
+            Seen::Known(known) if known.verdict == Verdict::Stuck => {
+                let end = system.unseen(&id, &self.seen, &self.attempt).map_or_else(|| known.over(&id), Err);
+                system.tell(&[id], 2);
+                match end {
+                    Ok(_) if self.left => Came::Lost,
+                    Ok(_) => Came::Over(Ok(End::Stopped)),
+                    Err(e) => Came::Over(Err(e)),
+                }
+            }
             _ if self.left => Came::Lost,
             seen => {
                 if self.silent.get_or_insert_with(Instant::now).elapsed() <= LAG {
                     return Came::Nothing;
                 }
-                self.attempt.append_slurm_output();
-                if let Some(e) = unseen(&id, seen, &self.attempt) {
+                self.attempt.append_job_output();
+                if let Some(e) = system.unseen(&id, seen, &self.attempt) {
                     return Came::Over(Err(e));
                 }
                 match seen {
-                    Seen::Known(known) => came(&id, known, known.verdict()),
+                    Seen::Known(known) => came(&id, known),
                     _ => Came::Over(Err(Error::JobForgotten(id))),
                 }
             }
@@ -327,10 +364,30 @@ impl Job {
     }
 }
 
-fn came(id: &str, known: &Known, verdict: Verdict) -> Came {
-    match over(id, known, verdict) {
+fn came(id: &str, known: &Known) -> Came {
+    match known.over(id) {
         Ok(Over::End(end)) => Came::Over(Ok(end)),
         Ok(Over::Again(why)) => Came::Again(why),
         Err(e) => Came::Over(Err(e)),
     }
+}
+
+/// The numbers of jobs whose runner was killed while it submitted them.
+fn find_ids(system: &dyn System, place: usize, jobs: &mut BTreeMap<Ticket, Job>) -> Result<(), String> {
+    let nameless = |job: &&mut Job| job.system == place && job.submission.id.is_none();
+    let mut names: BTreeMap<Option<String>, BTreeSet<String>> = BTreeMap::new();
+    for job in jobs.values_mut().filter(nameless) {
+        let Submission { cluster, name, .. } = &job.submission;
+        names.entry(cluster.clone()).or_default().insert(name.clone());
+    }
+    for (cluster, names) in names {
+        let found = system.find(&names, cluster.as_deref())?;
+        for job in jobs.values_mut().filter(nameless) {
+            let Some(id) = found.get(&(job.submission.name.clone(), job.submission.index)) else { continue };
+            job.submission.id = Some(id.clone());
+            // At worst the next runner asks again.
+            let _ = job.submission.write(&job.attempt.folder);
+        }
+    }
+    Ok(())
 }

@@ -1,13 +1,15 @@
 //! Attempts that wait to be submitted, and how many go at a time: as arrays that the cluster takes, no more than the study
 //! allows, and fewer once Slurm has refused some.
 
-use super::ask;
-use super::submission::Submission;
-use super::submit::{Batch, Refusal, sbatch};
+use super::submission::{Of, Submission};
+use super::system::{Batch, Refusal, interval, max_submitted};
+use super::systems::Systems;
 use super::waiting::{Notice, Owner, Ticket};
 use crate::engine::attempt::Attempt;
+use crate::engine::private::{Private, Words};
 use crate::session::{Session, Task};
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// After a refusal, the least time until the next try.
 const REST: Duration = Duration::from_secs(2);
 
+/// Bytes of private words that one submission has room for.
+const PRIVATE: usize = 32 * 1024;
+
 /// What became of an attempt that was to be submitted.
 pub type Answer = (Ticket, Arc<Task>, Attempt, Result<Submission, String>);
 
@@ -27,13 +32,11 @@ pub struct Queue<'a> {
     waiting: VecDeque<Entry>,
     /// When the first and the last of those that wait came.
     came: Option<(Instant, Instant)>,
-    /// How many indices an array may have; asked when it is first needed.
-    array: Option<u32>,
-    /// No more than so many at a time, since Slurm refused more.
+    /// No more than so many at a time, since a system refused more.
     at_most: usize,
     /// No try before this.
     rest: Option<Instant>,
-    /// It was told that Slurm takes no more now.
+    /// It was told that no more are taken now.
     told: bool,
 }
 
@@ -46,16 +49,7 @@ struct Entry {
 impl<'a> Queue<'a> {
     pub fn new(session: &'a Session, owner: &'a Owner) -> Self {
         let waiting = VecDeque::new();
-        Self {
-            session,
-            owner,
-            waiting,
-            came: None,
-            array: None,
-            at_most: usize::MAX,
-            rest: None,
-            told: false,
-        }
+        Self { session, owner, waiting, came: None, at_most: usize::MAX, rest: None, told: false }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -74,30 +68,42 @@ impl<'a> Queue<'a> {
         self.waiting.drain(..).map(|entry| entry.ticket).collect()
     }
 
-    /// Submits one batch, when it is time. `inside` jobs are with Slurm already.
-    pub fn submit(&mut self, inside: usize, tell: &mut dyn FnMut(Ticket, Notice)) -> Vec<Answer> {
+    /// Submits one batch, when it is time. `inside` has how many jobs are with a system already.
+    pub fn submit(
+        &mut self,
+        systems: &mut Systems,
+        inside: impl Fn(usize) -> usize,
+        tell: &mut dyn FnMut(Ticket, Notice),
+    ) -> Vec<Answer> {
         let Some((first, last)) = self.came else { return Vec::new() };
         let gathering = last.elapsed() < GATHER && first.elapsed() < PATIENCE;
         if gathering || self.rest.is_some_and(|until| Instant::now() < until) {
             return Vec::new();
         }
-        let batch = self.next(inside);
-        if batch.is_empty() {
+        let Some(front) = self.waiting.front() else {
+            self.came = None;
             return Vec::new();
-        }
-        let step = batch[0].task.step;
-        let width = self.array.unwrap_or(u32::MAX);
+        };
+        let step = front.task.step;
+        let place = systems.place(&Of::step(&self.session.graph.steps[step]));
+        let (width, any_numbers) = (systems.array(place), systems.at(place).any_numbers());
+        let inside = inside(place);
+        let (batch, private) = self.next(inside, width, any_numbers);
+        let Some(first_log) = batch.first().and_then(|entry| entry.attempt.log.parent().map(PathBuf::from))
+        else {
+            return Vec::new();
+        };
         let folders: Vec<_> =
             batch.iter().map(|e| (number(&e.task, width), e.attempt.folder.as_path())).collect();
         // Shards are tasks of their own number; what else comes together is counted.
-        let numbered = folders.iter().all(|(number, _)| number.is_some());
+        let numbered = any_numbers && folders.iter().all(|(number, _)| number.is_some());
         let folders = folders.into_iter().enumerate().map(|(i, (number, folder))| match number {
             Some(number) if numbered => (number, folder),
             _ => (i as u32, folder),
         });
-        let batched = Batch { session: self.session, step, owner: self.owner, folders: folders.collect() };
-        let answer = sbatch(&batched);
-        match answer {
+        let (session, owner, folders, logs) = (self.session, self.owner, folders.collect(), &*first_log);
+        let batched = Batch { session, step, owner, folders, logs, private };
+        match systems.at(place).submit(&batched) {
             Ok((submissions, warnings)) => {
                 warnings.into_iter().for_each(|line| tell(batch[0].ticket, Notice::Say(line)));
                 (self.rest, self.told) = (None, false);
@@ -115,11 +121,11 @@ impl<'a> Queue<'a> {
             }
             Err(Refusal::Later(text)) => {
                 self.at_most = (batch.len() / 2).max(1);
-                let pause = self.session.graph.steps[step].slurm.interval.max(REST);
+                let pause = interval(&self.session.graph.steps[step]).max(REST);
                 // Fewer are tried at once where there were several; a single one waits.
                 self.rest = (batch.len() == 1).then(|| Instant::now() + pause);
                 if batch.len() == 1 && !std::mem::replace(&mut self.told, true) {
-                    let text = format!("{text}; Slurm takes no more jobs now, waiting");
+                    let text = format!("{text}; no more jobs are taken now, waiting");
                     tell(batch[0].ticket, Notice::Say(text));
                 }
                 batch.into_iter().rev().for_each(|entry| self.waiting.push_front(entry));
@@ -129,28 +135,32 @@ impl<'a> Queue<'a> {
         }
     }
 
-    /// The next batch: attempts of one step that one array can hold.
-    fn next(&mut self, inside: usize) -> Vec<Entry> {
-        let Some(first) = self.waiting.front() else {
-            self.came = None;
-            return Vec::new();
-        };
+    /// The next batch: attempts of one step that one array can hold, and what their command lines keep to themselves.
+    fn next(&mut self, inside: usize, width: u32, any_numbers: bool) -> (Vec<Entry>, Private) {
+        let (mut batch, mut rest, mut private) = (Vec::new(), VecDeque::new(), Private::default());
+        let Some(first) = self.waiting.front() else { return (batch, private) };
         let step = first.task.step;
-        let width = *self.array.get_or_insert_with(ask::largest_array);
-        let allowed = self.session.graph.steps[step].slurm.max_submitted.unwrap_or(usize::MAX);
+        let allowed = max_submitted(&self.session.graph.steps[step]);
         let room = allowed.saturating_sub(inside).min(self.at_most).min(width as usize);
-        let block = |task: &Task| shard(task).map(|number| number / width);
+        let block = |task: &Task| shard(task).filter(|_| any_numbers).map(|number| number / width);
         let of = block(&first.task);
-        let (mut batch, mut rest) = (Vec::new(), VecDeque::new());
         for entry in self.waiting.drain(..) {
             let fits = entry.task.step == step && block(&entry.task) == of && batch.len() < room;
-            if fits { batch.push(entry) } else { rest.push_back(entry) }
+            // They go with the job's environment, which holds only so much.
+            if fits && private.size() < PRIVATE {
+                private.add(Words::of(&entry.attempt.words).1);
+                batch.push(entry);
+            } else {
+                rest.push_back(entry);
+            }
         }
         self.waiting = rest;
         if self.waiting.is_empty() {
             self.came = None;
         }
-        batch
+        // Tasks of an array are in the order of their shards.
+        batch.sort_by_key(|entry| shard(&entry.task));
+        (batch, private)
     }
 }
 

@@ -1,5 +1,7 @@
 //! What Slurm is asked, without its accounting: states by `squeue`, the wish to stop by `scancel`.
 
+use crate::engine::batch::known::{Known, Verdict};
+use crate::engine::batch::system::Named;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, Output, Stdio};
 
@@ -8,66 +10,6 @@ const FORMAT: &str = "JobArrayID:64,State:32,exit_code:16,Reason:128";
 
 /// How many tasks an array may have by default.
 const LARGEST: u32 = 1000;
-
-/// What is known of a job.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum Seen {
-    /// It was not asked about yet.
-    #[default]
-    Unasked,
-    /// Slurm does not know it, or no longer.
-    Unknown,
-    Known(Known),
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct Known {
-    /// `RUNNING`, in Slurm's words.
-    pub state: String,
-    /// As `wait` gives it: the exit code in the second byte, a signal in the first.
-    pub code: u32,
-    /// Why it waits.
-    pub reason: String,
-}
-
-/// What a state means for whoever waits.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Verdict {
-    /// It may still run, or run again.
-    Open,
-    Ended,
-    Cancelled,
-    Timeout,
-    Memory,
-    /// The cluster took the node away without starting the job again.
-    Again,
-}
-
-impl Known {
-    pub fn verdict(&self) -> Verdict {
-        match self.state.as_str() {
-            "COMPLETED" | "FAILED" => Verdict::Ended,
-            "CANCELLED" | "REVOKED" => Verdict::Cancelled,
-            "TIMEOUT" | "DEADLINE" => Verdict::Timeout,
-            "OUT_OF_MEMORY" => Verdict::Memory,
-            "PREEMPTED" | "NODE_FAIL" | "BOOT_FAIL" => Verdict::Again,
-            _ => Verdict::Open,
-        }
-    }
-
-    /// Whether it is on a node.
-    pub fn is_running(&self) -> bool {
-        matches!(self.state.as_str(), "RUNNING" | "COMPLETING" | "STOPPED" | "SUSPENDED" | "SIGNALING")
-    }
-
-    /// For people.
-    pub fn line(&self, id: &str) -> String {
-        match self.reason.as_str() {
-            reason if self.state == "PENDING" && reason != "None" => format!("job {id} waits: {reason}"),
-            _ => format!("job {id} is {}", self.state.to_lowercase()),
-        }
-    }
-}
 
 /// The states of jobs, in one call. A job that Slurm has forgotten is not in the answer.
 pub fn states(ids: &[String]) -> Result<BTreeMap<String, Known>, String> {
@@ -118,16 +60,26 @@ fn parse(text: &str) -> BTreeMap<String, Known> {
         let mut words = line.split_whitespace();
         let (id, state, code) = (words.next()?, words.next()?, words.next()?.parse().ok()?);
         let reason = words.collect::<Vec<_>>().join(" ");
-        Some((id.to_string(), Known { state: state.into(), code, reason }))
+        Some((id.to_string(), known(state, code, reason)))
     };
     text.lines().filter_map(line).collect()
 }
 
+fn known(state: &str, code: u32, reason: String) -> Known {
+    let verdict = match state {
+        "COMPLETED" | "FAILED" => Verdict::Ended,
+        "CANCELLED" | "REVOKED" => Verdict::Cancelled,
+        "TIMEOUT" | "DEADLINE" => Verdict::Timeout,
+        "OUT_OF_MEMORY" => Verdict::Memory,
+        "PREEMPTED" | "NODE_FAIL" | "BOOT_FAIL" => Verdict::Again,
+        _ => Verdict::Open,
+    };
+    let running = matches!(state, "RUNNING" | "COMPLETING" | "STOPPED" | "SUSPENDED" | "SIGNALING");
+    Known { state: state.into(), verdict, pending: state == "PENDING", running, code, reason }
+}
+
 /// The ids of jobs by their names, which only one submission has, and their tasks in an array; in one call.
-pub fn named(
-    names: &BTreeSet<String>,
-    cluster: Option<&str>,
-) -> Result<BTreeMap<(String, Option<u32>), String>, String> {
+pub fn named(names: &BTreeSet<String>, cluster: Option<&str>) -> Result<BTreeMap<Named, String>, String> {
     let names = names.iter().map(String::as_str).collect::<Vec<_>>().join(",");
     let at = at(cluster);
     let format = "JobArrayID:64,Name:256";
@@ -209,8 +161,8 @@ mod tests {
             "12_0      FAILED   1792   NonZeroExitCode\n13   PENDING  0  ReqNodeNotAvail, Reserved  \ngarbage\n",
         );
         assert_eq!(known.len(), 2);
-        assert_eq!((known["12_0"].code >> 8, known["12_0"].verdict()), (7, Verdict::Ended));
+        assert_eq!((known["12_0"].code >> 8, known["12_0"].verdict), (7, Verdict::Ended));
         assert_eq!(known["13"].line("13"), "job 13 waits: ReqNodeNotAvail, Reserved");
-        assert_eq!(known["13"].verdict(), Verdict::Open);
+        assert_eq!(known["13"].verdict, Verdict::Open);
     }
 }
