@@ -285,7 +285,7 @@ impl Global {
             stages: stages.to_vec(),
             cache: self.cache.clone(),
             offline: self.offline,
-            ask_nothing: false,
+            only_look: false,
         }
     }
 }

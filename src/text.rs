@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -124,6 +125,12 @@ pub fn last_line(log: &PathBuf) -> Option<String> {
     // A bar is written over and over in one line, each time from its beginning.
     let line = text.split(['\n', '\r']).rev().map(uncoloured).find(|l| !l.trim().is_empty())?;
     Some(line.chars().take(200).collect())
+}
+
+/// What a program said that it ran with: `device cpu, libtorch 2.9.0`.
+pub fn with(reported: &BTreeMap<String, String>) -> String {
+    let words: Vec<String> = reported.iter().map(|(name, value)| format!("{name} {value}")).collect();
+    words.join(", ")
 }
 
 /// The last lines of a log that say something, at most so many.

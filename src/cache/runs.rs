@@ -54,6 +54,9 @@ pub struct StageReport {
     /// As how many processes it was made, where that was said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub processes: Option<Processes>,
+    /// What its program said that it ran with: `device`, `libtorch`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reported: BTreeMap<String, String>,
     /// What went wrong with each of its tasks that failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<FailedTask>,

@@ -4,7 +4,7 @@ use super::output::{print, print_json};
 use crate::cache::runs::{AttemptReport, Report, Status, all, past};
 use crate::cli::Global;
 use crate::error::{Error, Result};
-use crate::text::{day_and_time, duration, size, table, visible};
+use crate::text::{day_and_time, duration, size, table, visible, with};
 use store::Store;
 use study::{Choice, hint};
 
@@ -88,6 +88,9 @@ fn commit(report: &Report) -> String {
     }
 }
 
+/// The column of what a program ran with, which few say.
+const WITH: usize = 3;
+
 fn in_full(report: &Report) -> String {
     let (asked, machine) = (&report.asked, &report.facts.machine);
     let mut rows: Vec<Vec<String>> = Vec::new();
@@ -122,10 +125,15 @@ fn in_full(report: &Report) -> String {
     let mut text = table(&rows);
     let stages = report.stages.iter().map(|row| {
         let status = format!("{:?}", row.status).to_lowercase();
-        vec![row.stage.clone(), status, row.seconds.map(duration).unwrap_or_default(), row.reason.clone()]
+        let took = row.seconds.map(duration).unwrap_or_default();
+        vec![row.stage.clone(), status, took, visible(&with(&row.reported)).into_owned(), row.reason.clone()]
     });
+    let mut stages: Vec<Vec<String>> = stages.collect();
+    if stages.iter().all(|row| row[WITH].is_empty()) {
+        stages.iter_mut().for_each(|row| drop(row.remove(WITH)));
+    }
     text += "\n";
-    text += &table(&stages.collect::<Vec<_>>());
+    text += &table(&stages);
     if !report.attempts.is_empty() {
         let head = ["attempt", "", "took", "ended", "memory", "GPUs", "on"].map(String::from).to_vec();
         let rows = report.attempts.iter().map(attempt);

@@ -99,6 +99,27 @@ fn ran(job: &Job, usage: &Usage, events: &Path) -> Ran {
 
 /// So much of the beginning of a stage's events is searched for what it says of itself.
 const BEGINNING: u64 = 1 << 20;
+/// So many things a program says of itself at most, each in so many characters.
+const SAID: usize = 16;
+const LONG: usize = 200;
+/// What the runner says itself stands beside it in a lineage.
+const OURS: [&str; 15] = [
+    "changed",
+    "commit",
+    "cpus",
+    "driver",
+    "engine",
+    "finished",
+    "gpus",
+    "host",
+    "kernel",
+    "memory",
+    "peak_memory",
+    "processor",
+    "runner",
+    "seconds",
+    "threads",
+];
 
 /// What the program said that it runs with, which it does before it works.
 fn reported(events: &Path) -> BTreeMap<String, String> {
@@ -109,7 +130,15 @@ fn reported(events: &Path) -> BTreeMap<String, String> {
         Ok(stage::Event::Facts { values }) => Some(values),
         _ => None,
     });
-    facts.flatten().map(|(name, value)| (name, hidden(&value).into_owned())).collect()
+    let plain = |name: &str| {
+        !OURS.contains(&name)
+            && name.len() <= 40
+            && name.starts_with(|c: char| c.is_ascii_lowercase())
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c))
+    };
+    let kept = facts.flatten().filter(|(name, _)| plain(name));
+    let short = |value: String| hidden(&value).chars().take(LONG).collect::<String>();
+    kept.map(|(name, value)| (name, short(value))).take(SAID).collect()
 }
 
 /// What an attempt wrote where its outputs belong: names, and sizes in bytes.

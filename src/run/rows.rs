@@ -59,6 +59,10 @@ impl Driver<'_> {
             seconds: (!done.is_empty()).then(|| done.iter().map(|(_, outcome)| outcome.seconds).sum()),
             processes: done.iter().find_map(|(_, outcome)| outcome.processes),
             outputs: known.map(|known| known.outputs.clone()).unwrap_or_default(),
+            reported: done
+                .iter()
+                .find_map(|(_, outcome)| Some(outcome.ran.as_ref()?.reported.clone()))
+                .unwrap_or_default(),
             failures,
             variants: step.variants.clone(),
             params: done.first().map(|(task, _)| task.action.params.clone()).unwrap_or_default(),

@@ -88,7 +88,7 @@ impl Session {
                 let name = task.instance.as_ref()?.published(&output.file);
                 Some((name, outcome.outputs.get(&output.name)?.clone()))
             });
-            outputs.insert(output.name.clone(), self.store.gather(&parts.collect::<Vec<_>>(), output.temp)?);
+            outputs.insert(output.name.clone(), self.gather_parts(&parts.collect::<Vec<_>>(), output.temp)?);
         }
         Ok(StepOutputs { outputs, replaced: Vec::new(), actions })
     }

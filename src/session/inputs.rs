@@ -92,7 +92,7 @@ impl Session {
             let file = OsString::from(format!("{}{}", part.variant, ending.unwrap_or_default()));
             entries.push((name::fit(&file, name::LONGEST), produced.clone()));
         }
-        Ok(Some(self.store.gather(&entries, temp)?))
+        Ok(Some(self.gather_parts(&entries, temp)?))
     }
 
     fn input(&self, step: &Step, index: usize, known: &[Option<StepOutputs>]) -> Result<Option<Input>> {

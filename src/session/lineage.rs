@@ -90,6 +90,17 @@ struct When {
     seconds: f64,
     #[serde(flatten)]
     ran: Option<Ran>,
+    /// What the program said that it ran with, beside what the runner saw.
+    #[serde(flatten)]
+    reported: BTreeMap<String, String>,
+}
+
+impl When {
+    fn of(made: &Made) -> Self {
+        let mut ran = made.ran.clone();
+        let reported = ran.as_mut().map(|ran| std::mem::take(&mut ran.reported)).unwrap_or_default();
+        Self { finished: made.finished, seconds: made.seconds, ran, reported }
+    }
 }
 
 /// The lineage of a step; `None` while a step before it is not done.
@@ -135,7 +146,7 @@ pub fn of(session: &Session, step: &Step, known: &[Option<StepOutputs>]) -> Opti
             env: made.action.env.clone(),
             inputs: made.action.inputs.clone(),
             sources: sources(session, step, made, across),
-            ran: Some(When { finished: made.finished, seconds: made.seconds, ran: made.ran.clone() }),
+            ran: Some(When::of(made)),
             ..origin.clone()
         }));
     }

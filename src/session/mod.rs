@@ -24,6 +24,7 @@ use crate::cache::runs::Asked;
 use crate::stderr;
 use selection::wanted;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::OsString;
 use std::path::Path;
 use std::sync::{Mutex, OnceLock};
 use store::ignore::Ignore;
@@ -50,8 +51,8 @@ pub struct Options {
     pub cache: Option<String>,
     /// No shared cache at all.
     pub offline: bool,
-    /// Programs are asked nothing: what they said of themselves before is all that is known of them.
-    pub ask_nothing: bool,
+    /// Programs are asked nothing, and nothing of the store is mended: what is known of both is all there is.
+    pub only_look: bool,
 }
 
 impl Options {
@@ -81,8 +82,8 @@ pub struct Session {
     pub remote: Option<Remote>,
     /// What the command line asked for.
     pub asked: Asked,
-    /// See [`Options::ask_nothing`].
-    ask_nothing: bool,
+    /// See [`Options::only_look`].
+    only_look: bool,
     /// Where this runs, once it was asked for.
     facts: OnceLock<Facts>,
     /// Contents that `--with` gave are named by nothing: no gc may run beside them.
@@ -133,7 +134,7 @@ impl Session {
         let ignored = Mutex::default();
         let (asked, facts) = (options.asked(), OnceLock::new());
         let _held = held;
-        let ask_nothing = options.ask_nothing;
+        let only_look = options.only_look;
         Ok(Self {
             graph,
             store,
@@ -144,7 +145,7 @@ impl Session {
             warnings: Vec::new(),
             remote,
             asked,
-            ask_nothing,
+            only_look,
             facts,
             _held,
             ignored,
@@ -154,6 +155,14 @@ impl Session {
     /// The machine and the commit, as they are when somebody asks first.
     pub fn facts(&self) -> &Facts {
         self.facts.get_or_init(|| Facts::look(&self.graph.root))
+    }
+
+    /// A folder made of contents; see [`Store::gather`].
+    fn gather_parts(&self, parts: &[(OsString, Produced)], optional: bool) -> Result<Produced> {
+        match self.only_look {
+            true => Ok(self.store.gathered(parts)?),
+            false => Ok(self.store.gather(parts, optional)?),
+        }
     }
 
     /// Sets which steps are wanted: these, with all that they need.

@@ -7,7 +7,7 @@ use crate::session::metrics::metrics;
 use crate::session::survey::{Surveyed, survey};
 use crate::text::day;
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use study::Choice;
 
 /// What is known of a stage of a row.
@@ -93,9 +93,16 @@ pub fn of_report(report: &Report, tell: bool) -> Vec<Row> {
 /// A row for each variant. What is made of all of them is no variant's, unless there is nothing else.
 fn apart(stages: Vec<(Vec<String>, StageOfRow)>) -> Vec<Row> {
     let mut names: Vec<&String> = Vec::new();
-    for name in stages.iter().flat_map(|(variants, _)| variants) {
-        if !names.contains(&name) {
-            names.push(name);
+    let mut own: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (i, (variants, _)) in stages.iter().enumerate() {
+        for name in variants {
+            let places = own.entry(name).or_insert_with(|| {
+                names.push(name);
+                Vec::new()
+            });
+            if places.last() != Some(&i) {
+                places.push(i);
+            }
         }
     }
     if names.iter().any(|name| !name.is_empty()) {
@@ -103,7 +110,7 @@ fn apart(stages: Vec<(Vec<String>, StageOfRow)>) -> Vec<Row> {
     }
     let row = |name: &&String| Row {
         variant: (*name).clone(),
-        stages: stages.iter().filter(|(v, _)| v.contains(*name)).map(|(_, stage)| stage.clone()).collect(),
+        stages: own[name.as_str()].iter().map(|i| stages[*i].1.clone()).collect(),
         ..Row::default()
     };
     names.iter().map(row).collect()

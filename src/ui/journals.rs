@@ -242,6 +242,7 @@ impl Followed {
         let running: Vec<&Task> = self.tasks.values().filter(|task| task.step == id).collect();
         let all = all.max(step.done + step.failed + running.len());
         let progress = running.iter().find_map(|task| task.progress.clone());
+        let said = running.iter().find_map(|task| task.device.clone());
         let silent = progress.is_none();
         let last = running.first().filter(|_| silent).map(|task| last_lines(&task.log, LINES));
         State {
@@ -253,7 +254,10 @@ impl Followed {
             run,
             seconds: base.seconds,
             started: step.started,
-            devices: if step.gpus.is_empty() { base.devices.clone() } else { step.gpus.clone() },
+            devices: match step.gpus.is_empty() {
+                true => said.into_iter().collect(),
+                false => step.gpus.clone(),
+            },
             tasks: mapped.then_some([all, step.done, running.len(), step.failed]),
             progress,
             last: last.filter(|lines| !lines.is_empty()),

@@ -5,11 +5,12 @@ use crate::error::Result;
 use crate::session::reasons::reasons;
 use crate::session::survey::{Surveyed, survey};
 use crate::session::{Error, Options, Session, Task};
-use crate::table::rows::every_variant;
+use crate::table::rows::{Row, every_variant, of_found};
 use crate::text::counted;
 use crate::ui::slug::slug;
 use crate::ui::state::{Is, State};
 use std::collections::HashMap;
+use std::sync::OnceLock;
 use study::Choice;
 use study::graph::Step;
 
@@ -26,6 +27,8 @@ pub struct Known {
     pub error: Option<String>,
     by_slug: HashMap<String, usize>,
     by_id: HashMap<String, usize>,
+    /// Once somebody has asked.
+    rows: OnceLock<Vec<Row>>,
 }
 
 impl Known {
@@ -37,13 +40,22 @@ impl Known {
             choice.variants.insert(0, String::new());
         }
         let session =
-            Session::open(&Options { choice, offline: true, ask_nothing: true, ..Options::default() })?;
+            Session::open(&Options { choice, offline: true, only_look: true, ..Options::default() })?;
         let ids = || session.graph.steps.iter().enumerate();
         let by_slug = ids().map(|(i, step)| (slug(&step.id), i)).collect();
         let by_id = ids().map(|(i, step)| (step.id.clone(), i)).collect();
         let count = session.graph.steps.len();
         let (states, why) = (vec![State::default(); count], vec![Vec::new(); count]);
-        Ok(Self { session, found: Vec::new(), states, why, error: None, by_slug, by_id })
+        Ok(Self {
+            session,
+            found: Vec::new(),
+            states,
+            why,
+            error: None,
+            by_slug,
+            by_id,
+            rows: OnceLock::new(),
+        })
     }
 
     /// The same, with what the store has of each step. Of a study with variants it is also shown as it stands where it ever
@@ -100,6 +112,14 @@ impl Known {
     /// What there is of each step.
     pub fn found(&self) -> &[Surveyed] {
         &self.found
+    }
+
+    /// A row for each variant.
+    pub fn rows(&self) -> &[Row] {
+        self.rows.get_or_init(|| match self.found.is_empty() {
+            true => Vec::new(),
+            false => of_found(&self.session, &self.found, None),
+        })
     }
 
     /// Where a step stands, and why it has to run.

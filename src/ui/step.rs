@@ -1,6 +1,7 @@
 //! A step of the study: why it runs, its line to run by hand, what it reads and gives, and its logs.
 
 use crate::cache::results::ActionResult;
+use crate::cache::runs::Report;
 use crate::session::{Place, Task};
 use crate::ui::by_hand;
 use crate::ui::curves::of_events;
@@ -13,7 +14,7 @@ use crate::ui::slug::slug;
 use crate::ui::state::Is;
 use crate::ui::tabled::numbers;
 use serde_json::{Map, Value, json};
-use store::{Area, Produced, Store};
+use store::{Area, Produced, Store, record};
 use study::graph::{Source, Step};
 
 /// So many tasks of a mapped step are listed.
@@ -74,10 +75,18 @@ pub fn describe(site: &Site, now: &Now, i: usize) -> Value {
 /// Why it has to run, or why it ran the last time.
 fn why(now: &Now, i: usize) -> Vec<String> {
     let (state, why) = (&now.states[i], &now.known.why[i]);
-    match why.is_empty() && !state.reason.is_empty() {
-        true => vec![state.reason.clone()],
-        false => why.clone(),
+    if !why.is_empty() {
+        return why.clone();
     }
+    if !state.reason.is_empty() {
+        return vec![state.reason.clone()];
+    }
+    // Of what is cached, the run that made it knows.
+    let id = &now.known.session.graph.steps[i].id;
+    let run = state.run.as_ref().and_then(|run| now.past.run(run));
+    let report = run.and_then(|run| record::read::<Report>(&now.known.session.store.run(&run.run)));
+    let row = report.and_then(|report| report.stages.into_iter().find(|row| row.stage == *id));
+    row.map(|row| row.reason).filter(|reason| !reason.is_empty()).into_iter().collect()
 }
 
 fn inputs(known: &Known, step: &Step, task: Option<&Task>) -> Vec<Value> {

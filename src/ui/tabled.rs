@@ -2,12 +2,13 @@
 
 use crate::session::metrics::metrics;
 use crate::table::columns::{Cell, Column, Table, cell};
-use crate::table::rows::{Row, of_found};
+use crate::table::rows::Row;
 use crate::table::together;
 use crate::ui::known::Known;
 use crate::ui::site::Now;
 use crate::ui::slug::slug;
 use serde_json::{Value, json};
+use std::collections::HashMap;
 
 /// The name of what tells of a row of the study.
 pub fn of_variant(variant: &str) -> String {
@@ -19,31 +20,26 @@ pub fn of_run(run: &str, variant: &str) -> String {
     format!("row/r~{run}~{}", slug(variant))
 }
 
-/// The rows of the study as it is.
-pub fn rows(known: &Known) -> Vec<Row> {
-    match known.looked() && !known.found().is_empty() {
-        true => of_found(&known.session, known.found(), None),
-        false => Vec::new(),
-    }
-}
-
 /// Of the study as it is: seeds together, and each.
 pub fn study(now: &Now) -> Value {
     let known = &now.known;
-    let each = rows(known);
+    let each = known.rows().to_vec();
     let gathered = together(each.clone());
     let seeds = gathered.iter().any(|row| row.seeds.is_some());
     let table = Table::of(gathered);
+    // Of a row that stands for all seeds, the steps of each.
+    let mut own: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (i, step) in known.session.graph.steps.iter().enumerate() {
+        for variant in &step.variants {
+            own.entry(variant).or_default().push(i);
+            if let Some((name, _)) = study::seed_of(variant) {
+                own.entry(name).or_default().push(i);
+            }
+        }
+    }
+    own.values_mut().for_each(Vec::dedup);
     let row = |row: &Row| {
-        let steps = known.session.graph.steps.iter().enumerate();
-        // Those of all seeds, where it stands for several.
-        let own = |variant: &String| {
-            *variant == row.variant
-                || (row.seeds.is_some()
-                    && study::seed_of(variant).is_some_and(|(name, _)| name == row.variant))
-        };
-        let steps: Vec<usize> =
-            steps.filter(|(_, step)| step.variants.iter().any(own)).map(|(i, _)| i).collect();
+        let steps = own.get(row.variant.as_str()).cloned().unwrap_or_default();
         let failed = row.failed || steps.iter().any(|i| now.states[*i].is == crate::ui::state::Is::Failed);
         shown(&table.columns, row, &of_variant(&row.variant), None, failed, steps)
     };

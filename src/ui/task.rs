@@ -27,6 +27,8 @@ pub struct Task {
     /// Of its log and its events.
     sizes: [u64; 2],
     pub progress: Option<Progress>,
+    /// What it computes on, as it says itself.
+    pub device: Option<String>,
     /// How far it was, and when that was seen.
     samples: VecDeque<(Instant, u64)>,
 }
@@ -35,7 +37,7 @@ impl Task {
     /// One that has just begun.
     pub fn new(step: String, log: PathBuf) -> Self {
         let samples = VecDeque::new();
-        Self { step, log, queued: false, at: 0, sizes: [0; 2], progress: None, samples }
+        Self { step, log, queued: false, at: 0, sizes: [0; 2], progress: None, device: None, samples }
     }
 
     /// Looks at what it wrote: which of its logs grew, with their sizes.
@@ -50,7 +52,8 @@ impl Task {
                 grown.push((format!("log/{run}/{}", slug(&file)), size));
             }
         }
-        if self.at == 0 {
+        // Another attempt begins anew.
+        if self.at == 0 || self.sizes[1] < self.at {
             self.at = self.sizes[1].saturating_sub(TAIL);
         }
         let text = if self.sizes[1] > self.at { lines(&events, &mut self.at) } else { String::new() };
@@ -58,6 +61,11 @@ impl Task {
             Ok(stage::Event::Progress { done, total, unit }) => Some((done, total, unit)),
             _ => None,
         });
+        let device = text.lines().find_map(|line| match serde_json::from_str(line) {
+            Ok(stage::Event::Facts { mut values }) => values.remove("device"),
+            _ => None,
+        });
+        self.device = device.or(self.device.take());
         let now = Instant::now();
         if let Some((done, total, unit)) = told {
             // Another thing is counted.

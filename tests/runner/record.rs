@@ -215,3 +215,30 @@ fn the_study_is_told_at_the_end() {
     let told = stderr(&study.call(&["check"]));
     assert!(told.contains("`on-end` has no inputs, parameters or outputs to fill in"), "{told}");
 }
+
+#[test]
+fn what_a_program_says_that_it_ran_with_is_in_every_record() {
+    let facts = r#"{\"event\":\"facts\",\"values\":{\"device\":\"cuda:0\",\"libtorch\":\"2.9\",\"host\":\"forged\",\"key\":\"https://u:secret@h/\"}}"#;
+    let one = format!("sh -c 'echo \"{facts}\" >> $PIPELINE_EVENTS; echo x > $1' -- ${{outputs.x}}");
+    let two = "sh -c 'cp $1 $3; true $2' -- ${inputs.lineage} ${inputs.x} ${outputs.l}";
+    let two = format!("{two}\n    inputs: {{x: one.x, lineage: pipeline.lineage}}\n    outputs: [l]");
+    let study = Study::new(&format!(
+        "name: facts\nstages:\n  one:\n    command: {one}\n    outputs: [x]\n  two:\n    command: {two}\n"
+    ));
+    study.run(&[]);
+    let runs = json(&study, &["runs", "--json"]);
+    let row = &runs[0]["stages"][0];
+    assert_eq!(
+        row["reported"],
+        serde_json::json!({"device": "cuda:0", "key": "https://***@h/", "libtorch": "2.9"})
+    );
+    let run = runs[0]["run"].as_str().unwrap();
+    let shown = said(&study.call(&["runs", run]));
+    assert!(shown.contains("device cuda:0, key https://***@h/, libtorch 2.9"), "{shown}");
+    let why = said(&study.call(&["why", "one"]));
+    assert!(why.contains(" with device cuda:0, "), "{why}");
+    let lineage: Value = serde_json::from_str(&study.read("out/two/l")).unwrap();
+    let ran = &lineage["stages"][0]["ran"];
+    assert_eq!((&ran["device"], &ran["libtorch"]), (&"cuda:0".into(), &"2.9".into()));
+    assert_ne!(ran["host"], "forged");
+}

@@ -213,6 +213,17 @@ impl Store {
 
     /// A folder made of contents that are in the store, by name. With `optional` they need not be at hand.
     pub fn gather(&self, parts: &[(OsString, Produced)], optional: bool) -> Result<Produced> {
+        let gathered = self.gathered(parts)?;
+        let digest = gathered.digest;
+        let whole = self.materialize(&digest)? || self.heal_parts(parts)? && self.materialize(&digest)?;
+        if !whole && !optional {
+            return Err(Error::NoPart(digest));
+        }
+        Ok(gathered)
+    }
+
+    /// What [`gather`](Self::gather) makes, without looking whether its parts are at hand.
+    pub fn gathered(&self, parts: &[(OsString, Produced)]) -> Result<Produced> {
         let mut entries = Vec::new();
         for (name, part) in parts {
             if part.digest.kind != Kind::Tree {
@@ -229,10 +240,6 @@ impl Store {
         let manifest = Manifest(entries);
         let digest = manifest.digest();
         self.keep_manifest(&digest, &manifest)?;
-        let whole = self.materialize(&digest)? || self.heal_parts(parts)? && self.materialize(&digest)?;
-        if !whole && !optional {
-            return Err(Error::NoPart(digest));
-        }
         Ok(Produced { digest, bytes: manifest.bytes(), files: manifest.files() })
     }
 
