@@ -45,7 +45,9 @@ fn everything_behind_the_name_is_the_programs() {
     assert!(output.status.success());
     // A link to the runner finds the same.
     std::os::unix::fs::symlink("../prefix/bin/pipeline", study.path("home/p")).unwrap();
-    let linked = Command::new(study.path("home/p")).args(["stage", "train"]).env_clear().output().unwrap();
+    let mut linked = Command::new(study.path("home/p"));
+    let linked =
+        linked.args(["stage", "train"]).current_dir(study.path("here")).env_clear().output().unwrap();
     assert_eq!(String::from_utf8_lossy(&linked.stdout), format!("{}\n", program.display()));
 }
 

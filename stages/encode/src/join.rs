@@ -1,11 +1,10 @@
 //! Joins what the shards of an encoding made to the folder that one piece would have made.
 
-use crate::journal;
+use crate::journal::{self, journal_name};
 use crate::outputs::LATENTS;
 use crate::prefetcher::ShardWork;
-use crate::shard::ShardFile;
+use crate::shard::{ShardFile, name};
 use crate::statistics::with_statistics;
-use crate::{journal_name, name};
 use anyhow::{Result, ensure};
 use shards::{LatentsMetadata, Manifest, Shard, write_manifest};
 use stage::{Staged, bad_input, read_json, sharding};

@@ -9,6 +9,11 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+/// The file name of a shard's journal.
+pub fn journal_name(shard: usize) -> String {
+    format!("{shard:05}.batches")
+}
+
 /// A file of batches.
 pub struct Journal {
     path: PathBuf,

@@ -18,10 +18,11 @@ pub use arguments::Args;
 
 use answers::{side, space};
 use anyhow::{Context as _, Result};
+use journal::journal_name;
 use pictures::Pictures;
 use prefetcher::{Prefetcher, ShardWork};
 use serde::{Deserialize, Serialize};
-use shard::{Encoder, ShardFile, Timing};
+use shard::{Encoder, ShardFile, Timing, name};
 use shards::{LatentsMetadata, Shard, write_manifest};
 use stage::{Context, Staged, read_json, write_json};
 use statistics::with_statistics;
@@ -200,14 +201,6 @@ fn about(
         image_size: args.image_size,
         flipped: args.flip,
     })
-}
-
-fn name(shard: usize) -> String {
-    format!("{shard:05}.parquet")
-}
-
-fn journal_name(shard: usize) -> String {
-    format!("{shard:05}.batches")
 }
 
 /// The shards that an earlier run of the same work has finished.

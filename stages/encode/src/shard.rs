@@ -13,6 +13,11 @@ use vae::{Posterior, Vae, from_bytes};
 /// Rows of a row group, the least a reader verifies: 2 MiB of latents of 32×32 with their mirrored copies at 64 rows.
 const GROUP: usize = 64;
 
+/// The file name of a shard.
+pub fn name(shard: usize) -> String {
+    format!("{shard:05}.parquet")
+}
+
 /// Where the time went.
 #[derive(Debug, Default)]
 pub struct Timing {

@@ -91,12 +91,14 @@ fn earlier_outputs_are_replaced_by_the_same() {
         ("--features", &features),
         ("--convert", &converted),
     ];
-    // What lies beside the output under the name of a state folder is not state.
+    // What lies under the name of the state folder and is no state is named, and kept.
     fs::create_dir(at("scores.json.state")).unwrap();
     fs::write(at("scores.json.state/thesis.txt"), "mine").unwrap();
+    refuses(dir.path(), evaluate(&all), &["scores.json.state", "holds thesis.txt"]);
+    assert_eq!(fs::read_to_string(at("scores.json.state/thesis.txt")).unwrap(), "mine");
+    fs::remove_dir_all(at("scores.json.state")).unwrap();
     succeeds(evaluate(&all));
     let first = everything(dir.path());
     succeeds(evaluate(&all));
     assert!(everything(dir.path()) == first);
-    assert!(at("scores.json.state/thesis.txt").exists());
 }
