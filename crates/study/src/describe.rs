@@ -16,7 +16,9 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 /// A program that has not described itself after this time is taken for one that cannot.
-const ANSWER_TIME: Duration = Duration::from_secs(10);
+const DESCRIPTION_TIME: Duration = Duration::from_secs(10);
+/// A program that judges what it is given reads files for it, so it has longer.
+const CHECK_TIME: Duration = Duration::from_secs(60);
 /// The largest description.
 const ANSWER_SIZE: u64 = 1 << 20;
 /// How often the end is looked for.
@@ -31,7 +33,7 @@ pub fn ask(program: &Path, mark: &Mark) -> Result<Spec> {
         );
         Error::mistake(mark, text)
     };
-    let (said, _) = answer(program, &["--describe".into()]).map_err(wrong)?;
+    let (said, _) = answer(program, &["--describe".into()], DESCRIPTION_TIME).map_err(wrong)?;
     serde_json::from_slice(&said).map_err(|e| wrong(e.to_string()))
 }
 
@@ -81,7 +83,7 @@ pub fn in_force(program: &Path, step: &Step, spec: &Spec, root: &Path) -> Result
         let why = why.strip_prefix("error: ").unwrap_or(&why);
         Error::mistake(mark, format!("stage {}: {} says: {why}", step.stage, spec.name))
     };
-    let (said, aside) = answer(program, &question(step, spec, root)).map_err(wrong)?;
+    let (said, aside) = answer(program, &question(step, spec, root), CHECK_TIME).map_err(wrong)?;
     let said: BTreeMap<String, String> =
         serde_json::from_slice(&said).map_err(|e| wrong(format!("its answer to --check is none: {e}")))?;
     let aside = aside.lines().filter_map(|line| line.strip_prefix("warning: "));
@@ -97,7 +99,7 @@ pub fn in_force(program: &Path, step: &Step, spec: &Spec, root: &Path) -> Result
 ///
 /// # Errors
 /// Why it says nothing; the first line of what it says where it fails.
-fn answer(program: &Path, arguments: &[String]) -> Result<(Vec<u8>, String), String> {
+fn answer(program: &Path, arguments: &[String], patience: Duration) -> Result<(Vec<u8>, String), String> {
     let mut command = Command::new(program);
     // What it says is kept for everybody, so it depends on nothing that a stage would not see.
     command.args(arguments).env_clear().envs(environment::passed(&[]));
@@ -110,15 +112,15 @@ fn answer(program: &Path, arguments: &[String]) -> Result<(Vec<u8>, String), Str
         if let Some(status) = ended {
             break status;
         }
-        if started.elapsed() > ANSWER_TIME {
+        if started.elapsed() > patience {
             // At worst it ends by itself.
             let _ = child.kill();
             let _ = child.wait();
-            return Err(format!("it does not answer within {} s", ANSWER_TIME.as_secs()));
+            return Err(format!("it does not answer within {} s", patience.as_secs()));
         }
         std::thread::sleep(PAUSE);
     };
-    let left = || ANSWER_TIME.saturating_sub(started.elapsed()).max(PAUSE);
+    let left = || patience.saturating_sub(started.elapsed()).max(PAUSE);
     // A child that it left behind may hold its output open.
     let text = said.0.recv_timeout(left()).map_err(|_| "its output does not end".to_string())?;
     if text.len() as u64 > ANSWER_SIZE {
