@@ -125,13 +125,13 @@ pub async fn send(line: Line, place: Place, one: Upload, again: bool) -> Result<
         Upload::File(one) => {
             let _turn = line.turn(bytes).await;
             let bytes = std::fs::read(&one.file).at("reading", &one.file)?;
-            line.store.put(&place, bytes.into()).await?;
+            line.put(&place, bytes.into()).await?;
             Ok(())
         }
         Upload::Pack { pack, files, .. } => {
             let _turn = line.turn(bytes).await;
             let bytes = tokio::task::spawn_blocking(move || join(&pack, &files)).await??;
-            line.store.put(&place, bytes.into()).await?;
+            line.put(&place, bytes.into()).await?;
             Ok(())
         }
     }
@@ -302,6 +302,6 @@ async fn send_whole(line: Line, place: Place, file: &File, one: &Move) -> Result
     // SAFETY: a content of the store is read-only and replaced by renames alone; who writes to it all the same, or cuts it
     // off, spoils what is sent, which no one believes, or ends this process by a signal.
     let mapped = unsafe { Mmap::map(file) }.at("mapping", &one.file)?;
-    line.store.put(&place, Bytes::from_owner(mapped).into()).await?;
+    line.put(&place, Bytes::from_owner(mapped).into()).await?;
     Ok(())
 }
