@@ -103,6 +103,13 @@ impl JobSpec {
         self.nodes() > 1 && !self.brings_environment
     }
 
+    /// Whether signals are for the tasks of a step: its processes, or those that the stage itself has `srun` start, which a
+    /// signal would have kill them before they can save.
+    fn signals_tasks(&self) -> bool {
+        let calls_srun = || !self.brings_environment && self.program.file_name() == Some("srun".as_ref());
+        self.is_step() || (self.processes.is_none() && calls_srun())
+    }
+
     /// On how many nodes its system starts a worker.
     fn workers(&self) -> u32 {
         if self.is_step() { 1 } else { self.nodes() }
@@ -110,10 +117,10 @@ impl JobSpec {
 
     /// Signals what was started.
     pub fn signal(&self, child: Pid, signal: Signal) {
-        if self.is_step() {
+        if self.signals_tasks() {
             step::signal(signal);
         }
-        if !self.is_step() || signal == Signal::KILL {
+        if !self.signals_tasks() || signal == Signal::KILL {
             // One that is gone has nothing more to be told.
             let _ = kill_process_group(child, signal);
         }
