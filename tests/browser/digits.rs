@@ -63,8 +63,11 @@ fn the_digits_are_seen_as_they_run() {
     let server = Server::start(pipeline(root, &["ui", "--port", "0", "--no-open"]));
     browser.screen(DESK);
     server.open(&browser, "#/?variant=switch-dit");
-    browser.sees(".node", "to run");
-    let mut run = pipeline(root, &["run", "--variant", "*", "--name", "three ways"])
+    browser.sees(".node", "for its program");
+    // What a training waits for, since a busy machine may be minutes about it.
+    let before = pipeline(root, &["run", "encode", "reference", "--variant", "switch-dit"]).output().unwrap();
+    assert!(before.status.success(), "{}", said(&before));
+    let mut run = pipeline(root, &["run", "--variant", "*", "--name", "three-ways"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

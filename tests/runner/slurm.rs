@@ -44,7 +44,7 @@ type Case = fn(&Cluster);
 #[test]
 fn stages_run_on_a_cluster() {
     let Some(cluster) = Cluster::up() else { return };
-    let cases: [(&str, Case); 21] = [
+    let cases: [(&str, Case); 22] = [
         ("a job", a_job_gets_what_the_stage_asks_for),
         ("private", credentials_are_in_no_file),
         ("codes", exit_codes_and_signals_come_back),
@@ -61,6 +61,7 @@ fn stages_run_on_a_cluster() {
         ("ranks", nodes::ranks_of_one_node_need_no_step),
         ("nodes", nodes::ranks_of_two_nodes_meet),
         ("nodes stop", nodes::a_first_signal_lets_all_ranks_save),
+        ("own step", nodes::tasks_of_the_stages_own_srun_can_save),
         ("nodes time", nodes::a_time_limit_lets_all_ranks_save),
         ("nodes limit", nodes::the_limit_of_the_job_lets_all_ranks_save),
         ("nodes fail", nodes::a_rank_that_fails_on_the_other_node_is_named),
