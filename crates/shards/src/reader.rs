@@ -276,7 +276,7 @@ impl OpenShard {
     fn check(&self, shard: &Shard, group: usize, data: &[u8]) -> Result<()> {
         let stated = &shard.row_groups[group];
         let bytes = data.get(stated.offset as usize..(stated.offset + stated.bytes) as usize);
-        if !bytes.is_some_and(|bytes| blake3::hash(bytes).to_hex().as_str() == stated.blake3) {
+        if bytes.is_none_or(|bytes| blake3::hash(bytes).to_hex().as_str() != stated.blake3) {
             bad_input!(
                 "{}: row group {group} (of {}) is not what was written, its BLAKE3 differs from the manifest's; \
                  encode again",
