@@ -4,6 +4,7 @@ mod cluster;
 mod nodes;
 mod size;
 
+use crate::pages::{follow_in, path};
 use crate::study::{Study, alive, said, stderr, until};
 use cluster::Cluster;
 use std::io::Write;
@@ -79,6 +80,7 @@ fn stages_run_on_a_cluster() {
     // It takes the nodes from whoever else has them.
     nodes::a_preempted_job_of_two_nodes_goes_on(&cluster);
     a_job_that_slurm_forgot_is_run_again(&cluster);
+    the_page_can_be_followed(&cluster);
 }
 
 fn a_job_gets_what_the_stage_asks_for(cluster: &Cluster) {
@@ -318,6 +320,12 @@ fn what_slurm_refuses_is_told(cluster: &Cluster) {
             (Some(2), format!("error: pipeline.yaml:8: {text}\n"))
         );
     }
+}
+
+/// `docs/how-to/slurm.md`, as somebody who copies it.
+fn the_page_can_be_followed(cluster: &Cluster) {
+    let folder = tempfile::tempdir().unwrap();
+    follow_in(folder.path(), "how-to/slurm.md", &path(), &[("SLURM_CONF", &cluster.conf())]);
 }
 
 /// The controller starts without its memory: every job is `Invalid job id`.
