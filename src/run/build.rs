@@ -11,7 +11,7 @@ use crate::run::places::Places;
 use crate::run::stream::Stream;
 use crate::run::tail::Tail;
 use crate::session::Session;
-use crate::session::stale::{Built, names, sources, stale};
+use crate::session::stale::{Built, Sources, names, sources, stale};
 use crate::text::shown;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -21,6 +21,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use store::walk::{self, Links};
 use store::{IoContext, lock, record};
+use study::graph::BuildStep;
 
 /// How the build is called among the tasks of a run.
 const BUILD: &str = "build";
@@ -76,25 +77,7 @@ pub fn build(session: &Session, run: &str, stream: &mut Stream, stop: &Stop) -> 
     };
     stop.remove(pid);
     let code = status.code().and_then(|code| u8::try_from(code).ok());
-    stream.emit(RunEvent::AttemptEnded {
-        report: AttemptReport {
-            task: BUILD.into(),
-            attempt: 1,
-            started: since,
-            seconds: started.elapsed().as_secs_f64(),
-            exit: code.filter(|code| *code < 129),
-            failure: match code {
-                Some(0) => None,
-                Some(code @ 129..) => Some(Failure::Signal { signal: code - 128 }),
-                Some(code) => Some(Failure::Exit { code }),
-                None => Some(Failure::Signal { signal: 9 }),
-            },
-            peak_memory: None,
-            gpus: Vec::new(),
-            engine: "local".into(),
-            host: session.facts().machine.host.clone(),
-        },
-    });
+    stream.emit(RunEvent::AttemptEnded { report: attempt(session, code, since, started) });
     let mut ended = |end| stream.emit(RunEvent::TaskEnded { task: BUILD.into(), end });
     if !status.success() {
         let failed = |failure, log| TaskEnd::Failed(TaskFailure { log, ..TaskFailure::from(failure) });
@@ -103,10 +86,37 @@ pub fn build(session: &Session, run: &str, stream: &mut Stream, stop: &Stop) -> 
             return Err(Error::Interrupted);
         }
         let killed = Failure::Signal { signal: 9 };
-        let code = status.code().and_then(|code| u8::try_from(code).ok());
         ended(failed(code.map_or(killed, |code| Failure::Exit { code }), Some(log)));
         return Err(Error::Failed(vec![BUILD.into()]));
     }
+    keep(session, build, now)?;
+    ended(TaskEnd::Made { seconds: started.elapsed().as_secs_f64() });
+    Ok(())
+}
+
+/// What is recorded of the one attempt that a build has.
+fn attempt(session: &Session, code: Option<u8>, started: u64, since: Instant) -> AttemptReport {
+    AttemptReport {
+        task: BUILD.into(),
+        attempt: 1,
+        started,
+        seconds: since.elapsed().as_secs_f64(),
+        exit: code.filter(|code| *code < 129),
+        failure: match code {
+            Some(0) => None,
+            Some(code @ 129..) => Some(Failure::Signal { signal: code - 128 }),
+            Some(code) => Some(Failure::Exit { code }),
+            None => Some(Failure::Signal { signal: 9 }),
+        },
+        peak_memory: None,
+        gpus: Vec::new(),
+        engine: "local".into(),
+        host: session.facts().machine.host.clone(),
+    }
+}
+
+/// Remembers which programs were built from which sources.
+fn keep(session: &Session, build: &BuildStep, from: Sources) -> Result<()> {
     // Other studies that share the store may name other programs of the same build.
     let before = record::read::<Built>(&session.store.built());
     let others = before.map(|b| b.programs.into_keys().collect::<Vec<_>>()).unwrap_or_default();
@@ -118,8 +128,7 @@ pub fn build(session: &Session, run: &str, stream: &mut Stream, stop: &Stop) -> 
             programs.insert(name, hashed.digest);
         }
     }
-    record::write(&session.store.built(), &Built { from: now, programs }, true)?;
-    ended(TaskEnd::Made { seconds: started.elapsed().as_secs_f64() });
+    record::write(&session.store.built(), &Built { from, programs }, true)?;
     Ok(())
 }
 

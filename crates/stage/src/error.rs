@@ -30,7 +30,7 @@ impl<T, E: Into<anyhow::Error>> BadInputExt<T> for Result<T, E> {
             let e: anyhow::Error = e.into();
             // A stop or a passing fault stays what it is; everything else becomes the caller's.
             match exit_code(&e) {
-                1 => BadInput(format!("{}: {e:#}", context())).into(),
+                1 => e.context(BadInput(context().to_string())),
                 _ => e.context(context().to_string()),
             }
         })
@@ -67,6 +67,7 @@ mod tests {
         let io: anyhow::Result<()> = Err(anyhow!("short"));
         let e = io.bad_input(|| "reading shard 3").unwrap_err();
         assert_eq!((exit_code(&e), format!("{e:#}")), (2, "reading shard 3: short".into()));
+        assert_eq!(e.root_cause().to_string(), "short");
         let stop: anyhow::Result<()> = Err(Stopped.into());
         assert_eq!(exit_code(&stop.bad_input(|| "x").unwrap_err()), 75);
         assert_eq!(exit_code(&anyhow!("x")), 1);

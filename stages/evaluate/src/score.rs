@@ -10,7 +10,7 @@ use crate::reference::{Reference, check_source};
 use crate::scores::{DinoWeights, More, Scores, Side, Weights};
 use anyhow::{Result, bail};
 use metrics::inception_score::SPLIT_SIZE;
-use metrics::precision_recall;
+use metrics::{Statistics, precision_recall};
 use stage::Context;
 use std::path::Path;
 use tch::Tensor;
@@ -47,39 +47,7 @@ pub(crate) fn score(
     let samples = pass.gather(context, &mut |_| Ok(()))?;
     let (Some(samples), Some(reference)) = (samples, reference) else { return Ok(None) };
     context.message("computing scores");
-    let fid = metrics::frechet(&samples.pool, &reference.pool)?;
-    let sfid = match &reference.spatial {
-        Some(spatial) => Some(metrics::frechet(&samples.spatial, spatial)?),
-        None => {
-            warnings.push(
-                "sFID: the reference holds mu and sigma, but neither mu_s and sigma_s nor all pictures"
-                    .into(),
-            );
-            None
-        }
-    };
-    let fd_dinov2 = match (&samples.dinov2, &reference.dinov2) {
-        (Some(ours), Some(theirs)) => Some(metrics::frechet(ours, theirs)?),
-        (Some(_), None) => {
-            let what = match &reference.note.dinov2 {
-                Some(_) => {
-                    "the reference's statistics are of other weights of DINOv2, and it holds no pictures"
-                }
-                None => "the reference holds neither its statistics nor pictures",
-            };
-            warnings.push(format!("FD-DINOv2: {what}"));
-            None
-        }
-        // It was not asked for.
-        (None, _) => None,
-    };
-    let distances = [("FID", Some(&fid)), ("sFID", sfid.as_ref()), ("FD-DINOv2", fd_dinov2.as_ref())];
-    for (name, distance) in distances.iter().filter_map(|(name, distance)| Some((name, (*distance)?))) {
-        if !distance.distance.is_finite() {
-            bail!("{name} is {}, which is no score: the features are too large for it", distance.distance)
-        }
-        warnings.extend(distance.warning.as_ref().map(|warning| format!("{name}: {warning}")));
-    }
+    let Distances { fid, sfid, fd_dinov2 } = distances(&samples, reference, &mut warnings)?;
     warnings.extend(of_inception_score(&samples));
     let k = metrics::manifold::NEIGHBOURS;
     let blocks = metrics::Blocks::default();
@@ -101,12 +69,12 @@ pub(crate) fn score(
     let more = args.more.then(|| more(network, source, &samples, reference, &mut warnings)).transpose()?;
     warnings.iter().for_each(|warning| context.message(warning));
     Ok(Some(Scores {
-        fid: fid.distance,
-        sfid: sfid.map(|sfid| sfid.distance),
+        fid,
+        sfid,
         inception_score: Some(samples.inception_score).filter(|x| x.is_finite()),
         precision: fractions.map(|f| f.precision),
         recall: fractions.map(|f| f.recall),
-        fd_dinov2: fd_dinov2.map(|f| f.distance),
+        fd_dinov2,
         more,
         samples: Side { images: count, size: note.size, sha256: note.sha256 },
         reference: reference.note.clone(),
@@ -118,6 +86,45 @@ pub(crate) fn score(
         split_size: SPLIT_SIZE,
         warnings,
     }))
+}
+
+/// The Fréchet distances to the reference, each finite; none where the reference lacks what it takes.
+struct Distances {
+    fid: f64,
+    sfid: Option<f64>,
+    fd_dinov2: Option<f64>,
+}
+
+/// # Errors
+/// A failure where a distance is no number.
+fn distances(samples: &Gathered, reference: &Reference, warnings: &mut Vec<String>) -> Result<Distances> {
+    let mut distance = |name: &str, ours: &Statistics, theirs: &Statistics| -> Result<f64> {
+        let found = metrics::frechet(ours, theirs)?;
+        if !found.distance.is_finite() {
+            bail!("{name} is {}, which is no score: the features are too large for it", found.distance)
+        }
+        warnings.extend(found.warning.map(|warning| format!("{name}: {warning}")));
+        Ok(found.distance)
+    };
+    let fid = distance("FID", &samples.pool, &reference.pool)?;
+    let spatial = reference.spatial.as_ref();
+    let sfid = spatial.map(|theirs| distance("sFID", &samples.spatial, theirs)).transpose()?;
+    let both = samples.dinov2.as_ref().zip(reference.dinov2.as_ref());
+    let fd_dinov2 = both.map(|(ours, theirs)| distance("FD-DINOv2", ours, theirs)).transpose()?;
+    if sfid.is_none() {
+        warnings.push(
+            "sFID: the reference holds mu and sigma, but neither mu_s and sigma_s nor all pictures".into(),
+        );
+    }
+    // None of the samples: it was not asked for.
+    if samples.dinov2.is_some() && fd_dinov2.is_none() {
+        let what = match &reference.note.dinov2 {
+            Some(_) => "the reference's statistics are of other weights of DINOv2, and it holds no pictures",
+            None => "the reference holds neither its statistics nor pictures",
+        };
+        warnings.push(format!("FD-DINOv2: {what}"));
+    }
+    Ok(Distances { fid, sfid, fd_dinov2 })
 }
 
 /// What a reader of the Inception Score should know.

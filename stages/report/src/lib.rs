@@ -19,8 +19,8 @@ mod scores;
 mod tables;
 
 use anyhow::{Context as _, Result};
-use compare::Choices;
 use compare::runs::Folders;
+use compare::{Choices, Comparison};
 use document::{Block, Document, Figure, Tile, grouped};
 use figure::render::render;
 use markdown::FIGURES;
@@ -108,56 +108,18 @@ pub fn report(args: &Args, context: &Context) -> Result<()> {
     let here = args.place.then(Here::look);
     let mut work = Work::default();
     work.document.title = args.title.clone();
-    let variants = [
-        &args.runs,
-        &args.variant_scores,
-        &args.variant_logs,
-        &args.variant_checkpoints,
-        &args.variant_samples,
-    ];
-    let comparing = variants.iter().any(|p| p.is_some());
-    let given = [&args.scores, &args.log, &args.samples, &args.checkpoints, &args.lineage];
-    let total = given.iter().filter(|p| p.is_some()).count() + usize::from(comparing);
-    if total == 0 {
-        bad_input!(
-            "nothing to report: give at least one of --scores, --log, --samples, --checkpoints, --lineage, --variant-scores, --runs"
-        )
-    }
+    let comparing = comparing(args);
+    let total = parts(args)?;
     let mut done = 0;
     let mut step = || {
         context.progress(done, total, "sections");
         done += 1;
         context.check_stop()
     };
-    if args.gating_maps && !comparing {
-        bad_input!(
-            "--gating-maps without --variant-checkpoints or --runs: there are no networks whose maps could stand side by side"
-        )
-    }
-    if args.published.is_some() && !comparing {
-        bad_input!(
-            "--published without --variant-scores or --runs: there is nothing to compare the published numbers with"
-        )
-    }
     let lineage = args.lineage.as_deref().map(Lineage::read).transpose()?;
     if comparing {
         step()?;
-        let folders = Folders {
-            runs: args.runs.as_deref(),
-            scores: args.variant_scores.as_deref(),
-            logs: args.variant_logs.as_deref(),
-            checkpoints: args.variant_checkpoints.as_deref(),
-            samples: args.variant_samples.as_deref(),
-        };
-        let choices = Choices {
-            title: &args.title,
-            smoothing: args.smoothing,
-            gating_maps: args.gating_maps,
-            hints: hints(args),
-            classes: args.classes,
-            per_class: args.per_class,
-        };
-        let compared = compare::compare(&folders, args.published.as_deref(), &choices)?;
+        let compared = compared(args)?;
         work.document.sections.extend(compared.sections);
         work.document.lead = compared.lead;
         work.pictures.extend(compared.picture);
@@ -209,6 +171,58 @@ pub fn report(args: &Args, context: &Context) -> Result<()> {
     context.progress(total, total, "sections");
     context.message(&format!("report in {}", args.report.join("report.html").display()));
     Ok(())
+}
+
+/// Whether something of several variants is given.
+fn comparing(args: &Args) -> bool {
+    let Args { runs, variant_scores, variant_logs, variant_checkpoints, variant_samples, .. } = args;
+    [runs, variant_scores, variant_logs, variant_checkpoints, variant_samples].iter().any(|p| p.is_some())
+}
+
+/// How many parts the report will have.
+///
+/// # Errors
+/// Bad input where it would have none, or is asked for what needs variants and given none.
+fn parts(args: &Args) -> Result<usize> {
+    let comparing = comparing(args);
+    let given = [&args.scores, &args.log, &args.samples, &args.checkpoints, &args.lineage];
+    let parts = given.iter().filter(|p| p.is_some()).count() + usize::from(comparing);
+    if parts == 0 {
+        bad_input!(
+            "nothing to report: give at least one of --scores, --log, --samples, --checkpoints, --lineage, --variant-scores, --runs"
+        )
+    }
+    if args.gating_maps && !comparing {
+        bad_input!(
+            "--gating-maps without --variant-checkpoints or --runs: there are no networks whose maps could stand side by side"
+        )
+    }
+    if args.published.is_some() && !comparing {
+        bad_input!(
+            "--published without --variant-scores or --runs: there is nothing to compare the published numbers with"
+        )
+    }
+    Ok(parts)
+}
+
+/// The variants beside one another.
+fn compared(args: &Args) -> Result<Comparison> {
+    let folders = Folders {
+        runs: args.runs.as_deref(),
+        scores: args.variant_scores.as_deref(),
+        logs: args.variant_logs.as_deref(),
+        checkpoints: args.variant_checkpoints.as_deref(),
+        samples: args.variant_samples.as_deref(),
+    };
+    let choices = Choices {
+        title: &args.title,
+        smoothing: args.smoothing,
+        gating_maps: args.gating_maps,
+        hints: hints(args),
+        classes: args.classes,
+        per_class: args.per_class,
+    };
+    compare::compare(&folders, args.published.as_deref(), &choices)
 }
 
 /// What is said of foreign checkpoints.
