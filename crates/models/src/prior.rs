@@ -107,6 +107,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn costs_of_parts_add_up() {
+        let relations = Relations::prior(2, 3, 2, 4.0, 1000);
+        let prior = Prior::new(&relations, 2, Device::Cpu);
+        let draws = torch::random::integers(1, "chosen", 0, 2, &[1000, 2, 3]);
+        let chosen = draws.to_kind(Kind::Float);
+        let parts = [(0, 333), (333, 334), (667, 333)];
+        let costs = parts.map(|(first, length)| prior.cost_from(&chosen.narrow(0, first, length), first));
+        assert_eq!(costs.iter().sum::<Tensor>(), prior.cost(&chosen));
+    }
+
+    #[test]
     fn even_use_is_least() {
         let gates = |logits: &[f32]| {
             let logits = Tensor::from_slice(logits).view([2, 1, 2]);
