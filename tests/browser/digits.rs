@@ -64,7 +64,10 @@ fn the_digits_are_seen_as_they_run() {
     browser.screen(DESK);
     server.open(&browser, "#/?variant=switch-dit");
     browser.sees(".node", "for its program");
-    let mut run = pipeline(root, &["run", "--variant", "*", "--name", "three ways"])
+    // What a training waits for, since a busy machine may be minutes about it.
+    let before = pipeline(root, &["run", "encode", "reference", "--variant", "switch-dit"]).output().unwrap();
+    assert!(before.status.success(), "{}", said(&before));
+    let mut run = pipeline(root, &["run", "--variant", "*", "--name", "three-ways"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

@@ -4,6 +4,7 @@ mod cluster;
 mod nodes;
 mod size;
 
+use crate::pages::{follow_in, path};
 use crate::study::{Study, alive, said, stderr, until};
 use cluster::Cluster;
 use std::io::Write;
@@ -44,7 +45,7 @@ type Case = fn(&Cluster);
 #[test]
 fn stages_run_on_a_cluster() {
     let Some(cluster) = Cluster::up() else { return };
-    let cases: [(&str, Case); 21] = [
+    let cases: [(&str, Case); 22] = [
         ("a job", a_job_gets_what_the_stage_asks_for),
         ("private", credentials_are_in_no_file),
         ("codes", exit_codes_and_signals_come_back),
@@ -61,6 +62,7 @@ fn stages_run_on_a_cluster() {
         ("ranks", nodes::ranks_of_one_node_need_no_step),
         ("nodes", nodes::ranks_of_two_nodes_meet),
         ("nodes stop", nodes::a_first_signal_lets_all_ranks_save),
+        ("own step", nodes::tasks_of_the_stages_own_srun_can_save),
         ("nodes time", nodes::a_time_limit_lets_all_ranks_save),
         ("nodes limit", nodes::the_limit_of_the_job_lets_all_ranks_save),
         ("nodes fail", nodes::a_rank_that_fails_on_the_other_node_is_named),
@@ -78,6 +80,7 @@ fn stages_run_on_a_cluster() {
     // It takes the nodes from whoever else has them.
     nodes::a_preempted_job_of_two_nodes_goes_on(&cluster);
     a_job_that_slurm_forgot_is_run_again(&cluster);
+    the_page_can_be_followed(&cluster);
 }
 
 fn a_job_gets_what_the_stage_asks_for(cluster: &Cluster) {
@@ -317,6 +320,12 @@ fn what_slurm_refuses_is_told(cluster: &Cluster) {
             (Some(2), format!("error: pipeline.yaml:8: {text}\n"))
         );
     }
+}
+
+/// `docs/how-to/slurm.md`, as somebody who copies it.
+fn the_page_can_be_followed(cluster: &Cluster) {
+    let folder = tempfile::tempdir().unwrap();
+    follow_in(folder.path(), "how-to/slurm.md", &path(), &[("SLURM_CONF", &cluster.conf())]);
 }
 
 /// The controller starts without its memory: every job is `Invalid job id`.
