@@ -48,7 +48,7 @@ function lines(what) {
   const rows = names.length
     ? small('Lines', ['', ...names], what.lines.map((line, i) => [String(i + 1), ...names.map((name) => cell(line?.[name] ?? null))]))
     : h('pre', { class: 'text', tabindex: '0' }, what.lines.map((line) => JSON.stringify(line)).join('\n'));
-  const drawn = what.series?.length ? figures([{ title: 'this file', series: what.series }], null) : null;
+  const drawn = what.series?.length ? figures([{ title: 'this file', series: what.series }], null).element : null;
   return [drawn, h('details', { open: !drawn }, h('summary', {}, what.more ? `The first ${what.lines.length} lines` : counted(what.lines.length, 'line')), rows)];
 }
 
@@ -90,10 +90,11 @@ function shownContent(content) {
   return [show(content.what), content.raw && h('p', {}, h('a', { href: content.raw, download: true }, 'Save the file'), h('span', { class: 'hint' }, ` ${bytes(content.bytes)}`))];
 }
 
-/** A content that is read when a person opens it. */
-function unfolding(summary, name, signal, open) {
+/** A content that is read when a person opens it; `opened` keeps the titles of those that are open, for another of the same title. */
+function unfolding(title, summary, name, signal, opened) {
   const inside = h('div', { class: 'inside' });
-  const details = h('details', { class: 'content', ontoggle: async () => {
+  const details = h('details', { class: 'content', 'data-keep': title, ontoggle: async () => {
+    if (details.open) opened.add(title); else opened.delete(title);
     if (!details.open || inside.hasChildNodes()) return;
     say(inside, 'Reading…');
     try {
@@ -103,7 +104,7 @@ function unfolding(summary, name, signal, open) {
       fill(inside, h('p', { class: 'problem' }, error.message));
     }
   } }, h('summary', {}, summary), inside);
-  if (open) details.open = true;
+  if (opened.has(title)) details.open = true;
   return details;
 }
 
