@@ -78,6 +78,9 @@ function decimals(column, rows) {
 function tableView(data, view, marked, changed) {
   let [columns, rows, digits, seen, heads, menu] = [[], [], [], '', '', ''];
   const named = (column) => column.long ?? column.name;
+  /** Whole numbers of which none deviates were set, and not measured: they are shown without a deviation. */
+  const isSet = (column) => data.rows.every(({ cells }) => !Array.isArray(cells[column.index])
+    || (Number.isInteger(cells[column.index][0]) && cells[column.index][1] === 0));
   const chosen = () => {
     const names = view.columns ? view.columns.split(',') : null;
     return columns.filter((column) => (names ? names.includes(named(column)) : column.shown));
@@ -196,7 +199,7 @@ function tableView(data, view, marked, changed) {
       own.element.classList.toggle('marked', own.box.checked);
     }
     const cells = shown.map((column, i) => {
-      const full = [row.cells[column.index]].flat().map((part) => cellText(part, digits[column.index])).join(' ± ');
+      const full = [column.set ? plain(row.cells[column.index]) : row.cells[column.index]].flat().map((part) => cellText(part, digits[column.index])).join(' ± ');
       const is = JSON.stringify([i === 0, column.kind, column.numeric, full, row.link]);
       const before = own.cells.get(named(column));
       if (before?.is === is) return before;
@@ -223,6 +226,7 @@ function tableView(data, view, marked, changed) {
   function update(next) {
     data = next;
     columns = data.columns.map((column, index) => ({ ...column, index }));
+    columns.forEach((column) => { column.set = isSet(column); });
     filter.placeholder = `${(columns.find((c) => c.numeric && c.shown) ?? columns[0])?.name ?? 'name'}<10`;
     listColumns();
     arrange();
