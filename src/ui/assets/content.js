@@ -69,10 +69,18 @@ const SHOW = {
   npz: (what) => [
     small('Arrays', ['array', 'shape', 'type'], what.arrays.map((array) => [array.name, array.shape.join(' × '), array.dtype])),
     what.arrays.filter((array) => array.grid).map(pictures)],
-  parquet: (what) => [
-    h('p', {}, `${counted(what.rows, 'row')} in ${counted(what.groups, 'row group')}`),
-    small('Columns', ['column', 'type'], what.columns.map((column) => [column.name, column.type])),
-    what.head && [h('h4', {}, 'First rows'), small('First rows', ['', ...what.columns.map((column) => column.name)], what.head.map((row, i) => [String(i), ...row.map(cell)]))]],
+  parquet: (what) => {
+    const heads = what.columns.slice(0, what.head?.[0]?.length ?? 0).map((column) => column.name);
+    return [
+      h('p', {}, `${counted(what.rows, 'row')} in ${counted(what.groups, 'row group')}`),
+      small('Columns', ['column', 'type'], what.columns.map((column) => [column.name, column.type])),
+      what.more > 0 && h('p', { class: 'hint' }, `and ${counted(what.more, 'column')} more`),
+      heads.length > 0 && [h('h4', {}, 'First rows'), small('First rows', ['row', ...heads], what.head.map((row, i) => [String(i), ...row.map(cell)]))],
+      heads.length > 0 && heads.length < what.columns.length && h('p', { class: 'hint' }, `of the first ${heads.length} columns`),
+      what.problem && h('p', { class: 'problem' }, what.problem),
+      Object.keys(what.metadata ?? {}).length > 0 && h('div', { class: 'tree' }, tree(what.metadata, 'metadata', false))];
+  },
+  unreadable: (what) => h('p', { class: 'problem' }, what.text),
   safetensors: (what) => [
     Object.keys(what.metadata ?? {}).length > 0 && h('div', { class: 'tree' }, tree(what.metadata, 'metadata', false)),
     small('Tensors', ['tensor', 'shape', 'type'], what.tensors.map((tensor) => [tensor.name, tensor.shape.join(' × ') || 'a number', tensor.dtype]))],
