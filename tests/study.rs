@@ -121,6 +121,12 @@ fn the_whole_study() {
     // A second run runs nothing.
     assert!(study.run(&[]).ran().is_empty());
 
+    // What a program would refuse is found without running anything.
+    let refused = study.command(&["check", "--set", "encode.image-size=30"]).output().unwrap();
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!((refused.status.code(), said.lines().count()), (Some(2), 1), "{said}");
+    assert!(said.contains("encode.image-size=30") && said.contains("multiple of 4"), "{said}");
+
     // A parameter of the evaluation reruns the evaluation and the report; put back, the old result stands again.
     let scores = study.scores();
     let other = study.run(&["--set", "evaluate.distances=exact"]);

@@ -63,7 +63,7 @@ fn the_digits_are_seen_as_they_run() {
     let server = Server::start(pipeline(root, &["ui", "--port", "0", "--no-open"]));
     browser.screen(DESK);
     server.open(&browser, "#/?variant=switch-dit");
-    browser.sees(".node", "to run");
+    browser.sees(".node", "for its program");
     let mut run = pipeline(root, &["run", "--variant", "*", "--name", "three ways"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
