@@ -109,8 +109,11 @@ fn the_digits_are_seen_as_they_run() {
     browser.click("a.button");
     browser.until("the figures", "document.querySelectorAll('figure.curves .curve').length >= 9");
     browser.script("const s = document.querySelector('input[name=smoothing]'); s.value = 0.6; s.dispatchEvent(new Event('input'))");
+    // The samples of each, beside each other; the real digits, which all are held to, once.
     let whole = "(() => { const all = [...document.querySelectorAll('.grids img')]; all.forEach((i) => { i.loading = 'eager' }); \
-                 return all.length === 3 && all.every((i) => i.complete && i.naturalWidth > 0) })()";
+                 const of = (output) => [...document.querySelectorAll('.grids')].find((g) => g.previousSibling.textContent.startsWith(output)); \
+                 return of('sample.samples').querySelectorAll('img').length === 3 && of('reference.statistics').querySelectorAll('img').length === 1 \
+                 && all.every((i) => i.complete && i.naturalWidth > 0) })()";
     browser.until("the grids of samples", whole);
     picture(&browser, "ui-compare", DESK);
     browser.screen(Screen { dark: true, ..DESK });

@@ -105,15 +105,20 @@ function scores(rows) {
   return section('Scores', small('Scores', ['', ...rows.map((row) => row.title)], names.map((name) => [name, ...rows.map((row) => value(row, name))])));
 }
 
+/** Sheets of pictures beside each other; one that all rows have alike, as of what they are held to, stands once, at the end. */
 function grids(rows) {
-  const labels = [...new Set(rows.flatMap((row) => row.pictures.map((p) => `${p.stage}.${p.output} ${p.label}`)))];
+  const named = (p) => `${p.stage}.${p.output} ${p.label}`;
+  const labels = [...new Set(rows.flatMap((row) => row.pictures.map(named)))];
   if (!labels.length) return null;
-  return section('Pictures', labels.map((label) => [h('h3', {}, label), h('div', { class: 'grids' }, rows.map((row) => {
-    const picture = row.pictures.find((p) => `${p.stage}.${p.output} ${p.label}` === label);
-    return h('figure', {}, h('figcaption', {}, row.title), picture
-      ? h('img', { src: picture.grid, alt: `The first pictures of ${counted(picture.count, 'picture')} of ${row.title}`, loading: 'lazy' })
-      : h('p', { class: 'hint' }, 'none'));
-  }))]));
+  const sheets = labels.map((label) => {
+    const own = rows.map((row) => row.pictures.find((p) => named(p) === label));
+    return { label, own, alike: rows.length > 1 && own.every((p) => p?.grid === own[0]?.grid) };
+  });
+  const figure = (title, picture) => h('figure', {}, h('figcaption', {}, title), picture
+    ? h('img', { src: picture.grid, alt: `The first pictures of ${counted(picture.count, 'picture')} of ${title}`, loading: 'lazy' })
+    : h('p', { class: 'hint' }, 'none'));
+  return section('Pictures', sheets.sort((a, b) => a.alike - b.alike).map(({ label, own, alike }) => [h('h3', {}, label),
+    h('div', { class: 'grids' }, alike ? figure('all rows alike', own[0]) : own.map((picture, i) => figure(rows[i].title, picture)))]));
 }
 
 /** The view of `query.rows`. */
