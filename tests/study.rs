@@ -2,6 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot run the study has failed")]
 
+#[path = "runner/slurm/cluster.rs"]
+mod cluster;
+#[path = "study/processes.rs"]
+mod processes;
+
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;

@@ -31,6 +31,19 @@ pub enum Error {
     /// A job began whose attempt is not there.
     #[error("no work in {}: was it given up?", .0.display())]
     NoWork(PathBuf),
+    /// A batch system did not start the worker of a job on all of its nodes.
+    #[error(
+        "of {nodes} nodes only {came} began within {seconds} s: the cluster's `submit` is to have ${{job.worker}} started once on each"
+    )]
+    FewNodes { nodes: u32, came: String, seconds: u64 },
+    /// Or on more than them.
+    #[error(
+        "the job has its {nodes} nodes without {host}; the cluster's `submit` started ${{job.worker}} once more"
+    )]
+    Surplus { nodes: usize, host: String },
+    /// A node of a job is gone.
+    #[error("node {0} is gone")]
+    NodeGone(String),
     /// sbatch cannot be called.
     #[error("submitting stage {stage} with sbatch: {source}")]
     Submit { stage: String, source: io::Error },

@@ -140,11 +140,11 @@ impl Ranks {
         Ok(Pid::from_child(&child))
     }
 
-    /// Starts the ranks of this node and waits for all of them. Returns the exit code of the first that failed, or 0.
-    fn run(&self, folder: &Path) -> Result<u8> {
+    /// Starts the ranks of this node, which of several is `node` or a task of Slurm's step, and waits for all of them. Returns the exit code of the first that failed, or 0.
+    fn run(&self, folder: &Path, node: Option<u32>) -> Result<u8> {
         let what = |source| Error::Start { what: "the processes of a stage".into(), source };
-        let node = std::env::var("SLURM_PROCID").ok().filter(|_| self.processes.nodes > 1);
-        let node = node.and_then(|text| text.parse().ok()).unwrap_or(0);
+        let task = || std::env::var("SLURM_PROCID").ok().filter(|_| self.processes.nodes > 1)?.parse().ok();
+        let node = node.or_else(task).unwrap_or(0);
         let mut signals = Signals::new([SIGCHLD, SIGINT, SIGTERM]).map_err(what)?;
         set_child_subreaper(Some(getpid())).map_err(|e| what(e.into()))?;
         // What the study says of these is what counts.
@@ -229,11 +229,15 @@ fn note(folder: &Path, rank: u32, code: u8, others: usize) {
     }
 }
 
-/// Does what the attempt folder that is the argument says.
+/// Does what the attempt folder says that is the first argument; the number of this node may follow.
 pub fn main(arguments: &[OsString]) -> u8 {
-    let [folder] = arguments else { return 2 };
-    let folder = Path::new(folder);
-    let done = Ranks::read(folder).ok_or_else(|| Error::NoWork(folder.into())).and_then(|r| r.run(folder));
+    let (folder, node) = match arguments {
+        [folder] => (Path::new(folder), None),
+        [folder, node] => (Path::new(folder), node.to_str().and_then(|node| node.parse().ok())),
+        _ => return 2,
+    };
+    let ranks = Ranks::read(folder).ok_or_else(|| Error::NoWork(folder.into()));
+    let done = ranks.and_then(|ranks| ranks.run(folder, node));
     done.unwrap_or_else(|e| {
         crate::stderr::line(format_args!("error: {e}"));
         NOT_STARTED

@@ -1,6 +1,7 @@
 //! Stages as jobs of any batch system, by four commands: here those of a stand-in of a few lines.
 
 mod grid_engine;
+mod nodes;
 mod presets;
 
 use crate::study::{Study, alive, said, stderr, until};
@@ -390,7 +391,8 @@ fn check_shows_what_would_be_sent_and_mistakes_are_refused() {
         (
             "    resources: {cpus: 2}\n",
             "    processes: 2x2\n",
-            "error: pipeline.yaml:16: stage a: it asks for 2 nodes",
+            "error: pipeline.yaml:16: stage a: it asks for 2 nodes, and `submit` of the cluster of the study names no \
+             ${job.nodes}; let it have ${job.worker} started once on each of so many, or say `processes: 4`\n",
         ),
     ] {
         assert!(yaml.contains(from), "{from}");

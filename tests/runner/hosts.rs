@@ -1,5 +1,6 @@
 //! Two machines that work on one folder: on one machine, each with a host name, process ids and a clock of its own.
 
+use crate::ranks::RENDEZVOUS;
 use crate::study::{Study, said, stderr, until};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -50,11 +51,17 @@ impl Hosts {
 
     /// A runner on a host of this name, whose clock is so many seconds before ours. Its process id is 1 on every host.
     fn command(&self, host: &str, offset: i64, arguments: &[&str]) -> Command {
+        let mut command = self.program(host, offset, env!("CARGO_BIN_EXE_pipeline"));
+        command.args(arguments);
+        command
+    }
+
+    /// Any program on a host.
+    fn program(&self, host: &str, offset: i64, program: &str) -> Command {
         let mut command = Command::new("unshare");
         command
             .args(["--uts", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c"])
-            .args(["hostname \"$1\"; shift; exec \"$@\"", "host", host, env!("CARGO_BIN_EXE_pipeline")])
-            .args(arguments)
+            .args(["hostname \"$1\"; shift; exec \"$@\"", "host", host, program])
             .current_dir(self.study.path(""))
             .env("LD_PRELOAD", &self.clock)
             // Variables that begin so are handed on to every stage.
@@ -234,5 +241,42 @@ stages:
         assert!(two.wait().unwrap().success(), "{}", hosts.study.read("2.log"));
         assert_eq!((hosts.study.read("ran"), hosts.study.read("out/a/x")), ("a\n".into(), "done\n".into()));
         assert!(!hosts.study.exists("cancelled"));
+    }
+}
+
+/// Each host runs what the batch system starts there; the ranks of both find each other.
+#[test]
+fn ranks_on_two_hosts_meet_whatever_their_clocks_say() {
+    let yaml = "name: h
+engine: cluster
+cluster:
+  submit: 'echo ${job.worker} ${job.nodes} > worker; echo 7'
+  ask: 'echo 7 running'
+  cancel: 'echo \"$@\" >> cancelled'
+  interval: 1s
+stages:
+  a:
+    command: python3 meet.py ${outputs.x}
+    outputs: [x]
+    processes: {nodes: 2, per-node: 2}
+";
+    for (first, second) in [(APART, -APART), (-APART, APART)] {
+        let Some(hosts) = Hosts::new(yaml) else { return };
+        hosts.study.write("meet.py", &RENDEZVOUS.replace("'here'", "socket.gethostname()"));
+        let log = std::fs::File::create(hosts.study.path("1.log")).unwrap();
+        let mut runner = hosts.study.command(&["run"]);
+        let mut runner = runner.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        until("the job", || hosts.study.read("1.log").contains("a: job 7 is running"));
+        let text = hosts.study.read("worker");
+        let (worker, nodes) = text.trim().split_once(' ').unwrap();
+        assert_eq!(nodes, "2");
+        let mut one = hosts.program("one", first, worker).spawn().unwrap();
+        // It waits for the other, however late that is.
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        let mut two = hosts.program("two", second, worker).spawn().unwrap();
+        assert!(one.wait().unwrap().success() && two.wait().unwrap().success());
+        assert!(runner.wait().unwrap().success(), "{}", hosts.study.read("1.log"));
+        assert_eq!(hosts.study.read("out/a/x"), "0 on one\n1 on one\n2 on two\n3 on two\n");
+        assert!(hosts.study.read("1.log").contains("a: runs on one, two\n"), "{}", hosts.study.read("1.log"));
     }
 }

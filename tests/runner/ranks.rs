@@ -80,10 +80,11 @@ dist.destroy_process_group()
 
 #[test]
 fn a_script_of_pytorch_trains_in_two_processes() {
-    let python = std::env::var("TORCH_PYTHON").unwrap_or_else(|_| "python3".into());
+    let named = ["TORCH_PYTHON", "JUDGE_PYTHON"].iter().find_map(|name| std::env::var(name).ok());
+    let python = named.unwrap_or_else(|| "python3".into());
     if !Command::new(&python).args(["-c", "import torch"]).output().is_ok_and(|o| o.status.success()) {
         // Written past the test's own captured output: nobody should believe that it ran.
-        let text = "\nSKIPPED: the test of a PyTorch script needs a python3 with torch, or TORCH_PYTHON that names one\n";
+        let text = "\nSKIPPED: the test of a PyTorch script needs a python3 with torch, or TORCH_PYTHON or JUDGE_PYTHON that names one\n";
         std::io::stderr().write_all(text.as_bytes()).unwrap();
         return;
     }

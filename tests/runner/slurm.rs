@@ -5,6 +5,7 @@ mod nodes;
 mod page;
 mod size;
 
+use crate::pages::{follow_in, path};
 use crate::study::{Study, alive, said, stderr, until};
 use cluster::Cluster;
 use std::io::Write;
@@ -62,6 +63,7 @@ fn stages_run_on_a_cluster() {
         ("ranks", nodes::ranks_of_one_node_need_no_step),
         ("nodes", nodes::ranks_of_two_nodes_meet),
         ("nodes stop", nodes::a_first_signal_lets_all_ranks_save),
+        ("own step", nodes::tasks_of_the_stages_own_srun_can_save),
         ("nodes time", nodes::a_time_limit_lets_all_ranks_save),
         ("nodes limit", nodes::the_limit_of_the_job_lets_all_ranks_save),
         ("nodes fail", nodes::a_rank_that_fails_on_the_other_node_is_named),
@@ -80,6 +82,7 @@ fn stages_run_on_a_cluster() {
     // It takes the nodes from whoever else has them.
     nodes::a_preempted_job_of_two_nodes_goes_on(&cluster);
     a_job_that_slurm_forgot_is_run_again(&cluster);
+    the_page_can_be_followed(&cluster);
 }
 
 fn a_job_gets_what_the_stage_asks_for(cluster: &Cluster) {
@@ -319,6 +322,12 @@ fn what_slurm_refuses_is_told(cluster: &Cluster) {
             (Some(2), format!("error: pipeline.yaml:8: {text}\n"))
         );
     }
+}
+
+/// `docs/how-to/slurm.md`, as somebody who copies it.
+fn the_page_can_be_followed(cluster: &Cluster) {
+    let folder = tempfile::tempdir().unwrap();
+    follow_in(folder.path(), "how-to/slurm.md", &path(), &[("SLURM_CONF", &cluster.conf())]);
 }
 
 /// The controller starts without its memory: every job is `Invalid job id`.

@@ -35,6 +35,12 @@ pub fn attempt(path: &Path, shared: bool) -> Result<Option<Lock>> {
     }
 }
 
+/// Whether somebody holds the lock at `path` alone. Those who ask do not keep each other from it, and make no file.
+pub fn is_held(path: &Path) -> bool {
+    let file = File::options().read(true).write(true).open(path);
+    file.is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK))
+}
+
 /// Waits for the lock at `path`. `waiting` is called once when it is held by another, and `stop` ends the wait.
 pub fn wait(
     path: &Path,

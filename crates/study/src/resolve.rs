@@ -373,7 +373,7 @@ fn shards(stage: &Stage) -> Result<Option<u32>> {
 /// Every step that is to run on a cluster has one, which can do what it asks for.
 ///
 /// # Errors
-/// The first that has none, or asks for several nodes.
+/// The first that has none, or asks for several nodes where jobs have one.
 pub fn check_clusters(steps: &[Step]) -> Result<()> {
     for step in steps.iter().filter(|step| step.engine == EngineName::Cluster) {
         let text = match (&step.cluster, step.processes) {
@@ -381,10 +381,11 @@ pub fn check_clusters(steps: &[Step]) -> Result<()> {
                 "`engine: cluster` needs a `cluster`: the name of a preset, as `pipeline clusters` lists them, or commands"
                     .into()
             }
-            (Some(_), Some(processes)) if processes.nodes > 1 => format!(
-                "it asks for {} nodes, and a job of `engine: cluster` has one; `engine: slurm` has several, or say \
-                 `processes: {}`",
+            (Some(cluster), Some(processes)) if processes.nodes > 1 && !cluster.has_nodes() => format!(
+                "it asks for {} nodes, and `submit` of the cluster {} names no ${{job.nodes}}; let it have ${{job.worker}} \
+                 started once on each of so many, or say `processes: {}`",
                 processes.nodes,
+                cluster.name,
                 processes.total()
             ),
             (Some(_), _) => continue,

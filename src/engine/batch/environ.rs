@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use store::IoContext;
 
 /// How variables begin by which batch systems speak to their jobs.
-const OF_SYSTEMS: [&str; 10] =
-    ["JOB_", "KUBERNETES_", "LSB_", "LSF_", "NSLOTS", "PBS_", "PE", "RAY_", "SGE_", "_CONDOR_"];
+const OF_SYSTEMS: [&str; 11] =
+    ["JOB_", "KUBERNETES_", "LSB_", "LSF_", "NSLOTS", "PBS_", "PE", "RAY_", "SGE_", "SKYPILOT_", "_CONDOR_"];
 /// What a node knows better than the machine that the job comes from.
 const OF_NODES: [&str; 4] = ["CUDA_VISIBLE_DEVICES", "HOSTNAME", "NVIDIA_VISIBLE_DEVICES", "TMPDIR"];
 

@@ -1,31 +1,28 @@
-//! The part of a job on its node: it runs the stage, hands signals on, ends whatever is left, and writes the exit code.
+//! The part of a job on its node: what it is told, and the exit code that it writes.
 
 use super::environ;
+use super::nodes::{self, First, Node, Part};
+use super::running;
 use super::slurm::step;
 use super::submission::Submission;
-use crate::cache::facts::Machine;
 use crate::cache::failure::Change;
 use crate::engine::contract::End;
 use crate::engine::error::{Error, Result};
 use crate::engine::private::{self, Words};
 use crate::engine::ranks;
-use crate::engine::steady::{self, Told};
-use crate::engine::stop::{GRACE, ignored};
-use crate::engine::supervise::{NOT_STARTED, apart, clear};
-use crate::engine::usage;
-use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process_group, set_child_subreaper, wait};
+use crate::engine::steady::Told;
+use crate::engine::supervise::NOT_STARTED;
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU};
 use signal_hook::iterator::Signals;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 use store::IoContext;
-use store::statcache::StatCache;
 use store::{link, record};
 use study::Processes;
 
@@ -33,12 +30,10 @@ use study::Processes;
 pub const WORD: &str = "__job";
 /// The last word of a job that is in its own environment.
 const AT_HOME: &str = "at-home";
-/// How often signals, the time limit and the stage's end are looked at.
-const TICK: Duration = Duration::from_millis(20);
-/// How often a job that was told to stop looks whether it is to be killed.
-const KILL_EVERY: Duration = Duration::from_millis(500);
-/// By how many seconds Slurm may tell a job too early that its time ends.
-const EARLY: f64 = 60.0;
+/// What a job ends with that is told to stop before its stage began: 128 and SIGTERM.
+const TOLD: u8 = 143;
+/// How long the workers of a job may take until one has begun on each of its nodes.
+const GATHERING: Duration = Duration::from_secs(600);
 
 /// `job.json` of an attempt: what the node needs to know. Variables come with the job: they may be secrets, which are
 /// not to be stored.
@@ -72,8 +67,9 @@ impl JobSpec {
         record::read(&folder.join("job.json"))
     }
 
-    /// What is started on this node: the program, or what starts its ranks here or on all nodes.
-    fn command(&self, folder: &Path) -> io::Result<Command> {
+    /// What is started on this node: the program, or what starts its ranks here or on all nodes. `node` is this one, where
+    /// each has a worker.
+    pub fn command(&self, folder: &Path, node: Option<&Node>) -> io::Result<Command> {
         let runner = std::env::current_exe;
         Ok(match self.processes {
             None => {
@@ -85,26 +81,46 @@ impl JobSpec {
                 command.args(words.iter().skip(1)).env_remove(private::VARIABLE);
                 command
             }
-            Some((processes, cpus)) if processes.nodes > 1 => step::command(folder, processes, cpus)?,
+            Some((processes, cpus)) if self.is_step() => step::command(folder, processes, cpus)?,
             Some(_) => {
                 let mut command = Command::new(runner()?);
                 command.arg(ranks::WORD).arg(folder);
+                command.args(node.map(|node| node.number.to_string()));
+                // What the study says of these is what counts.
+                let meeting = node.map(Node::variables).into_iter().flatten();
+                command.envs(meeting.filter(|(name, _)| std::env::var_os(name).is_none()));
                 command
             }
         })
     }
 
+    fn nodes(&self) -> u32 {
+        self.processes.map_or(1, |(processes, _)| processes.nodes)
+    }
+
     /// Whether its processes are tasks of a step of the job, which only Slurm reaches.
     fn is_step(&self) -> bool {
-        self.processes.is_some_and(|(processes, _)| processes.nodes > 1)
+        self.nodes() > 1 && !self.brings_environment
+    }
+
+    /// Whether signals are for the tasks of a step: its processes, or those that the stage itself has `srun` start, which a
+    /// signal would have kill them before they can save.
+    fn signals_tasks(&self) -> bool {
+        let calls_srun = || !self.brings_environment && self.program.file_name() == Some("srun".as_ref());
+        self.is_step() || (self.processes.is_none() && calls_srun())
+    }
+
+    /// On how many nodes its system starts a worker.
+    fn workers(&self) -> u32 {
+        if self.is_step() { 1 } else { self.nodes() }
     }
 
     /// Signals what was started.
-    fn signal(&self, child: Pid, signal: Signal) {
-        if self.is_step() {
+    pub fn signal(&self, child: Pid, signal: Signal) {
+        if self.signals_tasks() {
             step::signal(signal);
         }
-        if !self.is_step() || signal == Signal::KILL {
+        if !self.signals_tasks() || signal == Signal::KILL {
             // One that is gone has nothing more to be told.
             let _ = kill_process_group(child, signal);
         }
@@ -196,6 +212,11 @@ pub fn kill(folder: &Path) {
     let _ = fs::write(kill_path(folder), "");
 }
 
+/// Whether it is to.
+pub fn is_killed(folder: &Path) -> bool {
+    kill_path(folder).exists()
+}
+
 fn kill_path(folder: &Path) -> PathBuf {
     folder.join("kill")
 }
@@ -207,9 +228,7 @@ pub fn main(arguments: &[OsString]) -> u8 {
         [folder, job, word] if word == AT_HOME => (Path::new(folder), job, true),
         _ => return 2,
     };
-    let meant = |job: &str| Submission::read(folder).is_some_and(|submission| submission.name == job);
-    let Some(job) = job.to_str().filter(|job| meant(job)) else {
-        // Another runner gave it up, and may have submitted it again.
+    let Some(job) = job.to_str().filter(|job| is_meant(folder, job)) else {
         crate::stderr::line(format_args!("{}", Error::NoWork(folder.into())));
         return NOT_STARTED;
     };
@@ -220,26 +239,20 @@ pub fn main(arguments: &[OsString]) -> u8 {
     // Where the environment is gone, the job is over already.
     let spec = JobSpec::read(folder).filter(|spec| at_home || !spec.brings_environment);
     let done = spec.ok_or_else(|| Error::NoWork(folder.into())).and_then(|spec| {
-        // The job may have been started before and taken off its node; it begins anew, with the stage's state.
-        link::remove(&Ended::path(folder))?;
-        link::remove(&ranks::failed_path(folder))?;
-        link::remove(&spec.out)?;
-        fs::create_dir_all(&spec.out).at("making", &spec.out)?;
-        let log = File::options().create(true).append(true).open(&spec.log).at("opening", &spec.log)?;
-        let again = has_begun(folder);
-        fs::write(begun_path(folder), "").at("writing", &begun_path(folder))?;
-        let ended = run(&spec, folder, &log, again).unwrap_or_else(|e| {
-            // The log is where a person looks.
-            let _ = writeln!(&log, "error: {e}");
-            Ended { code: NOT_STARTED, ..Ended::default() }
-        });
-        if meant(job) {
-            record::write(&Ended::path(folder), &Ended { job: job.into(), ..ended.clone() }, true)?;
+        let mut signals = running::hear(&spec)?;
+        if spec.workers() == 1 {
+            return first(&spec, folder, job, None, &mut signals);
         }
-        if !ended.told {
-            environ::clear(folder);
+        // A worker that waited finds the job over where the first of them ended it.
+        let over = || !is_meant(folder, job) || Ended::read(folder, job).is_some_and(|ended| !ended.told);
+        match nodes::arrive(folder, over, || running::is_told(&mut signals))? {
+            Part::First(lead) => first(&spec, folder, job, Some(lead), &mut signals),
+            Part::Other(node) => {
+                let log = open_log(&spec)?;
+                running::ranks_of(&spec, folder, &log, &node, &mut signals)
+            }
+            Part::None => Ok(NOT_STARTED),
         }
-        Ok(ended.code)
     });
     done.unwrap_or_else(|e| {
         crate::stderr::line(format_args!("error: {e}"));
@@ -247,102 +260,42 @@ pub fn main(arguments: &[OsString]) -> u8 {
     })
 }
 
-fn run(spec: &JobSpec, folder: &Path, log: &File, again: bool) -> Result<Ended> {
-    let stats = StatCache::empty();
-    let steady = match steady::on_node(&spec.parts, &stats) {
-        Ok(steady) => steady,
-        Err(stale) => return Ok(Ended { code: NOT_STARTED, stale, ..Ended::default() }),
-    };
-    tell(spec, again);
-    let what = |source| Error::Start { what: spec.program.display().to_string(), source };
-    // Some systems have signals of their own for a job whose time ends.
-    let mut heard = vec![SIGCHLD, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU];
-    if !ignored(SIGHUP) {
-        heard.push(SIGHUP);
-    }
-    let mut signals = Signals::new(heard).map_err(what)?;
-    set_child_subreaper(Some(getpid())).map_err(|e| what(e.into()))?;
-    let mut command = spec.command(folder).map_err(what)?;
-    command
-        .current_dir(&spec.root)
-        .env("PIPELINE_EVENTS", &spec.events)
-        .env("PIPELINE_STATE", &spec.state)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().at("opening", &spec.log)?)
-        .stderr(log.try_clone().at("opening", &spec.log)?);
-    // What was said to sbatch came with the job, and is not the stage's.
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SBATCH_")) {
-        command.env_remove(name);
-    }
-    apart(&mut command);
-    let started = Instant::now();
-    let child = Pid::from_child(&command.spawn().map_err(what)?);
-    let (mut told, mut killed, mut late, mut asked) = (false, false, None::<Instant>, started);
-    loop {
-        for signal in signals.pending() {
-            if signal != SIGCHLD && !told {
-                told = true;
-                spec.signal(child, Signal::TERM);
-            }
-        }
-        let limit = spec.timeout.is_some_and(|limit| started.elapsed().as_secs_f64() > limit);
-        match late {
-            None if limit => {
-                late = Some(Instant::now());
-                spec.signal(child, Signal::TERM);
-            }
-            Some(at) if at.elapsed() > GRACE && !killed => {
-                killed = true;
-                spec.signal(child, Signal::KILL);
-            }
-            _ => {}
-        }
-        if told && !killed && asked.elapsed() > KILL_EVERY {
-            asked = Instant::now();
-            if kill_path(folder).exists() {
-                killed = true;
-                spec.signal(child, Signal::KILL);
-            }
-        }
-        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
-            let code = status.exit_status().or(status.terminating_signal().map(|s| 128 + s));
-            if let (true, Some(code)) = (pid == child, code) {
-                let seconds = started.elapsed().as_secs_f64();
-                clear(child);
-                usage::write(&spec.events, Some(Machine::here()));
-                // Slurm may tell a job a minute early.
-                let at = spec.notice.filter(|_| told).map(|notice| (notice - EARLY).max(0.0));
-                let limit = at.is_some_and(|at| seconds >= at);
-                // Of a step, the code is the greatest of all nodes.
-                let failed = ranks::failed(folder).filter(|_| !told && late.is_none());
-                let code = failed.map_or(code as u8, |failed| failed.code);
-                let ended =
-                    Ended { code, seconds, told, timeout: late.is_some() || limit, ..Ended::default() };
-                return Ok(Ended { disturbed: steady.end(), ..ended });
-            }
-        }
-        std::thread::sleep(TICK);
-    }
+/// Whether a job of this name is that of the attempt: another runner may have given it up, and submitted it again.
+fn is_meant(folder: &Path, job: &str) -> bool {
+    Submission::read(folder).is_some_and(|submission| submission.name == job)
 }
 
-/// Says where the job runs, to whoever follows its events.
-fn tell(spec: &JobSpec, again: bool) {
-    let word = |name: &str| std::env::var(name).unwrap_or_default();
-    let gpus = match word("CUDA_VISIBLE_DEVICES") {
-        gpus if gpus.is_empty() => String::new(),
-        gpus => format!(" with GPU {gpus}"),
+fn open_log(spec: &JobSpec) -> Result<File> {
+    Ok(File::options().create(true).append(true).open(&spec.log).at("opening", &spec.log)?)
+}
+
+/// Does all that is to be done once for a job, and what belongs on this node. Returns the stage's exit code.
+fn first(spec: &JobSpec, folder: &Path, job: &str, lead: Option<First>, signals: &mut Signals) -> Result<u8> {
+    // The job may have been started before and taken off its node; it begins anew, with the stage's state.
+    link::remove(&Ended::path(folder))?;
+    link::remove(&ranks::failed_path(folder))?;
+    link::remove(&spec.out)?;
+    fs::create_dir_all(&spec.out).at("making", &spec.out)?;
+    let log = open_log(spec)?;
+    let again = has_begun(folder);
+    fs::write(begun_path(folder), "").at("writing", &begun_path(folder))?;
+    let patience = spec.timeout.map_or(GATHERING, |limit| GATHERING.min(Duration::from_secs_f64(limit)));
+    let node = lead.map(|lead| lead.gather(spec.workers(), patience, || running::is_told(signals)));
+    let ended = match node.transpose() {
+        Ok(Some(None)) => Ok(Ended { code: TOLD, told: true, ..Ended::default() }),
+        Ok(node) => running::stage(spec, folder, &log, again, node.flatten().as_ref(), signals),
+        Err(e) => Err(e),
     };
-    let again = if again { " again" } else { "" };
-    let node = match word("SLURMD_NODENAME") {
-        node if node.is_empty() => fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default(),
-        node => node,
-    };
-    let text = format!("runs{again} on {}{gpus}", node.trim());
-    let line = serde_json::to_vec(&stage::Event::Message { text }).map(|mut line| {
-        line.push(b'\n');
-        line
+    let ended = ended.unwrap_or_else(|e| {
+        // The log is where a person looks.
+        let _ = writeln!(&log, "error: {e}");
+        Ended { code: NOT_STARTED, ..Ended::default() }
     });
-    let events = File::options().create(true).append(true).open(&spec.events);
-    // Progress is for watching; the work does not need it.
-    let _ = events.and_then(|mut file| file.write_all(&line?));
+    if is_meant(folder, job) {
+        record::write(&Ended::path(folder), &Ended { job: job.into(), ..ended.clone() }, true)?;
+    }
+    if !ended.told {
+        environ::clear(folder);
+    }
+    Ok(ended.code)
 }

@@ -86,7 +86,10 @@ impl<'a> Queue<'a> {
         };
         let step = front.task.step;
         let place = systems.place(&Of::step(&self.session.graph.steps[step]));
-        let (width, any_numbers) = (systems.array(place), systems.at(place).any_numbers());
+        let several = self.session.graph.steps[step].processes.is_some_and(|processes| processes.nodes > 1);
+        let any_numbers = systems.at(place).any_numbers();
+        // What an array of jobs on several nodes is, each system has its own mind of; Slurm's are as others.
+        let width = if several && !any_numbers { 1 } else { systems.array(place) };
         let inside = inside(place);
         let (batch, private) = self.next(inside, width, any_numbers);
         let Some(first_log) = batch.first().and_then(|entry| entry.attempt.log.parent().map(PathBuf::from))

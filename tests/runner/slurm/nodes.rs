@@ -65,6 +65,25 @@ pub fn a_first_signal_lets_all_ranks_save(cluster: &Cluster) {
     all_saved_and_went_on(&study);
 }
 
+/// A stage whose program is `srun`, where a study was written before the runner could start ranks.
+pub fn tasks_of_the_stages_own_srun_can_save(cluster: &Cluster) {
+    let study = one(cluster, &SAVING.replace("$RANK", "$SLURM_PROCID"), "    resources: {cpus: 2}\n");
+    let yaml = study.read("pipeline.yaml");
+    let own = yaml.replace("command: sh ", "command: srun --ntasks=2 --cpus-per-task=1 sh ");
+    assert_ne!(own, yaml);
+    study.write("pipeline.yaml", &own);
+    let up = || (0..2).all(|task| study.exists(&format!("up-{task}")));
+    let mut runner = cluster.start(&study);
+    until("the start", up);
+    assert!(Command::new("kill").args(["-INT", &runner.id().to_string()]).status().unwrap().success());
+    assert_eq!(runner.wait().unwrap().code(), Some(130), "{}", study.read("runner.log"));
+    let run = cluster.run(&study, &[]);
+    assert!(run.status.success(), "{}", said(&run));
+    for task in 0..2 {
+        assert!(study.read(&format!("out/a/x/{task}")).starts_with("saved\n"), "task {task} could not save");
+    }
+}
+
 pub fn a_preempted_job_of_two_nodes_goes_on(cluster: &Cluster) {
     let study = one(cluster, SAVING, TWO);
     let mut runner = cluster.start(&study);

@@ -16,16 +16,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// What `submit` is told of a job. What is not known, or not asked for, is empty.
-pub const PLACES: [(&str, &str); 12] = [
+pub const PLACES: [(&str, &str); 13] = [
     ("name", "the job's name, which no other has: letters, digits, `.`, `-` and `_`"),
-    ("worker", "the program that is to be started on the node: a path, which takes no arguments"),
+    (
+        "worker",
+        "the program that is to be started on the node, or once on each: a path, which takes no arguments",
+    ),
     ("log", "the file for what the job says before the stage has its log"),
     ("root", "the study's folder, in which the job is to be started"),
     ("array", "the numbers of an array's tasks, as `1-8`; empty for a single job"),
     ("tasks", "how many tasks the array has; empty for a single job"),
-    ("cpus", "cores of the job"),
-    ("gpus", "GPUs of the job"),
-    ("memory", "memory of the job in MiB"),
+    ("nodes", "how many nodes the job is to have, where they are several"),
+    ("cpus", "cores of the job on each node"),
+    ("gpus", "GPUs of the job on each node"),
+    ("memory", "memory of the job on each node, in MiB"),
     ("time", "longest time of the job, as `1:30:00`"),
     ("seconds", "the same in seconds"),
     ("stage", "the stage's name"),
@@ -164,6 +168,11 @@ impl Cluster {
             text = format!("set -- {}\n{text}", options.join(" "));
         }
         text
+    }
+
+    /// Whether its jobs may have several nodes.
+    pub fn has_nodes(&self) -> bool {
+        names(&self.submit, "nodes")
     }
 
     /// What a state means, where that is known; its own words are always.

@@ -12,13 +12,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What the program brings.
-const SHIPPED: [(&str, &str); 6] = [
+const SHIPPED: [(&str, &str); 7] = [
     ("grid-engine", include_str!("presets/grid-engine.yaml")),
     ("htcondor", include_str!("presets/htcondor.yaml")),
     ("kubernetes", include_str!("presets/kubernetes.yaml")),
     ("lsf", include_str!("presets/lsf.yaml")),
     ("pbs", include_str!("presets/pbs.yaml")),
     ("ray", include_str!("presets/ray.yaml")),
+    ("skypilot", include_str!("presets/skypilot.yaml")),
 ];
 /// How the files of a user's own end.
 const ENDING: &str = ".yaml";

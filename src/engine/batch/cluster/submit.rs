@@ -104,7 +104,7 @@ pub fn command(cluster: &Cluster, step: &Step, values: &Values) -> Vec<String> {
 
 /// What is filled in for one of the places.
 pub fn value(cluster: &Cluster, step: &Step, values: &Values, place: &str) -> String {
-    let (resources, each) = (&step.resources, step.processes.map_or(1, |processes| processes.total()));
+    let (resources, each) = (&step.resources, step.processes.map_or(1, |p| p.per_node));
     let some = |number: u64| if number > 0 { (number * u64::from(each)).to_string() } else { String::new() };
     let cpus = resources.cpus.or(step.processes.map(|_| 1)).unwrap_or(0);
     let last = u64::from(cluster.first) + values.tasks as u64;
@@ -116,6 +116,7 @@ pub fn value(cluster: &Cluster, step: &Step, values: &Values, place: &str) -> St
         "root" => text(values.root),
         "array" if values.tasks > 0 => format!("{}-{}", cluster.first, last - 1),
         "tasks" if values.tasks > 0 => values.tasks.to_string(),
+        "nodes" => step.processes.filter(|p| p.nodes > 1).map_or_else(String::new, |p| p.nodes.to_string()),
         "cpus" => some(cpus.into()),
         "gpus" => some(resources.gpus.into()),
         "memory" => some(resources.memory.0.div_ceil(1 << 20)),
