@@ -46,7 +46,7 @@ type Case = fn(&Cluster);
 #[test]
 fn stages_run_on_a_cluster() {
     let Some(cluster) = Cluster::up() else { return };
-    let cases: [(&str, Case); 22] = [
+    let cases: [(&str, Case); 23] = [
         ("a job", a_job_gets_what_the_stage_asks_for),
         ("private", credentials_are_in_no_file),
         ("codes", exit_codes_and_signals_come_back),
