@@ -51,6 +51,9 @@ impl Seen {
     /// With the path, where times are coarse: file systems with such clocks often number their files anew with every
     /// mount, and many files have one size and were written within one second.
     fn named(self, path: &Path) -> Self {
+        if !self.coarse() {
+            return self;
+        }
         let hash = blake3::hash(path.as_os_str().as_bytes());
         Self { path: u64::from_le_bytes(*hash.as_bytes().first_chunk().unwrap_or(&[0; 8])), ..self }
     }
