@@ -4,13 +4,14 @@
 
 use std::path::{Path, PathBuf};
 
-const SOURCES: [&str; 7] = [
+const SOURCES: [&str; 8] = [
     "shim/event.cpp",
     "shim/fused/attention.cpp",
     "shim/fused/block.cpp",
     "shim/optimiser.cpp",
     "shim/parallel.cpp",
     "shim/precision.cpp",
+    "shim/side_by_side.cpp",
     "shim/system.cpp",
 ];
 

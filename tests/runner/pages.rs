@@ -1,5 +1,10 @@
-//! The generated pages of the book, `docs/reference/commands.md` and `docs/reference/study-file.md`, and pages whose
-//! commands are run as they stand: `docs/begin`.
+//! The generated pages of the book, in `docs/reference`: commands, the study file, the stages; and the others, whose
+//! commands are run as they stand (`followed`) or held to the options that there are (`words`).
+
+mod followed;
+mod words;
+
+pub use followed::{follow_in, path};
 
 use crate::study::said;
 use serde_json::{Map, Value};
@@ -27,7 +32,7 @@ fn hold(page: &str, text: &str) {
     let kept = fs::read_to_string(docs(page)).unwrap_or_default();
     assert!(
         kept == text,
-        "docs/{page} is stale; call: UPDATE_PAGES=1 cargo test -p pipeline -p store -p study --test runner pages"
+        "docs/{page} is stale; call: UPDATE_PAGES=1 cargo test --release --workspace --test runner -- --include-ignored pages::the_page"
     );
 }
 
@@ -132,7 +137,7 @@ fn keys(text: &mut String, schema: &Value, named: &mut Vec<String>) {
 fn the_page_of_the_study_file_is_what_its_schema_says() {
     let schema: Value = serde_json::from_str(&printed(&["schema"])).unwrap();
     let mut text = String::from(
-        "# The study file, key by key\n\nGenerated from the types that read it. [The runner](../runner.md) says what the keys are for.\n",
+        "# The study file, key by key\n\nGenerated from the types that read it. [The runner](runner.md) says what the keys are for.\n",
     );
     let mut named = Vec::new();
     keys(&mut text, &schema, &mut named);
@@ -158,96 +163,113 @@ fn the_page_of_the_study_file_is_what_its_schema_says() {
     hold("reference/study-file.md", &text);
 }
 
-/// A fenced block of a page: its language with what follows it, and its text.
-fn blocks(page: &str) -> Vec<(String, String)> {
-    let mut blocks: Vec<(String, String)> = Vec::new();
-    let mut open = false;
-    for line in page.lines() {
-        match (line.strip_prefix("```"), open) {
-            (Some(language), false) => blocks.push((language.to_string(), String::new())),
-            (None, true) => {
-                let (_, text) = blocks.last_mut().unwrap();
-                text.push_str(line);
-                text.push('\n');
-            }
-            _ => {}
-        }
-        open ^= line.starts_with("```");
-    }
-    assert!(!open, "a block does not end");
-    blocks
-}
-
-/// Whether a line is as a page has it, where `…` stands for anything.
-fn like(line: &str, pattern: &str) -> bool {
-    let mut parts = pattern.trim_end().split('…');
-    let Some(mut rest) = parts.next().and_then(|first| line.trim_end().strip_prefix(first)) else {
-        return false;
+/// A type of `--describe` with its range, default and unit.
+fn value(argument: &Value) -> String {
+    let range = |kind: &Value| match (kind["min"].as_f64(), kind["max"].as_f64()) {
+        (Some(_), Some(_)) => format!(", {} to {}", kind["min"], kind["max"]),
+        (Some(_), None) => format!(", at least {}", kind["min"]),
+        (None, Some(_)) => format!(", at most {}", kind["max"]),
+        (None, None) => String::new(),
     };
-    let mut open = false;
-    for part in parts {
-        open = true;
-        let Some(place) = rest.find(part) else { return false };
-        rest = &rest[place + part.len()..];
+    let name = |kind: &str| match kind {
+        "flag" => "`true` or `false`".to_string(),
+        "integer" => "whole number".to_string(),
+        other => other.to_string(),
+    };
+    let mut text = match argument["type"].as_str().unwrap() {
+        "choice" => {
+            let values = argument["values"].as_array().unwrap().iter();
+            values.map(|value| format!("`{}`", value.as_str().unwrap())).collect::<Vec<_>>().join(", ")
+        }
+        "list" => {
+            format!("list of {}{}", name(argument["of"]["type"].as_str().unwrap()), range(&argument["of"]))
+        }
+        kind => format!("{}{}", name(kind), range(argument)),
+    };
+    if let Some(unit) = argument["unit"].as_str() {
+        write!(text, "; {unit}").unwrap();
     }
-    rest.is_empty() || open && pattern.trim_end().ends_with('…')
+    match &argument["default"] {
+        Value::Null => {}
+        Value::Array(values) if values.is_empty() => {}
+        Value::Array(values) => {
+            let values: Vec<String> = values.iter().map(Value::to_string).collect();
+            write!(text, "; default `{}`", values.join(",")).unwrap();
+        }
+        Value::String(default) => write!(text, "; default `{default}`").unwrap(),
+        default => write!(text, "; default `{default}`").unwrap(),
+    }
+    if argument["required"] == true { text + "; required" } else { text }
 }
 
-#[test]
-fn an_ellipsis_stands_for_anything() {
-    assert!(like("a took 3 s", "a took … s") && like("a", "a") && like("ab", "a…") && like("ab", "…b"));
-    assert!(!like("a took 3 ms", "a took … s!") && !like("ab", "a") && !like("b", "a…"));
-}
-
-/// Runs a page in an empty folder as somebody who copies it: `sh` is typed, `FORMAT file=NAME` is saved, and every line of
-/// the `text` behind a command is among what the command says. What needs a program that is not `here` is left out.
-fn follow(page: &str, path: &str) {
-    let folder = tempfile::tempdir().unwrap();
-    let text = fs::read_to_string(docs(page)).unwrap();
-    let mut said = None;
-    let mut typed = 0;
-    for (language, text) in blocks(&text) {
-        if let Some((_, name)) = language.split_once(" file=") {
-            let file = folder.path().join(name);
-            fs::create_dir_all(file.parent().unwrap()).unwrap();
-            fs::write(file, text).unwrap();
-        } else if language == "sh" {
-            let mut shell = Command::new("bash");
-            shell.args(["-euo", "pipefail", "-c", &text]).current_dir(folder.path());
-            let output = shell.env("PATH", path).env("HOME", folder.path()).output().unwrap();
-            let words = [&output.stdout[..], &output.stderr[..]].concat();
-            let words = String::from_utf8_lossy(&words).into_owned();
-            assert!(output.status.success(), "docs/{page}:\n{text}\n{words}");
-            said = Some(words);
-            typed += 1;
-        } else if language == "text" {
-            let words = said.as_ref().unwrap_or_else(|| panic!("docs/{page}: an answer to no command"));
-            for line in text.lines().filter(|line| !line.trim().is_empty()) {
-                assert!(
-                    words.lines().any(|word| like(word, line)),
-                    "docs/{page} says\n{line}\nbut it is\n{words}"
-                );
+/// The page of a stage, from what its program says with `--describe` and `--help`.
+fn page_of(stage: &str, described: &Value, help: &str) -> String {
+    let mut text = format!("# {stage}\n\n{}\n", described["about"].as_str().unwrap());
+    text.push_str("\nGenerated from the declarations that `--help` and `--describe` print.\n");
+    let roles = [
+        ("input", "Inputs", "Files and folders that are read. Their content is in the key."),
+        ("param", "Parameters", "Values that change the result. They are in the key."),
+        ("tuning", "Tuning", "Values that change only the speed. They are in no key."),
+        ("output", "Outputs", "What is written; whole, or not at all."),
+    ];
+    for (role, title, about) in roles {
+        let arguments = described["arguments"].as_array().unwrap().iter();
+        let arguments: Vec<&Value> = arguments.filter(|argument| argument["role"] == role).collect();
+        if arguments.is_empty() {
+            continue;
+        }
+        write!(text, "\n## {title}\n\n{about}\n\n| flag and key | value | meaning |\n|---|---|---|\n")
+            .unwrap();
+        for argument in arguments {
+            let mut meaning = argument["help"].as_str().unwrap().to_string();
+            let meanings = argument["meanings"].as_array().into_iter().flatten();
+            for (value, about) in argument["values"].as_array().into_iter().flatten().zip(meanings) {
+                write!(meaning, "<br>`{}`: {}", value.as_str().unwrap(), about.as_str().unwrap()).unwrap();
             }
+            let meaning = meaning.replace('\n', " ").replace('|', "\\|");
+            let name = argument["name"].as_str().unwrap();
+            writeln!(text, "| `--{name}` | {} | {meaning} |", value(argument).replace('|', "\\|")).unwrap();
         }
     }
-    assert!(typed > 0, "docs/{page} has nothing to type");
+    if let Some((_, questions)) = help.split_once("\nQuestions:\n") {
+        let questions = questions.split("\n\n").next().unwrap();
+        write!(text, "\n## Questions\n\nAnswered without any work.\n\n```text\n{questions}\n```\n").unwrap();
+    }
+    text
 }
 
-/// `PATH` with the runner first.
-fn path() -> String {
-    let runner = Path::new(env!("CARGO_BIN_EXE_pipeline")).parent().unwrap();
-    format!("{}:{}", runner.display(), env::var("PATH").unwrap())
+/// What a stage program prints, by way of the runner.
+fn answered(stage: &str, option: &str) -> String {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_pipeline")).args(["stage", stage, option]).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    String::from_utf8(output.stdout).unwrap()
 }
 
 #[test]
-fn the_first_study_can_be_followed() {
-    follow("begin/first-study.md", &path());
+#[ignore = "needs the programs; ci/study calls it"]
+fn the_pages_of_the_stages_are_what_they_say() {
+    for stage in words::STAGES {
+        let described: Value = serde_json::from_str(&answered(stage, "--describe")).unwrap();
+        hold(
+            &format!("reference/stages/{stage}.md"),
+            &page_of(stage, &described, &answered(stage, "--help")),
+        );
+    }
 }
 
+/// The same without the programs, as far as it goes: flags, types, ranges and defaults.
 #[test]
-#[ignore = "wants scikit-learn in JUDGE_PYTHON; ci/study calls it"]
-fn the_python_study_can_be_followed() {
-    let python = PathBuf::from(env::var_os("JUDGE_PYTHON").unwrap_or_else(|| "python3".into()));
-    let own = python.parent().filter(|p| !p.as_os_str().is_empty()).map(|p| format!("{}:", p.display()));
-    follow("begin/python.md", &format!("{}{}", own.unwrap_or_default(), path()));
+fn the_pages_of_the_stages_have_every_argument() {
+    for stage in words::STAGES {
+        let page = fs::read_to_string(docs(&format!("reference/stages/{stage}.md"))).unwrap();
+        let described = words::described(stage);
+        let arguments = described["arguments"].as_array().unwrap();
+        assert_eq!(page.lines().filter(|line| line.starts_with("| `--")).count(), arguments.len(), "{stage}");
+        for argument in arguments {
+            let name = argument["name"].as_str().unwrap();
+            let start = format!("| `--{name}` | {} |", value(argument).replace('|', "\\|"));
+            assert!(page.lines().any(|line| line.starts_with(&start)), "{stage}: no row begins with {start}");
+        }
+    }
 }

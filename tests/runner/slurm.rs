@@ -2,8 +2,10 @@
 
 mod cluster;
 mod nodes;
+mod page;
 mod size;
 
+use crate::pages::{follow_in, path};
 use crate::study::{Study, alive, said, stderr, until};
 use cluster::Cluster;
 use std::io::Write;
@@ -44,7 +46,7 @@ type Case = fn(&Cluster);
 #[test]
 fn stages_run_on_a_cluster() {
     let Some(cluster) = Cluster::up() else { return };
-    let cases: [(&str, Case); 22] = [
+    let cases: [(&str, Case); 23] = [
         ("a job", a_job_gets_what_the_stage_asks_for),
         ("private", credentials_are_in_no_file),
         ("codes", exit_codes_and_signals_come_back),
@@ -66,6 +68,7 @@ fn stages_run_on_a_cluster() {
         ("nodes limit", nodes::the_limit_of_the_job_lets_all_ranks_save),
         ("nodes fail", nodes::a_rank_that_fails_on_the_other_node_is_named),
         ("nodes killed", nodes::a_killed_runner_finds_the_ranks_again),
+        ("page", page::jobs_are_seen_in_the_queue_and_as_they_run),
         ("options", nodes::options_that_contradict_are_refused),
     ];
     std::thread::scope(|scope| {
@@ -79,6 +82,7 @@ fn stages_run_on_a_cluster() {
     // It takes the nodes from whoever else has them.
     nodes::a_preempted_job_of_two_nodes_goes_on(&cluster);
     a_job_that_slurm_forgot_is_run_again(&cluster);
+    the_page_can_be_followed(&cluster);
 }
 
 fn a_job_gets_what_the_stage_asks_for(cluster: &Cluster) {
@@ -318,6 +322,12 @@ fn what_slurm_refuses_is_told(cluster: &Cluster) {
             (Some(2), format!("error: pipeline.yaml:8: {text}\n"))
         );
     }
+}
+
+/// `docs/how-to/slurm.md`, as somebody who copies it.
+fn the_page_can_be_followed(cluster: &Cluster) {
+    let folder = tempfile::tempdir().unwrap();
+    follow_in(folder.path(), "how-to/slurm.md", &path(), &[("SLURM_CONF", &cluster.conf())]);
 }
 
 /// The controller starts without its memory: every job is `Invalid job id`.

@@ -75,9 +75,16 @@ fn plain(path: &Path) -> PathBuf {
     plain
 }
 
-/// Every link that leads nowhere.
+/// The pages that the summary names.
+fn listed(docs: &Path) -> Vec<PathBuf> {
+    let summary = fs::read_to_string(docs.join("SUMMARY.md")).unwrap();
+    links(&summary).iter().map(|link| docs.join(link)).collect()
+}
+
+/// Every link that leads nowhere, or out of the book from a page of it.
 pub fn broken(root: &Path) -> Vec<String> {
     let mut broken = Vec::new();
+    let listed = listed(&root.join("docs"));
     for page in pages(root) {
         let text = fs::read_to_string(&page).unwrap();
         for link in links(&text) {
@@ -86,6 +93,8 @@ pub fn broken(root: &Path) -> Vec<String> {
             let at = page.strip_prefix(root).unwrap().display();
             if !to.exists() {
                 broken.push(format!("{at}: no such file: {link}"));
+            } else if listed.contains(&page) && file.ends_with(".md") && !listed.contains(&to) {
+                broken.push(format!("{at}: the book has no such page: {link}"));
             } else if !heading.is_empty()
                 && !headings(&fs::read_to_string(&to).unwrap()).contains(&heading.to_string())
             {
@@ -99,8 +108,7 @@ pub fn broken(root: &Path) -> Vec<String> {
 /// Pages that the summary does not name.
 pub fn unlisted(root: &Path) -> Vec<String> {
     let docs = root.join("docs");
-    let summary = fs::read_to_string(docs.join("SUMMARY.md")).unwrap();
-    let listed: Vec<PathBuf> = links(&summary).iter().map(|link| docs.join(link)).collect();
+    let listed = listed(&docs);
     // What goes into an archive is its own.
     let book = pages(root)
         .into_iter()

@@ -103,10 +103,19 @@ fn the_files_that_the_documents_name_are_there() {
         sources(&root().join(folder), &mut files);
     }
     let mut named = 0;
-    for document in ["docs/architecture.md", "docs/key.md", "docs/runner.md"] {
+    for document in [
+        "docs/why/architecture.md",
+        "docs/why/key.md",
+        "docs/why/store.md",
+        "docs/reference/formats.md",
+        "CONTRIBUTING.md",
+    ] {
         let text = read(document);
         for word in text.split('`').skip(1).step_by(2) {
-            if word.ends_with(".rs") && word.chars().all(|c| c.is_alphanumeric() || "./_-".contains(c)) {
+            if word.ends_with(".rs")
+                && !word.contains("NAME")
+                && word.chars().all(|c| c.is_alphanumeric() || "./_-".contains(c))
+            {
                 named += 1;
                 assert!(files.iter().any(|file| file.ends_with(word)), "{document}: there is no {word}");
             }

@@ -18,6 +18,7 @@ use crate::timestep::TimestepEmbedding;
 use anyhow::Result;
 use stage::bad_input;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use tch::{Device, IndexOp, Kind, Tensor};
 use torch::Parameter;
 use weights::Weights;
@@ -93,6 +94,14 @@ impl Network {
         }
         weights.finish()?;
         Ok(network)
+    }
+
+    /// The same network over the same memory, with gradients of its own.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn twin(&self) -> Result<Self> {
+        Self::load(&self.config, Weights::new("a network", self.state()), true, self.device)
     }
 
     fn build(config: &Config, mut builder: Builder) -> Result<Self> {
@@ -215,7 +224,12 @@ impl Network {
 
     /// What depends on the timestep alone, for every timestep in order.
     pub fn all_timesteps(&self) -> Timesteps {
-        self.timesteps(&Tensor::arange(TIMESTEPS, (Kind::Int64, self.device)))
+        self.timesteps_of(0..TIMESTEPS)
+    }
+
+    /// The same for consecutive ones.
+    pub fn timesteps_of(&self, timesteps: Range<i64>) -> Timesteps {
+        self.timesteps(&Tensor::arange_start(timesteps.start, timesteps.end, (Kind::Int64, self.device)))
     }
 
     /// Which experts every timestep keeps where these weights, named as the network's own, stand in its place: an average's gates.

@@ -27,10 +27,19 @@ impl Prior {
     /// # Shapes
     /// `chosen` `[T, L, E]` for all timesteps, to `[L·E, L·E]` f32.
     pub fn cost(&self, chosen: &Tensor) -> Tensor {
+        self.cost_from(chosen, 0)
+    }
+
+    /// The same over consecutive timesteps; those of parts add up to that of all, exactly.
+    ///
+    /// # Shapes
+    /// `chosen` for the timesteps from `first` on, to `[L·E, L·E]` f32.
+    pub fn cost_from(&self, chosen: &Tensor, first: i64) -> Tensor {
         let chosen = chosen.flatten(1, 2); // [T, L·E]
+        let map = self.map.narrow(0, first, chosen.size()[0]);
         let sum = |x: &Tensor| x.sum_dim_intlist([0i64].as_slice(), false, Kind::Float);
-        let both = chosen.transpose(0, 1).matmul(&self.map);
-        sum(&chosen).unsqueeze(1) + sum(&self.map).unsqueeze(0) - both * 2.0
+        let both = chosen.transpose(0, 1).matmul(&map);
+        sum(&chosen).unsqueeze(1) + sum(&map).unsqueeze(0) - both * 2.0
     }
 
     /// The prior column of every gate column, at least total cost (Eqs. 8 and 9). Both sides are shuffled first by
@@ -96,6 +105,17 @@ pub fn z_loss(gates: &Gates) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn costs_of_parts_add_up() {
+        let relations = Relations::prior(2, 3, 2, 4.0, 1000);
+        let prior = Prior::new(&relations, 2, Device::Cpu);
+        let draws = torch::random::integers(1, "chosen", 0, 2, &[1000, 2, 3]);
+        let chosen = draws.to_kind(Kind::Float);
+        let parts = [(0, 333), (333, 334), (667, 333)];
+        let costs = parts.map(|(first, length)| prior.cost_from(&chosen.narrow(0, first, length), first));
+        assert_eq!(costs.iter().sum::<Tensor>(), prior.cost(&chosen));
+    }
 
     #[test]
     fn even_use_is_least() {

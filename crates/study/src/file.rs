@@ -17,7 +17,8 @@ pub struct Study {
     pub name: Marked<String>,
     /// Folder that paths start from, relative to this file's folder. Default `.`.
     pub root: Option<Marked<String>>,
-    /// Folder where the newest outputs appear, relative to `root`. Default `out`.
+    /// Folder where the newest outputs appear, relative to `root`. Default `out`. Studies that share a root share its store
+    /// and need an `out` each. It may be a link to another disk.
     pub out: Option<Marked<String>>,
     /// A cache shared with others: a folder (relative to `root`) or a URL (`s3://`, `gs://`, `az://`, `http://`, `https://`).
     pub cache: Option<Marked<String>>,
@@ -29,9 +30,10 @@ pub struct Study {
     /// When a stage that took longer than this would run again only because its program changed, `run` asks first.
     /// Default `10m`.
     pub ask_above: Option<Time>,
-    /// A command that is called at the end of a run that did something, with the run's record on its standard input.
+    /// A command that is called at the end of a run that did something, with the run's record on its standard input; in
+    /// `root`, with the caller's environment, for at most a minute.
     pub on_end: Option<Marked<Command>>,
-    /// Where the stages run. Default `local`.
+    /// Where the stages run. Default `local`; `--engine` comes first.
     pub engine: Option<EngineName>,
     /// What sbatch is told of every stage that runs on Slurm.
     #[serde(default)]
@@ -42,7 +44,7 @@ pub struct Study {
     pub stages: Ordered<Stage>,
 }
 
-/// How the programs that `run:` names are made; skipped while its sources are unchanged.
+/// How the programs that `run:` names are made: called when a source or a program is not what the last build left.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Build {
@@ -58,19 +60,22 @@ pub struct Build {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Stage {
-    /// A stage program: its name, or its path when that has a `/`.
+    /// A stage program: a name, looked for in what `build` makes and where stage programs are installed, or a path with a
+    /// `/`.
     pub run: Option<Marked<String>>,
-    /// Any program with its arguments; `${inputs.x}`, `${params.y}`, `${tuning.z}` and `${outputs.w}` are filled in.
+    /// Any program with its arguments, one line split as a shell splits it or a list of words; `${inputs.x}`, `${params.y}`,
+    /// `${tuning.z}` and `${outputs.w}` are filled in. No shell runs: several lines, `&&`, `|`, `>` and their like are refused.
     pub command: Option<Marked<Command>>,
-    /// A script for `bash -euo pipefail`, in which the same places are filled in, each as one word whatever is in it.
+    /// A script for `bash -euo pipefail`, of as many lines as it takes, in which the same places are filled in, each as one
+    /// word whatever is in it.
     pub shell: Option<Marked<String>>,
-    /// An input that is a folder: the stage runs once for each file or folder in it, and who reads its outputs reads
-    /// a folder with one entry for each.
+    /// An input that is a folder, of a stage or of the study: the stage runs once for each file or folder in it, and who
+    /// reads its outputs reads a folder with one entry for each.
     pub each: Option<Marked<String>>,
     /// Run it in so many parts, each with its own cache entry: a stage program that knows `--shard` and `--shards`, or a
     /// command that names `${params.shard}`.
     pub shards: Option<Marked<u32>>,
-    /// Name to `stage.output`, a path, or `pipeline.lineage`.
+    /// Name to `stage.output`, `stage.output@*` (of every variant), a path, or `pipeline.lineage`.
     #[serde(default)]
     pub inputs: Ordered<Marked<String>>,
     /// Lines as in a `.gitignore`, more of what does not count in inputs that are folders; or names of inputs with such
@@ -83,7 +88,8 @@ pub struct Stage {
     /// Values that change only the speed; not hashed.
     #[serde(default)]
     pub tuning: Ordered<Marked<Text>>,
-    /// Names, or names to file names or to what is said of them.
+    /// Names; or names to file names, where the file name matters (`scores: scores.json`), or to `file`, `stream` and
+    /// `temp`.
     pub outputs: Outputs,
     /// What one process takes from the machine.
     #[serde(default)]
@@ -107,7 +113,7 @@ pub struct Stage {
     /// Environment variables handed on from the caller; neither hashed nor stored.
     #[serde(default)]
     pub pass_env: Vec<Marked<String>>,
-    /// How often it is run again after exit 75 or death by a signal. Default 0.
+    /// How often it is run again after exit 75, death by a signal or a time-out. Default 0.
     #[serde(default)]
     pub retries: u32,
     /// Longest time for one attempt, as `90s`, `30m`, `2h`.
@@ -121,7 +127,7 @@ pub struct Stage {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Resources {
-    /// Cores. Default 1; when given, it is also the stage's `OMP_NUM_THREADS`.
+    /// Cores. Default 1; when given, it is also the stage's `OMP_NUM_THREADS`, unless the caller sets that.
     pub cpus: Option<u32>,
     /// Memory, as `4GiB`. Default 0: not counted.
     pub memory: Bytes,

@@ -15,19 +15,19 @@ pub fn schema() -> Value {
     let scalar = json!({ "type": ["string", "number", "boolean"] });
     let overlay = json!({ "type": "object", "description": "Put over the study, mapping by mapping; null takes a key away" });
     let more = json!({
-        "extends": { "type": "string", "description": "Path of a study that this one is put over" },
-        "vars": { "type": "object", "additionalProperties": scalar, "description": "What ${vars.x} stands for" },
-        "profiles": { "type": "object", "additionalProperties": overlay, "description": "What --profile puts over the study" },
-        "variants": { "type": "object", "additionalProperties": overlay, "description": "What --variant puts over the study" },
+        "extends": { "type": "string", "description": "Path of a study that this one is put over, mapping by mapping; null (`~`) takes a key away" },
+        "vars": { "type": "object", "additionalProperties": scalar, "description": "What `${vars.x}` stands for, in any text of the study" },
+        "profiles": { "type": "object", "additionalProperties": overlay, "description": "What `--profile NAME` puts over the study" },
+        "variants": { "type": "object", "additionalProperties": overlay, "description": "What `--variant NAME` puts over the study (`*`: all of them). A name has letters, digits, `-`, `_` and `.`, is no stage's, and has at most 200 bytes" },
         "seeds": {
             "type": ["integer", "array"],
             "items": { "type": "integer", "minimum": 0 },
-            "description": "How many (0, 1, …), or which: every variant once for each, with that value of ${vars.seed}, as NAME-seed-0"
+            "description": "How many (0, 1, …), or which: every variant once for each, with that value of `${vars.seed}`, called NAME-seed-0; `--variant NAME` then takes all seeds of NAME. Of a study without variants NAME is the study's"
         },
         "matrix": {
             "type": "object",
             "additionalProperties": { "type": "array", "items": scalar },
-            "description": "stage.param or vars.x with values: one variant for every combination"
+            "description": "`stage.param` or `vars.x` with values: one variant for every combination, called `a-1`, `a-2`, …, with `-` for what no name may have. A parameter `seed` gives the names of `seeds`"
         }
     });
     if let (Some(properties), Value::Object(more)) = (schema["properties"].as_object_mut(), more) {

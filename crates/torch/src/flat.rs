@@ -42,17 +42,21 @@ impl Flat {
         let device = trained.first().map_or(Device::Cpu, |p| p.tensor.device());
         let values = Tensor::zeros([length], (Kind::Float, device));
         let gradient = values.zeros_like();
-        // A backward pass of zeros makes every `.grad`, which then becomes a view too.
-        if let Some(sum) = (trained.iter().map(|p| p.tensor.sum(Kind::Float) * 0.0)).reduce(|a, b| a + b) {
-            sum.backward();
-        }
         for (parameter, place) in trained.iter().zip(&places) {
             let mut view = place.of(&values);
             view.copy_(&parameter.tensor.detach());
             parameter.tensor.shallow_clone().set_data(&view);
-            parameter.tensor.grad().set_data(&place.of(&gradient));
         }
+        collect(&trained, &places, &gradient);
         Self { values, gradient, places }
+    }
+
+    /// Gradients of another network over these values, as one vector like this one's.
+    pub fn gradient_of(&self, parameters: &[Parameter]) -> Tensor {
+        let trained: Vec<&Parameter> = parameters.iter().filter(|p| p.trained).collect();
+        let gradient = self.zeros();
+        collect(&trained, &self.places, &gradient);
+        gradient
     }
 
     /// A vector of the same length, all zero.
@@ -73,6 +77,17 @@ impl Flat {
     /// Forgets the gradients.
     pub fn clear(&mut self) {
         let _ = self.gradient.zero_();
+    }
+}
+
+/// Makes the gradients of parameters parts of a vector.
+fn collect(trained: &[&Parameter], places: &[Place], gradient: &Tensor) {
+    // A backward pass of zeros makes every `.grad`, which then becomes a view.
+    if let Some(sum) = (trained.iter().map(|p| p.tensor.sum(Kind::Float) * 0.0)).reduce(|a, b| a + b) {
+        sum.backward();
+    }
+    for (parameter, place) in trained.iter().zip(places) {
+        parameter.tensor.grad().set_data(&place.of(gradient));
     }
 }
 

@@ -7,11 +7,13 @@ mod optimiser;
 pub(crate) mod panics;
 pub(crate) mod parallel;
 mod precision;
+mod side_by_side;
 
 pub use cuda::{Graph, SideStream};
 pub use event::Event;
 pub use optimiser::{AdamW, clip, lerp, norm};
 pub use precision::{autocast, without_autocast};
+pub use side_by_side::side_by_side;
 
 use anyhow::{Result, anyhow};
 use std::ffi::{CStr, c_char, c_int};

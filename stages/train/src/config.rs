@@ -5,13 +5,14 @@ use crate::objective::Objective;
 use anyhow::Result;
 use models::Config;
 use models::checkpoint::{self, Checkpoint, CheckpointMetadata, LatentSpace};
-use models::config::{Allocation, Draws};
-use models::diffusion::{NoiseSchedule, PredictionType};
+use models::config::{Allocation, Draws, TIMESTEPS};
+use models::diffusion::{Diffusion, NoiseSchedule, PredictionType, Respacing, Schedule};
 use models::interchange::{self, Hints};
 use serde::{Deserialize, Serialize};
 use shards::Latents;
 use stage::bad_input;
 use std::path::Path;
+use tch::Device;
 use torch::Precision;
 
 /// Everything that a training must share with the checkpoint it goes on from.
@@ -97,6 +98,15 @@ impl TrainingConfig {
             initialize: args.initialize.as_deref().map(initial_digest).transpose()?,
             new_labels: args.new_labels,
         })
+    }
+
+    /// The diffusion on a device.
+    ///
+    /// # Errors
+    /// When the schedule cannot be made.
+    pub fn diffusion(&self, device: Device) -> Result<Diffusion> {
+        let schedule = Schedule::new(self.schedule, TIMESTEPS as usize, &Respacing::All)?;
+        Ok(Diffusion::of(self.prediction, schedule, device))
     }
 
     /// The description of a checkpoint at `step`.

@@ -15,6 +15,7 @@ mod pass;
 mod prefetcher;
 mod publish;
 mod resume;
+mod side_by_side;
 mod step_batch;
 mod trainer;
 

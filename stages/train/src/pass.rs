@@ -3,9 +3,11 @@
 use crate::TrainingConfig;
 use crate::step_batch::StepBatch;
 use anyhow::{Context, Result};
+use models::config::TIMESTEPS;
 use models::diffusion::Diffusion;
 use models::prior::Prior;
 use models::{Network, Timesteps};
+use std::ops::Range;
 use tch::{Kind, Tensor, no_grad_guard};
 use torch::parallel::Reducer;
 use torch::transfer::{self, Readback};
@@ -21,6 +23,8 @@ pub struct Pass<'a> {
     pub gradient: &'a Tensor,
     /// Steps done.
     pub step: u64,
+    /// The share of the step's images that are given here.
+    pub share: f64,
 }
 
 /// A batch, or a part of one, behind the network.
@@ -71,6 +75,15 @@ impl Pass<'_> {
         Ok(Losses { names, values })
     }
 
+    /// All of it but the matching, which is given.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn run_matched(&self, batch: &StepBatch, matching: Option<&Tensor>) -> Result<Losses> {
+        self.clear();
+        self.backward(&self.evaluate(batch)?, matching, None)
+    }
+
     /// Forgets the gradients.
     pub fn clear(&self) {
         let _ = self.gradient.shallow_clone().zero_();
@@ -87,10 +100,19 @@ impl Pass<'_> {
     /// # Errors
     /// When the network has no gates.
     pub fn costs(&self) -> Result<Option<Tensor>> {
+        self.costs_of(0..TIMESTEPS)
+    }
+
+    /// What these timesteps add to them.
+    ///
+    /// # Errors
+    /// When the network has no gates.
+    pub fn costs_of(&self, timesteps: Range<i64>) -> Result<Option<Tensor>> {
         let Some(prior) = self.prior() else { return Ok(None) };
         let _guard = no_grad_guard();
-        let gates = self.network.all_timesteps().gates.context("a prior without gates")?;
-        Ok(Some(prior.cost(&gates.chosen)))
+        let first = timesteps.start;
+        let gates = self.network.timesteps_of(timesteps).gates.context("a prior without gates")?;
+        Ok(Some(prior.cost_from(&gates.chosen, first)))
     }
 
     /// The step's matching, in memory from which the device copies by itself.
@@ -141,7 +163,7 @@ impl Pass<'_> {
         let losses = self.diffusion.losses(output, start, x, noise, t, objective.noise_weighting());
         let prior = self.prior().zip(matching);
         let terms = objective.terms(&losses, timesteps.gates.as_ref(), prior, t, self.log_variances);
-        let loss = terms.loss / self.config.accumulate as f64;
+        let loss = terms.loss / (self.config.accumulate as f64 / self.share);
         match reducer {
             None => loss.backward(),
             Some(reducer) => {

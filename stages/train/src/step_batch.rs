@@ -1,6 +1,7 @@
 //! What a step is given: its latents and its random numbers.
 
 use anyhow::{Result, ensure};
+use std::ops::Range;
 use tch::{Device, Tensor};
 use torch::transfer;
 
@@ -41,6 +42,11 @@ impl StepBatch {
         self.each(|tensor| transfer::upload(tensor, device))
     }
 
+    /// How many images it is of.
+    pub fn images(&self) -> usize {
+        self.timesteps.numel()
+    }
+
     /// One of equal parts of the batch.
     ///
     /// # Errors
@@ -48,6 +54,14 @@ impl StepBatch {
     pub fn part(&self, part: i64, parts: i64) -> Result<Self> {
         let size = self.timesteps.size()[0] / parts;
         self.each(|tensor| Ok(tensor.f_narrow(0, part * size, size)?))
+    }
+
+    /// Some of its rows.
+    ///
+    /// # Errors
+    /// When it has not as many.
+    pub fn rows(&self, rows: Range<usize>) -> Result<Self> {
+        self.each(|tensor| Ok(tensor.f_narrow(0, rows.start as i64, rows.len() as i64)?))
     }
 
     /// The same in memory of its own.

@@ -6,12 +6,12 @@ use crate::graphed_pass::GraphedPass;
 use crate::line::Line;
 use crate::log_variances::LogVariances;
 use crate::pass::{Losses, Pass};
+use crate::side_by_side::SideBySide;
 use crate::step_batch::StepBatch;
 use anyhow::{Context as _, Result, ensure};
 use models::Network;
 use models::checkpoint::{Checkpoint, Content, average_prefix};
-use models::config::TIMESTEPS;
-use models::diffusion::{Diffusion, Respacing, Schedule};
+use models::diffusion::Diffusion;
 use serde::{Deserialize, Serialize};
 use stage::BadInputExt;
 use std::collections::BTreeMap;
@@ -30,6 +30,7 @@ pub struct Trainer {
     diffusion: Diffusion,
     flat: Flat,
     reducer: Option<Reducer>,
+    side_by_side: Option<SideBySide>,
     moments: AdamMoments,
     /// One per decay.
     averages: Vec<Tensor>,
@@ -172,9 +173,12 @@ impl Trainer {
         group: &ProcessGroup,
     ) -> Result<Self> {
         let device = network.device();
-        let reducer = group.reducer(network.parameters(), &flat.gradient)?;
-        let schedule = Schedule::new(config.schedule, TIMESTEPS as usize, &Respacing::All)?;
-        let diffusion = Diffusion::of(config.prediction, schedule, device);
+        let side_by_side = SideBySide::new(&config, &network, &flat, config.batch_size / group.size())?;
+        let reducer = match group.any(side_by_side.is_some())? {
+            true => None,
+            false => group.reducer(network.parameters(), &flat.gradient)?,
+        };
+        let diffusion = config.diffusion(device)?;
         let log_variances = config.objective.log_variances().map(|count| LogVariances::fresh(count, device));
         let (pending, clock) = (Sums::default(), Clock::default());
         Ok(Self {
@@ -183,6 +187,7 @@ impl Trainer {
             diffusion,
             flat,
             reducer,
+            side_by_side,
             moments,
             averages,
             log_variances,
@@ -223,6 +228,9 @@ impl Trainer {
     pub fn advance(&mut self, batch: StepBatch, group: &ProcessGroup) -> Result<()> {
         let begin = Instant::now();
         let losses = self.pass(&batch)?;
+        if self.reducer.is_none() {
+            group.mean(&self.flat.gradient)?;
+        }
         let rate = self.learning_rate();
         let values = Readback::begin(&losses.values)?;
         let unread = Unread { step: self.step + 1, rate, names: losses.names, values };
@@ -239,6 +247,9 @@ impl Trainer {
 
     /// The step's gradients.
     fn pass(&mut self, batch: &StepBatch) -> Result<Losses> {
+        if let Some(side_by_side) = &mut self.side_by_side {
+            return side_by_side.run(&self.config, batch, self.step as u64, &self.flat.gradient);
+        }
         let pass = Pass {
             config: &self.config,
             network: &self.network,
@@ -246,6 +257,7 @@ impl Trainer {
             log_variances: self.log_variances.as_ref().map(|log_variances| &log_variances.values),
             gradient: &self.flat.gradient,
             step: self.step as u64,
+            share: 1.0,
         };
         let Some(graphs) = &mut self.graphs else {
             return pass.run(&batch.upload(self.device)?, self.reducer.as_ref());

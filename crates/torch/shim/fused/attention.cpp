@@ -1,5 +1,5 @@
 // Self-attention on the CPU straight from the output of the projection to queries, keys and values, and its gradient straight
-// into that of the projection: nothing is transposed, cut or put together. f32.
+// into that of the projection: nothing is transposed, cut or put together. Computed in f32; a head in bf16 is widened for it.
 #include "ffi.h"
 #include "fused/parallel.h"
 #include "fused/table.h"
@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cmath>
 #include <dlfcn.h>
+#include <type_traits>
 
 namespace {
 
@@ -69,24 +70,102 @@ struct Heads {
   int64_t begin_mixed(int64_t unit) const { return unit / heads * tokens * width + unit % heads * head; }
 };
 
+// Rows of a head as f32, where they are or in memory of this thread.
+const float* head_rows(const float* from, int64_t, int64_t, int64_t, float*) { return from; }
+const float* head_rows(const Bf16* from, int64_t rows, int64_t width, int64_t stride, float* to) {
+  kernels().widen(rows, width, from, stride, to);
+  return to;
+}
+
+// Where rows of a head are made, and how they get to their place.
+float* made_at(float* place, float*) { return place; }
+float* made_at(Bf16*, float* memory) { return memory; }
+void place(float*, const float*, int64_t, int64_t, int64_t) {}
+void place(Bf16* to, const float* from, int64_t rows, int64_t width, int64_t stride) {
+  kernels().narrow(rows, width, from, to, stride);
+}
+
+// Distance of a head's rows once they are f32.
+template <class P>
+int64_t distance(int64_t stride, int64_t head) {
+  return std::is_same_v<P, float> ? stride : head;
+}
+
+// One head of one image, forwards.
+template <class P>
+void attend(const Heads& h, const P* q_, P* out, float* sums) {
+  int64_t numbers = h.tokens * h.head, from = distance<P>(h.stride, h.head), to = distance<P>(h.width, h.head);
+  float* memory = scratch(h.at_a_time * h.tokens + (std::is_same_v<P, float> ? 0 : 4 * numbers));
+  float* heads = memory + h.at_a_time * h.tokens;
+  auto rows_of = [&](int64_t i) { return head_rows(q_ + i * h.width, h.tokens, h.head, h.stride, heads + i * numbers); };
+  const float *q = rows_of(0), *k = rows_of(1), *v = rows_of(2);
+  float *scores = memory, *mixed = made_at(out, heads + 3 * numbers);
+  for (int64_t row = 0; row < h.tokens; row += h.at_a_time) {
+    int64_t rows = std::min(h.at_a_time, h.tokens - row);
+    product(rows, h.tokens, h.head, {q + row * from, from}, {k, from, true}, scores, h.tokens);
+    kernels().softmax(rows, h.tokens, h.factor, scores, sums + row);
+    product(rows, h.head, h.tokens, {scores, h.tokens}, {v, from}, mixed + row * to, to);
+  }
+  place(out, mixed, h.tokens, h.head, h.width);
+}
+
+// Its gradient.
+template <class P>
+void attend_backward(const Heads& h, const P* q_, const P* came_, const P* dout_, const float* sums, P* dq_) {
+  int64_t numbers = h.tokens * h.head, from = distance<P>(h.stride, h.head), to = distance<P>(h.width, h.head);
+  int64_t own = 2 * h.at_a_time * h.tokens + h.tokens;
+  float* scores = scratch(own + (std::is_same_v<P, float> ? 0 : 8 * numbers));
+  float *change = scores + h.at_a_time * h.tokens, *dots = change + h.at_a_time * h.tokens, *heads = scores + own;
+  auto rows_of = [&](const P* x, int64_t stride, int64_t i) {
+    return head_rows(x, h.tokens, h.head, stride, heads + i * numbers);
+  };
+  const float *q = rows_of(q_, h.stride, 0), *k = rows_of(q_ + h.width, h.stride, 1);
+  const float *v = rows_of(q_ + 2 * h.width, h.stride, 2);
+  const float *came = rows_of(came_, h.width, 3), *dout = rows_of(dout_, h.width, 4);
+  auto made = [&](int64_t i) { return made_at(dq_ + i * h.width, heads + (5 + i) * numbers); };
+  float *dq = made(0), *dk = made(1), *dv = made(2);
+  kernels().row_dots(h.tokens, h.head, dout, came, to, dots);
+  for (int64_t row = 0; row < h.tokens; row += h.at_a_time) {
+    int64_t rows = std::min(h.at_a_time, h.tokens - row);
+    Matrix q_rows{q + row * from, from}, dout_rows{dout + row * to, to};
+    product(rows, h.tokens, h.head, q_rows, {k, from, true}, scores, h.tokens);
+    product(rows, h.tokens, h.head, dout_rows, {v, from, true}, change, h.tokens);
+    kernels().softmax_backward(rows, h.tokens, h.factor, sums + row, dots + row, scores, change);
+    product(h.tokens, h.head, rows, {scores, h.tokens, true}, dout_rows, dv, from, row > 0);
+    product(h.tokens, h.head, rows, {change, h.tokens, true}, q_rows, dk, from, row > 0);
+    product(rows, h.head, h.tokens, {change, h.tokens}, {k, from}, dq + row * from, from);
+  }
+  int64_t i = 0;
+  for (auto made : {dq, dk, dv}) place(dq_ + i++ * h.width, made, h.tokens, h.head, h.stride);
+}
+
+// Calls `work(a number of the kind of a tensor)`.
+template <class Work>
+void of_kind(const at::Tensor& x, const Work& work) {
+  if (x.scalar_type() == at::kBFloat16) return work(Bf16{});
+  TORCH_CHECK(x.scalar_type() == at::kFloat, "attention in ", x.scalar_type());
+  work(0.0f);
+}
+
+template <class P>
+const P* read(const at::Tensor& x, P) { return static_cast<const P*>(x.const_data_ptr()); }
+template <class P>
+P* write(at::Tensor& x, P) { return static_cast<P*>(x.mutable_data_ptr()); }
+
 struct Attention : Function<Attention> {
   // `qkv` [B, N, 3D] to [B, N, D].
   static at::Tensor forward(AutogradContext* context, const at::Tensor& qkv_, int64_t heads) {
     auto qkv = qkv_.contiguous();
     Heads h(qkv, heads);
-    auto out = at::empty({h.images, h.tokens, h.width}, at::kFloat);
+    auto out = at::empty({h.images, h.tokens, h.width}, qkv.scalar_type());
     auto log_sums = at::empty({h.images, heads, h.tokens}, at::kFloat);
-    auto from = qkv.const_data_ptr<float>();
-    auto to = out.mutable_data_ptr<float>(), sums = log_sums.mutable_data_ptr<float>();
-    for_units(h.images * heads, [&](int64_t unit) {
-      const float *q = from + h.begin(unit), *k = q + h.width, *v = k + h.width;
-      float *scores = scratch(h.at_a_time * h.tokens), *mixed = to + h.begin_mixed(unit);
-      for (int64_t row = 0; row < h.tokens; row += h.at_a_time) {
-        int64_t rows = std::min(h.at_a_time, h.tokens - row);
-        product(rows, h.tokens, h.head, {q + row * h.stride, h.stride}, {k, h.stride, true}, scores, h.tokens);
-        kernels().softmax(rows, h.tokens, h.factor, scores, sums + unit * h.tokens + row);
-        product(rows, h.head, h.tokens, {scores, h.tokens}, {v, h.stride}, mixed + row * h.width, h.width);
-      }
+    auto sums = log_sums.mutable_data_ptr<float>();
+    of_kind(qkv, [&](auto number) {
+      auto from = read(qkv, number);
+      auto to = write(out, number);
+      for_units(h.images * heads, [&](int64_t unit) {
+        attend(h, from + h.begin(unit), to + h.begin_mixed(unit), sums + unit * h.tokens);
+      });
     });
     context->save_for_backward({qkv, out, log_sums});
     context->saved_data["heads"] = heads;
@@ -98,26 +177,14 @@ struct Attention : Function<Attention> {
     auto &qkv = saved[0], &out = saved[1], &log_sums = saved[2];
     Heads h(qkv, context->saved_data["heads"].toInt());
     auto gradient = gradients[0].contiguous(), dqkv = at::empty_like(qkv);
-    auto from = qkv.const_data_ptr<float>(), came = out.const_data_ptr<float>();
-    auto given = gradient.const_data_ptr<float>(), sums = log_sums.const_data_ptr<float>();
-    auto to = dqkv.mutable_data_ptr<float>();
-    for_units(h.images * h.heads, [&](int64_t unit) {
-      const float *q = from + h.begin(unit), *k = q + h.width, *v = k + h.width;
-      const float* dout = given + h.begin_mixed(unit);
-      float *dq = to + h.begin(unit), *dk = dq + h.width, *dv = dk + h.width;
-      float* scores = scratch(2 * h.at_a_time * h.tokens + h.tokens);
-      float *change = scores + h.at_a_time * h.tokens, *dots = change + h.at_a_time * h.tokens;
-      kernels().row_dots(h.tokens, h.head, dout, came + h.begin_mixed(unit), h.width, dots);
-      for (int64_t row = 0; row < h.tokens; row += h.at_a_time) {
-        int64_t rows = std::min(h.at_a_time, h.tokens - row);
-        Matrix q_rows{q + row * h.stride, h.stride}, dout_rows{dout + row * h.width, h.width};
-        product(rows, h.tokens, h.head, q_rows, {k, h.stride, true}, scores, h.tokens);
-        product(rows, h.tokens, h.head, dout_rows, {v, h.stride, true}, change, h.tokens);
-        kernels().softmax_backward(rows, h.tokens, h.factor, sums + unit * h.tokens + row, dots + row, scores, change);
-        product(h.tokens, h.head, rows, {scores, h.tokens, true}, dout_rows, dv, h.stride, row > 0);
-        product(h.tokens, h.head, rows, {change, h.tokens, true}, q_rows, dk, h.stride, row > 0);
-        product(rows, h.head, h.tokens, {change, h.tokens}, {k, h.stride}, dq + row * h.stride, h.stride);
-      }
+    auto sums = log_sums.const_data_ptr<float>();
+    of_kind(qkv, [&](auto number) {
+      auto from = read(qkv, number), came = read(out, number), given = read(gradient, number);
+      auto to = write(dqkv, number);
+      for_units(h.images * h.heads, [&](int64_t unit) {
+        int64_t mixed = h.begin_mixed(unit);
+        attend_backward(h, from + h.begin(unit), came + mixed, given + mixed, sums + unit * h.tokens, to + h.begin(unit));
+      });
     });
     return {dqkv, at::Tensor()};
   }

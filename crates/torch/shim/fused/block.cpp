@@ -1,6 +1,5 @@
 // What a block computes between its matrix products, each step in one pass forwards and one backwards, with gradients.
-// Tokens are [B, N, D], vectors of an image [B, 1, D], biases [D]; f32, but for what products give and take, which may be bf16
-// on a GPU. The CPU's passes are here and in `kernels.h`; another device's are registered.
+// Tokens are [B, N, D], vectors of an image [B, 1, D], biases [D]; f32, but for what products give and take, which may be bf16. The CPU's passes are here and in `kernels.h`; another device's are registered.
 #include "ffi.h"
 #include "fused/parallel.h"
 #include "fused/passes.h"
@@ -111,16 +110,23 @@ struct Moments {
   void into(Arguments& a) const { a.mean = mean, a.rstd = rstd; }
 };
 
-// One pass on the CPU, whose products are in f32.
-void on_cpu(Pass pass, const Parts& parts, const Arguments& a) {
-  auto &k = kernels();
+// Calls `work(kernels, a number)` with those for products of this kind.
+template <class Work>
+void with_kernels(at::ScalarType kind, const Work& work) {
+  if (kind == at::kBFloat16) return work(kernels().bf16, Bf16{});
+  TORCH_CHECK(kind == at::kFloat, "products in ", kind);
+  work(kernels().f32, 0.0f);
+}
+
+// One pass on the CPU, whose products are of a kind.
+template <class P>
+void on_cpu(Pass pass, const Parts& parts, const Arguments& a, const TokenKernels<P>& k) {
   auto d = parts.width;
-  auto f = [](const void* x) { return static_cast<const float*>(x); };
   parts.each([&](int64_t part, int64_t image, int64_t row, int64_t rows) {
     // Rows of a tensor from this part's first on; null without a tensor.
     auto of = [&](auto* x) { return x == nullptr ? x : x + row * d; };
-    auto in = [&](const void* x) { return of(f(x)); };
-    auto out = [&](void* x) { return of(static_cast<float*>(x)); };
+    auto in = [&](const void* x) { return of(static_cast<const P*>(x)); };
+    auto out = [&](void* x) { return of(static_cast<P*>(x)); };
     auto vector = [&](const Vectors& x) { return x.data + image * x.stride; };
     auto excess = vector(a.excess), gate = vector(a.gate), shift = vector(a.shift), scale = vector(a.scale);
     auto mean = a.mean + row, rstd = a.rstd + row;
@@ -152,7 +158,8 @@ void on_cpu(Pass pass, const Parts& parts, const Arguments& a) {
 
 // One pass where the tensors are. `kind` is that of the products.
 void run(Pass pass, const Parts& parts, const Arguments& a, at::ScalarType kind) {
-  if (parts.device.is_cpu()) return on_cpu(pass, parts, a);
+  if (parts.device.is_cpu())
+    return with_kernels(kind, [&](const auto& k, auto) { on_cpu(pass, parts, a, k); });
   check(gpu->run(pass, &a, kind == at::kBFloat16, parts.device.index()));
 }
 
@@ -160,9 +167,13 @@ struct Gelu : Function<Gelu> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x_, const at::Tensor& bias) {
     auto x = x_.contiguous(), y = at::empty_like(x);
     Parts parts(x);
-    parts.each([&](int64_t, int64_t, int64_t row, int64_t rows) {
-      int64_t at = row * parts.width;
-      kernels().gelu(rows, parts.width, read(x) + at, read(bias), write(y) + at);
+    with_kernels(x.scalar_type(), [&](const auto& k, auto number) {
+      auto from = static_cast<const decltype(number)*>(x.const_data_ptr());
+      auto to = static_cast<decltype(number)*>(y.mutable_data_ptr());
+      parts.each([&](int64_t, int64_t, int64_t row, int64_t rows) {
+        int64_t at = row * parts.width;
+        k.gelu(rows, parts.width, from + at, read(bias), to + at);
+      });
     });
     context->save_for_backward({x, bias});
     return y;
@@ -174,10 +185,15 @@ struct Gelu : Function<Gelu> {
     auto dy = gradients[0].contiguous(), dx = at::empty_like(x);
     Parts parts(x);
     auto sums = parts.sums(1);
-    parts.each([&](int64_t part, int64_t, int64_t row, int64_t rows) {
-      int64_t at = row * parts.width;
-      kernels().gelu_backward(rows, parts.width, read(dy) + at, read(x) + at, read(bias), write(dx) + at,
-                              write(sums) + part * parts.width);
+    auto sum = write(sums);
+    with_kernels(x.scalar_type(), [&](const auto& k, auto number) {
+      auto given = static_cast<const decltype(number)*>(dy.const_data_ptr());
+      auto from = static_cast<const decltype(number)*>(x.const_data_ptr());
+      auto to = static_cast<decltype(number)*>(dx.mutable_data_ptr());
+      parts.each([&](int64_t part, int64_t, int64_t row, int64_t rows) {
+        int64_t at = row * parts.width;
+        k.gelu_backward(rows, parts.width, given + at, from + at, read(bias), to + at, sum + part * parts.width);
+      });
     });
     return {dx, sums.sum(0).view(-1)};
   }
@@ -340,17 +356,25 @@ struct Leave : Function<Leave> {
 // Numbers of a matrix that are mixed together.
 constexpr int64_t PIECE = 1 << 14;
 
-// y [B, P] = gates [B, E] x [E, P]. BLAS is slow at so short a sum.
+// y [B, P] = gates [B, E] x [E, P], y in the products' kind. BLAS is slow at so short a sum.
 struct Mix : Function<Mix> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& gates_, const at::Tensor& x_) {
     auto gates = gates_.contiguous(), x = x_.contiguous();
     int64_t rows = gates.size(0), count = gates.size(1), width = x.size(1), pieces = (width + PIECE - 1) / PIECE;
-    auto y = at::empty({rows, width}, at::kFloat);
-    auto to = y.mutable_data_ptr<float>();
-    for_units(rows * pieces, [&](int64_t unit) {
-      int64_t row = unit / pieces, begin = unit % pieces * PIECE;
-      kernels().mix(count, std::min(PIECE, width - begin), read(gates) + row * count, read(x) + begin, width,
-                    to + row * width + begin);
+    auto y = at::empty({rows, width}, product_kind(x));
+    with_kernels(y.scalar_type(), [&](const auto& k, auto number) {
+      using P = decltype(number);
+      auto stored = x.scalar_type() == y.scalar_type();
+      TORCH_CHECK(stored || x.scalar_type() == at::kFloat, "to mix ", x.scalar_type());
+      auto to = static_cast<P*>(y.mutable_data_ptr());
+      auto from = x.const_data_ptr();
+      for_units(rows * pieces, [&](int64_t unit) {
+        int64_t row = unit / pieces, begin = unit % pieces * PIECE, numbers = std::min(PIECE, width - begin);
+        auto of_row = read(gates) + row * count;
+        auto out = to + row * width + begin;
+        if (stored) return k.mix_stored(count, numbers, of_row, static_cast<const P*>(from) + begin, width, out);
+        k.mix(count, numbers, of_row, static_cast<const float*>(from) + begin, width, out);
+      });
     });
     context->save_for_backward({gates, x});
     return y;
@@ -358,7 +382,8 @@ struct Mix : Function<Mix> {
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     auto saved = context->get_saved_variables();
-    return {gradients[0].mm(saved[1].t()), saved[0].t().mm(gradients[0])};
+    auto dy = gradients[0].to(saved[1].scalar_type());
+    return {dy.mm(saved[1].t()).to(at::kFloat), saved[0].to(dy.scalar_type()).t().mm(dy)};
   }
 };
 
@@ -380,14 +405,13 @@ void shim_fused_register(const Passes* passes) { gpu = passes; }
 char* shim_fused_serves(const at::Tensor* tokens, bool* yes) {
   return guarded([&] {
     auto kind = product_kind(*tokens);
-    auto here = tokens->is_cpu() ? kind == at::kFloat && tokens->size(-1) % WIDTH_UNIT == 0
-                                 : tokens->is_cuda() && gpu != nullptr && (kind == at::kFloat || kind == at::kBFloat16);
-    *yes = here && tokens->scalar_type() == at::kFloat && tokens->dim() == 3;
+    auto here = tokens->is_cpu() ? tokens->size(-1) % WIDTH_UNIT == 0 : tokens->is_cuda() && gpu != nullptr;
+    *yes = here && (kind == at::kFloat || kind == at::kBFloat16) && tokens->scalar_type() == at::kFloat && tokens->dim() == 3;
   });
 }
 
 char* shim_fused_gelu(const at::Tensor* x, const at::Tensor* bias, at::Tensor** y) {
-  return guarded([&] { *y = new at::Tensor(Gelu::apply(*x, *bias)); });
+  return guarded([&] { *y = new at::Tensor(Gelu::apply(*x, exact(bias))); });
 }
 
 char* shim_fused_modulate(const at::Tensor* x, const at::Tensor* shift, const at::Tensor* scale, at::Tensor** h) {
@@ -395,7 +419,7 @@ char* shim_fused_modulate(const at::Tensor* x, const at::Tensor* shift, const at
 }
 
 char* shim_fused_mix(const at::Tensor* gates, const at::Tensor* x, at::Tensor** y) {
-  return guarded([&] { *y = new at::Tensor(Mix::apply(*gates, *x)); });
+  return guarded([&] { *y = new at::Tensor(Mix::apply(exact(gates), *x)); });
 }
 
 // Into `out`: r, keep, h.

@@ -16,6 +16,8 @@ constexpr int LANES = 4;
 
 typedef float Vec __attribute__((vector_size(LANES * sizeof(float))));
 typedef int32_t Ints __attribute__((vector_size(LANES * sizeof(float))));
+typedef uint32_t Bits __attribute__((vector_size(LANES * sizeof(float))));
+typedef uint16_t Halves __attribute__((vector_size(LANES * sizeof(uint16_t))));
 
 inline Vec load(const float* from) {
   Vec v;
@@ -23,7 +25,27 @@ inline Vec load(const float* from) {
   return v;
 }
 
+inline Vec load(const Bf16* from) {
+  Halves halves;
+  std::memcpy(&halves, from, sizeof halves);
+  Bits bits = __builtin_convertvector(halves, Bits) << 16;
+  Vec v;
+  std::memcpy(&v, &bits, sizeof v);
+  return v;
+}
+
 inline void store(float* to, Vec v) { std::memcpy(to, &v, sizeof v); }
+
+// Rounded to the nearest, halves to even; NaN stays.
+inline void store(Bf16* to, Vec v) {
+  Bits bits;
+  std::memcpy(&bits, &v, sizeof bits);
+  Bits rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;
+  rounded = v != v ? Bits{} + 0x7FC0 : rounded;
+  Halves halves = __builtin_convertvector(rounded, Halves);
+  std::memcpy(to, &halves, sizeof halves);
+}
+
 inline void add(float* to, Vec v) { store(to, load(to) + v); }
 inline Vec all(float x) { return x - Vec{}; }
 
@@ -84,7 +106,8 @@ inline Moments moments(int64_t width, const float* x) {
   return {mean, 1.0f / std::sqrt(total(squares) / width + EPSILON)};
 }
 
-inline void normalise(int64_t width, const float* x, const float* shift, const float* scale, Moments m, float* h) {
+template <class P>
+inline void normalise(int64_t width, const float* x, const float* shift, const float* scale, Moments m, P* h) {
   for (int64_t i = 0; i < width; i += LANES)
     store(h + i, (load(x + i) - m.mean) * m.rstd * (1.0f + load(scale + i)) + load(shift + i));
 }
@@ -94,7 +117,8 @@ struct Removed {
   float mean, along;
 };
 
-inline Removed removed(int64_t width, const float* dh, const float* x, const float* scale, Moments m,
+template <class P>
+inline Removed removed(int64_t width, const P* dh, const float* x, const float* scale, Moments m,
                        float* shift_sum, float* scale_sum) {
   Vec mean{}, along{};
   for (int64_t i = 0; i < width; i += LANES) {
@@ -121,7 +145,8 @@ inline Vec sigmoid_of(Vec x) {
   return 1.0f / (1.0f + exponential(-2.0f * u));
 }
 
-void gelu(int64_t rows, int64_t width, const float* x, const float* bias, float* y) {
+template <class P>
+void gelu(int64_t rows, int64_t width, const P* x, const float* bias, P* y) {
   for (int64_t row = 0; row < rows; ++row, x += width, y += width)
     for (int64_t i = 0; i < width; i += LANES) {
       Vec v = load(x + i) + load(bias + i);
@@ -129,7 +154,8 @@ void gelu(int64_t rows, int64_t width, const float* x, const float* bias, float*
     }
 }
 
-void gelu_backward(int64_t rows, int64_t width, const float* dy, const float* x, const float* bias, float* dx,
+template <class P>
+void gelu_backward(int64_t rows, int64_t width, const P* dy, const P* x, const float* bias, P* dx,
                    float* bias_sum) {
   for (int64_t row = 0; row < rows; ++row, dy += width, x += width, dx += width)
     for (int64_t i = 0; i < width; i += LANES) {
@@ -141,7 +167,8 @@ void gelu_backward(int64_t rows, int64_t width, const float* dy, const float* x,
     }
 }
 
-void modulate(int64_t rows, int64_t width, const float* x, const float* shift, const float* scale, float* h,
+template <class P>
+void modulate(int64_t rows, int64_t width, const float* x, const float* shift, const float* scale, P* h,
               float* mean, float* rstd) {
   for (int64_t row = 0; row < rows; ++row, x += width, h += width) {
     Moments m = moments(width, x);
@@ -151,7 +178,8 @@ void modulate(int64_t rows, int64_t width, const float* x, const float* shift, c
   }
 }
 
-void modulate_backward(int64_t rows, int64_t width, const float* dh, const float* x, const float* scale,
+template <class P>
+void modulate_backward(int64_t rows, int64_t width, const P* dh, const float* x, const float* scale,
                        const float* mean, const float* rstd, float* dx, float* shift_sum, float* scale_sum) {
   for (int64_t row = 0; row < rows; ++row, dh += width, x += width, dx += width) {
     Moments m{mean[row], rstd[row]};
@@ -161,12 +189,14 @@ void modulate_backward(int64_t rows, int64_t width, const float* dh, const float
   }
 }
 
-inline Vec excess_of(const float* tokens, const float* excess, int64_t i) {
+template <class P>
+inline Vec excess_of(const P* tokens, const float* excess, int64_t i) {
   return tokens == nullptr ? load(excess + i) : load(tokens + i) + load(excess + i);
 }
 
-void enter(int64_t rows, int64_t width, const float* z, const float* tokens, const float* excess, const float* shift,
-           const float* scale, float* r, float* keep, float* h, float* mean, float* rstd) {
+template <class P>
+void enter(int64_t rows, int64_t width, const float* z, const P* tokens, const float* excess, const float* shift,
+           const float* scale, float* r, float* keep, P* h, float* mean, float* rstd) {
   for (int64_t row = 0; row < rows; ++row, z += width, r += width, keep += width, h += width) {
     for (int64_t i = 0; i < width; i += LANES) {
       Vec change = load(z + i) * excess_of(tokens, excess, i);
@@ -181,9 +211,10 @@ void enter(int64_t rows, int64_t width, const float* z, const float* tokens, con
   }
 }
 
-void enter_backward(int64_t rows, int64_t width, const float* dr, const float* dkeep, const float* dh, const float* z,
-                    const float* tokens, const float* excess, const float* scale, const float* mean, const float* rstd,
-                    float* dz, float* dtokens, float* excess_sum, float* shift_sum, float* scale_sum) {
+template <class P>
+void enter_backward(int64_t rows, int64_t width, const float* dr, const float* dkeep, const P* dh, const float* z,
+                    const P* tokens, const float* excess, const float* scale, const float* mean, const float* rstd,
+                    float* dz, P* dtokens, float* excess_sum, float* shift_sum, float* scale_sum) {
   for (int64_t row = 0; row < rows; ++row, dr += width, dh += width, z += width, dz += width) {
     Moments m{mean[row], rstd[row]};
     // The row that was normalised, for as long as its place holds nothing else.
@@ -204,8 +235,9 @@ void enter_backward(int64_t rows, int64_t width, const float* dr, const float* d
   }
 }
 
-void join(int64_t rows, int64_t width, const float* r, const float* y, const float* bias, const float* gate,
-          const float* shift, const float* scale, float* s, float* h, float* mean, float* rstd) {
+template <class P>
+void join(int64_t rows, int64_t width, const float* r, const P* y, const float* bias, const float* gate,
+          const float* shift, const float* scale, float* s, P* h, float* mean, float* rstd) {
   for (int64_t row = 0; row < rows; ++row, r += width, y += width, s += width, h += width) {
     for (int64_t i = 0; i < width; i += LANES)
       store(s + i, load(r + i) + load(gate + i) * (load(y + i) + load(bias + i)));
@@ -216,9 +248,10 @@ void join(int64_t rows, int64_t width, const float* r, const float* y, const flo
   }
 }
 
-void join_backward(int64_t rows, int64_t width, const float* ds, const float* dh, const float* s, const float* y,
+template <class P>
+void join_backward(int64_t rows, int64_t width, const float* ds, const P* dh, const float* s, const P* y,
                    const float* bias, const float* gate, const float* scale, const float* mean, const float* rstd,
-                   float* dr, float* dy, float* bias_sum, float* gate_sum, float* shift_sum, float* scale_sum) {
+                   float* dr, P* dy, float* bias_sum, float* gate_sum, float* shift_sum, float* scale_sum) {
   for (int64_t row = 0; row < rows; ++row, ds += width, dh += width, s += width, y += width, dr += width, dy += width) {
     Moments m{mean[row], rstd[row]};
     Removed off = removed(width, dh, s, scale, m, shift_sum, scale_sum);
@@ -233,7 +266,8 @@ void join_backward(int64_t rows, int64_t width, const float* ds, const float* dh
   }
 }
 
-void leave(int64_t rows, int64_t width, const float* r, const float* y, const float* bias, const float* gate,
+template <class P>
+void leave(int64_t rows, int64_t width, const float* r, const P* y, const float* bias, const float* gate,
            const float* keep, float* out) {
   for (int64_t row = 0; row < rows; ++row, r += width, y += width, out += width) {
     for (int64_t i = 0; i < width; i += LANES) {
@@ -244,8 +278,9 @@ void leave(int64_t rows, int64_t width, const float* r, const float* y, const fl
   }
 }
 
-void leave_backward(int64_t rows, int64_t width, const float* dout, const float* y, const float* bias,
-                    const float* gate, float* dy, float* bias_sum, float* gate_sum) {
+template <class P>
+void leave_backward(int64_t rows, int64_t width, const float* dout, const P* y, const float* bias,
+                    const float* gate, P* dy, float* bias_sum, float* gate_sum) {
   for (int64_t row = 0; row < rows; ++row, dout += width, y += width, dy += width)
     for (int64_t i = 0; i < width; i += LANES) {
       Vec d = load(dout + i), b = d * load(gate + i);
@@ -255,12 +290,36 @@ void leave_backward(int64_t rows, int64_t width, const float* dout, const float*
     }
 }
 
-void mix(int64_t count, int64_t width, const float* gates, const float* x, int64_t stride, float* y) {
+template <class X, class Y>
+void mix(int64_t count, int64_t width, const float* gates, const X* x, int64_t stride, Y* y) {
   for (int64_t i = 0; i < width; i += LANES) {
     Vec sum{};
     for (int64_t j = 0; j < count; ++j)
       if (gates[j] != 0.0f) sum += gates[j] * load(x + j * stride + i);
     store(y + i, sum);
+  }
+}
+
+void widen(int64_t rows, int64_t width, const Bf16* from, int64_t stride, float* to) {
+  for (int64_t row = 0; row < rows; ++row, from += stride, to += width) {
+    int64_t i = 0;
+    for (; i + LANES <= width; i += LANES) store(to + i, load(from + i));
+    Bf16 rest[LANES] = {};
+    std::memcpy(rest, from + i, (width - i) * sizeof(Bf16));
+    Vec wide = load(rest);
+    std::memcpy(to + i, &wide, (width - i) * sizeof(float));
+  }
+}
+
+void narrow(int64_t rows, int64_t width, const float* from, Bf16* to, int64_t stride) {
+  for (int64_t row = 0; row < rows; ++row, from += width, to += stride) {
+    int64_t i = 0;
+    for (; i + LANES <= width; i += LANES) store(to + i, load(from + i));
+    float rest[LANES] = {};
+    std::memcpy(rest, from + i, (width - i) * sizeof(float));
+    Bf16 halves[LANES];
+    store(halves, load(rest));
+    std::memcpy(to + i, halves, (width - i) * sizeof(Bf16));
   }
 }
 
@@ -306,9 +365,16 @@ void softmax_backward(int64_t rows, int64_t width, float factor, const float* lo
     }
 }
 
+template <class P>
+constexpr TokenKernels<P> token_kernels() {
+  return {
+      gelu<P>, gelu_backward<P>, modulate<P>, modulate_backward<P>, enter<P>, enter_backward<P>, join<P>,
+      join_backward<P>, leave<P>, leave_backward<P>, mix<float, P>, mix<P, P>,
+  };
+}
+
 }  // namespace
 
 extern const Kernels KERNELS = {
-    gelu,        gelu_backward, modulate, modulate_backward, enter,    enter_backward, join,
-    join_backward, leave,       leave_backward, mix, row_dots, softmax, softmax_backward,
+    token_kernels<float>(), token_kernels<Bf16>(), widen, narrow, row_dots, softmax, softmax_backward,
 };

@@ -1,5 +1,5 @@
-//! A block's arithmetic between its matrix products, each step in one pass over its tokens, with gradients: f32 on the CPU, f32
-//! with products in f32 or bf16 on a GPU.
+//! A block's arithmetic between its matrix products, each step in one pass over its tokens, with gradients: in f32, what products
+//! give and take in f32 or bf16.
 //!
 //! What the steps compute is said by the plain formulas beside their callers, which serve every other kind and device.
 
@@ -12,11 +12,14 @@ pub(crate) use gpu::usable;
 use super::check;
 use super::cuda::CPasses;
 use std::ffi::c_char;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 use torch_sys::C_tensor;
 
 type Out = *mut *mut C_tensor;
 type In = *const C_tensor;
+
+/// The CPU's passes take rows of a multiple of this many numbers.
+const WIDTH_UNIT: i64 = 16;
 
 unsafe extern "C" {
     fn shim_fused_register(passes: *const CPasses);
@@ -43,9 +46,12 @@ pub fn serves(tokens: &Tensor) -> bool {
     unsafe { check(shim_fused_serves(tokens.as_ptr(), &raw mut yes)) }.is_ok() && yes
 }
 
-/// Whether the other functions serve them too.
+/// Whether the other functions serve a block's tokens too: those of the residual stream, or what a pass has made of them for a
+/// product.
 pub fn serves_throughout(tokens: &Tensor) -> bool {
-    tokens.device() == Device::Cpu && serves(tokens)
+    let width = tokens.size().last().copied().unwrap_or(0);
+    let made = tokens.kind() == Kind::BFloat16 && width % WIDTH_UNIT == 0;
+    tokens.device() == Device::Cpu && (made || serves(tokens))
 }
 
 /// Whether [`attention`] serves this many tokens, with the BLAS of this libtorch.
@@ -54,7 +60,7 @@ pub fn attends(tokens: i64) -> bool {
     unsafe { shim_fused_attends(tokens) }
 }
 
-/// `gelu(x + bias)`, the tanh approximation.
+/// `gelu(x + bias)`, the tanh approximation, in the kind of `x`.
 ///
 /// # Shapes
 /// `x` `[B, N, D]`, `bias` `[D]`.
@@ -146,7 +152,8 @@ pub fn leave(r: &Tensor, y: &Tensor, bias: &Tensor, gate: &Tensor, keep: Option<
     out
 }
 
-/// The product `gates · x`, for few columns of `gates` and very many of `x`; those at a gate of 0 are not read.
+/// The product `gates · x` in the kind that products are computed in, for few columns of `gates` and very many of `x`; those at a
+/// gate of 0 are not read.
 ///
 /// # Shapes
 /// `gates` `[B, E]`, `x` `[E, P]`, `P` a multiple of 16, to `[B, P]`.
@@ -179,20 +186,31 @@ fn results<const N: usize>(call: impl FnOnce(Out) -> *mut c_char) -> [Tensor; N]
 }
 
 #[cfg(test)]
+mod bf16;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::random::normal;
-    use tch::Kind;
 
     /// f32 rounding of sums over a few hundred numbers of size one, relative (Frobenius); measured at most 4e-7.
     const ROUNDING: f64 = 2e-6;
 
-    fn given(name: &str, shape: &[i64]) -> Tensor {
+    pub fn given(name: &str, shape: &[i64]) -> Tensor {
         normal(3, name, 0, shape).set_requires_grad(true)
     }
 
     /// Values, and gradients of a weighted sum of them, against the plain formula in f64.
     fn holds(
+        inputs: &[Tensor],
+        fused: impl Fn(&[Tensor]) -> Vec<Tensor>,
+        plain: impl Fn(&[Tensor]) -> Vec<Tensor>,
+    ) {
+        holds_to(ROUNDING, inputs, fused, plain);
+    }
+
+    pub fn holds_to(
+        most: f64,
         inputs: &[Tensor],
         fused: impl Fn(&[Tensor]) -> Vec<Tensor>,
         plain: impl Fn(&[Tensor]) -> Vec<Tensor>,
@@ -213,17 +231,17 @@ mod tests {
             assert_eq!(got.size(), want.size(), "{i}");
             let distance = (got.to_kind(Kind::Double) - want).norm() / want.norm().clamp_min(1e-3);
             let distance = distance.double_value(&[]);
-            assert!(distance < ROUNDING, "result {i}: {distance:e}");
+            assert!(distance < most, "result {i}: {distance:e}");
         }
     }
 
-    fn normalised(x: &Tensor, shift: &Tensor, scale: &Tensor) -> Tensor {
+    pub fn normalised(x: &Tensor, shift: &Tensor, scale: &Tensor) -> Tensor {
         let normal = x.layer_norm([x.size()[2]], None::<&Tensor>, None::<&Tensor>, 1e-6, false);
         normal * (scale + 1.0) + shift
     }
 
     /// Images, tokens and width that end inside of a part, in one part, and in several.
-    const SHAPES: [[i64; 3]; 3] = [[2, 70, 48], [3, 16, 16], [1, 200, 112]];
+    pub const SHAPES: [[i64; 3]; 3] = [[2, 70, 48], [3, 16, 16], [1, 200, 112]];
 
     #[test]
     fn gelu_is_its_formula() {

@@ -7,5 +7,6 @@ mod damage;
 mod gpu;
 mod memory;
 mod outputs;
+mod side_by_side;
 mod support;
 mod variants;

@@ -62,7 +62,7 @@ impl Place {
     pub fn command(&self, name: &str, iterations: usize, flags: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_train"));
         command
-            .args(["--threads", "1"])
+            .args(if flags.contains("--threads ") { [].as_slice() } else { &["--threads", "1"] })
             .args(if flags.contains("--device ") { [].as_slice() } else { &["--device", "cpu"] })
             .args(if flags.contains("--batch-size ") { [].as_slice() } else { &["--batch-size", "8"] })
             .args(if flags.contains("--model ") { [].as_slice() } else { &["--model", "switch-dit-tiny/2"] })
