@@ -1,8 +1,8 @@
 //! The one place where all jobs of a run are waited for: one thread, one lock and one question to their batch system
 //! for all of them, however many there are.
 
-use super::job::{self, Ended};
 use super::known::{Known, Over, Seen, Verdict};
+use super::papers::{self, Ended};
 use super::queue::Queue;
 use super::submission::{Of, Submission};
 use super::system::{System, interval};
@@ -132,7 +132,7 @@ impl<'a> Desk<'a> {
                 job.told = level;
                 ids.push(id.clone());
                 if level > 1 {
-                    job::kill(&job.attempt.folder);
+                    papers::kill(&job.attempt.folder);
                 }
             }
             if !ids.is_empty() {

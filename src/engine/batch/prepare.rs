@@ -1,7 +1,8 @@
 //! What every batch system needs of an attempt: what its node is to do, written down, and the program that does it.
 
 use super::environ;
-use super::job::{self, JobSpec};
+use super::job;
+use super::papers::JobSpec;
 use super::submission::Submission;
 use super::system::{Batch, limit, notice};
 use crate::engine::attempt::{self, Attempt};

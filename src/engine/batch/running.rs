@@ -1,7 +1,7 @@
 //! The stage of a job on its node, or those of its ranks that belong there, from the start to the end.
 
-use super::job::{self, Ended, JobSpec};
 use super::nodes::Node;
+use super::papers::{self, Ended, JobSpec};
 use crate::cache::facts::Machine;
 use crate::engine::error::{Error, Result};
 use crate::engine::ranks;
@@ -153,7 +153,7 @@ impl<'a> Running<'a> {
                     self.node.inspect(|node| node.tell());
                 }
                 Some(at) if at.elapsed() > GRACE => {
-                    self.node.inspect(|_| job::kill(self.folder));
+                    self.node.inspect(|_| papers::kill(self.folder));
                     self.kill();
                 }
                 _ => {}
@@ -194,7 +194,7 @@ impl<'a> Running<'a> {
                 self.kill();
             }
         }
-        if self.told && job::is_killed(self.folder) {
+        if self.told && papers::is_killed(self.folder) {
             self.kill();
         }
     }
@@ -216,7 +216,7 @@ impl<'a> Running<'a> {
                 node.tell();
             }
             if code != 0 && since.elapsed() > patience {
-                job::kill(self.folder);
+                papers::kill(self.folder);
             }
             std::thread::sleep(LOOK_EVERY);
         }

@@ -118,6 +118,10 @@ fn two_thousand_jobs_cost_as_few_files_threads_and_calls_as_two() {
     assert_eq!(fake.jobs(), 2000);
     let open = std::fs::read_dir(format!("/proc/{}/fd", runner.id())).unwrap().count();
     let (threads, memory) = (status(runner.id(), "Threads"), status(runner.id(), "VmHWM"));
+    println!(
+        "submitted: {open} files, {threads} threads, {memory} kB, {} calls of sbatch",
+        fake.calls("sbatch").len()
+    );
     assert!(open < 40 && threads < 40 && memory < 100_000, "{open} files, {threads} threads, {memory} kB");
     runner.kill().unwrap();
     runner.wait().unwrap();
@@ -138,6 +142,7 @@ fn two_thousand_jobs_cost_as_few_files_threads_and_calls_as_two() {
     assert!(asked.len() > from, "it asks on");
     assert_eq!(fake.calls("sbatch").len(), before.1, "nothing is submitted again");
     let memory = status(runner.id(), "VmHWM");
+    println!("reattached: {} calls of squeue in {intervals} intervals, {memory} kB", asked.len() - before.0);
     assert!(memory < 100_000, "{memory} kB");
     std::fs::remove_file(fake.study.path("fake/hold")).unwrap();
     fake.work(16);

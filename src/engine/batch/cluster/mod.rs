@@ -3,8 +3,8 @@
 mod call;
 pub mod submit;
 
-use super::job;
 use super::known::{Known, Seen, Verdict};
+use super::papers;
 use super::system::{Batch, Named, Refusal, Submitted, System};
 use crate::engine::attempt::Attempt;
 use crate::engine::error::Error;
@@ -94,7 +94,7 @@ impl System for Commands {
             Seen::Unknown => "it is no longer known".into(),
             Seen::Known(_) | Seen::Unasked => return None,
         };
-        if job::has_begun(&attempt.folder) {
+        if papers::has_begun(&attempt.folder) {
             return None;
         }
         Some(Error::NotBegun { id: id.into(), said, path: attempt.folder.clone() })
