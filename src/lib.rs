@@ -62,6 +62,9 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     if arguments.get(1).is_some_and(|word| word == engine::batch::SUBMIT) {
         return ExitCode::from(engine::batch::submit());
     }
+    if arguments.get(1).is_some_and(|word| word == ui::PARQUET) {
+        return ExitCode::from(ui::read_parquet(&arguments[2..]));
+    }
     let mut cli = match cli::Cli::read(arguments) {
         Ok(cli) => cli,
         Err(e) => {

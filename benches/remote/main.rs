@@ -124,7 +124,10 @@ impl Bench {
             .env("AWS_DEFAULT_REGION", "us-east-1")
             .env("AWS_ALLOW_HTTP", "true")
             .env("DVC_NO_ANALYTICS", "1");
-        command.env("AWS_ENDPOINT_URL", format!("http://{}", self.address));
+        // s5cmd has its own name for it.
+        for name in ["AWS_ENDPOINT_URL", "S3_ENDPOINT_URL"] {
+            command.env(name, format!("http://{}", self.address));
+        }
         command
     }
 

@@ -26,7 +26,8 @@ pub fn render(table: &Table, columns: &[Column], best: &[(Column, f64)], format:
         return csv(table, columns);
     }
     let shown = |column: &Column| {
-        let cells: Vec<Cell> = table.rows.iter().map(|row| cell(row, column)).collect();
+        let mut cells: Vec<Cell> = table.rows.iter().map(|row| cell(row, column)).collect();
+        settled(&mut cells);
         let decimals = decimals(column, &cells);
         let mark = best.iter().find(|(best, _)| best == column).map(|(_, best)| *best);
         Shown {
@@ -41,6 +42,21 @@ pub fn render(table: &Table, columns: &[Column], best: &[(Column, f64)], format:
         Format::Markdown => markdown(&shown, table.rows.len()),
         Format::Latex => latex(&shown, table.rows.len()),
         _ => plain(&shown, table.rows.len()),
+    }
+}
+
+/// Takes the deviations from a column of whole numbers of which none deviates: it is a setting, as a number of steps, and no measurement.
+fn settled(cells: &mut [Cell]) {
+    let fixed = |cell: &Cell| match cell {
+        Cell::Number(n, deviation) => n.fract() == 0.0 && deviation.is_none_or(|d| d == 0.0),
+        _ => true,
+    };
+    if cells.iter().all(fixed) {
+        for cell in cells {
+            if let Cell::Number(_, deviation) = cell {
+                *deviation = None;
+            }
+        }
     }
 }
 

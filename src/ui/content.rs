@@ -181,7 +181,7 @@ fn file(site: &Site, digest: &Digest, path: &Path, form: Form, size: u64) -> Val
             json!({ "type": "image", "url": raw(digest, form) })
         }
         Form::Npz => arrays(site, digest, path).unwrap_or_else(binary),
-        Form::Parquet => parquet::describe(path).unwrap_or_else(binary),
+        Form::Parquet => parquet::describe(path),
         Form::Safetensors => tensors::safetensors(path).unwrap_or_else(binary),
         Form::Html => json!({ "type": "html", "url": raw(digest, form) }),
         Form::Json => match (size <= JSON).then(|| std::fs::read(path).ok()).flatten() {

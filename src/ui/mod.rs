@@ -1,6 +1,6 @@
 //! The page of a study: what `pipeline ui` serves to a browser, or writes as files.
 //!
-//! It shows, and does nothing else: no program is started, nothing of the store is changed. What it tells the page is one
+//! It shows, and does nothing else: no program of the study is started, no result or record changed. What it tells the page is one
 //! JSON value for each name (`resources.rs`), and a stream of what changes (`watcher.rs`).
 
 mod assets;
@@ -30,4 +30,5 @@ mod tensors;
 mod watcher;
 
 pub use export::export;
+pub use parquet::{WORD as PARQUET, main as read_parquet};
 pub use server::{Served, serve};

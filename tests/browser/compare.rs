@@ -64,4 +64,9 @@ fn curves_of_marked_rows_lie_over_one_another() {
     browser.click(".legend a[aria-label='Leave out wide']");
     browser.sees("h1", "Compare small, deep");
     assert!(browser.complaints().is_empty(), "{:?}", browser.complaints());
+
+    // One that is gone is named.
+    server.on(&browser, "#/compare?rows=row/v~small,row/v~gone");
+    browser.sees("h1", "Compare small");
+    assert_eq!(browser.texts("main > .problem"), ["row/v~gone: there is nothing of this name"]);
 }

@@ -64,6 +64,12 @@ fn the_digits_are_seen_as_they_run() {
     browser.screen(DESK);
     server.open(&browser, "#/?variant=switch-dit");
     browser.sees(".node", "for its program");
+    let train_page = browser
+        .script("return document.querySelector(\".node[href*='step/train']\").getAttribute('href')")
+        .as_str()
+        .unwrap()
+        .to_string();
+    let train_page = train_page.as_str();
     // What a training waits for, since a busy machine may be minutes about it.
     let before = pipeline(root, &["run", "encode", "reference", "--variant", "switch-dit"]).output().unwrap();
     assert!(before.status.success(), "{}", said(&before));
@@ -82,9 +88,7 @@ fn the_digits_are_seen_as_they_run() {
     browser.sees(train, "left");
     browser.sees(train, "cpu");
     picture(&browser, "ui-live", Screen { height: 420, ..DESK });
-    let train = browser.script(&format!("return document.querySelector(\"{train}\").getAttribute('href')"));
-    let train = train.as_str().unwrap().to_string();
-    server.on(&browser, &train);
+    server.on(&browser, train_page);
     browser.until("its curves as they grow", "document.querySelectorAll('figure.curves .curve').length >= 1");
 
     let output = run.wait().unwrap();
@@ -105,8 +109,11 @@ fn the_digits_are_seen_as_they_run() {
     browser.click("a.button");
     browser.until("the figures", "document.querySelectorAll('figure.curves .curve').length >= 9");
     browser.script("const s = document.querySelector('input[name=smoothing]'); s.value = 0.6; s.dispatchEvent(new Event('input'))");
+    // The samples of each, beside each other; the real digits, which all are held to, once.
     let whole = "(() => { const all = [...document.querySelectorAll('.grids img')]; all.forEach((i) => { i.loading = 'eager' }); \
-                 return all.length === 3 && all.every((i) => i.complete && i.naturalWidth > 0) })()";
+                 const of = (output) => [...document.querySelectorAll('.grids')].find((g) => g.previousSibling.textContent.startsWith(output)); \
+                 return of('sample.samples')?.querySelectorAll('img').length === 3 && of('reference.statistics')?.querySelectorAll('img').length === 1 \
+                 && all.every((i) => i.complete && i.naturalWidth > 0) })()";
     browser.until("the grids of samples", whole);
     picture(&browser, "ui-compare", DESK);
     browser.screen(Screen { dark: true, ..DESK });
@@ -116,19 +123,27 @@ fn the_digits_are_seen_as_they_run() {
     picture(&browser, "ui-phone", PHONE);
     browser.screen(DESK);
 
-    server.on(&browser, &train);
+    server.on(&browser, train_page);
     browser.sees(".status", "cached");
     browser.sees(".command", "release/train");
     browser.until("its curves", "document.querySelectorAll('figure.curves .curve').length >= 3");
     picture(&browser, "ui-stage", DESK);
-    // What is in the outputs of each stage.
-    for (stage, sees) in [("encode", "Parquet"), ("sample", ""), ("report", "")] {
+    // What is in the outputs of a stage: of the latents their columns and first rows.
+    let opened = |stage: &str, sees: &str| {
         let link =
             browser.script(&format!("return known.study.steps.find((s) => s.stage === '{stage}').name"));
         server.on(&browser, &format!("#/{}", link.as_str().unwrap()));
         browser.click("section[aria-labelledby=h-outputs] details summary");
-        browser.sees("section[aria-labelledby=h-outputs] .inside table", "");
-        let _ = sees;
-    }
+        browser.sees("section[aria-labelledby=h-outputs] .inside table", sees);
+    };
+    opened("sample", ".npz");
+    opened("report", "");
+    opened("encode", ".parquet");
+    browser.script(
+        "[...document.querySelectorAll('.inside a')].find((a) => a.textContent.endsWith('.parquet')).click()",
+    );
+    browser.sees("main", "First rows");
+    browser.sees("main table", ", …], ");
+    picture(&browser, "ui-parquet", Screen { height: 700, ..DESK });
     assert!(browser.complaints().is_empty(), "{:?}", browser.complaints());
 }

@@ -48,6 +48,10 @@ fn they_stay_text() {
     browser.sees("pre.log", "user \\u{202e}gnp.exe \\u{2066} end");
     browser.sees(".command", "<svg onload=document.title=");
 
+    browser.until(
+        "its outputs",
+        "document.querySelectorAll('section[aria-labelledby=h-outputs] details.content').length === 3",
+    );
     browser.script("document.querySelectorAll('details.content').forEach((d) => { d.open = true })");
     browser.sees("details.content pre", EVIL);
     browser.sees(".tree", "<b>key</b>");

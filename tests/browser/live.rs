@@ -91,12 +91,14 @@ fn a_study_that_is_edited_is_shown_as_it_is_now() {
     let server = Server::of(&study);
     server.open(&browser, "#/");
     browser.sees(&node("one"), "to run");
+    browser.script("document.querySelector('.node').focus()");
     let mut file = std::fs::OpenOptions::new().append(true).open(study.path("pipeline.yaml")).unwrap();
     file.write_all(
         b"  two:\n    shell: cp ${inputs.x} ${outputs.y}\n    inputs: {x: one.x}\n    outputs: [y]\n",
     )
     .unwrap();
     browser.sees(&node("two"), "waiting");
+    assert_eq!(browser.script("return document.activeElement.getAttribute('href')"), "#/step/one");
     // One that cannot be read is said to be so; the last that could stays.
     file.write_all(b"  three: [\n").unwrap();
     browser.sees(".problem[role=alert]", "pipeline.yaml");
@@ -116,4 +118,56 @@ fn a_server_that_ends_is_told_of() {
     browser.until("it is told", "/lost|ended/.test(document.getElementById('connection').textContent)");
     browser.sees(&node("one"), "cached");
     until("the store is left alone", || study.exists("out/one/x"));
+}
+
+/// A stage that says what it is told to; what comes after it waits for `go`.
+const AGAIN: &str = r#"name: again
+stages:
+  one:
+    shell: |
+      seq -f 'line %.0f' 1 500
+      echo ${params.n} > ${outputs.x}
+    params: {n: 1}
+    outputs: [x]
+  two:
+    shell: |
+      until [ -e go ]; do sleep 0.02; done
+      cp ${inputs.x} ${outputs.y}
+    inputs: {x: one.x}
+    outputs: [y]
+"#;
+
+#[test]
+fn what_is_open_and_read_of_a_step_stays_as_it_runs_again() {
+    let Some(browser) = Browser::start() else { return };
+    let study = Study::new(AGAIN);
+    study.write("go", "");
+    study.run(&[]);
+    std::fs::remove_file(study.path("go")).unwrap();
+    let server = Server::of(&study);
+    server.open(&browser, "#/step/one");
+    browser.sees("pre.log", "line 500");
+    let output = "section[aria-labelledby=h-outputs] details";
+    browser.click(&format!("{output} summary"));
+    browser.sees(&format!("{output} pre"), "1");
+    // Somebody reads in the middle of the log, and holds nothing.
+    browser.script("document.activeElement.blur(); document.querySelector('pre.log').scrollTop = 300");
+    browser.until("no following", "!document.getElementById('follow').checked");
+    browser.script("window.log = document.querySelector('pre.log')");
+
+    let changed = AGAIN.replace("{n: 1}", "{n: 2}");
+    study.write("pipeline.yaml", &changed);
+    let mut run = study.start(&["run"]);
+    // The run goes on; what it made already is shown.
+    browser.sees(&format!("{output}[open] pre"), "2");
+    browser.until("the log of the run", "document.querySelectorAll('#log option').length === 2");
+    let stays = browser.script("return [document.querySelector('pre.log') === window.log, window.log.scrollTop, document.getElementById('follow').checked]");
+    assert_eq!(stays, serde_json::json!([true, 300, false]));
+    assert!(run.try_wait().unwrap().is_none(), "the run is over");
+    study.write("go", "");
+    assert!(run.wait().unwrap().success());
+    // Another that is chosen is shown from its end.
+    browser.script("const c = document.getElementById('log'); c.value = c.options[0].value; c.dispatchEvent(new Event('change'))");
+    browser.until("another log", "document.querySelector('pre.log') !== window.log && document.querySelector('pre.log').textContent.includes('line 500')");
+    assert!(browser.complaints().is_empty(), "{:?}", browser.complaints());
 }

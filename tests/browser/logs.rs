@@ -47,10 +47,16 @@ stages:
     browser.script("document.querySelector('pre.log').scrollTop = 0");
     browser.until("no following", "!document.getElementById('follow').checked");
     say("news\n");
-    browser.until("it is told", "document.querySelector('.logged .hint').textContent !== ''");
+    browser.until("it is told", "/ to .* of /.test(document.querySelector('.logged .hint').textContent)");
     browser.click("#follow");
     browser.sees("pre.log", "news");
     browser.until("the end is in sight", &format!("{below} < 40"));
+
+    // More at a time than one answer has is followed all the same.
+    say(&(0..60_000).map(|i| format!("line {i} of very many\n")).collect::<String>());
+    browser.sees("pre.log", "line 59999 of very many");
+    browser.until("the end is in sight", &format!("{below} < 40"));
+    assert_eq!(browser.script("return document.getElementById('follow').checked"), true);
 
     say("end\n");
     assert!(run.wait().unwrap().success());

@@ -33,6 +33,11 @@ impl Server {
         browser.until("the page", "performance.getEntriesByName('shown').length");
     }
 
+    /// The same, without waiting for what it shows.
+    pub fn begin(&self, browser: &Browser, place: &str) {
+        browser.go(&format!("{}{place}", self.entry));
+    }
+
     /// Goes on to another place of the page that is open, as a link does.
     pub fn on(&self, browser: &Browser, place: &str) {
         browser.script(&format!("performance.clearMarks(); location.hash = {}", serde_json::json!(place)));

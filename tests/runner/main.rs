@@ -37,6 +37,7 @@ mod seeds;
 mod shared;
 mod slurm;
 mod stages;
+mod stores;
 mod study;
 mod table;
 mod temp;

@@ -17,7 +17,7 @@ stages:
 "#;
 
 /// Every object of a cache in a folder, with its content.
-fn objects(cache: &Path) -> BTreeMap<String, Vec<u8>> {
+pub fn objects(cache: &Path) -> BTreeMap<String, Vec<u8>> {
     let (mut found, mut open) = (BTreeMap::new(), vec![cache.to_path_buf()]);
     while let Some(folder) = open.pop() {
         for entry in fs::read_dir(folder).unwrap() {
@@ -158,7 +158,7 @@ fn a_pack_that_is_gone_is_made_again() {
 }
 
 /// Writes what a store has as runners did that knew no packs.
-fn old_cache(store: &Path, cache: &Path) {
+pub fn old_cache(store: &Path, cache: &Path) {
     let walk = |folder: &str, depth: usize| -> Vec<PathBuf> {
         let mut open = vec![store.join(folder)];
         for _ in 0..depth {

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod nodes;
+mod page;
 mod size;
 
 use crate::pages::{follow_in, path};
@@ -45,7 +46,7 @@ type Case = fn(&Cluster);
 #[test]
 fn stages_run_on_a_cluster() {
     let Some(cluster) = Cluster::up() else { return };
-    let cases: [(&str, Case); 22] = [
+    let cases: [(&str, Case); 23] = [
         ("a job", a_job_gets_what_the_stage_asks_for),
         ("private", credentials_are_in_no_file),
         ("codes", exit_codes_and_signals_come_back),
@@ -67,6 +68,7 @@ fn stages_run_on_a_cluster() {
         ("nodes limit", nodes::the_limit_of_the_job_lets_all_ranks_save),
         ("nodes fail", nodes::a_rank_that_fails_on_the_other_node_is_named),
         ("nodes killed", nodes::a_killed_runner_finds_the_ranks_again),
+        ("page", page::jobs_are_seen_in_the_queue_and_as_they_run),
         ("options", nodes::options_that_contradict_are_refused),
     ];
     std::thread::scope(|scope| {

@@ -1,5 +1,7 @@
 //! `pipeline ui`: the server over plain HTTP, and the page as files.
 
+mod parquet;
+
 use crate::study::{Study, said, stderr, until};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -29,7 +31,7 @@ stages:
 "#;
 
 /// A server that is stopped when this goes.
-struct Served {
+pub struct Served {
     child: Child,
     host: String,
     token: String,
@@ -59,7 +61,7 @@ impl Answer {
 }
 
 impl Served {
-    fn start(study: &Study) -> Self {
+    pub fn start(study: &Study) -> Self {
         let mut command = study.command(&["ui", "--port", "0", "--no-open"]);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
@@ -99,12 +101,12 @@ impl Served {
         self.ask(&self.request(path, &self.cookie()))
     }
 
-    fn value(&self, name: &str) -> Value {
+    pub fn value(&self, name: &str) -> Value {
         self.get(&format!("/api/{name}")).json()
     }
 
     /// The study, once it was looked up.
-    fn study(&self) -> Value {
+    pub fn study(&self) -> Value {
         until("the study was looked up", || self.value("study")["looking"] == false);
         self.value("study")
     }
@@ -123,7 +125,8 @@ impl Drop for Served {
     }
 }
 
-fn step<'a>(study: &'a Value, id: &str) -> &'a Value {
+/// A step of what the page is told of the study.
+pub fn step<'a>(study: &'a Value, id: &str) -> &'a Value {
     study["steps"].as_array().unwrap().iter().find(|step| step["id"] == id).unwrap()
 }
 

@@ -13,6 +13,8 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use rayon::prelude::*;
 use stage::{BadInputExt, bad_input, read_json};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -119,18 +121,9 @@ impl Latents {
         }
         let Inner { manifest, files, starts, labels } =
             Arc::try_unwrap(self.inner).map_err(|_| anyhow::anyhow!("the latents are in use already"))?;
-        let files = files
-            .into_iter()
-            .map(|open| {
-                let data = std::fs::read(&open.path);
-                let data = data.bad_input(|| format!("reading {}", open.path.display()))?;
-                Ok(OpenShard { data: data.into(), map: None, ..open })
-            })
-            .collect::<Result<_>>()?;
-        let inner = Inner { manifest, files, starts, labels };
-        let latents = Self { inner: Arc::new(inner) };
-        latents.verify()?;
-        Ok(latents)
+        let inside = files.into_par_iter().zip(&manifest.shards).map(|(open, shard)| open.into_memory(shard));
+        let files = inside.collect::<Result<_>>()?;
+        Ok(Self { inner: Arc::new(Inner { manifest, files, starts, labels }) })
     }
 
     /// Size of all files.
@@ -258,18 +251,40 @@ impl Latents {
 
     fn check(&self, file: usize, group: usize) -> Result<()> {
         let open = &self.inner.files[file];
-        let shard = &self.inner.manifest.shards[file];
+        open.check(&self.inner.manifest.shards[file], group, &open.data)
+    }
+}
+
+impl OpenShard {
+    /// Reads the file, row group by row group, each verified while the processor still has it at hand.
+    fn into_memory(self, shard: &Shard) -> Result<Self> {
+        let reading = || format!("reading {}", self.path.display());
+        let mut file = File::open(&self.path).bad_input(reading)?;
+        let mut data = Vec::with_capacity(shard.bytes as usize);
+        for (group, stated) in shard.row_groups.iter().enumerate() {
+            (&mut file)
+                .take(stated.offset + stated.bytes - data.len() as u64)
+                .read_to_end(&mut data)
+                .bad_input(reading)?;
+            self.check(shard, group, &data)?;
+        }
+        (&mut file).take(shard.bytes - data.len() as u64).read_to_end(&mut data).bad_input(reading)?;
+        Ok(Self { data: data.into(), map: None, ..self })
+    }
+
+    /// Compares a row group of `data` with its digest.
+    fn check(&self, shard: &Shard, group: usize, data: &[u8]) -> Result<()> {
         let stated = &shard.row_groups[group];
-        let bytes = &open.data[stated.offset as usize..(stated.offset + stated.bytes) as usize];
-        if blake3::hash(bytes).to_hex().as_str() != stated.blake3 {
+        let bytes = data.get(stated.offset as usize..(stated.offset + stated.bytes) as usize);
+        if bytes.is_none_or(|bytes| blake3::hash(bytes).to_hex().as_str() != stated.blake3) {
             bad_input!(
                 "{}: row group {group} (of {}) is not what was written, its BLAKE3 differs from the manifest's; \
                  encode again",
-                open.path.display(),
+                self.path.display(),
                 shard.row_groups.len()
             )
         }
-        open.groups[group].verified.store(true, Ordering::Release);
+        self.groups[group].verified.store(true, Ordering::Release);
         Ok(())
     }
 }

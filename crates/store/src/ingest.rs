@@ -73,7 +73,7 @@ impl Store {
             self.keep_file(file, &names)?;
             self.link_blob(file.digest, &file.path)
         })?;
-        record::write_bytes(&self.manifest_path(&hashed.digest), &manifest.encode(), false)?;
+        self.keep_manifest(&hashed.digest, manifest)?;
         let view = self.place(&hashed.digest);
         if let Some(parent) = view.parent() {
             fs::create_dir_all(parent).at("making", parent)?;

@@ -1,5 +1,7 @@
 //! Records of a stat cache as its file has them, found by device and inode. They are not taken apart before somebody asks.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 /// Bytes of a record. The first sixteen are its key.
 pub(crate) const RECORD: usize = 81;
 
@@ -15,14 +17,15 @@ pub(crate) struct Kept {
     /// Numbers of records plus one, by a hash of their keys; 0 is nothing.
     slots: Vec<u32>,
     /// Which of them the present run has asked for.
-    used: Vec<bool>,
+    used: Vec<AtomicBool>,
 }
 
 impl Kept {
     /// `bytes` have so many records from `start` on.
     pub fn new(bytes: Vec<u8>, start: usize, records: usize) -> Self {
         let slots = vec![0; (2 * records).next_power_of_two()];
-        let mut kept = Self { bytes, start, slots, used: vec![false; records] };
+        let mut kept =
+            Self { bytes, start, slots, used: (0..records).map(|_| AtomicBool::new(false)).collect() };
         for number in 0..records {
             let mut slot = kept.slot(&kept.key(number));
             while kept.slots[slot] != 0 {
@@ -74,11 +77,11 @@ impl Kept {
     }
 
     pub fn used(&self, number: usize) -> bool {
-        self.used[number]
+        self.used[number].load(Ordering::Relaxed)
     }
 
-    pub fn set_used(&mut self, number: usize) {
-        self.used[number] = true;
+    pub fn set_used(&self, number: usize) {
+        self.used[number].store(true, Ordering::Relaxed);
     }
 }
 

@@ -5,6 +5,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::ignore::Ignore;
 use crate::links::{Folder, Lead};
 use crate::manifest::{Entry, Item};
+use rayon::prelude::*;
 use rustix::io::Errno;
 use std::fs::{self, Metadata, Permissions};
 use std::io::{self, ErrorKind};
@@ -43,7 +44,7 @@ pub(crate) fn list(path: &Path, links: Links) -> Result<Vec<Entry>> {
         &Place { folder: folder.as_ref(), path: PathBuf::new(), below: PathBuf::new() },
         &mut above,
     )?;
-    walk.found.sort_unstable_by(|a, b| a.path.as_os_str().cmp(b.path.as_os_str()));
+    walk.found.par_sort_unstable_by(|a, b| a.path.as_os_str().cmp(b.path.as_os_str()));
     Ok(walk.found)
 }
 

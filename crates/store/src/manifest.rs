@@ -2,6 +2,7 @@
 
 use crate::digest::{Digest, Kind};
 use std::collections::{BTreeMap, HashSet};
+use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ const MOST: usize = 40;
 /// So many names may lie before the end of a link, those of the links on its way included; no real one has as many.
 const NAMES: usize = 1000;
 
-/// Bytes of a manifest that are hashed at a time, so that a large one is not held encoded.
+/// Bytes of a manifest that are encoded at a time.
 const SOME: usize = 1 << 16;
 
 /// Separates the hashes of manifests from those of files with the same bytes. Version 1: the encoding below.
@@ -221,17 +222,27 @@ impl Manifest {
         Some(Self(entries))
     }
 
-    /// The name of a folder with this content.
-    pub fn digest(&self) -> Digest {
-        let (mut hasher, mut some) = (blake3::Hasher::new_derive_key(DOMAIN), Vec::with_capacity(2 * SOME));
+    /// Hands what [`encode`](Self::encode) gives on piece by piece, so that a large one is not held encoded.
+    pub(crate) fn pieces<E>(&self, mut take: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        let mut some = Vec::with_capacity(2 * SOME);
         for entry in &self.0 {
             entry.encode(&mut some);
             if some.len() >= SOME {
-                hasher.update(&some);
+                take(&some)?;
                 some.clear();
             }
         }
-        Digest { kind: Kind::Tree, hash: *hasher.update(&some).finalize().as_bytes() }
+        take(&some)
+    }
+
+    /// The name of a folder with this content.
+    pub fn digest(&self) -> Digest {
+        let mut hasher = blake3::Hasher::new_derive_key(DOMAIN);
+        let Ok(()) = self.pieces(|piece| {
+            hasher.update(piece);
+            Ok::<_, Infallible>(())
+        });
+        Digest { kind: Kind::Tree, hash: *hasher.finalize().as_bytes() }
     }
 }
 

@@ -11,7 +11,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// One output of an action.
@@ -256,12 +257,23 @@ impl Store {
 
     /// Keeps a manifest, so that a later change of the folder can be told file by file.
     pub fn keep_manifest(&self, digest: &Digest, manifest: &Manifest) -> Result<()> {
-        let (path, encoded) = (self.manifest_path(digest), manifest.encode());
-        if fs::read(&path).is_ok_and(|kept| kept == encoded) {
+        let path = self.manifest_path(digest);
+        if is_kept(&path, manifest).unwrap_or(false) {
             return Ok(());
         }
-        record::write_bytes(&path, &encoded, false)
+        record::write_by(&path, false, |file| manifest.pieces(|piece| file.write_all(piece)))
     }
+}
+
+/// Whether a file holds just this list.
+fn is_kept(path: &Path, manifest: &Manifest) -> io::Result<bool> {
+    let (mut file, mut there) = (File::open(path)?, Vec::new());
+    manifest.pieces(|piece| {
+        there.resize(piece.len(), 0);
+        file.read_exact(&mut there)?;
+        if there == piece { Ok(()) } else { Err(io::Error::from(ErrorKind::InvalidData)) }
+    })?;
+    Ok(file.read(&mut [0])? == 0)
 }
 
 /// What the entries of a folder are called where a stage runs over them: the name of a file without its ending, unless

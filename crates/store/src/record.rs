@@ -24,12 +24,21 @@ pub fn encode(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
 
 /// Writes a file whole or not at all.
 pub fn write_bytes(path: &Path, bytes: &[u8], durable: bool) -> Result<()> {
+    write_by(path, durable, |file| file.write_all(bytes))
+}
+
+/// Writes a file whole or not at all; `fill` writes its bytes.
+pub(crate) fn write_by(
+    path: &Path,
+    durable: bool,
+    fill: impl FnOnce(&mut File) -> std::io::Result<()>,
+) -> Result<()> {
     let parent = path.parent().unwrap_or(Path::new("."));
     let partial = link::partial(path);
     let written = (|| {
         fs::create_dir_all(parent)?;
         let mut file = File::create(&partial)?;
-        file.write_all(bytes)?;
+        fill(&mut file)?;
         if durable {
             file.sync_all()?;
         }

@@ -9,6 +9,7 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -50,9 +51,6 @@ impl Seen {
     /// With the path, where times are coarse: file systems with such clocks often number their files anew with every
     /// mount, and many files have one size and were written within one second.
     fn named(self, path: &Path) -> Self {
-        if !self.coarse() {
-            return self;
-        }
         let hash = blake3::hash(path.as_os_str().as_bytes());
         Self { path: u64::from_le_bytes(*hash.as_bytes().first_chunk().unwrap_or(&[0; 8])), ..self }
     }
@@ -74,53 +72,20 @@ impl Seen {
 /// The cache, and the file it is kept in.
 pub struct StatCache {
     file: Option<PathBuf>,
-    entries: Mutex<State>,
+    /// What the file had.
+    kept: Kept,
+    new: Mutex<New>,
+    /// Whether there is anything new: else nobody waits for it.
+    any_new: AtomicBool,
     /// How far the clock of the store's file system is behind ours, once it was looked at.
     behind: OnceLock<i64>,
 }
 
+/// What the present run has learned.
 #[derive(Default)]
-struct State {
-    /// What the file had.
-    kept: Kept,
-    /// What is new.
+struct New {
     map: HashMap<Key, Entry>,
     dirty: bool,
-}
-
-impl State {
-    /// What is known of a file; it is used from now on.
-    fn entry(&mut self, key: &Key) -> Option<Entry> {
-        if let Some(entry) = self.map.get(key) {
-            return Some(*entry);
-        }
-        let number = self.kept.find(key)?;
-        self.kept.set_used(number);
-        Some(Entry::read(self.kept.record(number)))
-    }
-
-    /// Writes all entries, or where they are many those that the present run used, with a hash over everything at the end.
-    fn write(&self, file: &Path) -> io::Result<()> {
-        let mut out = BufWriter::new(File::create(file)?);
-        let mut hasher = blake3::Hasher::new();
-        let mut put = |bytes: &[u8]| {
-            hasher.update(bytes);
-            out.write_all(bytes)
-        };
-        let few = self.kept.len() + self.map.len() <= ROOM;
-        put(MAGIC)?;
-        for number in (0..self.kept.len()).filter(|number| few || self.kept.used(*number)) {
-            if !self.map.contains_key(&self.kept.key(number)) {
-                put(self.kept.record(number))?;
-            }
-        }
-        for (key, entry) in &self.map {
-            put(&entry.record(key))?;
-        }
-        let check = hasher.finalize();
-        out.write_all(check.as_bytes())?;
-        out.flush()
-    }
 }
 
 impl Entry {
@@ -158,23 +123,39 @@ impl StatCache {
     /// Reads the cache; a missing or damaged file is an empty cache.
     pub fn open(file: PathBuf) -> Self {
         let kept = std::fs::read(&file).ok().and_then(decode).unwrap_or_default();
-        let state = State { kept, ..State::default() };
-        Self { file: Some(file), entries: Mutex::new(state), behind: OnceLock::new() }
+        Self::of(Some(file), kept)
     }
 
     /// A cache that knows nothing and is kept nowhere.
     pub fn empty() -> Self {
-        Self { file: None, entries: Mutex::default(), behind: OnceLock::new() }
+        Self::of(None, Kept::default())
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    fn of(file: Option<PathBuf>, kept: Kept) -> Self {
+        let (new, any_new) = (Mutex::default(), AtomicBool::new(false));
+        Self { file, kept, new, any_new, behind: OnceLock::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, New> {
+        self.new.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known of a file; it is used from now on.
+    fn entry(&self, key: &Key) -> Option<Entry> {
+        if self.any_new.load(Ordering::Acquire)
+            && let Some(entry) = self.lock().map.get(key)
+        {
+            return Some(*entry);
+        }
+        let number = self.kept.find(key)?;
+        self.kept.set_used(number);
+        Some(Entry::read(self.kept.record(number)))
     }
 
     /// The digest of the file at `path`, which `meta` describes, if it is known and nothing about the file changed.
     pub fn get(&self, path: &Path, meta: &Metadata) -> Option<Digest> {
         let seen = self.seen(path, meta);
-        let entry = self.lock().entry(&(meta.dev(), meta.ino()))?;
+        let entry = self.entry(&(meta.dev(), meta.ino()))?;
         if !(entry.seen == seen && entry.trusted) {
             return None;
         }
@@ -187,19 +168,23 @@ impl StatCache {
         let seen = self.seen(path, meta);
         let trusted = read_at.is_none_or(|at| seen.settled(at.saturating_sub(self.behind())));
         let (key, entry) = ((meta.dev(), meta.ino()), Entry { seen, hash: digest.hash, trusted });
-        let mut state = self.lock();
-        if state.entry(&key) != Some(entry) {
-            state.map.insert(key, entry);
-            state.dirty = true;
+        if self.entry(&key) != Some(entry) {
+            let mut new = self.lock();
+            new.map.insert(key, entry);
+            new.dirty = true;
+            self.any_new.store(true, Ordering::Release);
         }
     }
 
     /// What is compared. The store's own files go by several names and are moved; they are checked against the digest that
     /// their names say.
     fn seen(&self, path: &Path, meta: &Metadata) -> Seen {
-        let store = self.file.as_deref().and_then(Path::parent);
-        let ours = store.is_some_and(|store| path.starts_with(store));
-        if ours { Seen::of(meta) } else { Seen::of(meta).named(path) }
+        let (seen, store) = (Seen::of(meta), self.file.as_deref().and_then(Path::parent));
+        if !seen.coarse() || store.is_some_and(|store| path.starts_with(store)) {
+            seen
+        } else {
+            seen.named(path)
+        }
     }
 
     /// How far the file system's clock is behind ours: a server's is its own, and times of files are taken from it.
@@ -218,14 +203,37 @@ impl StatCache {
     /// Writes the cache if it changed; it is also written when this is dropped. A failure only costs time later.
     pub fn save(&self) {
         let Some(file) = &self.file else { return };
-        let mut state = self.lock();
-        if !std::mem::take(&mut state.dirty) {
+        let mut new = self.lock();
+        if !std::mem::take(&mut new.dirty) {
             return;
         }
         let partial = file.with_extension(format!("{}.partial", process::thread()));
-        if state.write(&partial).and_then(|()| std::fs::rename(&partial, file)).is_err() {
+        if self.write(&new.map, &partial).and_then(|()| std::fs::rename(&partial, file)).is_err() {
             let _ = std::fs::remove_file(&partial);
         }
+    }
+
+    /// Writes all entries, or where they are many those that the present run used, with a hash over everything at the end.
+    fn write(&self, new: &HashMap<Key, Entry>, file: &Path) -> io::Result<()> {
+        let mut out = BufWriter::new(File::create(file)?);
+        let mut hasher = blake3::Hasher::new();
+        let mut put = |bytes: &[u8]| {
+            hasher.update(bytes);
+            out.write_all(bytes)
+        };
+        let few = self.kept.len() + new.len() <= ROOM;
+        put(MAGIC)?;
+        for number in (0..self.kept.len()).filter(|number| few || self.kept.used(*number)) {
+            if !new.contains_key(&self.kept.key(number)) {
+                put(self.kept.record(number))?;
+            }
+        }
+        for (key, entry) in new {
+            put(&entry.record(key))?;
+        }
+        let check = hasher.finalize();
+        out.write_all(check.as_bytes())?;
+        out.flush()
     }
 }
 

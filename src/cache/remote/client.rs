@@ -82,7 +82,7 @@ impl Client {
         let place = self.place(object);
         self.runtime.block_on(async {
             let _turn = self.line.turn(bytes.len() as u64).await;
-            self.line.store.put(&place, bytes.into()).await
+            self.line.put(&place, bytes.into()).await
         })?;
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use crate::cache::error::Result;
 use object_store::path::Path as Place;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -10,6 +10,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub const REQUESTS: usize = 64;
 /// Bytes of all of them together, which are in memory.
 const BYTES: u64 = 64 << 20;
+/// So often the folders above an object may be made by others while they are made for it.
+const RACES: usize = 8;
 /// What bytes are counted in.
 const PAGE: u64 = 4 << 10;
 
@@ -25,6 +27,18 @@ impl Line {
     pub fn new(store: Arc<dyn ObjectStore>) -> Self {
         let pages = Semaphore::new(pages(BYTES) as usize);
         Self { store, requests: Arc::new(Semaphore::new(REQUESTS)), pages: Arc::new(pages) }
+    }
+
+    /// Writes an object in one step.
+    pub async fn put(&self, place: &Place, bytes: PutPayload) -> object_store::Result<()> {
+        let mut races = 0;
+        loop {
+            match self.store.put(place, bytes.clone()).await {
+                // A WebDAV has folders, which are made for an object. Another object of the same folder was first.
+                Err(e) if races < RACES && e.to_string().contains("MKCOL") => races += 1,
+                put => return put.map(drop),
+            }
+        }
     }
 
     /// Waits until one more request with so many bytes may be made; it may until the permits are dropped.

@@ -5,13 +5,15 @@ use crate::cache::remote::layout;
 use crate::cache::remote::line::{Line, is_there};
 use crate::cache::remote::pack::Pack;
 use bytes::Bytes;
+use futures_util::StreamExt;
 use memmap2::Mmap;
 use object_store::path::Path as Place;
-use object_store::{ObjectStoreExt, PutPayload};
+use object_store::{GetOptions, GetResultPayload, ObjectStore, ObjectStoreExt, PutPayload};
 use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use store::IoContext;
 use tokio::task::JoinSet;
 
@@ -19,6 +21,10 @@ use tokio::task::JoinSet;
 const PART: u64 = 8 << 20;
 /// Parts of one object that are on their way at the same time.
 const PARTS: usize = 6;
+/// A large object comes in ranges of this size, which are written as they come.
+const RANGE: u64 = 64 << 20;
+/// What of a range is in memory at a time, at the most.
+const UNWRITTEN: u64 = 1 << 20;
 /// S3 takes 10,000 parts; a very large object has larger ones.
 const MOST_PARTS: u64 = 9_000;
 /// What is up to this size is sent without asking whether it is there: the question is as large.
@@ -119,13 +125,13 @@ pub async fn send(line: Line, place: Place, one: Upload, again: bool) -> Result<
         Upload::File(one) => {
             let _turn = line.turn(bytes).await;
             let bytes = std::fs::read(&one.file).at("reading", &one.file)?;
-            line.store.put(&place, bytes.into()).await?;
+            line.put(&place, bytes.into()).await?;
             Ok(())
         }
         Upload::Pack { pack, files, .. } => {
             let _turn = line.turn(bytes).await;
             let bytes = tokio::task::spawn_blocking(move || join(&pack, &files)).await??;
-            line.store.put(&place, bytes.into()).await?;
+            line.put(&place, bytes.into()).await?;
             Ok(())
         }
     }
@@ -196,24 +202,57 @@ async fn fetch_parts(line: Line, place: Place, one: &Move) -> Result<()> {
     if size != one.bytes {
         return Ok(());
     }
-    let file = File::create(&one.file).at("making", &one.file)?;
+    File::create(&one.file).at("making", &one.file)?;
     let mut running = JoinSet::new();
     let mut at = 0;
     loop {
         while running.len() < PARTS && at < one.bytes {
-            let range = at..(at + PART).min(one.bytes);
+            let range = at..(at + RANGE).min(one.bytes);
             at = range.end;
-            let (line, place) = (line.clone(), place.clone());
-            running.spawn(async move {
-                let turn = line.turn(range.end - range.start).await;
-                line.store.get_range(&place, range.clone()).await.map(|bytes| (range.start, bytes, turn))
-            });
+            running.spawn(fetch_range(line.clone(), place.clone(), one.file.clone(), range));
         }
         let Some(ended) = running.join_next().await else { return Ok(()) };
-        // The turn lasts until the bytes are written.
-        let (start, bytes, _turn) = ended??;
-        file.write_all_at(&bytes, start).at("writing", &one.file)?;
+        ended??;
     }
+}
+
+/// Fetches a range of a large object to its place in a file. Where it is cut off after much of it, the rest is asked for.
+async fn fetch_range(line: Line, place: Place, path: PathBuf, range: Range<u64>) -> Result<()> {
+    let _turn = line.turn(UNWRITTEN).await;
+    let mut at = range.start;
+    loop {
+        let before = at;
+        let came = fetch_from(&line, &place, &path, &mut at, range.end).await;
+        if came.is_ok() || at - before < PART {
+            return came;
+        }
+    }
+}
+
+/// Fetches what lies between `at` and `end`, and moves `at` on with what came.
+async fn fetch_from(line: &Line, place: &Place, path: &Path, at: &mut u64, end: u64) -> Result<()> {
+    let options = GetOptions { range: Some((*at..end).into()), ..GetOptions::default() };
+    let found = line.store.get_opts(place, options).await?;
+    let mut file = File::options().write(true).open(path).at("opening", path)?;
+    match found.payload {
+        GetResultPayload::File(mut from, _) => {
+            let start = *at;
+            let copied = tokio::task::spawn_blocking(move || {
+                from.seek(SeekFrom::Start(start))?;
+                file.seek(SeekFrom::Start(start))?;
+                std::io::copy(&mut from.take(end - start), &mut file)
+            });
+            *at += copied.await?.at("writing", path)?;
+        }
+        GetResultPayload::Stream(mut pieces) => {
+            while let Some(piece) = pieces.next().await {
+                let piece = piece?;
+                file.write_all_at(&piece, *at).at("writing", path)?;
+                *at += piece.len() as u64;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Sends a large file in parts; the object appears when all have arrived.
@@ -263,6 +302,6 @@ async fn send_whole(line: Line, place: Place, file: &File, one: &Move) -> Result
     // SAFETY: a content of the store is read-only and replaced by renames alone; who writes to it all the same, or cuts it
     // off, spoils what is sent, which no one believes, or ends this process by a signal.
     let mapped = unsafe { Mmap::map(file) }.at("mapping", &one.file)?;
-    line.store.put(&place, Bytes::from_owner(mapped).into()).await?;
+    line.put(&place, Bytes::from_owner(mapped).into()).await?;
     Ok(())
 }

@@ -35,7 +35,7 @@ async function route() {
     if (is) link.setAttribute('aria-current', 'page'); else link.removeAttribute('aria-current');
   });
   try {
-    if (!known.study) { say(main, 'Reading…'); known.study = await get('study'); main.replaceChildren(); heading(); }
+    if (!known.study) { say(main, 'Reading…'); await refetch(); main.replaceChildren(); heading(); }
     await view(main, at, signal);
   } catch (error) {
     if (signal.aborted) return;
@@ -70,62 +70,71 @@ function heading() {
   status.className = known.connected === 'live' && live.length ? 'running' : known.connected;
 }
 
-/** Draws a table again, and leaves a person where they were in it. */
-async function anew(main, draw) {
-  const { scrollTop, scrollLeft } = main.querySelector('.scroller') ?? {};
-  const held = document.activeElement;
-  const [id, row, at] = [held?.id, held?.closest?.('tr')?.dataset.row, held?.selectionStart];
-  await draw().catch(() => {});
-  const scroller = main.querySelector('.scroller');
-  if (!scroller) return;
-  scroller.scrollTo(scrollLeft ?? 0, scrollTop ?? 0);
-  scroller.dispatchEvent(new Event('scroll'));
-  await new Promise(requestAnimationFrame);
-  const again = id ? main.querySelector(`#${CSS.escape(id)}`) : row && main.querySelector(`[data-row="${CSS.escape(row)}"] input`);
-  again?.focus({ preventScroll: true });
-  if (id && at !== undefined && at !== null) again?.setSelectionRange?.(at, at);
+/** Draws what is read, and again whenever it is told to be another: what is told while an answer is on its way is read once more. */
+async function upToDate(of, read, draw, signal) {
+  let [due, busy] = [true, false];
+  const work = async () => {
+    busy = true;
+    try {
+      while (due && !signal.aborted) {
+        due = false;
+        const data = await read();
+        if (!signal.aborted) draw(data);
+      }
+    } finally {
+      busy = false;
+    }
+  };
+  listen((what) => {
+    if (what !== of) return;
+    due = true;
+    // What could not be read now is read when the next change is told.
+    if (!busy) work().catch(() => {});
+  }, signal);
+  await work();
 }
 
 /** The table of variants, or of past runs. */
 async function tablePage(main, { path, query }, signal) {
-  const draw = async () => {
-    const runs = query.of === 'runs';
-    const data = await get(runs ? 'table-runs' : 'table');
-    if (signal.aborted) return;
+  const runs = query.of === 'runs';
+  const choices = h('p', { class: 'choices' });
+  let [seeds, table] = [false, null];
+  const choice = (name, value, text) => {
+    const next = { ...query, [name]: value, columns: undefined };
+    const used = new URLSearchParams(Object.entries(next).filter(([, v]) => v)).toString();
+    return h('a', { href: `#/table${used ? `?${used}` : ''}`, 'data-keep': `${name} ${value}`, 'aria-current': (query[name] ?? '') === value ? 'true' : null }, text);
+  };
+  const choose = () => anew(choices, () => fill(choices, choice('of', '', 'variants'), choice('of', 'runs', 'past runs'),
+    !runs && seeds && h('span', { class: 'choices' }, choice('seeds', '', 'seeds together'), choice('seeds', 'each', 'each seed'))));
+  const draw = (data) => {
     const each = query.seeds === 'each' && data.rows_each;
     const rows = (each ? data.rows_each : data.rows).map((row) => {
       const title = runs ? `${String(row.cells[0])} ${row.variant}`.trim() : row.variant || known.study.study;
       return { ...row, name: title, link: runs ? `#/compare?rows=${encodeURIComponent(row.id)}` : `#/?variant=${encodeURIComponent(row.variant)}` };
     });
-    const choice = (name, value, text) => {
-      const next = { ...query, [name]: value, columns: undefined };
-      const used = new URLSearchParams(Object.entries(next).filter(([, v]) => v)).toString();
-      return h('a', { href: `#/table${used ? `?${used}` : ''}`, 'aria-current': (query[name] ?? '') === value ? 'true' : null }, text);
-    };
-    fill(main, h('h1', {}, 'Table'), h('p', { class: 'choices' }, choice('of', '', 'variants'), choice('of', 'runs', 'past runs'),
-      !runs && data.rows_each && h('span', { class: 'choices' }, choice('seeds', '', 'seeds together'), choice('seeds', 'each', 'each seed'))),
-    tableView({ columns: data.columns, rows, caption: runs ? 'Past runs' : 'Variants' }, query, marked, (view) => remember(path, view)));
+    seeds = Boolean(data.rows_each);
+    choose();
+    const is = { columns: data.columns, rows, caption: runs ? 'Past runs' : 'Variants' };
+    if (table) { table.update(is); return; }
+    table = tableView(is, query, marked, (view) => { remember(path, view); choose(); });
+    fill(main, h('h1', {}, 'Table'), choices, table.element);
   };
-  await draw();
-  listen((what) => {
-    if (what !== (query.of === 'runs' ? 'runs' : 'table')) return;
-    anew(main, draw);
-  }, signal);
+  await upToDate(runs ? 'runs' : 'table', () => get(runs ? 'table-runs' : 'table'), draw, signal);
 }
 
 async function runsView(main, { path, query }, signal) {
-  const draw = async () => {
-    const { runs } = await get('runs');
-    if (signal.aborted) return;
+  let table = null;
+  const draw = ({ runs }) => {
     const columns = [['run', 'of'], ['began', 'of'], ['seconds', 'seconds'], ['result', 'state'], ['ran', 'metric'], ['cached', 'metric'], ['failed', 'metric'], ['commit', 'of'], ['host', 'of'], ['GPUs', 'of'], ['note', 'of']];
     const data = { caption: 'Runs', columns: columns.map(([name, kind]) => ({ name, kind, numeric: kind === 'seconds' || kind === 'metric', shown: true })),
       rows: runs.map((run) => ({ id: run.run, name: run.name ?? run.run, link: run.detail ? `#/${run.detail}` : null, cells: [
         run.name ?? run.run, moment(run.started), run.finished ? run.finished - run.started : null, run.result, run.counts.ran ?? null, run.counts.cached ?? null, run.counts.failed ?? null,
         run.commit ? run.commit.slice(0, 8) + (run.changed ? '+' : '') : null, run.host, run.gpus.length ? run.gpus.join(', ') : null, run.note] })) };
-    fill(main, h('h1', {}, 'Runs'), tableView(data, query, null, (view) => remember(path, view)));
+    if (table) { table.update(data); return; }
+    table = tableView(data, query, null, (view) => remember(path, view));
+    fill(main, h('h1', {}, 'Runs'), table.element);
   };
-  await draw();
-  listen((what) => { if (what === 'runs') anew(main, draw); }, signal);
+  await upToDate('runs', () => get('runs'), draw, signal);
 }
 
 async function runView(main, { path }, signal) {
@@ -140,7 +149,7 @@ async function runView(main, { path }, signal) {
     run.rows?.length > 0 && h('p', {}, h('a', { class: 'button', href: `#/compare?rows=${run.rows.slice(0, MOST).map(encodeURIComponent).join(',')}` }, 'Curves and scores')),
     section('Stages', small('Stages', ['stage', 'what became of it', 'why', 'took'], stages)),
     attempts.length > 0 && section('Attempts', small('Attempts', ['task', 'attempt', 'began', 'took', 'end', 'peak memory', 'host', 'GPUs'], attempts)),
-    run.logs?.length > 0 && section('Logs', logs(run.logs, () => run.finished === null || run.finished === undefined, signal)),
+    run.logs?.length > 0 && section('Logs', logs(run.logs, () => run.finished === null || run.finished === undefined, signal).element),
     section('Circumstances', named(Object.fromEntries(Object.entries(asked).filter(([, value]) => value !== undefined && value !== null && value !== '')))));
 }
 

@@ -35,6 +35,37 @@ function fill(element, ...children) {
   return put(element, ...children);
 }
 
+/** Makes these the children of an element, and moves or replaces none that is in its place already: what a person holds, presses or selects stays. */
+function settle(element, children) {
+  const wanted = new Set(children);
+  [...element.childNodes].forEach((child) => wanted.has(child) || child.remove());
+  children.forEach((child, i) => { if (element.childNodes[i] !== child) element.insertBefore(child, element.childNodes[i] ?? null); });
+}
+
+/** What an element is called when it is looked for in a part of the page that was drawn anew. */
+function keptAs(element) {
+  if (element.tagName === 'SUMMARY') return `summary ${element.parentElement?.dataset.keep}`;
+  return element.dataset.keep ?? (element.id || element.getAttribute('href'));
+}
+
+/** Draws a part of the page anew, and leaves a person where they were in it: what has the focus, what is open, how far it is scrolled. */
+function anew(root, draw) {
+  const active = document.activeElement;
+  const held = root.contains(active) ? keptAs(active) : null;
+  const kept = () => [...root.querySelectorAll('[data-keep]')];
+  const was = new Map(kept().map((e) => [keptAs(e), { open: e.open, top: e.scrollTop, left: e.scrollLeft }]));
+  draw();
+  kept().forEach((e) => {
+    const old = was.get(keptAs(e));
+    if (!old) return;
+    if (old.open) e.open = true;
+    if (old.top) e.scrollTop = old.top;
+    if (old.left) e.scrollLeft = old.left;
+  });
+  if (held === null || active.isConnected) return;
+  [...root.querySelectorAll('a, button, input, select, summary, [tabindex]')].find((e) => keptAs(e) === held)?.focus({ preventScroll: true });
+}
+
 /** A text, where that is not what stands there already: an unchanged node is not read out again. */
 function say(element, text) {
   const shown = visible(text);
@@ -132,7 +163,7 @@ function section(title, ...children) {
 
 /** A table of a few rows. Cells that are numbers stand to the right. */
 function small(caption, head, rows) {
-  return h('div', { class: 'wide', tabindex: '0', role: 'group', 'aria-label': caption }, h('table', {},
+  return h('div', { class: 'wide', tabindex: '0', role: 'group', 'aria-label': caption, 'data-keep': caption }, h('table', {},
     h('caption', { class: 'hidden' }, caption),
     h('thead', {}, h('tr', {}, head.map((cell) => h('th', { scope: 'col' }, cell)))),
     h('tbody', {}, rows.map((row) => h('tr', {}, row.map((cell, i) => (i === 0

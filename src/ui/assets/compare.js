@@ -16,18 +16,15 @@ function byQuantity(rows) {
   return [...figures.values()];
 }
 
-/** Figures with what chooses the axis, the smoothing and the quantities; what was chosen is kept in `options`. */
-function figures(rows, legend, options = {}) {
-  const all = byQuantity(rows);
-  if (!all.length) return null;
-  options.log ??= false;
-  options.smoothing ??= 0;
-  options.chosen ??= new Set(all.slice(0, 6).map((figure) => figure.title));
-  const { chosen } = options;
+/** Figures with what chooses the axis, the smoothing and the quantities: their elements, and what draws other rows with what was chosen. */
+function figures(rows, legend) {
+  const options = { log: false, smoothing: 0, at: new Map() };
+  let [all, chosen, listed] = [[], null, ''];
   const grid = h('div', { class: 'figures' });
-  const draw = () => fill(grid, all.filter((figure) => chosen.has(figure.title)).map((figure) => curves(figure.title, figure.lines, { ...options, across: figure.across })));
+  const draw = () => anew(grid, () => fill(grid, all.filter((figure) => chosen.has(figure.title)).map((figure) => curves(figure.title, figure.lines, { ...options, across: figure.across }))));
   const words = () => (options.smoothing ? options.smoothing.toFixed(2) : 'none');
   const weight = h('output', {}, words());
+  const quantities = h('fieldset', { 'data-keep': 'quantities' });
   const tools = h('div', { class: 'tools' },
     h('label', { class: 'check' }, h('input', { type: 'checkbox', name: 'logarithmic', checked: options.log, onchange: (event) => { options.log = event.target.checked; draw(); } }), 'Logarithmic'),
     h('label', { class: 'check' }, 'Smoothing', h('input', { name: 'smoothing', type: 'range', min: '0', max: '0.98', step: '0.02', value: options.smoothing, oninput: (event) => {
@@ -35,13 +32,29 @@ function figures(rows, legend, options = {}) {
       say(weight, words());
       draw();
     } })), weight,
-    h('details', { class: 'menu' }, h('summary', {}, 'Quantities'), h('fieldset', {}, h('legend', { class: 'hidden' }, 'Quantities that are drawn'),
-      all.map((figure) => h('label', {}, h('input', { type: 'checkbox', checked: chosen.has(figure.title), onchange: (event) => {
-        if (event.target.checked) chosen.add(figure.title); else chosen.delete(figure.title);
+    h('details', { class: 'menu' }, h('summary', {}, 'Quantities'), quantities));
+  const list = () => {
+    const now = all.map(({ title, across }) => `${title}\n${across}`).join('\n');
+    if (now === listed) return;
+    listed = now;
+    anew(quantities, () => fill(quantities, h('legend', { class: 'hidden' }, 'Quantities that are drawn'),
+      all.map(({ title, across }) => h('label', {}, h('input', { type: 'checkbox', 'data-keep': title, checked: chosen.has(title), onchange: (event) => {
+        if (event.target.checked) chosen.add(title); else chosen.delete(title);
         draw();
-      } }), figure.title, h('span', { class: 'hint' }, ` over ${figure.across}`))))));
-  draw();
-  return [tools, legend, grid];
+      } }), title, h('span', { class: 'hint' }, ` over ${across}`)))));
+  };
+  let old = null;
+  const update = (next) => {
+    const now = JSON.stringify(next.map(({ title, series }) => [title, series]));
+    if (now === old) return;
+    old = now;
+    all = byQuantity(next);
+    chosen ??= new Set(all.slice(0, 6).map((figure) => figure.title));
+    list();
+    draw();
+  };
+  update(rows);
+  return { element: all.length > 0 && [tools, legend, grid], update };
 }
 
 /** Rows of what the compared have: `{name, values: []}`. */
@@ -92,15 +105,20 @@ function scores(rows) {
   return section('Scores', small('Scores', ['', ...rows.map((row) => row.title)], names.map((name) => [name, ...rows.map((row) => value(row, name))])));
 }
 
+/** Sheets of pictures beside each other; one that all rows have alike, as of what they are held to, stands once, at the end. */
 function grids(rows) {
-  const labels = [...new Set(rows.flatMap((row) => row.pictures.map((p) => `${p.stage}.${p.output} ${p.label}`)))];
+  const named = (p) => `${p.stage}.${p.output} ${p.label}`;
+  const labels = [...new Set(rows.flatMap((row) => row.pictures.map(named)))];
   if (!labels.length) return null;
-  return section('Pictures', labels.map((label) => [h('h3', {}, label), h('div', { class: 'grids' }, rows.map((row) => {
-    const picture = row.pictures.find((p) => `${p.stage}.${p.output} ${p.label}` === label);
-    return h('figure', {}, h('figcaption', {}, row.title), picture
-      ? h('img', { src: picture.grid, alt: `The first pictures of ${counted(picture.count, 'picture')} of ${row.title}`, loading: 'lazy' })
-      : h('p', { class: 'hint' }, 'none'));
-  }))]));
+  const sheets = labels.map((label) => {
+    const own = rows.map((row) => row.pictures.find((p) => named(p) === label));
+    return { label, own, alike: rows.length > 1 && own.every((p) => p?.grid === own[0]?.grid) };
+  });
+  const figure = (title, picture) => h('figure', {}, h('figcaption', {}, title), picture
+    ? h('img', { src: picture.grid, alt: `The first pictures of ${counted(picture.count, 'picture')} of ${title}`, loading: 'lazy' })
+    : h('p', { class: 'hint' }, 'none'));
+  return section('Pictures', sheets.sort((a, b) => a.alike - b.alike).map(({ label, own, alike }) => [h('h3', {}, label),
+    h('div', { class: 'grids' }, alike ? figure('all rows alike', own[0]) : own.map((picture, i) => figure(rows[i].title, picture)))]));
 }
 
 /** The view of `query.rows`. */
@@ -113,10 +131,10 @@ async function compareView(main, { query }, signal) {
   const answers = await Promise.allSettled(ids.slice(0, MOST).map((id) => get(id)));
   if (signal.aborted) return;
   const rows = answers.filter((a) => a.status === 'fulfilled').map((a) => a.value);
-  const lost = answers.filter((a) => a.status === 'rejected').map((a, i) => h('p', { class: 'problem' }, `${ids[i]}: ${a.reason.message}`));
+  const lost = answers.map((a, i) => a.status === 'rejected' && h('p', { class: 'problem' }, `${ids[i]}: ${a.reason.message}`));
   const legend = h('ul', { class: 'legend', 'aria-label': 'Compared rows' }, rows.map((row, index) => h('li', {}, key(index), ' ', row.title,
     h('a', { class: 'quiet', 'aria-label': `Leave out ${row.title}`, href: `#/compare?rows=${ids.filter((id) => id !== row.id).map(encodeURIComponent).join(',')}` }, '×'))));
-  const drawn = figures(rows, legend);
+  const drawn = figures(rows, legend).element;
   fill(main, h('h1', {}, `Compare ${rows.map((row) => row.title).join(', ')}`), lost,
     ids.length > MOST && h('p', { class: 'problem' }, `Only the first ${MOST} of ${ids.length} rows are shown.`),
     drawn ? section('Curves', drawn) : legend,

@@ -48,7 +48,7 @@ function lines(what) {
   const rows = names.length
     ? small('Lines', ['', ...names], what.lines.map((line, i) => [String(i + 1), ...names.map((name) => cell(line?.[name] ?? null))]))
     : h('pre', { class: 'text', tabindex: '0' }, what.lines.map((line) => JSON.stringify(line)).join('\n'));
-  const drawn = what.series?.length ? figures([{ title: 'this file', series: what.series }], null) : null;
+  const drawn = what.series?.length ? figures([{ title: 'this file', series: what.series }], null).element : null;
   return [drawn, h('details', { open: !drawn }, h('summary', {}, what.more ? `The first ${what.lines.length} lines` : counted(what.lines.length, 'line')), rows)];
 }
 
@@ -69,10 +69,18 @@ const SHOW = {
   npz: (what) => [
     small('Arrays', ['array', 'shape', 'type'], what.arrays.map((array) => [array.name, array.shape.join(' × '), array.dtype])),
     what.arrays.filter((array) => array.grid).map(pictures)],
-  parquet: (what) => [
-    h('p', {}, `${counted(what.rows, 'row')} in ${counted(what.groups, 'row group')}`),
-    small('Columns', ['column', 'type'], what.columns.map((column) => [column.name, column.type])),
-    what.head && [h('h4', {}, 'First rows'), small('First rows', ['', ...what.columns.map((column) => column.name)], what.head.map((row, i) => [String(i), ...row.map(cell)]))]],
+  parquet: (what) => {
+    const heads = what.columns.slice(0, what.head?.[0]?.length ?? 0).map((column) => column.name);
+    return [
+      h('p', {}, `${counted(what.rows, 'row')} in ${counted(what.groups, 'row group')}`),
+      small('Columns', ['column', 'type'], what.columns.map((column) => [column.name, column.type])),
+      what.more > 0 && h('p', { class: 'hint' }, `and ${counted(what.more, 'column')} more`),
+      heads.length > 0 && [h('h4', {}, 'First rows'), small('First rows', ['row', ...heads], what.head.map((row, i) => [String(i), ...row.map(cell)]))],
+      heads.length > 0 && heads.length < what.columns.length && h('p', { class: 'hint' }, `of the first ${heads.length} columns`),
+      what.problem && h('p', { class: 'problem' }, what.problem),
+      Object.keys(what.metadata ?? {}).length > 0 && h('div', { class: 'tree' }, tree(what.metadata, 'metadata', false))];
+  },
+  unreadable: (what) => h('p', { class: 'problem' }, what.text),
   safetensors: (what) => [
     Object.keys(what.metadata ?? {}).length > 0 && h('div', { class: 'tree' }, tree(what.metadata, 'metadata', false)),
     small('Tensors', ['tensor', 'shape', 'type'], what.tensors.map((tensor) => [tensor.name, tensor.shape.join(' × ') || 'a number', tensor.dtype]))],
@@ -90,10 +98,11 @@ function shownContent(content) {
   return [show(content.what), content.raw && h('p', {}, h('a', { href: content.raw, download: true }, 'Save the file'), h('span', { class: 'hint' }, ` ${bytes(content.bytes)}`))];
 }
 
-/** A content that is read when a person opens it. */
-function unfolding(summary, name, signal, open) {
+/** A content that is read when a person opens it; `opened` keeps the titles of those that are open, for another of the same title. */
+function unfolding(title, summary, name, signal, opened) {
   const inside = h('div', { class: 'inside' });
-  const details = h('details', { class: 'content', ontoggle: async () => {
+  const details = h('details', { class: 'content', 'data-keep': title, ontoggle: async () => {
+    if (details.open) opened.add(title); else opened.delete(title);
     if (!details.open || inside.hasChildNodes()) return;
     say(inside, 'Reading…');
     try {
@@ -103,7 +112,7 @@ function unfolding(summary, name, signal, open) {
       fill(inside, h('p', { class: 'problem' }, error.message));
     }
   } }, h('summary', {}, summary), inside);
-  if (open) details.open = true;
+  if (opened.has(title)) details.open = true;
   return details;
 }
 

@@ -52,10 +52,11 @@ function key(index) {
 
 /**
  * A figure of one quantity over its steps.
- * `lines` are `{name, index, x: [], y: []}`; `options` are `{log, smoothing, across}`.
+ * `lines` are `{name, index, x: [], y: []}`; `options` are `{log, smoothing, across, at}`, of which `at` keeps where each is read.
  */
 function curves(title, lines, options) {
-  const svg = h('svg', { tabindex: '0', role: 'img' });
+  const name = `${title}\n${options.across}`;
+  const svg = h('svg', { tabindex: '0', role: 'img', 'data-keep': name });
   const readout = h('p', { class: 'readout', 'aria-live': 'polite' });
   const figure = h('figure', { class: 'curves' }, h('figcaption', {}, title, h('span', { class: 'hint' }, ` over ${options.across}`)), svg, readout);
   const shown = lines.map((line) => ({ ...line, z: smooth(line.y, options.smoothing) }));
@@ -112,9 +113,10 @@ function curves(title, lines, options) {
       h('g', { class: 'hover' }));
   };
 
-  let at = null;
+  let at = options.at.get(name) ?? null;
   const read = (x) => {
     at = x;
+    options.at.set(name, x);
     const near = shown.filter((line) => line.x.length).map((line) => ({ line, i: nearest(line.x, x) }));
     fill(svg.querySelector('.hover'),
       h('line', { x1: place.px(x), x2: place.px(x), y1: CURVE.top, y2: svg.viewBox.baseVal.height - CURVE.bottom }),

@@ -47,9 +47,25 @@ function tell(what, value) {
   known.listeners.forEach((listener) => listener(what, value));
 }
 
-async function refetch() {
-  known.study = await get('study');
-  tell('study');
+// What is told while the study is read may be newer than the answer: it is kept until that is there.
+let [reading, newest, told] = [null, 0, []];
+
+/** Reads the study. */
+function refetch() {
+  reading ??= (async () => {
+    told = [];
+    let study;
+    do study = await get('study'); while (study.version < newest); // it became another one on the way
+    told.forEach((work) => work(study));
+    known.study = study;
+  })().finally(() => { reading = null; });
+  return reading.then(() => tell('study'));
+}
+
+/** Changes what is known of the study, and what is on its way. */
+function change(work) {
+  if (known.study) work(known.study);
+  if (reading) told.push(work);
 }
 
 /** Listens to the server while the page is looked at: a browser has six connections to a server, for all of its tabs together. */
@@ -79,20 +95,30 @@ function hear() {
   const connection = (is) => { known.connected = is; tell('connection'); };
   events.onopen = () => connection('live');
   events.onerror = () => connection('lost');
-  on('hello', ({ version }) => { if (known.study && known.study.version !== version) refetch().catch(() => {}); });
-  on('states', ({ version, states }) => {
-    if (!known.study) return;
-    known.study.version = version;
-    const before = states.map(([index]) => known.study.steps[index]?.state);
-    states.forEach(([index, value]) => { if (known.study.steps[index]) known.study.steps[index].state = value; });
-    tell('states', { indices: states.map(([index]) => index), before });
+  // All that may have been missed.
+  const whole = () => refetch().then(() => { tell('table'); tell('runs'); }).catch(() => {});
+  on('hello', ({ version }) => {
+    newest = version; // an answer that is on its way may be older than what is told from now on
+    if (known.study && known.study.version !== version) whole();
   });
-  on('study', () => refetch().then(() => tell('table')).catch(() => {}));
+  on('states', ({ version, states }) => {
+    const before = states.map(([index]) => known.study?.steps[index]?.state);
+    change((study) => {
+      if (version <= study.version) return;
+      study.version = version;
+      states.forEach(([index, value]) => { if (study.steps[index]) study.steps[index].state = value; });
+    });
+    if (known.study) tell('states', { indices: states.map(([index]) => index), before });
+  });
+  on('study', ({ version }) => {
+    newest = version;
+    whole();
+  });
   on('table', () => tell('table'));
   on('runs', () => tell('runs'));
-  on('live', (live) => { if (known.study) known.study.live = live; tell('live'); });
+  on('live', (live) => { change((study) => { study.live = live; }); tell('live'); });
   on('log', (grown) => known.logs.forEach((listener) => listener(grown)));
-  on('problem', (problem) => { if (known.study) known.study.error = problem.error; tell('live'); });
+  on('problem', (problem) => { change((study) => { study.error = problem.error; }); tell('live'); });
   on('bye', () => { events.close(); connection('ended'); });
   return events;
 }

@@ -192,17 +192,29 @@ function graphView(main, { query }, signal) {
   const variant = () => query.variant ?? study().variants[0] ?? '';
   const title = (v) => (v === '' ? 'the study as it stands' : v);
 
+  const heading = h('h1', {});
+  const options = new Map();
+  const choose = h('select', { id: 'variant', onchange: () => {
+    location.hash = choose.value === '*' ? '#/' : `#/?variant=${encodeURIComponent(choose.value.slice(1))}`;
+  } });
+  const several = h('span', { class: 'tools' }, h('label', { for: 'variant' }, 'Variant'), choose);
+
   function head() {
-    const choose = h('select', { id: 'variant', onchange: () => {
-      location.hash = choose.value === '*' ? '#/' : `#/?variant=${encodeURIComponent(choose.value.slice(1))}`;
-    } }, h('option', { value: '*' }, `all ${study().variants.length.toLocaleString('en')} variants`),
-    study().variants.map((v) => h('option', { value: `=${v}` }, title(v))));
+    const option = (value, text) => {
+      if (!options.has(value)) options.set(value, h('option', { value }));
+      say(options.get(value), text);
+      return options.get(value);
+    };
+    say(heading, study().study);
+    const { variants } = study();
+    several.hidden = variants.length < 2;
+    settle(choose, [option('*', `all ${variants.length.toLocaleString('en')} variants`), ...variants.map((v) => option(`=${v}`, title(v)))]);
     choose.value = all() ? '*' : `=${variant()}`;
-    return h('div', { class: 'tools' }, h('h1', {}, study().study),
-      study().variants.length > 1 && [h('label', { for: 'variant' }, 'Variant'), choose], totals);
   }
 
-  function build() {
+  const build = () => anew(holder, place);
+
+  function place() {
     const steps = study().steps;
     let needs;
     if (all()) {
@@ -255,27 +267,25 @@ function graphView(main, { query }, signal) {
     const wrong = chosen.filter((step) => step.state.is === 'failed');
     // Of one variant its graph says it all.
     const list = all() ? running.slice(0, 50) : [];
-    const open = now.querySelectorAll('a');
-    const focused = [...open].findIndex((link) => link === document.activeElement);
-    fill(now, list.length > 0 && section('Running', h('ul', { class: 'runs' }, list.map((step) => h('li', {},
+    anew(now, () => fill(now, list.length > 0 && section('Running', h('ul', { class: 'runs' }, list.map((step) => h('li', {},
       h('a', { href: `#/${step.name}` }, step.id), h('span', { class: 'hint' }, [...speed(step.state), devices(step.state)].filter(Boolean).join(' · ')),
       share(step.state) !== null && bar(share(step.state), `${step.id} so far`)))),
-    running.length > list.length && h('p', { class: 'hint' }, `and ${running.length - list.length} more`)));
-    if (focused >= 0) now.querySelectorAll('a')[focused]?.focus();
-    const signature = wrong.map((step) => step.id).join();
+    running.length > list.length && h('p', { class: 'hint' }, `and ${running.length - list.length} more`))));
+    const signature = JSON.stringify(wrong.map((step, i) => [step.id, i < 5 && [step.state.reason, step.state.last]]));
     if (failed.dataset.of !== signature) {
       failed.dataset.of = signature;
-      fill(failed, wrong.length > 0 && section('Failed', wrong.slice(0, 5).map((step) => h('article', { class: 'failure' },
+      anew(failed, () => fill(failed, wrong.length > 0 && section('Failed', wrong.slice(0, 5).map((step) => h('article', { class: 'failure' },
         h('h3', {}, h('a', { href: `#/${step.name}` }, step.id)), h('p', {}, step.state.reason),
-        step.state.last?.length > 0 && h('pre', { class: 'log', tabindex: '0', 'aria-label': `Last lines of ${step.id}` }, step.state.last.join('\n')))),
+        step.state.last?.length > 0 && h('pre', { class: 'log', tabindex: '0', 'data-keep': step.id, 'aria-label': `Last lines of ${step.id}` }, step.state.last.join('\n')))),
       wrong.length > 5 && h('p', {}, 'Also ', wrong.slice(5, 105).map((step, i) => [i > 0 && ', ', h('a', { href: `#/${step.name}` }, step.id)]),
-        wrong.length > 105 && ` and ${wrong.length - 105} more`)));
+        wrong.length > 105 && ` and ${wrong.length - 105} more`))));
     }
     say(problem, study().error ?? '');
     problem.hidden = !study().error;
   }
 
-  const draw = () => { fill(main, head(), problem, holder, now, failed); build(); below(); };
+  const draw = () => { head(); build(); below(); };
+  fill(main, h('div', { class: 'tools' }, heading, several, totals), problem, holder, now, failed);
   draw();
   listen((what, change) => {
     if (what === 'study') draw();

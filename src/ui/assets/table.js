@@ -71,42 +71,72 @@ function decimals(column, rows) {
 }
 
 /**
- * The table as an element. `data` is `{columns: [{name, long, kind, shown}], rows: [{id, cells: [], link}]}`; `view` holds
- * what a person chose (`sort`, `filter`, `columns`) and is written by `changed(view)`; `marked` is a set of ids,
- * or null where rows cannot be marked.
+ * The table: its element, and what shows other data in it, while what a person typed, opened, marked, holds or scrolled stays.
+ * `data` is `{columns: [{name, long, kind, shown}], rows: [{id, cells: [], link}]}`; `view` holds what a person chose (`sort`, `filter`,
+ * `columns`) and is written by `changed(view)`; `marked` is a set of ids, or null where rows cannot be marked.
  */
 function tableView(data, view, marked, changed) {
-  const columns = data.columns.map((column, index) => ({ ...column, index }));
+  let [columns, rows, digits, seen, heads, menu] = [[], [], [], '', '', ''];
+  const named = (column) => column.long ?? column.name;
+  /** Whole numbers of which none deviates were set, and not measured: they are shown without a deviation. */
+  const isSet = (column) => data.rows.every(({ cells }) => !Array.isArray(cells[column.index])
+    || (Number.isInteger(cells[column.index][0]) && cells[column.index][1] === 0));
   const chosen = () => {
     const names = view.columns ? view.columns.split(',') : null;
-    return columns.filter((column) => (names ? names.includes(column.long ?? column.name) : column.shown));
+    return columns.filter((column) => (names ? names.includes(named(column)) : column.shown));
   };
-  let rows = data.rows;
-  let digits = [];
 
   const problem = h('p', { class: 'problem', role: 'status' });
   const count = h('span', { class: 'count', role: 'status' });
-  const filter = h('input', { id: 'filter', type: 'search', value: view.filter ?? '', placeholder: `${(columns.find((c) => c.numeric && c.shown) ?? columns[0]).name}<10`, spellcheck: 'false',
+  const filter = h('input', { id: 'filter', type: 'search', value: view.filter ?? '', spellcheck: 'false',
     autocomplete: 'off', 'aria-describedby': 'filter-help', oninput: () => { view.filter = filter.value; changed(view); arrange(); } });
   const compare = h('a', { class: 'button', href: '#/compare' }, 'Compare');
   const clear = h('button', { type: 'button', class: 'quiet', onclick: () => { marked.clear(); mark(); seen = ''; body(); } }, 'Clear marks');
-  const choose = h('details', { class: 'menu' }, h('summary', {}, 'Columns'),
-    h('fieldset', {}, h('legend', { class: 'hidden' }, 'Columns that are shown'), columns.map((column) => {
-      const box = h('input', { type: 'checkbox', checked: chosen().some((c) => c.index === column.index), onchange: () => {
-        const names = new Set(chosen().map((c) => c.long ?? c.name));
-        if (box.checked) names.add(column.long ?? column.name); else names.delete(column.long ?? column.name);
-        view.columns = columns.map((c) => c.long ?? c.name).filter((name) => names.has(name)).join(',');
+  const boxes = h('fieldset', { 'data-keep': 'columns' });
+  const choose = h('details', { class: 'menu' }, h('summary', {}, 'Columns'), boxes);
+  const head = h('thead');
+  const main = h('tbody');
+  const table = h('table', { class: 'big' }, h('caption', { class: 'hidden' }, data.caption ?? 'Variants'), head, main);
+  const scroller = h('div', { class: 'scroller', tabindex: '0', role: 'group', 'aria-label': 'Table; it scrolls' }, table);
+  const space = () => h('tr', { 'aria-hidden': 'true', class: 'space' }, h('td', {}));
+  const [above, under] = [space(), space()];
+
+  /** The choice of columns, where they are others than before. */
+  function listColumns() {
+    const now = columns.map(named).join('\n');
+    if (now === menu) return;
+    menu = now;
+    const box = (column) => {
+      const own = h('input', { type: 'checkbox', 'data-keep': named(column), checked: chosen().includes(column), onchange: () => {
+        const names = new Set(chosen().map(named));
+        if (own.checked) names.add(named(column)); else names.delete(named(column));
+        view.columns = columns.map(named).filter((name) => names.has(name)).join(',');
         changed(view);
         arrange();
       } });
-      return h('label', {}, box, column.name);
-    })));
+      return h('label', {}, own, column.name);
+    };
+    anew(choose, () => fill(boxes, h('legend', { class: 'hidden' }, 'Columns that are shown'), columns.map(box)));
+  }
 
-  const table = h('table', { class: 'big' });
-  const scroller = h('div', { class: 'scroller', tabindex: '0', role: 'group', 'aria-label': 'Table; it scrolls' }, table);
-  const head = h('thead');
-  const main = h('tbody');
-  put(table, h('caption', { class: 'hidden' }, data.caption ?? 'Variants'), head, main);
+  /** The heads of the columns, where they are others than before. */
+  function drawHead(by, down) {
+    const now = JSON.stringify([chosen().map((column) => [named(column), column.numeric]), by && named(by), down]);
+    if (now === heads) return;
+    heads = now;
+    const one = (column) => {
+      const [name, is] = [named(column), by === column];
+      const press = () => {
+        view.sort = is && !down ? `-${name}` : name;
+        changed(view);
+        arrange();
+      };
+      return h('th', { scope: 'col', 'data-column': name, 'aria-sort': is ? (down ? 'descending' : 'ascending') : null, class: column.numeric ? 'number' : null },
+        h('button', { type: 'button', 'data-keep': name, onclick: press }, column.name, h('span', { class: 'arrow', 'aria-hidden': 'true' }, is ? (down ? '↓' : '↑') : '')));
+    };
+    anew(head, () => fill(head, h('tr', { 'aria-rowindex': '1' },
+      marked && h('th', { scope: 'col', class: 'mark' }, h('span', { class: 'hidden' }, 'Marked')), chosen().map(one))));
+  }
 
   /** Filters and sorts, then draws. */
   function arrange() {
@@ -121,32 +151,18 @@ function tableView(data, view, marked, changed) {
     }
     rows = data.rows.filter((row) => tests.every((test) => test(row.cells)));
     const down = (view.sort ?? '').startsWith('-');
-    const by = columns.find((column) => (column.long ?? column.name) === (view.sort ?? '').replace(/^-/, ''));
+    const by = columns.find((column) => named(column) === (view.sort ?? '').replace(/^-/, ''));
     if (by) rows = sorted(rows, by.index, down);
     const all = data.rows.length.toLocaleString('en');
     say(count, rows.length === data.rows.length ? counted(rows.length, 'row') : `${rows.length.toLocaleString('en')} of ${all} rows`);
     digits = columns.map((column) => decimals(column, data.rows));
-    fill(head, h('tr', { 'aria-rowindex': '1' },
-      marked && h('th', { scope: 'col', class: 'mark' }, h('span', { class: 'hidden' }, 'Marked')),
-      chosen().map((column) => {
-        const name = column.long ?? column.name;
-        const is = by && by.index === column.index;
-        return h('th', { scope: 'col', 'data-column': name, 'aria-sort': is ? (down ? 'descending' : 'ascending') : null, class: numeric(column) ? 'number' : null },
-          h('button', { type: 'button', onclick: () => {
-            view.sort = is && !down ? `-${name}` : name;
-            changed(view);
-            arrange();
-            head.querySelector(`[data-column="${CSS.escape(name)}"] button`)?.focus();
-          } }, column.name, h('span', { class: 'arrow', 'aria-hidden': 'true' }, is ? (down ? '↓' : '↑') : '')));
-      })));
+    drawHead(by, down);
     table.setAttribute('aria-rowcount', rows.length + 1);
     seen = '';
     body();
   }
 
-  const numeric = (column) => column.numeric;
-
-  let seen = '';
+  let lines = new Map(); // of the rows that are seen, by their ids
   /** Makes the elements of the rows that are seen, and two that hold the place of the others. */
   function body() {
     const room = scroller.clientHeight || 600;
@@ -155,28 +171,46 @@ function tableView(data, view, marked, changed) {
     const now = `${first} ${last}`;
     if (now === seen) return;
     seen = now;
-    const focused = document.activeElement?.closest?.('tr')?.dataset.row;
     const shown = chosen();
-    const space = (n) => n > 0 && h('tr', { 'aria-hidden': 'true', class: 'space' }, h('td', { colspan: shown.length + 1, style: { height: `${n * ROW}px` } }));
-    fill(main, space(first), rows.slice(first, last).map((row, i) => line(row, first + i, shown)), space(rows.length - last));
-    if (focused) main.querySelector(`[data-row="${CSS.escape(focused)}"] input`)?.focus({ preventScroll: true });
+    const place = (element, n) => {
+      element.firstChild.colSpan = shown.length + 1;
+      element.firstChild.style.height = `${n * ROW}px`;
+      return n > 0 && element;
+    };
+    const made = new Map();
+    rows.slice(first, last).forEach((row, i) => made.set(row.id, line(lines.get(row.id), row, first + i, shown)));
+    lines = made;
+    settle(main, [place(above, first), ...[...made.values()].map(({ element }) => element), place(under, rows.length - last)].filter(Boolean));
   }
 
-  function line(row, index, shown) {
-    const box = marked && h('input', { type: 'checkbox', checked: marked.has(row.id), 'aria-label': `Mark ${row.name}`, onchange: () => {
-      if (box.checked) marked.add(row.id); else marked.delete(row.id);
-      box.closest('tr').classList.toggle('marked', box.checked);
-      mark();
-    } });
-    return h('tr', { 'aria-rowindex': index + 2, 'data-row': row.id, class: marked?.has(row.id) ? 'marked' : null },
-      marked && h('td', { class: 'mark' }, h('label', {}, box)),
-      shown.map((column, i) => {
-        const cell = row.cells[column.index];
-        const full = [cell].flat().map((part) => cellText(part, digits[column.index])).join(' ± ');
-        const content = column.kind === 'state' ? state(stateName(full), full) : full;
-        return i === 0 ? h('th', { scope: 'row' }, row.link ? h('a', { href: row.link }, content || '(the study)') : content)
-          : h('td', { class: column.numeric ? 'number' : null }, content);
-      }));
+  /** A row: that of before, with what has changed in it. */
+  function line(old, row, index, shown) {
+    const own = old ?? { element: h('tr', { 'data-row': row.id }), cells: new Map() };
+    own.element.setAttribute('aria-rowindex', index + 2);
+    if (marked) {
+      own.box ??= h('input', { type: 'checkbox', onchange: () => {
+        if (own.box.checked) marked.add(row.id); else marked.delete(row.id);
+        own.element.classList.toggle('marked', own.box.checked);
+        mark();
+      } });
+      own.mark ??= h('td', { class: 'mark' }, h('label', {}, own.box));
+      own.box.setAttribute('aria-label', `Mark ${visible(row.name)}`);
+      own.box.checked = marked.has(row.id);
+      own.element.classList.toggle('marked', own.box.checked);
+    }
+    const cells = shown.map((column, i) => {
+      const full = [column.set ? plain(row.cells[column.index]) : row.cells[column.index]].flat().map((part) => cellText(part, digits[column.index])).join(' ± ');
+      const is = JSON.stringify([i === 0, column.kind, column.numeric, full, row.link]);
+      const before = own.cells.get(named(column));
+      if (before?.is === is) return before;
+      const content = column.kind === 'state' ? state(stateName(full), full) : full;
+      const element = i === 0 ? h('th', { scope: 'row' }, row.link ? h('a', { href: row.link }, content || '(the study)') : content)
+        : h('td', { class: column.numeric ? 'number' : null }, content);
+      return { is, name: named(column), element };
+    });
+    own.cells = new Map(cells.map((cell) => [cell.name, cell]));
+    anew(own.element, () => settle(own.element, [own.mark, ...cells.map(({ element }) => element)].filter(Boolean)));
+    return own;
   }
 
   function mark() {
@@ -189,14 +223,24 @@ function tableView(data, view, marked, changed) {
     compare.classList.toggle('off', marked.size === 0);
   }
 
+  function update(next) {
+    data = next;
+    columns = data.columns.map((column, index) => ({ ...column, index }));
+    columns.forEach((column) => { column.set = isSet(column); });
+    filter.placeholder = `${(columns.find((c) => c.numeric && c.shown) ?? columns[0])?.name ?? 'name'}<10`;
+    listColumns();
+    arrange();
+  }
+
   scroller.addEventListener('scroll', () => requestAnimationFrame(body), { passive: true });
   new ResizeObserver(body).observe(scroller);
   mark();
-  arrange();
-  return h('div', { class: 'tabled' },
+  update(data);
+  const element = h('div', { class: 'tabled' },
     h('div', { class: 'tools' }, h('label', { for: 'filter' }, 'Filter'), filter, choose, count, h('span', { class: 'push' }), clear, compare),
     h('p', { id: 'filter-help', class: 'hint' }, 'Comparisons with <, <=, >, >=, =, != and ~ (a part of a text), separated by commas.'),
     problem, scroller);
+  return { element, update };
 }
 
 function cellText(cell, digits) {
