@@ -290,12 +290,20 @@ void leave_backward(int64_t rows, int64_t width, const float* dout, const P* y, 
     }
 }
 
+// What is mixed, as a product in the kind of the result would read it.
+inline Vec as_read(Vec v, const float*) { return v; }
+inline Vec as_read(Vec v, const Bf16*) {
+  Bf16 halves[LANES];
+  store(halves, v);
+  return load(halves);
+}
+
 template <class X, class Y>
 void mix(int64_t count, int64_t width, const float* gates, const X* x, int64_t stride, Y* y) {
   for (int64_t i = 0; i < width; i += LANES) {
     Vec sum{};
     for (int64_t j = 0; j < count; ++j)
-      if (gates[j] != 0.0f) sum += gates[j] * load(x + j * stride + i);
+      if (gates[j] != 0.0f) sum += gates[j] * as_read(load(x + j * stride + i), y);
     store(y + i, sum);
   }
 }

@@ -2,7 +2,7 @@
 
 use super::tests::{SHAPES, given, holds_to, normalised};
 use super::{attends, attention, enter, gelu, join, leave, mix, modulate};
-use crate::Precision;
+use crate::shim::autocast;
 use tch::{Device, Kind, Tensor};
 
 /// bf16 has 8 bits: what is rounded once or twice, relative (Frobenius).
@@ -13,7 +13,7 @@ fn holds(
     fused: impl Fn(&[Tensor]) -> Vec<Tensor>,
     plain: impl Fn(&[Tensor]) -> Vec<Tensor>,
 ) {
-    holds_to(ROUNDING, inputs, |x| Precision::Bf16.run(Device::Cpu, || fused(x)).unwrap(), plain);
+    holds_to(ROUNDING, inputs, |x| autocast(Device::Cpu, Kind::BFloat16, || Ok(fused(x))).unwrap(), plain);
 }
 
 #[test]
