@@ -1,7 +1,7 @@
 //! The commands in the documentation, run or not: each is one that there is, with options that it has.
 
-use super::followed::blocks;
 use super::docs;
+use super::followed::blocks;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
