@@ -72,7 +72,11 @@ pub fn main(arguments: &[OsString]) -> u8 {
         // A worker that waited finds the job over where the first of them ended it.
         let over = || !is_meant(folder, job) || Ended::read(folder, job).is_some_and(|ended| !ended.told);
         match nodes::arrive(folder, over, || running::is_told(&mut signals))? {
-            Part::First(lead) => first(&spec, folder, job, Some(lead), &mut signals),
+            Part::First(here, lead) => {
+                let code = first(&spec, folder, job, Some(here), &mut signals);
+                drop(lead);
+                code
+            }
             Part::Other(node) => {
                 let log = open_log(&spec)?;
                 running::ranks_of(&spec, folder, &log, &node, &mut signals)
@@ -96,7 +100,7 @@ fn open_log(spec: &JobSpec) -> Result<File> {
 }
 
 /// Does all that is to be done once for a job, and what belongs on this node. Returns the stage's exit code.
-fn first(spec: &JobSpec, folder: &Path, job: &str, lead: Option<First>, signals: &mut Signals) -> Result<u8> {
+fn first(spec: &JobSpec, folder: &Path, job: &str, here: Option<First>, signals: &mut Signals) -> Result<u8> {
     // The job may have been started before and taken off its node; it begins anew, with the stage's state.
     link::remove(&Ended::path(folder))?;
     link::remove(&ranks::failed_path(folder))?;
@@ -106,7 +110,7 @@ fn first(spec: &JobSpec, folder: &Path, job: &str, lead: Option<First>, signals:
     let again = has_begun(folder);
     fs::write(begun_path(folder), "").at("writing", &begun_path(folder))?;
     let patience = spec.timeout.map_or(GATHERING, |limit| GATHERING.min(Duration::from_secs_f64(limit)));
-    let node = lead.map(|lead| lead.gather(spec.workers(), patience, || running::is_told(signals)));
+    let node = here.map(|here| here.gather(spec.workers(), patience, || running::is_told(signals)));
     let ended = match node.transpose() {
         Ok(Some(None)) => Ok(Ended { code: TOLD, told: true, ..Ended::default() }),
         Ok(node) => running::stage(spec, folder, &log, again, node.flatten().as_ref(), signals),

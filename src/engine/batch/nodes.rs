@@ -24,7 +24,8 @@ const NAME: usize = 8;
 
 /// What a worker is to do.
 pub enum Part {
-    First(First),
+    /// With the lead, which is to be held until the end is written down: whoever has it next begins anew otherwise.
+    First(First, Lock),
     Other(Node),
     /// The job is over, given up, or told to stop.
     None,
@@ -33,14 +34,11 @@ pub enum Part {
 /// The worker that has the lead.
 pub struct First {
     here: Here,
-    lead: Lock,
 }
 
 /// A worker that knows who the others are.
 pub struct Node {
     here: Here,
-    /// Of the first.
-    _lead: Option<Lock>,
     pub number: u32,
     meeting: Meeting,
 }
@@ -115,12 +113,12 @@ pub fn arrive(attempt: &Path, over: impl Fn() -> bool, mut told: impl FnMut() ->
         }
         if let Some(lead) = lock::attempt(&here.folder.join("lead"), false)? {
             // Between the last look and now the one that had the lead may have ended.
-            return Ok(if over() { Part::None } else { Part::First(First { here, lead }) });
+            return Ok(if over() { Part::None } else { Part::First(First { here }, lead) });
         }
         if let Some(meeting) = here.meeting() {
             let place = meeting.workers.iter().position(|(id, _)| *id == here.id);
             if let Some(number) = place {
-                return Ok(Part::Other(Node { here, _lead: None, number: number as u32, meeting }));
+                return Ok(Part::Other(Node { here, number: number as u32, meeting }));
             }
             let lives = lock::is_held(&worker(&here.folder, &meeting.workers[0].0));
             if lives && beside.get_or_insert_with(Instant::now).elapsed() > SURPLUS {
@@ -148,7 +146,7 @@ impl First {
                 let port = ranks::free_port().at("looking for a port of", Path::new(&self.here.host))?;
                 let meeting = Meeting { workers, address: address(), port };
                 record::write(&self.here.folder.join("meeting.json"), &meeting, true)?;
-                return Ok(Some(Node { here: self.here, _lead: Some(self.lead), number: 0, meeting }));
+                return Ok(Some(Node { here: self.here, number: 0, meeting }));
             }
             if told() {
                 return Ok(None);
