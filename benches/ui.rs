@@ -109,7 +109,7 @@ fn study() -> String {
         );
         write!(
             text,
-            "  {stage}:\n    command: {command}\n{params}    inputs: {{x: {input}}}\n    outputs: [out]\n"
+            "  {stage}:\n    command: >-\n      {command}\n{params}    inputs: {{x: {input}}}\n    outputs: [out]\n"
         )
         .unwrap();
     }
