@@ -14,7 +14,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use store::digest::{Digest, Kind};
-use store::{Area, Store, lock, record, verify};
+use store::{Area, Store, link, lock, record, verify};
 use study::Choice;
 use study::graph::Step;
 
@@ -35,8 +35,10 @@ pub fn verify(global: &Global) -> Result<()> {
         Err(store::Error::Io { source, .. }) if closed(source.kind()) => None,
         lock => lock?,
     };
-    let mut all: Vec<(PathBuf, bool)> = store.list(Area::Blobs).into_iter().map(|p| (p, true)).collect();
-    all.extend(store.list(Area::Trees).into_iter().map(|p| (p, false)));
+    // What another runner is just writing, or a killed one left, is nothing yet; `gc` takes the latter away.
+    let list = |area| store.list(area).into_iter().filter(|path| !link::is_partial(path));
+    let mut all: Vec<(PathBuf, bool)> = list(Area::Blobs).map(|p| (p, true)).collect();
+    all.extend(list(Area::Trees).map(|p| (p, false)));
     let checked = all.par_iter().map(|(path, blob)| {
         let bytes = fs::metadata(path).map_or(0, |m| m.len());
         let good = if *blob { verify::blob_is_whole(path)? } else { verify::tree_is_whole(path)? };
@@ -47,7 +49,7 @@ pub fn verify(global: &Global) -> Result<()> {
         checked.iter().filter(|(_, _, good)| !good).map(|(p, ..)| p.clone()).collect();
     let blobs: Vec<Digest> = bad.iter().filter_map(|path| verify::claimed(path, Kind::File)).collect();
     store.distrust(&blobs)?;
-    let results = store.list(Area::Results);
+    let results: Vec<PathBuf> = list(Area::Results).collect();
     bad.extend(results.iter().filter(|p| record::read::<ActionResult>(p).is_none()).cloned());
     for path in &bad {
         store.quarantine(path)?;

@@ -183,6 +183,30 @@ fn verify_believes_no_cache() {
 }
 
 #[test]
+fn what_is_being_written_is_not_damaged() {
+    let study = Study::new(TOY);
+    study.run(&[]);
+    let name = ".000001.json.21410-b481f186.partial";
+    let folder = |area: &str| {
+        let mut folder = study.path(&format!(".pipeline/{area}"));
+        while let Some(inner) = fs::read_dir(&folder).unwrap().flatten().find(|e| e.path().is_dir()) {
+            folder = inner.path();
+        }
+        folder.join(name)
+    };
+    let unfinished = ["results", "blobs", "trees"].map(folder);
+    for path in &unfinished {
+        fs::write(path, "{\"key").unwrap();
+    }
+    let found = study.call(&["verify"]);
+    assert!(found.status.success() && said(&found).contains(" 0 damaged"), "{}", said(&found));
+    assert!(unfinished.iter().all(|path| path.exists()));
+    // Whoever wrote it is gone when there is a gc.
+    assert!(study.call(&["gc"]).status.success());
+    assert!(!unfinished[0].exists() && !unfinished[1].exists());
+}
+
+#[test]
 fn a_clock_that_goes_back_changes_nothing() {
     let study = Study::new(TOY);
     study.run(&[]);

@@ -129,6 +129,12 @@ pub fn partial(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.{thread}.partial"))
 }
 
+/// Whether a path is such a name: something that is being written, or that somebody who was killed has left.
+pub fn is_partial(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    name.starts_with(b".") && name.ends_with(b".partial")
+}
+
 /// Puts a symbolic link to `target` at `path`, over a file or link that stood there, in one step.
 pub fn point(path: &Path, target: &Path) -> Result<()> {
     if fs::read_link(path).is_ok_and(|old| old == target) {
