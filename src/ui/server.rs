@@ -59,8 +59,19 @@ struct Server {
     ends: watch::Receiver<bool>,
 }
 
+/// Has all threads take memory from one place. A look at a large study is made by whichever thread comes, and memory that each kept for
+/// itself would not serve the next.
+fn share_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: a setting of the allocator, which may change at any time.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
 /// Serves the page until a signal; `tell` is given its address, with the token.
 pub fn serve(choice: Choice, served: &Served, tell: impl FnOnce(&str) -> Result<()>) -> Result<()> {
+    share_memory();
     let known = Known::read(&choice, false)?;
     let site = Arc::new(Site::new(choice, false, known));
     let runtime = tokio::runtime::Builder::new_multi_thread()
