@@ -22,6 +22,6 @@ fn main() {
 /// The folder from the root of the workspace, where it lies in it.
 fn inside(folder: &Path) -> Option<PathBuf> {
     let package = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR")?);
-    let root = package.ancestors().filter(|above| above.join("Cargo.lock").is_file()).last()?;
+    let root = package.ancestors().find(|above| above.join("Cargo.lock").is_file())?;
     folder.strip_prefix(root).ok().map(Path::to_path_buf)
 }
