@@ -7,7 +7,6 @@ use axum::response::{IntoResponse, Response};
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::IpAddr;
-use std::path::Path;
 use std::sync::Arc;
 
 /// What the page may do in a browser: nothing but what this server gives it.
@@ -32,8 +31,8 @@ impl Guard {
         let mut bytes = [0; 24];
         File::open("/dev/urandom")?.read_exact(&mut bytes)?;
         let token = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        let machine = std::fs::read_to_string(Path::new("/proc/sys/kernel/hostname")).unwrap_or_default();
-        Ok(Self { token, cookie: format!("pipeline-{port}"), host, machine: machine.trim().to_lowercase() })
+        let machine = store::process::host().to_lowercase();
+        Ok(Self { token, cookie: format!("pipeline-{port}"), host, machine })
     }
 
     /// What is asked for with the first request.

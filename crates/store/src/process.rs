@@ -17,6 +17,11 @@ pub fn thread() -> String {
     format!("{}-{}", rustix::thread::gettid().as_raw_nonzero(), token())
 }
 
+/// What this machine is called; empty where nothing says it.
+pub fn host() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_string()
+}
+
 /// Bytes that nobody can guess.
 pub fn random() -> [u8; 32] {
     let mut bytes = [0; 32];
@@ -25,7 +30,7 @@ pub fn random() -> [u8; 32] {
         // Then at least what is not easily had twice.
         Err(_) => {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            let here = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+            let here = host();
             let text = format!("{now:?} {} {here} {:p}", std::process::id(), &raw const bytes);
             *blake3::hash(text.as_bytes()).as_bytes()
         }

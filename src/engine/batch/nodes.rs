@@ -64,7 +64,7 @@ struct Here {
 impl Here {
     fn new(attempt: &Path) -> Result<Self> {
         let folder = attempt.join("nodes");
-        let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_string();
+        let host = process::host();
         let id: String = process::random()[..NAME].iter().map(|byte| format!("{byte:02x}")).collect();
         let path = worker(&folder, &id);
         // Whoever looks whether it is held holds it for that moment.

@@ -234,9 +234,7 @@ fn tell(spec: &JobSpec, several: Option<&Node>, again: bool) {
     let again = if again { " again" } else { "" };
     let node = match (several, word("SLURMD_NODENAME")) {
         (Some(several), _) => several.hosts(),
-        (None, node) if node.is_empty() => {
-            std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default()
-        }
+        (None, node) if node.is_empty() => store::process::host(),
         (None, node) => node,
     };
     let text = format!("runs{again} on {}{gpus}", node.trim());
