@@ -1,6 +1,6 @@
 //! What a program leaves behind, by which it knows an earlier output of its own.
 
-use crate::staging::{gone, is_staging, remove_staging};
+use crate::staging::{gone, is_left, remove_staging};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -86,7 +86,7 @@ impl Layout {
             let (path, place) = (below.join(&name), root.join(below).join(&name));
             if kind.is_file() && self.files.iter().any(|pattern| matches(pattern, &path, false)) {
                 visit(&place, Entry::File)?;
-            } else if kind.is_dir() && is_staging(&place) {
+            } else if kind.is_dir() && is_left(&place) {
                 visit(&place, Entry::Staging)?;
             } else if kind.is_dir() && self.files.iter().any(|pattern| matches(pattern, &path, true)) {
                 match self.walk(root, &path, visit)? {

@@ -3,7 +3,7 @@
 use crate::error::{BadInput, bad_input};
 use crate::layout::Layout;
 use crate::place::parent;
-use crate::staging::{EARLIER, MARK, NEW, TEXT, gone, is_staging, remove_staging, staging};
+use crate::staging::{EARLIER, MARK, NEW, TEXT, is_left, is_staging, remove_staging, staging};
 use anyhow::{Context, Result};
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 use rustix::io::Errno;
@@ -148,17 +148,9 @@ impl Drop for Staged {
 pub(crate) fn recover(target: &Path) -> Result<()> {
     let staging = staging(target)?;
     let context = || format!("clearing {}", staging.display());
-    let entries = match fs::symlink_metadata(&staging) {
-        // Nothing there, or no folder that it could be in.
-        Err(_) => return Ok(()),
-        Ok(there) if there.is_dir() => fs::read_dir(&staging).with_context(context)?.count(),
-        Ok(_) => 1,
-    };
-    if entries == 0 {
-        // Ended before it was marked.
-        return gone(fs::remove_dir(&staging)).with_context(context);
-    }
-    if !is_staging(&staging) {
+    // Nothing there, or no folder that it could be in.
+    let Ok(there) = fs::symlink_metadata(&staging) else { return Ok(()) };
+    if !there.is_dir() || !is_left(&staging) {
         bad_input!(
             "{}: not what a run of this program left; it is needed for {}, move it away",
             staging.display(),

@@ -36,7 +36,8 @@ impl State {
         fs::create_dir_all(&self.path).with_context(context)?;
         made.0 |= !there;
         let mark = self.path.join(MARK);
-        if !mark.exists() {
+        // One that a kill has cut short is written again.
+        if !self.marked(&self.path) {
             fs::write(mark, format!("{}\n", self.program)).with_context(context)?;
             made.1 = true;
         }
@@ -74,7 +75,7 @@ impl State {
             bad_input!("{}: no folder, where {program} keeps what it can go on from; {out}", path.display())
         }
         match fs::read_to_string(path.join(MARK)) {
-            Ok(by) if by.trim() != program => {
+            Ok(by) if !self.begins_ours(&by) => {
                 bad_input!("{}: what {} can go on from; {out}", path.display(), by.trim())
             }
             _ => {}
@@ -107,6 +108,11 @@ impl State {
     fn finished(&self) -> PathBuf {
         let name = self.path.file_name().unwrap_or_default();
         parent(&self.path).join(format!(".{}.finished", name.to_string_lossy()))
+    }
+
+    /// Whether a mark says this program's name, or as much of it as was written before a kill.
+    fn begins_ours(&self, mark: &str) -> bool {
+        format!("{}\n", self.program).starts_with(mark)
     }
 
     fn marked(&self, folder: &Path) -> bool {

@@ -181,6 +181,8 @@ fn a_state_folder_of_somebody_else_is_not_touched() {
     place.refused("--shards new", &["new.state", "holds thesis.txt"]);
     place.fill("other.state/made-by", "train\n");
     place.refused("--shards other", &["other.state", "train"]);
+    place.fill("other.state/made-by", "makes\n");
+    place.refused("--shards other", &["other.state", "makes"]);
     place.fill("third.state", "mine");
     place.refused("--shards third", &["third.state", "no folder"]);
     place.fill(".fourth.staged/new", "mine");
@@ -195,6 +197,27 @@ fn only_events_are_appended_to() {
     ours(&place.path("missing")).unwrap();
     place.fill("notes", "mine\n");
     assert_eq!(exit_code(&ours(&place.path("notes")).unwrap_err()), 2);
+}
+
+#[test]
+fn a_state_of_a_run_killed_at_any_moment_is_gone_on_from() {
+    let place = Place::new();
+    let state = || State::new(place.path("new.state"), "make", STATE, true);
+    // A mark and a part that have no content yet, and a part that has its place while its folder is being removed.
+    for mark in ["", "ma", "make", "make\n"] {
+        place.fill("new.state/made-by", mark);
+        place.fill("new.state/part-1", "x");
+        fs::create_dir_all(place.path("new.state/.part-1.staged")).unwrap();
+        fs::create_dir_all(place.path("new.state/.part-2.staged")).unwrap();
+        place.fill("new.state/.part-2.staged/made-by", "");
+        state().check().unwrap();
+        state().make().unwrap();
+        assert_eq!(state().remove().unwrap(), None, "{mark:?}");
+        assert!(!place.path("new.state").exists(), "{mark:?}");
+    }
+    // A folder that is empty under another name is somebody's.
+    fs::create_dir_all(place.path("new.state/notes")).unwrap();
+    assert!(state().check().is_err());
 }
 
 #[test]
