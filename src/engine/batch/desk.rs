@@ -2,6 +2,7 @@
 //! for all of them, however many there are.
 
 use super::known::{Known, Over, Seen, Verdict};
+use super::nodes;
 use super::papers::{self, Ended};
 use super::queue::Queue;
 use super::submission::{Of, Submission};
@@ -125,12 +126,16 @@ impl<'a> Desk<'a> {
 
     /// Hands the wish to stop on to all jobs that do not know of it.
     fn hand_on(&mut self, level: u8) {
+        let steps = &self.session.graph.steps;
         for place in self.systems.places() {
             let mut ids = Vec::new();
             for job in self.jobs.values_mut().filter(|job| job.system == place && job.told < level) {
                 let Some(id) = &job.submission.id else { continue };
                 job.told = level;
                 ids.push(id.clone());
+                if steps[job.task.step].processes.is_some_and(|processes| processes.nodes > 1) {
+                    nodes::stop(&job.attempt.folder);
+                }
                 if level > 1 {
                     papers::kill(&job.attempt.folder);
                 }
