@@ -4,6 +4,7 @@ mod cluster;
 mod nodes;
 mod page;
 mod size;
+mod srun;
 
 use crate::pages::{follow_in, path};
 use crate::site::{
@@ -33,7 +34,7 @@ impl Site for Cluster {
 #[test]
 fn stages_run_on_a_cluster() {
     let Some(cluster) = Cluster::up() else { return };
-    let cases: [(&str, fn(&Cluster)); 22] = [
+    let cases: [(&str, fn(&Cluster)); 25] = [
         ("a job", a_job_gets_what_the_stage_asks_for),
         ("private", credentials_are_in_no_file),
         ("codes", exit_codes_and_signals_come_back),
@@ -50,6 +51,9 @@ fn stages_run_on_a_cluster() {
         ("ranks", nodes::ranks_of_one_node_need_no_step),
         ("nodes", nodes::ranks_of_two_nodes_meet),
         ("nodes stop", nodes::a_first_signal_lets_all_ranks_save),
+        ("own srun", srun::tasks_can_save),
+        ("own srun time", srun::tasks_can_save_at_a_time_limit),
+        ("own srun gone", srun::tasks_end_with_the_runner),
         ("nodes time", nodes::a_time_limit_lets_all_ranks_save),
         ("nodes limit", nodes::the_limit_of_the_job_lets_all_ranks_save),
         ("nodes fail", nodes::a_rank_that_fails_on_the_other_node_is_named),
