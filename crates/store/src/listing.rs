@@ -5,6 +5,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::ignore::Ignore;
 use crate::links::{Folder, Lead};
 use crate::manifest::{Entry, Item};
+use crate::small_path::SmallPath;
 use rayon::prelude::*;
 use rustix::io::Errno;
 use std::fs::{self, Metadata, Permissions};
@@ -114,7 +115,7 @@ impl Walk<'_> {
             let name = entry.file_name();
             let path =
                 if place.path.as_os_str().is_empty() { name.clone().into() } else { place.path.join(&name) };
-            let kind = entry.file_type().at("reading", &folder.join(&name))?;
+            let kind = entry.file_type().or_else(|e| Err(e).at("reading", &folder.join(&name)))?;
             if let Links::Follow(ignore) = self.links
                 && ignore.matches(&path, kind.is_dir())
             {
@@ -129,7 +130,7 @@ impl Walk<'_> {
             if kind.is_symlink() {
                 self.link(root, &full, here, above)?;
             } else if kind.is_dir() {
-                self.push(here.path.clone(), Item::Folder);
+                self.push(here.path.as_path(), Item::Folder);
                 self.read(root, &here, above)?;
             } else {
                 return Err(special(&full, &entry.metadata().at("reading", &full)?));
@@ -139,8 +140,8 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn push(&mut self, path: PathBuf, item: Item) {
-        self.found.push(Entry { path, item });
+    fn push(&mut self, path: impl Into<SmallPath>, item: Item) {
+        self.found.push(Entry { path: path.into(), item });
     }
 
     fn link(&mut self, root: &Path, full: &Path, here: Place, above: &mut Vec<PathBuf>) -> Result<()> {
@@ -169,7 +170,7 @@ impl Walk<'_> {
                         self.push(here.path, Item::Link(target));
                         return Ok(());
                     }
-                    self.push(here.path.clone(), Item::Folder);
+                    self.push(here.path.as_path(), Item::Folder);
                     above.push(outside.real().to_path_buf());
                     let place = Place { folder: Some(&outside), below: PathBuf::new(), path: here.path };
                     self.read(root, &place, above)?;

@@ -125,7 +125,7 @@ pub fn stamps(path: &Path, links: Links) -> Result<Vec<(PathBuf, Stamp)>> {
     let files = files.filter(|entry| matches!(entry.item, Item::File(..)));
     let stamped = files.map_init(PathBuf::new, |full, entry| {
         let stamp = Stamp::new(&entry.path, &stat(below(full, path, &entry.path), links)?);
-        Ok((entry.path, stamp))
+        Ok((entry.path.to_path_buf(), stamp))
     });
     let mut stamped = stamped.collect::<Result<Vec<_>>>()?;
     sort(&mut stamped, |(path, _)| path);
