@@ -93,7 +93,7 @@ fn bare(folder: &Path) -> Took {
     let threads = std::thread::available_parallelism().unwrap().get();
     std::thread::scope(|scope| {
         for files in files.chunks(files.len().div_ceil(threads)) {
-            scope.spawn(|| files.iter().for_each(|file| drop(fs::symlink_metadata(file).unwrap())));
+            scope.spawn(|| assert!(files.iter().all(|file| fs::symlink_metadata(file).is_ok())));
         }
     });
     Took { seconds: start.elapsed().as_secs_f64(), bytes: None }
