@@ -8,6 +8,7 @@ mod by_hand;
 mod content;
 mod curves;
 mod export;
+mod growing;
 mod guard;
 mod journals;
 mod known;

@@ -95,6 +95,17 @@ impl Watcher {
         if !self.base && known.looked() && changes.steps.iter().any(stranger) {
             (self.base, self.due) = (true, true);
         }
+        if !changes.begun.is_empty() {
+            self.site.change(|now| {
+                let mut begun = (*now.begun).clone();
+                begun.extend(changes.begun.iter().cloned());
+                now.begun = Arc::new(begun);
+            });
+        }
+        let curves: Vec<usize> = changes.curves.iter().filter_map(|id| known.of_id(id)).collect();
+        if !curves.is_empty() {
+            self.site.tell("curves", &curves);
+        }
         for (name, size) in &changes.logs {
             self.site.tell("log", &json!({ "name": name, "size": size }));
         }
@@ -179,7 +190,11 @@ impl Watcher {
         let differ = |new: &[State], old: &[State]| {
             new.iter().zip(old).any(|(new, old)| new.is != old.is || new.run != old.run)
         };
-        let made = differ(&states, &before.states) || !other && differ(&known.states, &before.known.states);
+        // And the entries of a step that are done by now.
+        let more =
+            |new: &[State], old: &[State]| new.iter().zip(old).any(|(new, old)| new.tasks != old.tasks);
+        let (new, old) = (&known.states, &before.known.states);
+        let made = differ(&states, &before.states) || !other && (differ(new, old) || more(new, old));
         self.fault(None);
         if other {
             let version = self.site.change(|now| (now.known, now.states) = (known, Arc::new(states)));

@@ -7,6 +7,7 @@ mod compare;
 mod digits;
 mod driver;
 mod exported;
+mod follows;
 mod hostile;
 mod live;
 mod logs;
