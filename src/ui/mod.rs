@@ -13,6 +13,7 @@ mod guard;
 mod journals;
 mod known;
 mod log;
+mod long;
 mod parquet;
 mod parts;
 mod past;
