@@ -4,6 +4,7 @@
 
 mod access;
 mod compare;
+mod contents;
 mod digits;
 mod driver;
 mod exported;
