@@ -1,9 +1,9 @@
 //! A task that runs: how far it is, and how fast it goes, from what it writes.
 
+use crate::screen::pace::Pace;
 use crate::ui::growing::files;
 use crate::ui::slug::slug;
 use crate::ui::state::Progress;
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -16,8 +16,6 @@ const MOST: u64 = 4 << 20;
 const TAIL: u64 = 64 << 10;
 /// How often the logs of numbers that it writes are looked at.
 const LOOK: Duration = Duration::from_millis(500);
-/// Over how long a rate is taken.
-const WINDOW: Duration = Duration::from_secs(15);
 
 /// See the module.
 pub struct Task {
@@ -35,8 +33,7 @@ pub struct Task {
     pub progress: Option<Progress>,
     /// What it computes on, as it says itself.
     pub device: Option<String>,
-    /// How far it was, and when that was seen.
-    samples: VecDeque<(Instant, u64)>,
+    pace: Pace,
     /// Its logs of numbers, with their sizes, and when they were looked at.
     numbers: Vec<(PathBuf, u64)>,
     looked: Instant,
@@ -47,10 +44,10 @@ pub struct Task {
 impl Task {
     /// One that has just begun.
     pub fn new(step: String, key: Option<Key>, log: PathBuf) -> Self {
-        let (samples, numbers, looked) = (VecDeque::new(), Vec::new(), Instant::now());
+        let (pace, numbers, looked) = (Pace::default(), Vec::new(), Instant::now());
         let (at, sizes, progress, device) = (0, [0; 2], None, None);
         let (queued, measured) = (false, false);
-        Self { step, log, key, queued, at, sizes, progress, device, samples, numbers, looked, measured }
+        Self { step, log, key, queued, at, sizes, progress, device, pace, numbers, looked, measured }
     }
 
     /// Whether there may be more of its curves than when this was asked last.
@@ -96,23 +93,13 @@ impl Task {
             _ => None,
         });
         self.device = device.or(self.device.take());
-        let now = Instant::now();
         if let Some((done, total, unit)) = told {
             // Another thing is counted.
-            if self.samples.back().is_some_and(|(_, last)| *last > done)
-                || self.progress.as_ref().is_some_and(|progress| progress.unit != unit)
-            {
-                self.samples.clear();
+            if self.progress.as_ref().is_some_and(|progress| progress.unit != unit) {
+                self.pace.clear();
             }
-            self.samples.push_back((now, done));
-            while self.samples.len() > 2 && self.samples[0].0.elapsed() > WINDOW {
-                self.samples.pop_front();
-            }
-            let rate = self.samples.front().and_then(|(at, first)| {
-                let seconds = (now - *at).as_secs_f64();
-                (seconds > 0.5 && done > *first).then(|| (done - first) as f64 / seconds)
-            });
-            let left = rate.filter(|_| total > done).map(|rate| (total - done) as f64 / rate);
+            self.pace.take(Instant::now(), done);
+            let (rate, left) = (self.pace.rate(), self.pace.left(total));
             self.progress = Some(Progress { task: name.into(), done, total, unit, rate, left });
         }
         grown
