@@ -12,7 +12,7 @@ use crate::ui::slug::slug;
 use crate::ui::state::{Is, State};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use study::Choice;
 use study::graph::Step;
 
@@ -61,8 +61,8 @@ impl Known {
     }
 
     /// The same, with what the store has of each step. Of a study with variants it is also shown as it stands where it ever
-    /// ran so, or with `base`.
-    pub fn look(choice: &Choice, base: bool) -> Result<Self> {
+    /// ran so, or with `base`. Where it is as it was, it is kept in one place with what is known of it already.
+    pub fn look(choice: &Choice, base: bool, earlier: &Self) -> Result<Self> {
         let mut known = Self::read(choice, base)?;
         if !base && known.others_ran() {
             // Never two of them at a time: they are large.
@@ -73,7 +73,11 @@ impl Known {
                 known = Self::read(choice, false)?;
             }
         }
-        let found = known.session.find_built_programs().and_then(|()| {
+        let programs = known.session.find_built_programs();
+        if known.session.graph == earlier.session.graph {
+            known.session.graph = Arc::clone(&earlier.session.graph);
+        }
+        let found = programs.and_then(|()| {
             let session = &known.session;
             survey::<Error>(session, |task| {
                 let outputs = &session.graph.steps[task.step].outputs;

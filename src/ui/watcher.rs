@@ -81,7 +81,7 @@ impl Watcher {
     /// Looks once at all of it, and waits for that.
     pub fn whole(mut self) -> Result<()> {
         self.tick_past();
-        let known = Known::look(&self.site.choice, false)?;
+        let known = Known::look(&self.site.choice, false, &self.site.now().known)?;
         self.arrive(known);
         Ok(())
     }
@@ -166,7 +166,8 @@ impl Watcher {
         let (sender, receiver) = channel();
         let (choice, base) = (self.site.choice.clone(), self.base || self.failed_as_it_stands());
         // Nobody may wait any more.
-        let look = move || drop(sender.send(Known::look(&choice, base)));
+        let earlier = self.site.now().known;
+        let look = move || drop(sender.send(Known::look(&choice, base, &earlier)));
         self.looking = std::thread::Builder::new().spawn(look).ok().map(|_| receiver);
     }
 

@@ -219,7 +219,7 @@ fn where_only_entries_are_measured_each_is_a_row() {
                  inputs: {scores: score.scores}\n    outputs: {all: all.json}\n    show: [all]\n";
     study.write("pipeline.yaml", &format!("{ENTRIES}{whole}"));
     study.run(&["--variant", "*"]);
-    assert_eq!(table(&study, &[]), "variant  width  best\nplain        3   1.5\nwide        20   1.5\n");
+    assert_eq!(table(&study, &[]), "variant  width   best\nplain        3  1.500\nwide        20  1.500\n");
 }
 
 #[test]
