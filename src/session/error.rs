@@ -38,6 +38,8 @@ pub enum Error {
     NoLockFile { path: PathBuf, source: io::Error },
     #[error("--locked: {} is no lock file: {source}", path.display())]
     NotALockFile { path: PathBuf, source: serde_json::Error },
+    #[error("--locked: {} is of version {found}, and this runner knows {known}; make it anew by `pipeline lock`", path.display())]
+    OtherLockFile { path: PathBuf, found: u32, known: u32 },
     /// Outputs that are not those of the lock file.
     #[error("not what {} says: {}", path.display(), outputs.join(", "))]
     NotAsLocked { path: PathBuf, outputs: Vec<String> },
@@ -61,7 +63,8 @@ impl Error {
             | Self::WithTooLittle { .. }
             | Self::NoPlace(_)
             | Self::NoLockFile { .. }
-            | Self::NotALockFile { .. } => true,
+            | Self::NotALockFile { .. }
+            | Self::OtherLockFile { .. } => true,
         }
     }
 }

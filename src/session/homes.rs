@@ -51,9 +51,11 @@ pub fn homes(build: Option<PathBuf>) -> Vec<Home> {
 fn in_order(build: Option<PathBuf>, named: Vec<PathBuf>, runner: Option<&Path>) -> Vec<Home> {
     let installed = runner.filter(|folder| folder.ends_with("bin")).and_then(Path::parent);
     let installed = installed.map(|prefix| prefix.join("libexec/pipeline"));
-    // `target/release`, or `target/TRIPLE/release`: cargo marks what it owns.
-    let marked =
-        |folder: &&Path| folder.ancestors().skip(1).take(2).any(|a| a.join("CACHEDIR.TAG").is_file());
+    // `target/release`, or `target/TRIPLE/release`: cargo marks what it makes, and locks where it builds.
+    let marked = |folder: &&Path| {
+        let tagged = folder.ancestors().skip(1).take(2).any(|a| a.join("CACHEDIR.TAG").is_file());
+        tagged || folder.join(".cargo-lock").is_file()
+    };
     let beside = runner.filter(marked).map(Path::to_path_buf);
     let build = build.map(|folder| (folder, Source::Build));
     let named = named.into_iter().map(|folder| (folder, Source::Environment));
@@ -118,8 +120,13 @@ mod tests {
         let release = folder.path().join("target/release");
         std::fs::create_dir_all(&release).unwrap();
         assert_eq!(in_order(None, vec![], Some(&release)), []);
-        std::fs::write(folder.path().join("target/CACHEDIR.TAG"), "").unwrap();
-        let homes = in_order(None, vec![], Some(&release));
-        assert_eq!(shown(&homes), [(release.to_str().unwrap(), Source::BesideRunner)]);
+        // A folder that was there before cargo has no tag.
+        for mark in ["target/CACHEDIR.TAG", "target/release/.cargo-lock"] {
+            let mark = folder.path().join(mark);
+            std::fs::write(&mark, "").unwrap();
+            let homes = in_order(None, vec![], Some(&release));
+            assert_eq!(shown(&homes), [(release.to_str().unwrap(), Source::BesideRunner)]);
+            std::fs::remove_file(&mark).unwrap();
+        }
     }
 }

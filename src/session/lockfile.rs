@@ -7,11 +7,14 @@ use std::path::{Path, PathBuf};
 use store::IoContext;
 use store::digest::Digest;
 
+/// Version of the form of [`LockFile`].
+const VERSION: u32 = 1;
+
 /// The digests of a reproduced study, to be committed with it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LockFile {
-    /// Version of this file's form.
+    /// [`VERSION`] when it was made.
     version: u32,
     /// Stage, then output.
     pub stages: BTreeMap<String, BTreeMap<String, Digest>>,
@@ -20,7 +23,7 @@ pub struct LockFile {
 impl LockFile {
     /// That of these outputs, by stage.
     pub fn new(stages: BTreeMap<String, BTreeMap<String, Digest>>) -> Self {
-        Self { version: 1, stages }
+        Self { version: VERSION, stages }
     }
 
     /// Its text; `path` is where it will stand.
@@ -47,6 +50,9 @@ pub fn compare<'a>(study: &Path, outputs: impl Iterator<Item = (&'a str, &'a str
         Ok(file) => file,
         Err(source) => return Err(Error::NotALockFile { path, source }),
     };
+    if file.version != VERSION {
+        return Err(Error::OtherLockFile { path, found: file.version, known: VERSION });
+    }
     let mut different = Vec::new();
     for (stage, output, digest) in outputs {
         match file.stages.get(stage).and_then(|s| s.get(output)) {

@@ -133,6 +133,10 @@ impl Session {
             let ignore = self.ignore(path, &input.ignore)?;
             question.push(self.hash_with(path, &ignore, &input.mark)?.digest.to_string());
         }
+        match describe::processes(step) {
+            1 => {}
+            several => question.push(format!("{several} processes")),
+        }
         let question = blake3::hash(question.join("\0").as_bytes()).to_hex();
         let kept = self.store.description(digest, &format!("{}-{}", spec.name, &question[..32]));
         if let Some(params) = record::read(&kept) {

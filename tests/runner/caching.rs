@@ -279,6 +279,17 @@ fn a_locked_run_fails_on_any_difference() {
         text.ends_with("error: not what pipeline.lock says: gen.files, count.n, score.scores\n"),
         "{text}"
     );
+    // One that says more than this runner knows is not taken for less.
+    let newer =
+        fs::read_to_string(study.path("pipeline.lock")).unwrap().replace("\"version\": 1", "\"version\": 2");
+    fs::write(study.path("pipeline.lock"), newer).unwrap();
+    let other = study.call(&["run", "--locked"]);
+    assert_eq!(other.status.code(), Some(2), "{}", stderr(&other));
+    assert!(
+        stderr(&other).contains(
+            "pipeline.lock is of version 2, and this runner knows 1; make it anew by `pipeline lock`"
+        )
+    );
 }
 
 #[test]

@@ -91,6 +91,22 @@ fn what_a_program_has_against_its_parameters_is_said_before_anything_runs() {
 }
 
 #[test]
+fn a_program_judges_for_as_many_processes_as_there_will_be() {
+    let study = net();
+    let odd = "[ $((${WORLD_SIZE:-1} % 2)) = 1 ] && [ ${WORLD_SIZE:-1} -gt 1 ] && { echo \"error: --size does not divide\" >&2; exit 2; }\n[ $parts = 3 ]";
+    study.program("net", &NET.replace("[ $parts = 3 ]", odd));
+    for (processes, code) in [("1", 0), ("2", 0), ("3", 2), ("2x2", 0), ("1x3", 2)] {
+        let check = study.call(&["check", "--set", &format!("train.processes={processes}")]);
+        assert_eq!(check.status.code(), Some(code), "{processes}: {}", said(&check));
+        assert!(
+            code == 0 || stderr(&check).contains("stage train: net says: --size does not divide"),
+            "{}",
+            said(&check)
+        );
+    }
+}
+
+#[test]
 fn an_answer_that_is_none_is_refused() {
     for (answer, why) in [
         ("echo no", "its answer to --check is none"),

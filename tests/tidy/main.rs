@@ -124,6 +124,67 @@ fn the_files_that_the_documents_name_are_there() {
     assert!(named > 30, "only {named} files were found named");
 }
 
+/// The number that a line of source gives a constant of that name, `…VERSION… = 2;` or `= "2";`, or the last of its magic bytes.
+fn version(source: &str) -> Option<String> {
+    let line = source.lines().find(|line| {
+        let named = ["VERSION:", "FORMAT:", "MAGIC:"].iter().any(|name| line.contains(name));
+        line.trim_start_matches("pub ").starts_with("const ") && named
+    })?;
+    let value = line.split(" = ").nth(1)?.replace("\\n", "");
+    value.split(|c: char| !c.is_ascii_digit()).rfind(|word| !word.is_empty()).map(String::from)
+}
+
+#[test]
+fn formats_have_the_versions_that_their_page_says() {
+    let page = read("docs/reference/formats.md");
+    let rows = page.lines().filter(|line| line.ends_with(".rs` |"));
+    let rows: Vec<Vec<&str>> = rows.map(|row| row.split('|').map(str::trim).collect()).collect();
+    assert!(rows.len() >= 7, "only {} versions were found", rows.len());
+    for row in rows {
+        let [_, what, number, place, _] = row[..] else { panic!("{row:?}") };
+        let found = version(&read(place.trim_matches('`')));
+        assert_eq!(found.as_deref(), Some(number), "{what}: {place} has another version than the page");
+    }
+}
+
+/// Variables that belong to the system, to a program that is called, or to a build script.
+const OTHERS: [&str; 7] =
+    ["PATH", "HOME", "SHELL", "TERM", "USER", "DEP_TCH_LIBTORCH_LIB", "CARGO_MANIFEST_DIR"];
+
+#[test]
+fn variables_of_the_environment_are_in_their_page() {
+    let page = read("docs/reference/environment.md");
+    let listed: Vec<&str> = page.split('`').skip(1).step_by(2).collect();
+    let known = |name: &str| {
+        let family = |word: &&str| word.strip_suffix('*').is_some_and(|family| name.starts_with(family));
+        listed.contains(&name) || listed.iter().any(|word| family(word)) || OTHERS.contains(&name)
+    };
+    let mut files = Vec::new();
+    for folder in ["src", "stages", "crates"] {
+        sources(&root().join(folder), &mut files);
+    }
+    files.retain(|path| !["tests", "benches"].iter().any(|room| path.iter().any(|part| part == *room)));
+    files.retain(|path| !path.ends_with("tests.rs") && !path.ends_with("build.rs"));
+    let (mut found, mut missing) = (0, Vec::new());
+    for path in files {
+        let text = fs::read_to_string(&path).unwrap();
+        let text = text.split("#[cfg(test)]").next().unwrap();
+        for call in ["var(\"", "var_os(\"", ".env(\"", "\"PIPELINE_"] {
+            for after in text.split(call).skip(1) {
+                let name = after.split('"').next().unwrap();
+                let name = if call.ends_with('_') { format!("PIPELINE_{name}") } else { name.into() };
+                let named = name.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+                found += usize::from(named);
+                if named && !known(&name) {
+                    missing.push(format!("{}: {name}", path.strip_prefix(root()).unwrap().display()));
+                }
+            }
+        }
+    }
+    assert!(found > 20, "only {found} uses were found");
+    assert!(missing.is_empty(), "docs/reference/environment.md does not name\n{}", missing.join("\n"));
+}
+
 #[test]
 fn the_digits_keep_their_notice() {
     let notice = read("data/digits/README.md");

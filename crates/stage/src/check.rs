@@ -40,6 +40,18 @@ pub fn judge<A: Arguments>(
     Ok(serde_json::to_string(&force)? + "\n")
 }
 
+/// As how many processes the work would be started: `WORLD_SIZE`, as the work itself will see it.
+///
+/// # Errors
+/// Bad input when it is no such number.
+pub fn processes() -> Result<usize> {
+    let Ok(text) = std::env::var("WORLD_SIZE") else { return Ok(1) };
+    match text.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => bad_input!("WORLD_SIZE=`{text}` is no number that it can be"),
+    }
+}
+
 /// The flags of a question with their values.
 ///
 /// # Errors

@@ -6,6 +6,7 @@ use crate::error::{Error, Result, hint};
 use crate::file::Cost;
 use crate::graph::{Input, Source, Step};
 use crate::mark::Mark;
+use crate::processes::Processes;
 use crate::sharded;
 use stage::{Kind, Role, Spec};
 use std::collections::BTreeMap;
@@ -33,7 +34,7 @@ pub fn ask(program: &Path, mark: &Mark) -> Result<Spec> {
         );
         Error::mistake(mark, text)
     };
-    let (said, _) = answer(program, &["--describe".into()], DESCRIPTION_TIME).map_err(wrong)?;
+    let (said, _) = answer(program, &["--describe".into()], 1, DESCRIPTION_TIME).map_err(wrong)?;
     serde_json::from_slice(&said).map_err(|e| wrong(e.to_string()))
 }
 
@@ -68,6 +69,11 @@ pub struct Judgement {
     pub warnings: Vec<String>,
 }
 
+/// As how many processes a step is started.
+pub fn processes(step: &Step) -> u32 {
+    step.processes.map_or(1, Processes::total)
+}
+
 /// Asks a program which parameters are in force where it is given those of a step: with their values, where others decide
 /// them, and without those that others switch off.
 ///
@@ -83,7 +89,8 @@ pub fn in_force(program: &Path, step: &Step, spec: &Spec, root: &Path) -> Result
         let why = why.strip_prefix("error: ").unwrap_or(&why);
         Error::mistake(mark, format!("stage {}: {} says: {why}", step.stage, spec.name))
     };
-    let (said, aside) = answer(program, &question(step, spec, root), CHECK_TIME).map_err(wrong)?;
+    let question = question(step, spec, root);
+    let (said, aside) = answer(program, &question, processes(step), CHECK_TIME).map_err(wrong)?;
     let said: BTreeMap<String, String> =
         serde_json::from_slice(&said).map_err(|e| wrong(format!("its answer to --check is none: {e}")))?;
     let aside = aside.lines().filter_map(|line| line.strip_prefix("warning: "));
@@ -95,14 +102,23 @@ pub fn in_force(program: &Path, step: &Step, spec: &Spec, root: &Path) -> Result
     Ok(Judgement { params: known.collect::<Result<_>>()?, warnings })
 }
 
-/// What a program says, and what it says aside, when it is called so, in the environment of a stage, within bounds of time and size.
+/// What a program says, and what it says aside, when it is called so, in the environment of a stage of so many processes, within
+/// bounds of time and size.
 ///
 /// # Errors
 /// Why it says nothing; the first line of what it says where it fails.
-fn answer(program: &Path, arguments: &[String], patience: Duration) -> Result<(Vec<u8>, String), String> {
+fn answer(
+    program: &Path,
+    arguments: &[String],
+    processes: u32,
+    patience: Duration,
+) -> Result<(Vec<u8>, String), String> {
     let mut command = Command::new(program);
     // What it says is kept for everybody, so it depends on nothing that a stage would not see.
     command.args(arguments).env_clear().envs(environment::passed(&[]));
+    if processes > 1 {
+        command.env("WORLD_SIZE", processes.to_string());
+    }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|e| e.to_string())?;
     let said = (reader(child.stdout.take()), reader(child.stderr.take()));

@@ -10,7 +10,7 @@ use models::config::Architecture;
 use models::diffusion::PredictionType;
 use models::memory::{Memory, Training};
 use models::summary::Summary;
-use stage::check::{Check, flags, judge, values};
+use stage::check::{Check, flags, judge, processes, values};
 use stage::{Arguments, BadInputExt, CHECK, Question, bad_input};
 use torch::Precision;
 use torch::device;
@@ -19,7 +19,7 @@ use torch::device;
 pub const QUESTIONS: [Question; 3] = [
     Question {
         name: CHECK,
-        help: "Judge the parameters among the other flags, and print those in force as JSON: what others decide with its value, what \
+        help: "Judge the parameters among the other flags, for as many processes as WORLD_SIZE says, and print those in force as JSON: what others decide with its value, what \
                others switch off not at all; needs no latents",
         answer: check,
     },
@@ -98,6 +98,7 @@ fn check(words: &[String]) -> Result<String> {
         let network = config::network(args, 4, SIDE, CLASSES)?;
         let objective = Objective::new(args, &network)?;
         config::fit(args, &objective)?;
+        crate::divides(args, &objective, processes()?)?;
         let mut decided = vec![("gating", objective.gating.to_string())];
         if network.routed() {
             decided.push(("experts", network.experts.to_string()));

@@ -152,7 +152,7 @@ stage::arguments! {
         judged_tuning device: DeviceChoice = DeviceChoice::Auto;
         /// Whether a GPU repeats a step that was recorded once, instead of being given its parts anew: auto, where it can.
         tuning cuda_graphs: CudaGraphs = CudaGraphs::Auto;
-        /// Threads of one operation; 0 leaves it to libtorch. Results are the same bits for the same number of threads.
+        /// Threads that compute; 0 leaves it to libtorch. Results are the same bits for the same number of threads.
         tuning threads: usize = 0;
         /// Where latents stay while they are fed; auto keeps them in memory where that takes no more than half of what is free,
         /// and else reads them from the disk a few batches ahead.

@@ -39,14 +39,19 @@ use torch::device::{self, DeviceChoice};
 use torch::graphs::CudaGraphs;
 use torch::parallel::{Launch, ProcessGroup};
 
-/// Refuses a batch that cannot be divided among the processes and into `--accumulate` parts, before anything is read.
-fn divides(args: &Args, processes: usize) -> Result<()> {
+/// Refuses a training that cannot be divided among the processes, or a batch that cannot be into `--accumulate` parts.
+fn divides(args: &Args, objective: &Objective, processes: usize) -> Result<()> {
     let (rows, parts) = (args.batch_size, args.accumulate);
     if !rows.is_multiple_of(processes) {
         bad_input!("--batch-size {rows} does not divide among {processes} processes")
     }
     if !(rows / processes).is_multiple_of(parts) {
         bad_input!("the {} rows of each process are no multiple of --accumulate {parts}", rows / processes)
+    }
+    if processes > 1 && !objective.divides() {
+        bad_input!(
+            "several processes: this weighting or gating needs the whole batch at once, in one process"
+        )
     }
     Ok(())
 }
@@ -60,20 +65,15 @@ fn divides(args: &Args, processes: usize) -> Result<()> {
 pub fn train(args: &Args, context: &Context) -> Result<()> {
     let launch = Launch::read(|name| context.launcher(name).map(String::from))?;
     let processes = launch.as_ref().map_or(1, |launch| launch.size);
-    divides(args, processes)?;
+    let latents = Latents::open(&args.latents)?;
+    let config = TrainingConfig::new(args, &latents)?;
+    divides(args, &config.objective, processes)?;
     device::keep_memory();
     let device = device::open_local(args.device, launch.as_ref().map_or(0, |l| l.local), args.threads)?;
     if let Some(reason) = device::unused_gpu().filter(|_| args.device == DeviceChoice::Auto) {
         context.message(&format!("computing on the CPU: {reason}"));
     }
     device::report(device, context);
-    let latents = Latents::open(&args.latents)?;
-    let config = TrainingConfig::new(args, &latents)?;
-    if processes > 1 && !config.objective.divides() {
-        bad_input!(
-            "several processes: this weighting or gating needs the whole batch at once, in one process"
-        )
-    }
     let latents = latents.reside(args.residence, processes)?;
     // Days of training should not end at a damaged row group that a minute of reading finds now.
     latents.verify()?;

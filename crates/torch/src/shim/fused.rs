@@ -242,6 +242,8 @@ mod tests {
 
     /// Images, tokens and width that end inside of a part, in one part, and in several.
     pub const SHAPES: [[i64; 3]; 3] = [[2, 70, 48], [3, 16, 16], [1, 200, 112]];
+    /// Images, tokens, heads and their width, which is no multiple of a vector's; scores in one part and in several.
+    pub const HEADS: [[i64; 4]; 3] = [[2, 16, 2, 8], [1, 256, 2, 72], [2, 208, 3, 20]];
 
     #[test]
     fn gelu_is_its_formula() {
@@ -364,8 +366,7 @@ mod tests {
 
     #[test]
     fn attention_is_its_formula() {
-        // Heads of a width that is no multiple of a vector's; scores in one part and in several.
-        for [b, n, heads, d] in [[2, 16, 2, 8], [1, 256, 2, 72], [2, 208, 3, 20]] {
+        for [b, n, heads, d] in HEADS {
             if !attends(n) {
                 continue;
             }
@@ -373,14 +374,17 @@ mod tests {
             holds(
                 &[given("qkv", &[b, n, 3 * width])],
                 |x| vec![attention(&x[0], heads)],
-                |x| {
-                    let qkv = x[0].view([b, n, 3, heads, d]).permute([2, 0, 3, 1, 4]);
-                    let scores = qkv.get(0).matmul(&qkv.get(1).transpose(2, 3)) / (d as f64).sqrt();
-                    let mixed = scores.softmax(-1, Kind::Double).matmul(&qkv.get(2));
-                    vec![mixed.transpose(1, 2).reshape([b, n, width])]
-                },
+                |x| vec![attended(&x[0], [b, n, heads, d])],
             );
         }
         assert!(!attends(15));
+    }
+
+    /// The formula of [`attention`] in f64.
+    pub(super) fn attended(qkv: &Tensor, [b, n, heads, d]: [i64; 4]) -> Tensor {
+        let qkv = qkv.view([b, n, 3, heads, d]).permute([2, 0, 3, 1, 4]);
+        let scores = qkv.get(0).matmul(&qkv.get(1).transpose(2, 3)) / (d as f64).sqrt();
+        let mixed = scores.softmax(-1, Kind::Double).matmul(&qkv.get(2));
+        mixed.transpose(1, 2).reshape([b, n, heads * d])
     }
 }

@@ -171,6 +171,19 @@ fn a_summary_needs_no_latents() {
 }
 
 #[test]
+fn what_cannot_be_divided_among_processes_is_refused_before_there_is_anything_to_learn_from() {
+    let run = |processes: &str, flags: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_train"));
+        command.env("WORLD_SIZE", processes).arg("--check").args(flags.split_whitespace()).output().unwrap()
+    };
+    assert!(run("8", "--batch-size 256 --accumulate 2").status.success());
+    refused(&run("3", "--batch-size 256"), "--batch-size 256 does not divide among 3 processes");
+    refused(&run("8", "--batch-size 8 --accumulate 2"), "no multiple of --accumulate 2");
+    refused(&run("2", "--weighting uw"), "needs the whole batch at once");
+    refused(&run("none", ""), "WORLD_SIZE=`none`");
+}
+
+#[test]
 fn the_parameters_in_force_are_those_that_decide_something() {
     let run = |flags: &str| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_train"));
