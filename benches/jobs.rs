@@ -24,7 +24,7 @@ const TICK: Duration = Duration::from_millis(20);
 fn main() {
     let most = std::env::var("JOBS").map_or(2000, |text| text.parse().unwrap());
     println!(
-        "{:>6} {:22} {:>8} {:>6} {:>6} {:>8} {:>8} {:>9} {:>10} {:>9}  exponents of seconds, memory",
+        "{:>6} {:24} {:>10} {:>6} {:>6} {:>8} {:>8} {:>9} {:>10} {:>9}  exponents of seconds, memory",
         "jobs", "", "seconds", "MB", "files", "threads", "squeue", "intervals", "at most", "sbatch"
     );
     let mut before: Option<[Held; 2]> = None;
@@ -33,7 +33,7 @@ fn main() {
         let rows = Cluster::new(count).measure();
         for (i, (what, row)) in ["submitting", "after a kill, to the end"].iter().zip(&rows).enumerate() {
             let grown = before.as_ref().map_or(String::new(), |before| row.grown(&before[i]));
-            println!("{count:6} {what:22} {}  {grown}", row.shown());
+            println!("{count:6} {what:24} {}  {grown}", row.shown());
         }
         (before, count) = (Some(rows), count * STEP);
     }
