@@ -5,6 +5,7 @@ use crate::cache::runs::{self, Report};
 use crate::cli::{Global, TableArguments};
 use crate::error::{Error, Result};
 use crate::session::{Options, Session};
+use crate::stderr;
 use crate::table::columns::{Column, Table};
 use crate::table::format::{self, Format};
 use crate::table::rows::{self, Row};
@@ -26,6 +27,10 @@ pub fn table(global: &Global, arguments: &TableArguments) -> Result<()> {
         [] => table.default_columns(),
         names => names.iter().map(|name| table.column(name)).collect::<Result<_>>()?,
     };
+    if shown.is_empty() && !global.json {
+        stderr::line("nothing to show: no output is a JSON object of numbers, and nothing tells rows apart");
+        return Ok(());
+    }
     let best = select::best(&table, &arguments.lowest, &arguments.highest)?;
     let format = match () {
         () if global.json => return print_json(&format::json(&table, &shown)),

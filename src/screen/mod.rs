@@ -2,16 +2,17 @@
 
 pub mod colour;
 mod gauge;
+pub mod pace;
 pub mod show;
 
 use crate::stderr;
 use crate::text::{duration, safe, safe_line, significant};
 use colour::Colour;
 use gauge::Gauge;
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use pace::Pace;
 use serde_json::{Map, Value};
 use std::collections::HashMap;
-use std::fmt::Write;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,9 @@ const PLAIN_INTERVAL: Duration = Duration::from_secs(15);
 
 /// No more bars than these are shown, whatever runs at the same time.
 const MOST_BARS: usize = 16;
+
+/// A terminal of fewer columns has no room for a bar beside its words.
+const NARROW: u16 = 60;
 
 /// The screen, or its absence.
 pub struct Screen {
@@ -30,6 +34,8 @@ pub struct Screen {
     /// How many of them have bars.
     shown: usize,
     done: usize,
+    /// Stages of the run, and those of them that have ended.
+    stages: [usize; 2],
     started: Instant,
     /// Some of it is on a cluster; what runs, waits and is done is counted there.
     far: bool,
@@ -39,30 +45,37 @@ pub struct Screen {
     gauge: Option<Gauge>,
 }
 
-/// How fast it goes and how long it takes, once that is known.
-fn pace(state: &ProgressState, text: &mut dyn Write) {
-    let (rate, left) = (state.per_sec(), state.eta());
-    // Nobody can be told when the screen is gone.
-    if rate > 0.0 && rate.is_finite() {
-        let _ = write!(text, " {}/s", significant(rate));
-    }
-    if left >= Duration::from_millis(500) {
-        let _ = write!(text, " {} left", duration(left.as_secs_f64().round()));
-    }
-}
-
 struct Row {
     /// Hidden where it is not shown.
     bar: ProgressBar,
     shown: bool,
+    /// Its words alone are shown.
+    narrow: bool,
     /// It waits in the queue of a cluster.
     queued: bool,
     started: Instant,
     told: Instant,
     metrics: String,
+    pace: Pace,
     /// The last line of its log, while it says nothing else.
     text: Option<String>,
     gpus: Vec<String>,
+}
+
+impl Row {
+    /// What it says of itself.
+    fn word(&self, stage: &str, text: &str) {
+        let named = if self.narrow { format!("{stage} {text}") } else { text.into() };
+        self.bar.set_message(safe_line(&named));
+    }
+}
+
+/// How wide the terminal is, where there is one.
+fn columns() -> Option<u16> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the call writes what it was given room for.
+    let known = unsafe { libc::ioctl(libc::STDERR_FILENO, libc::TIOCGWINSZ, &raw mut size) } == 0;
+    Some(size.ws_col).filter(|columns| known && *columns > 0)
 }
 
 impl Screen {
@@ -77,6 +90,7 @@ impl Screen {
             running: HashMap::new(),
             shown: 0,
             done: 0,
+            stages: [0; 2],
             started: Instant::now(),
             far: false,
             total: None,
@@ -137,10 +151,12 @@ impl Screen {
         let row = Row {
             bar: ProgressBar::hidden(),
             shown: false,
+            narrow: false,
             queued: false,
             started: now,
             told: now,
             metrics: String::new(),
+            pace: Pace::default(),
             text: None,
             gpus: Vec::new(),
         };
@@ -155,11 +171,14 @@ impl Screen {
             return;
         };
         let bar = self.bars.insert(0, ProgressBar::new_spinner().with_elapsed(row.started.elapsed()));
-        let style = ProgressStyle::with_template("{prefix:12} {spinner} {elapsed} {wide_msg}");
+        row.narrow = columns().is_some_and(|columns| columns < NARROW);
+        let template = if row.narrow { "{wide_msg}" } else { "{prefix:12} {spinner} {elapsed} {wide_msg}" };
+        let style = ProgressStyle::with_template(template);
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
         bar.set_prefix(safe_line(stage));
         bar.enable_steady_tick(Duration::from_millis(250));
         (row.bar, row.shown) = (bar, true);
+        row.word(stage, "");
         self.shown += 1;
     }
 
@@ -195,9 +214,11 @@ impl Screen {
         }
     }
 
-    /// Where a cluster does something, how many run, wait and are done, and how long all of it has taken.
+    /// Where a cluster does something, or there is more than can be shown, how many run, wait and are done, and how long all of it has
+    /// taken.
     fn count(&mut self) {
-        if !self.far || !self.terminal || self.running.is_empty() {
+        let many = self.stages[0].max(self.running.len() + self.done) > MOST_BARS;
+        if !(self.far || many) || !self.terminal || self.running.is_empty() {
             return;
         }
         let line = self.counted();
@@ -212,7 +233,30 @@ impl Screen {
 
     fn counted(&self) -> String {
         let queued = self.running.values().filter(|row| row.queued).count();
-        format!("{} running, {queued} queued, {} done", self.running.len() - queued, self.done)
+        let running = self.running.len() - queued;
+        match self.stages {
+            _ if self.far => format!("{running} running, {queued} queued, {} done", self.done),
+            [all, ended] if all > 1 => format!("{running} running, {ended} of {all} stages ended"),
+            _ => format!("{running} running, {} done", self.done),
+        }
+    }
+
+    /// A run of so many stages begins.
+    fn begin(&mut self, stages: usize) {
+        self.stages = [stages, 0];
+    }
+
+    /// One of them has ended.
+    fn ended(&mut self) {
+        // One that is made again ends again.
+        self.stages[1] = self.stages[0].min(self.stages[1] + 1);
+    }
+
+    /// All is over.
+    fn close(&mut self) {
+        if let Some(total) = self.total.take() {
+            total.finish_and_clear();
+        }
     }
 
     /// A stage that was started has GPUs; how busy they are is shown with its progress.
@@ -228,17 +272,23 @@ impl Screen {
         let Some(row) = self.running.get_mut(stage) else { return };
         row.text = None;
         if total > 0 && row.bar.length() != Some(total) {
-            let style =
-                ProgressStyle::with_template("{prefix:12} {wide_bar} {human_pos}/{human_len} {msg}{pace}");
-            let style = style.map(|style| style.with_key("pace", pace));
+            let template = match row.narrow {
+                true => "{wide_msg}",
+                false => "{prefix:12} {wide_bar} {human_pos}/{human_len} {msg}",
+            };
+            let style = ProgressStyle::with_template(template);
             row.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             row.bar.set_length(total);
-            // What was done before is no measure of what is done now.
-            row.bar.set_position(done);
-            row.bar.reset_eta();
+            row.pace.clear();
         }
+        row.pace.take(Instant::now(), done);
+        let rate = row.pace.rate().map(|rate| format!("{}/s", significant(rate)));
+        let left = row.pace.left(total).filter(|left| *left >= 0.5);
+        let left = left.map(|left| format!("{} left", duration(left.round())));
+        let pace: Vec<String> = rate.into_iter().chain(left).collect();
         let gpu = self.gauge.as_ref().map(|gauge| gauge.of(&row.gpus)).unwrap_or_default();
-        row.bar.set_message(safe_line(format!("{unit} {} {gpu}", row.metrics).trim()));
+        let counts = if row.narrow { format!("{done}/{total} ") } else { String::new() };
+        row.word(stage, format!("{counts}{unit} {} {gpu} {}", row.metrics, pace.join(" ")).trim());
         row.bar.set_position(done);
         if row.told.elapsed() >= PLAIN_INTERVAL {
             row.told = Instant::now();
@@ -274,7 +324,7 @@ impl Screen {
     /// The last line of the log of a stage that says nothing else.
     fn log_line(&mut self, stage: &str, text: &str) {
         if let Some(row) = self.running.get_mut(stage) {
-            row.bar.set_message(safe_line(text));
+            row.word(stage, text);
             row.text = Some(text.to_string());
         }
     }
@@ -308,8 +358,8 @@ impl Screen {
         if self.running.remove(stage).is_some() {
             self.done += 1;
         }
-        if let Some(total) = self.total.take_if(|_| self.running.is_empty()) {
-            total.finish_and_clear();
+        if self.stages[0] == 0 && self.running.is_empty() {
+            self.close();
         }
     }
 

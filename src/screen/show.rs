@@ -16,10 +16,10 @@ impl Screen {
     /// Shows what happened.
     pub fn show(&mut self, event: &RunEvent) {
         match event {
-            RunEvent::AttemptEnded { .. }
-            | RunEvent::RunStarted { .. }
-            | RunEvent::StageEnded { .. }
-            | RunEvent::RunEnded { .. } => {}
+            RunEvent::AttemptEnded { .. } => {}
+            RunEvent::RunStarted { stages, .. } => self.begin(stages.len()),
+            RunEvent::StageEnded { .. } => self.ended(),
+            RunEvent::RunEnded { .. } => self.close(),
             RunEvent::TaskStarted { task, reasons, gpus, .. } => {
                 self.start(task, &reasons.join(", "));
                 self.uses(task, gpus);

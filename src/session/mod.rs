@@ -26,7 +26,7 @@ use selection::wanted;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
 use std::path::Path;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use store::ignore::Ignore;
 use store::lock::Lock;
 use store::{IoContext, Produced, Store, lock};
@@ -67,7 +67,8 @@ impl Options {
 
 /// A study with its store.
 pub struct Session {
-    pub graph: Graph,
+    /// Large studies are looked at again and again, and are the same most times.
+    pub graph: Arc<Graph>,
     pub store: Store,
     /// Steps that the command is about: those asked for and all that they need.
     pub wanted: Vec<bool>,
@@ -95,7 +96,7 @@ pub struct Session {
 impl Session {
     /// Reads the study, opens its store, and applies the options.
     pub fn open(options: &Options) -> Result<Self> {
-        let graph = study::load_for(&options.choice, &options.stages)?;
+        let graph = Arc::new(study::load_for(&options.choice, &options.stages)?);
         let store = Store::open(&graph.root, &graph.name)?;
         let held = match options.with.is_empty() {
             true => None,

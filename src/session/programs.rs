@@ -7,6 +7,7 @@ use crate::session::{Program, Session};
 use stage::Role;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use store::digest::Digest;
 use store::walk::{self, Links};
 use store::{IoContext, Store, record};
@@ -48,7 +49,7 @@ impl Session {
                 Call::Run(name) => {
                     let (mark, mut step) = (name.mark.clone(), step.clone());
                     let said = self.said(&path, &digest, &mark, &mut step)?;
-                    self.graph.steps[i] = step;
+                    Arc::make_mut(&mut self.graph).steps[i] = step;
                     let Some((Judgement { params, warnings }, counted)) = said else { continue };
                     units = counted;
                     self.warnings.extend(warnings.into_iter().map(|warning| (i, warning)));

@@ -1,6 +1,6 @@
 //! The columns of a table: which there are, which are shown unless others are asked for, and what stands in them.
 
-use super::rows::Row;
+use super::rows::{ENTRY, Row};
 use crate::error::{Error, Result};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -9,7 +9,7 @@ use study::hint;
 /// A column.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Column {
-    /// `run`, `date`, `commit`.
+    /// `run`, `date`, `commit`, `entry`.
     Of(&'static str),
     Variant,
     /// Of a stage.
@@ -48,8 +48,11 @@ impl Table {
                 columns.push(column);
             }
         };
-        rows.iter().flat_map(|row| &row.of).for_each(|(name, _)| add(Column::Of(name)));
+        let (own, entry): (Vec<&str>, Vec<&str>) =
+            rows.iter().flat_map(|row| &row.of).map(|(name, _)| *name).partition(|name| *name != ENTRY);
+        own.into_iter().for_each(|name| add(Column::Of(name)));
         add(Column::Variant);
+        entry.into_iter().for_each(|name| add(Column::Of(name)));
         for stage in rows.iter().flat_map(|row| &row.stages) {
             stage.params.keys().for_each(|name| add(Column::Param(stage.stage.clone(), name.clone())));
         }
@@ -77,7 +80,7 @@ impl Table {
             cells.windows(2).any(|pair| pair[0] != pair[1])
         };
         let shown = |column: &&Column| match column {
-            Column::Of(name) => *name == "run",
+            Column::Of(name) => ["run", ENTRY].contains(name),
             Column::Variant => differs(column) || self.rows.iter().any(|row| !row.variant.is_empty()),
             Column::Param(stage, _) => measured.contains(stage.as_str()) && differs(column),
             Column::Metric(_) | Column::Seeds => true,

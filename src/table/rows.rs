@@ -2,13 +2,16 @@
 
 use crate::cache::runs::{Report, StageReport, Status};
 use crate::error::Result;
-use crate::session::Session;
 use crate::session::metrics::metrics;
 use crate::session::survey::{Surveyed, survey};
+use crate::session::{Session, StepOutputs};
 use crate::text::day;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashMap};
 use study::Choice;
+
+/// What a row is called by that is about one of the entries that a stage ran over.
+pub const ENTRY: &str = "entry";
 
 /// What is known of a stage of a row.
 #[derive(Clone, Debug, Default)]
@@ -39,7 +42,49 @@ pub struct Row {
 pub fn of_study(mut session: Session, shown_as: Option<&String>) -> Result<Vec<Row>> {
     session.find_built_programs()?;
     let found = survey(&session, |task| session.lookup(task))?;
-    Ok(of_found(&session, &found, shown_as))
+    let rows = of_found(&session, &found, shown_as);
+    let measures = |row: &Row| row.stages.iter().any(|stage| !stage.metrics.is_empty());
+    Ok(if rows.iter().any(measures) { rows } else { by_entry(&session, &found, rows) })
+}
+
+/// The same where only stages over entries measure anything: a row for each entry.
+fn by_entry(session: &Session, found: &[Surveyed], rows: Vec<Row>) -> Vec<Row> {
+    let steps = || session.graph.steps.iter().zip(found);
+    let of_row = |row: Row| {
+        let mut entries: Vec<(&str, Row)> = Vec::new();
+        let own = steps().filter(|(step, _)| step.each.is_some() && step.variants.contains(&row.variant));
+        for (step, found) in own {
+            for (task, result) in found.tasks.iter().flatten() {
+                let (Some(entry), Some(result)) = (&task.instance, result) else { continue };
+                let made = StepOutputs {
+                    outputs: result.outputs.clone(),
+                    replaced: Vec::new(),
+                    actions: Vec::new(),
+                };
+                let numbers = metrics(session, step, &made);
+                if numbers.is_empty() {
+                    continue;
+                }
+                let known = entries.iter().position(|(name, _)| *name == entry.name);
+                let place = known.unwrap_or_else(|| {
+                    let mut row = row.clone();
+                    row.of.push((ENTRY, entry.name.clone()));
+                    entries.push((&entry.name, row));
+                    entries.len() - 1
+                });
+                let stages = &mut entries[place].1.stages;
+                for stage in stages.iter_mut().filter(|stage| stage.stage == step.stage) {
+                    (stage.done, stage.seconds, stage.metrics) =
+                        (true, Some(result.seconds), numbers.clone());
+                }
+            }
+        }
+        match entries.is_empty() {
+            true => vec![row],
+            false => entries.into_iter().map(|(_, row)| row).collect(),
+        }
+    };
+    rows.into_iter().flat_map(of_row).collect()
 }
 
 /// The same, from what was found.

@@ -3,7 +3,6 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -56,56 +55,81 @@ impl Curves {
 /// The curves of a file of JSON lines; none of a file of anything else.
 pub fn of_file(path: &Path) -> Vec<Curve> {
     let Ok(file) = store::contents::open(path) else { return Vec::new() };
-    read(file, |value| match value {
-        Value::Object(values) => Some((values, None)),
-        _ => None,
-    })
-}
-
-/// The curves of what a stage reports of itself while it runs.
-pub fn of_events(path: &Path) -> Vec<Curve> {
-    let Ok(file) = store::contents::open(path) else { return Vec::new() };
-    read(file, |value| match serde_json::from_value(value) {
-        Ok(stage::Event::Metrics { step, values }) => Some((values, Some(step))),
-        _ => None,
-    })
-}
-
-/// Reads line after line. `numbers` gives the values of a line, and its step where it is told otherwise than by them.
-fn read(file: File, numbers: impl Fn(Value) -> Option<(Map<String, Value>, Option<u64>)>) -> Vec<Curve> {
     let mut reader = BufReader::new(file.take(MOST));
-    let (mut curves, mut line, mut count): (Vec<Growing>, Vec<u8>, u64) = (Vec::new(), Vec::new(), 0);
-    let mut places: HashMap<String, usize> = HashMap::new();
+    let (mut lines, mut line) = (Lines::new(values), Vec::new());
     loop {
         line.clear();
         match reader.by_ref().take(LINE).read_until(b'\n', &mut line) {
             Ok(0) | Err(_) => break,
-            Ok(_) => {}
+            Ok(_) => lines.take(&line),
         }
+    }
+    lines.curves()
+}
+
+/// The values of a line, and its step where it is told otherwise than by them.
+pub type Numbers = fn(Value) -> Option<(Map<String, Value>, Option<u64>)>;
+
+/// A line is its values.
+pub fn values(line: Value) -> Option<(Map<String, Value>, Option<u64>)> {
+    match line {
+        Value::Object(values) => Some((values, None)),
+        _ => None,
+    }
+}
+
+/// A line is something that a stage reports of itself while it runs.
+pub fn measured(line: Value) -> Option<(Map<String, Value>, Option<u64>)> {
+    match serde_json::from_value(line) {
+        Ok(stage::Event::Metrics { step, values }) => Some((values, Some(step))),
+        _ => None,
+    }
+}
+
+/// The curves of the lines so far.
+pub struct Lines {
+    numbers: Numbers,
+    /// A step that comes again is done again: what was written of it and of later ones before counts no more.
+    again: bool,
+    curves: Vec<Growing>,
+    places: HashMap<String, usize>,
+    count: u64,
+    /// The first of them was none of a log.
+    other: bool,
+}
+
+impl Lines {
+    /// Of none.
+    pub fn new(numbers: Numbers) -> Self {
+        let (curves, places) = (Vec::new(), HashMap::new());
+        Self { numbers, again: false, curves, places, count: 0, other: false }
+    }
+
+    /// The same, of a file in which a task that is tried again goes on.
+    pub fn again(numbers: Numbers) -> Self {
+        Self { again: true, ..Self::new(numbers) }
+    }
+
+    /// Takes the next.
+    pub fn take(&mut self, line: &[u8]) {
         let text = line.trim_ascii();
-        if text.is_empty() {
-            continue;
+        if text.is_empty() || self.other {
+            return;
         }
-        if text[0] != b'{' {
+        let value =
+            Some(text).filter(|text| text[0] == b'{').and_then(|text| serde_json::from_slice(text).ok());
+        let Some(value) = value else {
             // Not a file of such lines at all, unless some were.
-            if count == 0 {
-                return Vec::new();
-            }
-            continue;
-        }
-        let Ok(value) = serde_json::from_slice::<Value>(text) else {
-            if count == 0 {
-                return Vec::new();
-            }
-            continue;
+            self.other = self.count == 0;
+            return;
         };
-        count += 1;
-        let Some((values, step)) = numbers(value) else { continue };
+        self.count += 1;
+        let Some((values, step)) = (self.numbers)(value) else { return };
         let named = PLACES.iter().find_map(|place| Some((*place, values.get(*place)?.as_f64()?)));
         let (x_name, x) = match (step, named) {
             (Some(step), _) => ("step", step as f64),
             (None, Some(named)) => named,
-            (None, None) => ("line", count as f64),
+            (None, None) => ("line", self.count as f64),
         };
         for (name, value) in &values {
             let y = match value {
@@ -117,19 +141,41 @@ fn read(file: File, numbers: impl Fn(Value) -> Option<(Map<String, Value>, Optio
             if name == x_name {
                 continue;
             }
-            let place = match places.get(name) {
+            let place = match self.places.get(name) {
                 Some(place) => *place,
-                None if curves.len() < NAMES => {
-                    curves.push(Growing::new(name, x_name));
-                    places.insert(name.clone(), curves.len() - 1);
-                    curves.len() - 1
+                None if self.curves.len() < NAMES => {
+                    self.curves.push(Growing::new(name, x_name));
+                    self.places.insert(name.clone(), self.curves.len() - 1);
+                    self.curves.len() - 1
                 }
                 None => continue,
             };
-            curves[place].add(x, y);
+            if self.again {
+                self.curves[place].cut(x);
+            }
+            self.curves[place].add(x, y);
         }
     }
-    curves.into_iter().map(Growing::done).collect()
+
+    /// How many there were.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Whether they are of something else than a log.
+    pub fn is_other(&self) -> bool {
+        self.other
+    }
+
+    /// Takes them for something else.
+    pub fn give_up(&mut self) {
+        self.other = true;
+    }
+
+    /// What they are by now.
+    pub fn curves(&self) -> Vec<Curve> {
+        self.curves.iter().map(Growing::curve).collect()
+    }
 }
 
 /// A curve that grows, in buckets that grow with it.
@@ -186,10 +232,17 @@ impl Growing {
         self.width *= 2;
     }
 
-    fn done(self) -> Curve {
+    /// Forgets what is at `x` and beyond.
+    fn cut(&mut self, x: f64) {
+        while self.buckets.last().is_some_and(|last| last.x / last.points.max(1) as f64 >= x) {
+            self.buckets.pop();
+        }
+    }
+
+    fn curve(&self) -> Curve {
         let x = self.buckets.iter().map(|b| b.x / b.points.max(1) as f64).collect();
         let y = self.buckets.iter().map(|b| (b.finite > 0).then(|| b.y / b.finite as f64)).collect();
-        Curve { name: self.name, x_name: self.x_name, x, y }
+        Curve { name: self.name.clone(), x_name: self.x_name.clone(), x, y }
     }
 }
 
@@ -234,13 +287,16 @@ mod tests {
     }
 
     #[test]
-    fn events_of_a_running_stage_have_curves() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("events");
-        let text = "{\"event\":\"progress\",\"done\":1,\"total\":2,\"unit\":\"s\"}\n\
-                    {\"event\":\"metrics\",\"step\":5,\"values\":{\"step\":5,\"loss\":0.5}}\n";
-        std::fs::write(&path, text).unwrap();
-        let curves = of_events(&path);
-        assert_eq!((curves.len(), curves[0].name.as_str(), curves[0].x[0]), (1, "loss", 5.0));
+    fn of_events_the_measured_are_points_and_a_step_that_is_done_again_counts_once() {
+        let mut lines = Lines::again(measured);
+        lines.take(br#"{"event":"progress","done":1,"total":2,"unit":"s"}"#);
+        for (step, loss) in [(5, 0.5), (10, 0.4), (15, 0.3), (10, 0.2)] {
+            let line =
+                format!(r#"{{"event":"metrics","step":{step},"values":{{"step":{step},"loss":{loss}}}}}"#);
+            lines.take(line.as_bytes());
+        }
+        let curves = lines.curves();
+        assert_eq!((curves.len(), curves[0].name.as_str()), (1, "loss"));
+        assert_eq!((&curves[0].x, &curves[0].y), (&vec![5.0, 10.0], &vec![Some(0.5), Some(0.2)]));
     }
 }

@@ -4,6 +4,7 @@ use crate::cache::events::{RunEvent, TaskEnd};
 use crate::cache::runs::{StageReport, Status};
 use crate::run::journal::Line;
 use crate::text::last_lines;
+use crate::ui::growing::Begun;
 use crate::ui::state::{Is, State};
 use crate::ui::task::{Task, lines};
 use rustix::fs::{FlockOperation, flock};
@@ -37,6 +38,10 @@ pub struct Changes {
     pub runs: bool,
     /// Something was made.
     pub made: bool,
+    /// Steps with tasks that began.
+    pub begun: Vec<(String, Begun)>,
+    /// Steps whose curves may be longer.
+    pub curves: BTreeSet<String>,
     /// Logs that grew, with their sizes.
     pub logs: Vec<(String, u64)>,
 }
@@ -154,6 +159,9 @@ impl Followed {
                 changes.steps.insert(task.step.clone());
             }
             changes.logs.extend(grown);
+            if task.grew(store) {
+                changes.curves.insert(task.step.clone());
+            }
         }
         if text.is_empty() && self.looked.elapsed() > LOOK {
             self.looked = Instant::now();
@@ -167,7 +175,7 @@ impl Followed {
                 true => self.live = Some(Live { run: run.into(), name, started, host: None }),
                 false => self.ended = true,
             },
-            RunEvent::TaskStarted { task, stage, reasons, gpus, log, .. } => {
+            RunEvent::TaskStarted { task, stage, key, reasons, gpus, log, .. } => {
                 let step = self.steps.entry(stage.clone()).or_default();
                 step.started.get_or_insert(time);
                 (step.reason, step.ended) = (reasons.join(", "), None);
@@ -176,7 +184,8 @@ impl Followed {
                 changes.steps.insert(stage.clone());
                 // Its name, in our own folder: where that lies is another path on another machine.
                 let log = store.logs(run).join(log.file_name().unwrap_or_default());
-                self.tasks.insert(task, Task::new(stage, log));
+                changes.begun.push((stage.clone(), Begun { run: run.into(), key, log: log.clone() }));
+                self.tasks.insert(task, Task::new(stage, key, log));
             }
             RunEvent::TaskQueued { task } => self.queue(&task, true, changes),
             RunEvent::TaskRuns { task } => self.queue(&task, false, changes),

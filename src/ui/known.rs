@@ -1,5 +1,6 @@
 //! The study as it is, and what the store has of it, looked up without running or changing anything.
 
+use crate::action::Action;
 use crate::cache::results::{self, ActionResult};
 use crate::error::Result;
 use crate::session::reasons::reasons;
@@ -9,8 +10,9 @@ use crate::table::rows::{Row, every_variant, of_found};
 use crate::text::counted;
 use crate::ui::slug::slug;
 use crate::ui::state::{Is, State};
-use std::collections::HashMap;
-use std::sync::OnceLock;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use study::Choice;
 use study::graph::Step;
 
@@ -59,26 +61,41 @@ impl Known {
     }
 
     /// The same, with what the store has of each step. Of a study with variants it is also shown as it stands where it ever
-    /// ran so, or with `base`.
-    pub fn look(choice: &Choice, base: bool) -> Result<Self> {
-        let mut known = Self::read(choice, true)?;
-        let steps = || known.session.graph.steps.iter();
-        let own = |step: &&Step| step.variants.iter().all(String::is_empty);
-        let several = steps().any(|step| !own(&step));
-        let ran = || steps().filter(own).any(|step| known.session.store.last(&step.id).is_file());
-        if several && !base && !ran() {
-            known = Self::read(choice, false)?;
+    /// ran so, or with `base`. Where it is as it was, it is kept in one place with what is known of it already.
+    pub fn look(choice: &Choice, base: bool, earlier: &Self) -> Result<Self> {
+        let mut known = Self::read(choice, base)?;
+        if !base && known.others_ran() {
+            // Never two of them at a time: they are large.
+            drop(known);
+            known = Self::read(choice, true)?;
+            if !known.ran_as_it_stands() {
+                drop(known);
+                known = Self::read(choice, false)?;
+            }
         }
-        let found = known.session.find_built_programs().and_then(|()| {
+        let programs = known.session.find_built_programs();
+        if known.session.graph == earlier.session.graph {
+            known.session.graph = Arc::clone(&earlier.session.graph);
+        }
+        let found = programs.and_then(|()| {
             let session = &known.session;
             survey::<Error>(session, |task| {
                 let outputs = &session.graph.steps[task.step].outputs;
                 let optional = |name: &str| outputs.iter().any(|o| o.temp && o.name == name);
-                Ok(results::look(&session.store, &task.key, optional))
+                let result = results::look(&session.store, &task.key, optional);
+                Ok(result.map(|result| ActionResult { action: emptied(result.action), ..result }))
             })
         });
         match found {
-            Ok(found) => known.found = found,
+            Ok(found) => {
+                known.found = found;
+                // They were needed for what comes after their step; the tasks have them too.
+                known
+                    .found
+                    .iter_mut()
+                    .filter_map(|found| found.known.as_mut())
+                    .for_each(|made| made.actions = Vec::new());
+            }
             // The study is shown all the same.
             Err(e) => known.error = Some(study::hidden(&e.to_string()).into_owned()),
         }
@@ -87,6 +104,22 @@ impl Known {
         }
         known.session.store.stats.save();
         Ok(known)
+    }
+
+    /// Whether it has variants, and something was made that may be of none of them.
+    fn others_ran(&self) -> bool {
+        let (steps, store) = (&self.session.graph.steps, &self.session.store);
+        let own: HashSet<PathBuf> = steps.iter().map(|step| store.last(&step.id)).collect();
+        let entries = || std::fs::read_dir(store.own_last()).into_iter().flatten().flatten();
+        let variant = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().contains('@'));
+        let other = |path: PathBuf| !variant(&path) && !own.contains(&path);
+        steps.iter().any(|step| !of_no_variant(step)) && entries().any(|entry| other(entry.path()))
+    }
+
+    /// Whether anything of it as it stands was ever made that no variant has.
+    fn ran_as_it_stands(&self) -> bool {
+        let own = self.session.graph.steps.iter().filter(|step| of_no_variant(step));
+        own.into_iter().any(|step| self.session.store.last(&step.id).is_file())
     }
 
     /// The step whose page has this name.
@@ -174,4 +207,15 @@ impl Known {
             some => format!("for {}", some.join(", ")),
         }
     }
+}
+
+fn of_no_variant(step: &Step) -> bool {
+    step.variants.iter().all(String::is_empty)
+}
+
+/// What a result says of its action the task says too: of thousands of results it is kept once.
+fn emptied(action: Action) -> Action {
+    let (template, params, inputs, names) = (Vec::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let (files, ignore, env, outputs) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    Action { template, params, inputs, names, files, ignore, env, outputs, ..action }
 }

@@ -3,11 +3,12 @@
 use crate::cache::runs::Report;
 use crate::ui::content;
 use crate::ui::log::{self, Part};
+use crate::ui::long::Long;
 use crate::ui::past::Summary;
 use crate::ui::site::{Now, Site, clean};
 use crate::ui::slug::slug;
 use crate::ui::{row, step, tabled};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use store::record;
 
 /// A value, or why there is none in one sentence.
@@ -16,10 +17,10 @@ pub type Answer = Result<Value, &'static str>;
 /// The value of a name; `part` says which part of a log.
 pub fn answer(site: &Site, name: &str, part: Part) -> Answer {
     let now = site.now();
+    if let Some(long) = long(&now, name) {
+        return Ok(long.value());
+    }
     let value = match name.split('/').collect::<Vec<_>>().as_slice() {
-        ["study"] => Some(study(&now)),
-        ["table"] => Some(tabled::study(&now)),
-        ["table-runs"] => Some(tabled::past(&now)),
         ["runs"] => Some(runs(&now)),
         ["run", run] => one_run(&now, run),
         ["row", of] => row::find(site, &now, of),
@@ -36,7 +37,34 @@ pub fn answer(site: &Site, name: &str, part: Part) -> Answer {
     value.map(clean).ok_or("there is nothing of this name")
 }
 
-fn study(now: &Now) -> Value {
+/// The same as text.
+pub fn text(site: &Site, name: &str, part: Part) -> Result<String, &'static str> {
+    let now = site.now();
+    match long(&now, name) {
+        Some(long) => Ok(long.text()),
+        None => answer(site, name, part).map(|value| value.to_string()),
+    }
+}
+
+/// Those that are long.
+fn long<'a>(now: &'a Now, name: &str) -> Option<Long<'a>> {
+    match name {
+        "study" => Some(study(now)),
+        "table" => Some(tabled::study(now)),
+        "table-runs" => Some(tabled::past(now)),
+        _ => None,
+    }
+}
+
+/// An object that is written as one.
+pub fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(values) => values,
+        _ => Map::new(),
+    }
+}
+
+fn study(now: &Now) -> Long<'_> {
     let graph = &now.known.session.graph;
     let mut stages: Vec<&str> = Vec::new();
     let mut variants: Vec<&str> = Vec::new();
@@ -47,7 +75,7 @@ fn study(now: &Now) -> Value {
         }
         variants.extend(step.variants.iter().map(String::as_str).filter(|name| seen.insert((true, name))));
     }
-    let step = |(i, step): (usize, &study::graph::Step)| {
+    let step = move |(i, step): (usize, &study::graph::Step)| {
         let mut needs: Vec<usize> = step.needs().collect();
         needs.sort_unstable();
         needs.dedup();
@@ -62,14 +90,15 @@ fn study(now: &Now) -> Value {
             "name": format!("step/{}", slug(&step.id)), "state": now.states[i],
         })
     };
-    let steps: Vec<Value> = graph.steps.iter().enumerate().map(step).collect();
+    let steps = graph.steps.iter().enumerate().map(step);
     let file = &now.known.session.asked.file;
-    json!({
+    let head = json!({
         "study": graph.name, "file": file.file_name().unwrap_or_default().to_string_lossy(),
         "runner": env!("CARGO_PKG_VERSION"), "made": crate::cache::results::now(), "version": now.version,
         "error": now.error.as_ref().or(now.known.error.as_ref()), "looking": !now.known.looked(),
-        "stages": stages, "variants": variants, "steps": steps, "live": now.live,
-    })
+        "stages": stages, "variants": variants, "live": now.live,
+    });
+    Long { head: object(head), lists: vec![("steps", Box::new(steps))] }
 }
 
 fn runs(now: &Now) -> Value {

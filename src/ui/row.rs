@@ -4,10 +4,11 @@ use crate::cache::results::{self, ActionResult};
 use crate::cache::runs::{Report, StageReport};
 use crate::ui::content::{Form, raw};
 use crate::ui::curves::Curve;
-use crate::ui::known::Known;
+use crate::ui::growing::Begun;
 use crate::ui::parts::{outputs, ran, there};
 use crate::ui::site::{Now, Site};
 use crate::ui::slug::slug;
+use crate::ui::state::Is;
 use crate::ui::tabled::{numbers, of_run};
 use crate::ui::{past, picture};
 use serde_json::{Value, json};
@@ -66,7 +67,7 @@ fn of_study(site: &Site, now: &Now, variant: &str, wanted: &str) -> Value {
             "outputs": outputs(&known.session.store, &made, &files),
             "ran": results.first().map(|result| ran(result)),
         }));
-        series.extend(curves(site, known, i));
+        series.extend(curves(site, now, i));
         pictures.extend(sheets(&known.session.store, &step.stage, &made));
     }
     let name = title(variant, &known.session.graph.name);
@@ -97,9 +98,7 @@ fn of_report(site: &Site, now: &Now, report: &Report, variant: &str) -> Value {
             "outputs": outputs(store, &row.outputs, &action.map(|a| a.outputs.clone()).unwrap_or_default()),
             "ran": result.as_ref().map(ran),
         }));
-        for (output, produced) in &row.outputs {
-            series.extend(of_output(site, store, stage, output, produced));
-        }
+        series.extend(of_outputs(site, store, stage, &row.outputs));
         pictures.extend(sheets(store, stage, &row.outputs));
     }
     let name = report.name.as_deref().unwrap_or(&report.run);
@@ -110,16 +109,17 @@ fn of_report(site: &Site, now: &Now, report: &Report, variant: &str) -> Value {
     })
 }
 
-/// The curves of a step: of the logs it wrote and, where it ran over entries, of their numbers.
-pub fn curves(site: &Site, known: &Known, i: usize) -> Vec<Value> {
+/// The curves of a step: of the logs it wrote, or has written so far, and, where it runs over entries, of the numbers of those
+/// that are done.
+pub fn curves(site: &Site, now: &Now, i: usize) -> Vec<Value> {
+    let known = &now.known;
     let (store, step) = (&known.session.store, &known.session.graph.steps[i]);
-    let Some(done) = known.found().get(i).and_then(|found| found.known.as_ref()) else { return Vec::new() };
-    let mut all = Vec::new();
     if !step.mapped() {
-        for (output, produced) in &done.outputs {
-            all.extend(of_output(site, store, &step.stage, output, produced));
-        }
-        return all;
+        let done = known.found().get(i).and_then(|found| found.known.as_ref());
+        return done.map_or_else(
+            || so_far(site, now, i),
+            |done| of_outputs(site, store, &step.stage, &done.outputs),
+        );
     }
     // `step-00002000` is at 2000.
     let mut points: Vec<(f64, &ActionResult)> = Vec::new();
@@ -147,6 +147,43 @@ pub fn curves(site: &Site, known: &Known, i: usize) -> Vec<Value> {
     curves.into_iter().map(|((output, _), curve)| of(&step.stage, &output, &curve)).collect()
 }
 
+/// The curves of a step that runs, or that was stopped or failed.
+pub fn so_far(site: &Site, now: &Now, i: usize) -> Vec<Value> {
+    let (store, step) = (&now.known.session.store, &now.known.session.graph.steps[i]);
+    let own = now.known.tasks(i).first().map(|(task, _)| task.key);
+    // A run may be about the same stage with other parameters.
+    let same = |begun: &&Begun| step.mapped() || own.is_none() || begun.key == own;
+    let newest = now.begun.get(&step.id);
+    let begun = newest.filter(same);
+    let Some(key) = begun.and_then(|begun| begun.key).or(own) else { return Vec::new() };
+    // It may be done since the study was looked at.
+    let done = || {
+        let result = results::look(store, &key, |_| false).filter(|_| !step.mapped());
+        result.map(|result| of_outputs(site, store, &step.stage, &result.outputs))
+    };
+    if let Some(curves) = done() {
+        return curves;
+    }
+    let state = &now.states[i];
+    let reports = matches!(state.is, Is::Running | Is::Queued | Is::Failed);
+    let told = state.run.as_ref().filter(|_| reports && newest.is_none());
+    let log = begun.map(|begun| begun.log.clone()).or(told.map(|run| store.log(run, &step.id)));
+    let events = log.map(|log| log.with_extension("events"));
+    let curves = site.growing.curves(store, Some(&key), events.as_deref());
+    // Or while its files were looked for.
+    if curves.is_empty()
+        && let Some(curves) = done()
+    {
+        return curves;
+    }
+    let output = |path: &Path| {
+        let file = path.file_name().unwrap_or_default();
+        let own = step.outputs.iter().find(|output| file == output.file.as_str());
+        own.map_or_else(|| file.to_string_lossy().into_owned(), |output| output.name.clone())
+    };
+    curves.iter().map(|(path, curve)| of(&step.stage, &output(path), curve)).collect()
+}
+
 /// The last number in a name.
 fn number(name: &str) -> Option<f64> {
     let end = name.rfind(|c: char| c.is_ascii_digit())? + 1;
@@ -161,6 +198,10 @@ pub fn of(stage: &str, output: &str, curve: &Curve) -> Value {
     json!({
         "stage": stage, "output": output, "name": curve.name, "x_name": curve.x_name, "x": curve.x, "y": curve.y,
     })
+}
+
+fn of_outputs(site: &Site, store: &Store, stage: &str, made: &BTreeMap<String, Produced>) -> Vec<Value> {
+    made.iter().flat_map(|(output, produced)| of_output(site, store, stage, output, produced)).collect()
 }
 
 fn of_output(site: &Site, store: &Store, stage: &str, output: &str, produced: &Produced) -> Vec<Value> {

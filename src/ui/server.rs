@@ -207,10 +207,7 @@ async fn api(State(server): State<Server>, Named(name): Named<String>, uri: Uri)
         return refused(StatusCode::BAD_REQUEST, "a place in a log is a number of bytes");
     };
     let part = Part::asked(from, before);
-    let answer = aside(move || {
-        let answer = resources::answer(&server.site, &name, part);
-        answer.map(|value| value.to_string())
-    });
+    let answer = aside(move || resources::text(&server.site, &name, part));
     match answer.await {
         Some(Ok(text)) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
         Some(Err(text)) => refused(StatusCode::NOT_FOUND, text),

@@ -1,12 +1,14 @@
 //! What all parts of the server share: the study as it was last looked at, where its steps stand, and who listens.
 
 use crate::ui::curves::Curves;
+use crate::ui::growing::{Begun, Files};
 use crate::ui::journals::Live;
 use crate::ui::known::Known;
 use crate::ui::past::Past;
 use crate::ui::state::State;
 use serde::Serialize;
 use serde_json::Value;
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use study::{Choice, hidden};
 use tokio::sync::broadcast;
@@ -32,6 +34,8 @@ pub struct Now {
     /// The runs that are under way, and those whose runner went away without an end.
     pub live: Vec<Live>,
     pub lost: Vec<Live>,
+    /// Of each step the task that a run began last.
+    pub begun: Arc<HashMap<String, Begun>>,
     /// Why the study file cannot be read as it is now.
     pub error: Option<String>,
     /// Raised with every change.
@@ -44,6 +48,8 @@ pub struct Site {
     /// It is written as files: what is large is left out.
     pub export: bool,
     pub curves: Curves,
+    /// Logs of tasks that have not ended.
+    pub growing: Files,
     now: RwLock<Now>,
     messages: broadcast::Sender<Message>,
 }
@@ -58,11 +64,13 @@ impl Site {
             past: Arc::default(),
             live: Vec::new(),
             lost: Vec::new(),
+            begun: Arc::default(),
             error: None,
             version: 1,
         };
-        let (curves, messages) = (Curves::default(), broadcast::Sender::new(WAITING));
-        Self { choice, export, curves, now: RwLock::new(now), messages }
+        let (curves, growing) = (Curves::default(), Files::default());
+        let messages = broadcast::Sender::new(WAITING);
+        Self { choice, export, curves, growing, now: RwLock::new(now), messages }
     }
 
     /// What is shown now.

@@ -4,11 +4,9 @@ use crate::cache::results::ActionResult;
 use crate::cache::runs::Report;
 use crate::session::{Place, Task};
 use crate::ui::by_hand;
-use crate::ui::curves::of_events;
 use crate::ui::known::Known;
-use crate::ui::log::find;
 use crate::ui::parts::{content, outputs, ran, there};
-use crate::ui::row::{curves, of};
+use crate::ui::row::{curves, so_far};
 use crate::ui::site::{Now, Site};
 use crate::ui::slug::slug;
 use crate::ui::state::Is;
@@ -36,9 +34,9 @@ pub fn describe(site: &Site, now: &Now, i: usize) -> Value {
     let files = step.outputs.iter().map(|output| (output.name.clone(), output.file.clone())).collect();
     let store = &known.session.store;
     let (state, logs) = (&now.states[i], logs(store, &step.id, step.mapped()));
-    let mut series = curves(site, known, i);
-    if series.is_empty() && matches!(state.is, Is::Running | Is::Failed | Is::Queued) {
-        series = of_running(store, step, &logs);
+    let mut series = curves(site, now, i);
+    if series.is_empty() && step.mapped() && matches!(state.is, Is::Running | Is::Failed | Is::Queued) {
+        series = so_far(site, now, i);
     }
     let params: Map<String, Value> =
         step.params.iter().map(|(name, value)| (name.clone(), value.0.clone().into())).collect();
@@ -183,15 +181,4 @@ fn logs(store: &Store, id: &str, mapped: bool) -> Vec<Value> {
         }
     }
     found
-}
-
-/// The curves of what a running step has reported so far.
-fn of_running(store: &Store, step: &Step, logs: &[Value]) -> Vec<Value> {
-    let newest = logs.iter().find(|log| log["kind"] == "events").and_then(|log| log["name"].as_str());
-    let path = newest.and_then(|name| {
-        let (run, file) = name.strip_prefix("log/")?.split_once('/')?;
-        find(store, run, file)
-    });
-    let curves = path.map(|path| of_events(&path)).unwrap_or_default();
-    curves.iter().map(|curve| of(&step.stage, "events", curve)).collect()
 }

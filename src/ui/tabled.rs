@@ -5,10 +5,13 @@ use crate::table::columns::{Cell, Column, Table, cell};
 use crate::table::rows::Row;
 use crate::table::together;
 use crate::ui::known::Known;
+use crate::ui::long::{Items, Long};
+use crate::ui::resources::object;
 use crate::ui::site::Now;
 use crate::ui::slug::slug;
 use serde_json::{Value, json};
 use std::collections::HashMap;
+use std::rc::Rc;
 
 /// The name of what tells of a row of the study.
 pub fn of_variant(variant: &str) -> String {
@@ -21,12 +24,12 @@ pub fn of_run(run: &str, variant: &str) -> String {
 }
 
 /// Of the study as it is: seeds together, and each.
-pub fn study(now: &Now) -> Value {
+pub fn study(now: &Now) -> Long<'_> {
     let known = &now.known;
-    let each = known.rows().to_vec();
-    let gathered = together(each.clone());
+    let each = known.rows();
+    let gathered = together(each.to_vec());
     let seeds = gathered.iter().any(|row| row.seeds.is_some());
-    let table = Table::of(gathered);
+    let table = Rc::new(Table::of(gathered));
     // Of a row that stands for all seeds, the steps of each.
     let mut own: HashMap<&str, Vec<usize>> = HashMap::new();
     for (i, step) in known.session.graph.steps.iter().enumerate() {
@@ -38,30 +41,35 @@ pub fn study(now: &Now) -> Value {
         }
     }
     own.values_mut().for_each(Vec::dedup);
-    let row = |row: &Row| {
+    let head = object(json!({ "columns": columns(&table) }));
+    let of = Rc::clone(&table);
+    let row = Rc::new(move |row: &Row| {
         let steps = own.get(row.variant.as_str()).cloned().unwrap_or_default();
         let failed = row.failed || steps.iter().any(|i| now.states[*i].is == crate::ui::state::Is::Failed);
-        shown(&table.columns, row, &of_variant(&row.variant), None, failed, steps)
-    };
-    let mut value =
-        json!({ "columns": columns(&table), "rows": table.rows.iter().map(row).collect::<Vec<_>>() });
+        shown(&of.columns, row, &of_variant(&row.variant), None, failed, steps)
+    });
+    let one = Rc::clone(&row);
+    let rows = (0..table.rows.len()).map(move |i| one(&table.rows[i]));
+    let mut lists: Vec<(_, Items<'_>)> = vec![("rows", Box::new(rows))];
     if seeds {
-        value["rows_each"] = each.iter().map(row).collect();
+        lists.push(("rows_each", Box::new(each.iter().map(move |each| row(each)))));
     }
-    value
+    Long { head, lists }
 }
 
 /// Of past runs, the newest first.
-pub fn past(now: &Now) -> Value {
+pub fn past(now: &Now) -> Long<'_> {
     let own = || now.past.runs.iter().filter(|run| run.study == now.known.session.graph.name);
     let rows: Vec<Row> = own().flat_map(|run| run.rows.iter().cloned()).collect();
     let runs: Vec<&str> = own().flat_map(|run| run.rows.iter().map(|_| run.run.as_str())).collect();
     let table = Table::of(rows);
-    let row = |(row, run): (&Row, &str)| {
+    let head = object(json!({ "columns": columns(&table) }));
+    let row = move |(i, run): (usize, &str)| {
+        let row = &table.rows[i];
         shown(&table.columns, row, &of_run(run, &row.variant), Some(run), row.failed, Vec::new())
     };
-    let rows: Vec<Value> = table.rows.iter().zip(runs).map(row).collect();
-    json!({ "columns": columns(&table), "rows": rows })
+    let rows = runs.into_iter().enumerate().map(row);
+    Long { head, lists: vec![("rows", Box::new(rows))] }
 }
 
 fn shown(

@@ -1,25 +1,29 @@
 //! A task that runs: how far it is, and how fast it goes, from what it writes.
 
+use crate::screen::pace::Pace;
+use crate::ui::growing::files;
 use crate::ui::slug::slug;
 use crate::ui::state::Progress;
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use store::{Key, Store};
 
 /// No more of a file is read at a time.
 const MOST: u64 = 4 << 20;
 /// Of events that were written before anybody looked, so much of the end is read.
 const TAIL: u64 = 64 << 10;
-/// Over how long a rate is taken.
-const WINDOW: Duration = Duration::from_secs(15);
+/// How often the logs of numbers that it writes are looked at.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// See the module.
 pub struct Task {
     /// The step that it is of.
     pub step: String,
     pub log: PathBuf,
+    /// Of its action; the build has none.
+    key: Option<Key>,
     /// It waits in the queue of a cluster.
     pub queued: bool,
     /// Bytes of its events that were read.
@@ -29,15 +33,37 @@ pub struct Task {
     pub progress: Option<Progress>,
     /// What it computes on, as it says itself.
     pub device: Option<String>,
-    /// How far it was, and when that was seen.
-    samples: VecDeque<(Instant, u64)>,
+    pace: Pace,
+    /// Its logs of numbers, with their sizes, and when they were looked at.
+    numbers: Vec<(PathBuf, u64)>,
+    looked: Instant,
+    /// It reported numbers of which nobody was told yet.
+    measured: bool,
 }
 
 impl Task {
     /// One that has just begun.
-    pub fn new(step: String, log: PathBuf) -> Self {
-        let samples = VecDeque::new();
-        Self { step, log, queued: false, at: 0, sizes: [0; 2], progress: None, device: None, samples }
+    pub fn new(step: String, key: Option<Key>, log: PathBuf) -> Self {
+        let (pace, numbers, looked) = (Pace::default(), Vec::new(), Instant::now());
+        let (at, sizes, progress, device) = (0, [0; 2], None, None);
+        let (queued, measured) = (false, false);
+        Self { step, log, key, queued, at, sizes, progress, device, pace, numbers, looked, measured }
+    }
+
+    /// Whether there may be more of its curves than when this was asked last.
+    pub fn grew(&mut self, store: &Store) -> bool {
+        if self.looked.elapsed() < LOOK {
+            return false;
+        }
+        self.looked = Instant::now();
+        let files = self.key.iter().flat_map(|key| files(store, key));
+        let sized = |path: PathBuf| {
+            let size = std::fs::metadata(&path).map_or(0, |meta| meta.len());
+            (path, size)
+        };
+        let numbers: Vec<(PathBuf, u64)> = files.map(sized).collect();
+        let others = std::mem::replace(&mut self.numbers, numbers) != self.numbers;
+        std::mem::take(&mut self.measured) | others
     }
 
     /// Looks at what it wrote: which of its logs grew, with their sizes.
@@ -57,6 +83,7 @@ impl Task {
             self.at = self.sizes[1].saturating_sub(TAIL);
         }
         let text = if self.sizes[1] > self.at { lines(&events, &mut self.at) } else { String::new() };
+        self.measured |= text.contains("\"metrics\"");
         let told = text.lines().rev().find_map(|line| match serde_json::from_str(line) {
             Ok(stage::Event::Progress { done, total, unit }) => Some((done, total, unit)),
             _ => None,
@@ -66,23 +93,13 @@ impl Task {
             _ => None,
         });
         self.device = device.or(self.device.take());
-        let now = Instant::now();
         if let Some((done, total, unit)) = told {
             // Another thing is counted.
-            if self.samples.back().is_some_and(|(_, last)| *last > done)
-                || self.progress.as_ref().is_some_and(|progress| progress.unit != unit)
-            {
-                self.samples.clear();
+            if self.progress.as_ref().is_some_and(|progress| progress.unit != unit) {
+                self.pace.clear();
             }
-            self.samples.push_back((now, done));
-            while self.samples.len() > 2 && self.samples[0].0.elapsed() > WINDOW {
-                self.samples.pop_front();
-            }
-            let rate = self.samples.front().and_then(|(at, first)| {
-                let seconds = (now - *at).as_secs_f64();
-                (seconds > 0.5 && done > *first).then(|| (done - first) as f64 / seconds)
-            });
-            let left = rate.filter(|_| total > done).map(|rate| (total - done) as f64 / rate);
+            self.pace.take(Instant::now(), done);
+            let (rate, left) = (self.pace.rate(), self.pace.left(total));
             self.progress = Some(Progress { task: name.into(), done, total, unit, rate, left });
         }
         grown

@@ -81,7 +81,7 @@ impl Watcher {
     /// Looks once at all of it, and waits for that.
     pub fn whole(mut self) -> Result<()> {
         self.tick_past();
-        let known = Known::look(&self.site.choice, false)?;
+        let known = Known::look(&self.site.choice, false, &self.site.now().known)?;
         self.arrive(known);
         Ok(())
     }
@@ -94,6 +94,17 @@ impl Watcher {
         let stranger = |id: &String| id != BUILD && known.of_id(id).is_none();
         if !self.base && known.looked() && changes.steps.iter().any(stranger) {
             (self.base, self.due) = (true, true);
+        }
+        if !changes.begun.is_empty() {
+            self.site.change(|now| {
+                let mut begun = (*now.begun).clone();
+                begun.extend(changes.begun.iter().cloned());
+                now.begun = Arc::new(begun);
+            });
+        }
+        let curves: Vec<usize> = changes.curves.iter().filter_map(|id| known.of_id(id)).collect();
+        if !curves.is_empty() {
+            self.site.tell("curves", &curves);
         }
         for (name, size) in &changes.logs {
             self.site.tell("log", &json!({ "name": name, "size": size }));
@@ -155,7 +166,8 @@ impl Watcher {
         let (sender, receiver) = channel();
         let (choice, base) = (self.site.choice.clone(), self.base || self.failed_as_it_stands());
         // Nobody may wait any more.
-        let look = move || drop(sender.send(Known::look(&choice, base)));
+        let earlier = self.site.now().known;
+        let look = move || drop(sender.send(Known::look(&choice, base, &earlier)));
         self.looking = std::thread::Builder::new().spawn(look).ok().map(|_| receiver);
     }
 
@@ -179,7 +191,11 @@ impl Watcher {
         let differ = |new: &[State], old: &[State]| {
             new.iter().zip(old).any(|(new, old)| new.is != old.is || new.run != old.run)
         };
-        let made = differ(&states, &before.states) || !other && differ(&known.states, &before.known.states);
+        // And the entries of a step that are done by now.
+        let more =
+            |new: &[State], old: &[State]| new.iter().zip(old).any(|(new, old)| new.tasks != old.tasks);
+        let (new, old) = (&known.states, &before.known.states);
+        let made = differ(&states, &before.states) || !other && (differ(new, old) || more(new, old));
         self.fault(None);
         if other {
             let version = self.site.change(|now| (now.known, now.states) = (known, Arc::new(states)));

@@ -18,14 +18,13 @@ fn study(root: &Path) {
     symlink(repository().join("data"), root.join("data")).unwrap();
     std::fs::copy(repository().join("pipeline.yaml"), root.join("digits.yaml")).unwrap();
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or(repository().join("target"), PathBuf::from);
-    let text = format!(
-        "extends: digits.yaml\nbuild: {{command: 'true', sources: [data], programs: {}}}\n\
-         stages:\n  train: {{params: {{iterations: 160, batch-size: 64, log-every: 5, checkpoint-every: 80}}}}\n  \
-         sample: {{params: {{images: 100, steps: 20}}}}\n\
-         variants:\n  switch-dit: {{}}\n  no-prior: {{stages: {{train: {{params: {{prior-weight: 0}}}}}}}}\n  \
-         slower: {{stages: {{train: {{params: {{learning-rate: 5e-4}}}}}}}}\n",
-        target.join("release").display()
-    );
+    // By a name from the study's root, so that no path of this machine is in a picture.
+    symlink(target, root.join("target")).unwrap();
+    let text = "extends: digits.yaml\nbuild: {command: 'true', sources: [data], programs: target/release}\n\
+         stages:\n  train: {params: {iterations: 160, batch-size: 64, log-every: 5, checkpoint-every: 80}}\n  \
+         sample: {params: {images: 100, steps: 20}}\n\
+         variants:\n  switch-dit: {}\n  no-prior: {stages: {train: {params: {prior-weight: 0}}}}\n  \
+         slower: {stages: {train: {params: {learning-rate: 5e-4}}}}\n";
     std::fs::write(root.join("pipeline.yaml"), text).unwrap();
 }
 
@@ -91,6 +90,10 @@ fn the_digits_are_seen_as_they_run() {
     server.on(&browser, train_page);
     browser.until("its curves as they grow", "document.querySelectorAll('figure.curves .curve').length >= 1");
 
+    // And beside the others, of the log that a training keeps until it is done.
+    server.on(&browser, "#/compare?rows=row/v~switch-dit,row/v~no-prior,row/v~slower");
+    browser.until("curves of what runs", "document.querySelectorAll('figure.curves .curve').length >= 1");
+
     let output = run.wait().unwrap();
     assert!(output.success(), "{}", said(&run.wait_with_output().unwrap()));
     server.on(&browser, "#/");
@@ -125,7 +128,10 @@ fn the_digits_are_seen_as_they_run() {
 
     server.on(&browser, train_page);
     browser.sees(".status", "cached");
-    browser.sees(".command", "release/train");
+    browser.sees(".command", "target/release/train");
+    let machine = browser.script("return document.querySelector('main').innerText");
+    let own = repository().to_str().unwrap();
+    assert!(!machine.as_str().unwrap().contains(own), "a path of this machine is on the page: {machine}");
     browser.until("its curves", "document.querySelectorAll('figure.curves .curve').length >= 3");
     picture(&browser, "ui-stage", DESK);
     // What is in the outputs of a stage: of the latents their columns and first rows.

@@ -4,9 +4,11 @@
 
 mod access;
 mod compare;
+mod contents;
 mod digits;
 mod driver;
 mod exported;
+mod follows;
 mod hostile;
 mod live;
 mod logs;

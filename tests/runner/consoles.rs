@@ -16,9 +16,13 @@ struct Console {
 }
 
 impl Console {
-    fn new(mut command: Command) -> Self {
+    fn new(command: Command) -> Self {
+        Self::of_width(command, 120)
+    }
+
+    fn of_width(mut command: Command, ws_col: u16) -> Self {
         let (mut ours, mut theirs) = (0, 0);
-        let size = libc::winsize { ws_row: 24, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = libc::winsize { ws_row: 24, ws_col, ws_xpixel: 0, ws_ypixel: 0 };
         // SAFETY: `openpty` writes two numbers, and each becomes a file that is owned once.
         let (ours, theirs) = unsafe {
             let none = std::ptr::null_mut();
@@ -189,4 +193,54 @@ fn states_have_colours_where_a_terminal_shows_them_and_nobody_objects() {
     assert_eq!(shown(&[("TERM", "dumb")]), (false, false));
     assert_eq!(shown(&[("CLICOLOR_FORCE", "1")]), (true, true));
     assert_eq!(shown(&[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]), (false, false));
+}
+
+/// Of so many stages each waits for a file of its own and tells how far it is.
+const MANY: &str = r#"name: many
+matrix: {work.n: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20]}
+stages:
+  work:
+    shell: |
+      echo '{"event": "progress", "done": 3, "total": 9, "unit": "steps"}' >> "$PIPELINE_EVENTS"
+      stop=sto; until [ -e $stop"p-${params.n}" ]; do sleep 0.02; done
+      echo ${params.n} > ${outputs.x}
+    params: {n: 0}
+    outputs: [x]
+    resources: {cpus: 0}
+"#;
+
+#[test]
+fn of_many_stages_those_that_run_are_shown_and_the_rest_is_counted() {
+    let study = Study::new(MANY);
+    let mut command = study.command(&["run", "--variant", "*", "--jobs", "3"]);
+    command.env("TERM", "xterm");
+    let mut console = Console::new(command);
+    until("three run", || console.shown().contains("3 running, 0 of 20 stages ended"));
+    for n in 1..=7 {
+        study.write(&format!("stop-{n}"), "");
+    }
+    until("seven have ended", || console.shown().contains("3 running, 7 of 20 stages ended"));
+    let bar = |text: &str| text.contains("work@8 ") && text.contains("3/9 steps");
+    until("a bar", || console.shown().lines().any(bar));
+    (8..=20).for_each(|n| study.write(&format!("stop-{n}"), ""));
+    assert_eq!(console.child.wait().unwrap().code(), Some(0));
+    until("the summary", || console.shown().contains("variant   n"));
+    // What was counted is taken off the screen.
+    let shown = console.shown();
+    assert!(shown.rsplit("stages ended").next().is_some_and(|last| last.contains("\u{1b}[2K")), "{shown:?}");
+}
+
+#[test]
+fn on_a_narrow_terminal_no_line_of_what_runs_is_wider_than_it() {
+    let study = Study::new(&MANY.replace("echo ${params.n} > ${outputs.x}", "cp pipeline.yaml ${outputs.x}"));
+    let mut command = study.command(&["run", "--variant", "*", "--jobs", "2"]);
+    command.env("TERM", "xterm");
+    let mut console = Console::of_width(command, 24);
+    until("what runs", || console.shown().contains("work@1 3/9 steps"));
+    until("the count", || console.shown().contains("2 running, 0 of "));
+    (1..=20).for_each(|n| study.write(&format!("stop-{n}"), ""));
+    assert_eq!(console.child.wait().unwrap().code(), Some(0));
+    // Neither a bar, nor a line that was broken.
+    let shown = console.shown();
+    assert!(!shown.contains('█') && !shown.contains('░'), "{shown:?}");
 }

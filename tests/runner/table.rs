@@ -185,3 +185,52 @@ fn seeds_are_one_row_with_mean_and_deviation() {
         table(&study, &["--each-seed", "--csv", "--columns", "variant,seed,fid", "--filter", "variant~dit"]);
     assert_eq!(each, "variant,seed,fid\ndit-seed-0,0,3.125\ndit-seed-1,1,4.125\ndit-seed-5,5,8.125\n");
 }
+
+/// Scores of the entries of a folder, and of nothing else.
+const ENTRIES: &str = r#"name: entries
+variants:
+  plain: {}
+  wide: {stages: {train: {params: {width: 20}}}}
+stages:
+  train:
+    command: sh -c 'mkdir $2 && echo $1 > $2/step-10 && echo 2$1 > $2/step-20' -- ${params.width} ${outputs.nets}
+    params: {width: 3}
+    outputs: [nets]
+  score:
+    command: sh -c 'read n < $1; echo "{\"fid\":$n.5}" > $2' -- ${inputs.net} ${outputs.scores}
+    each: net
+    inputs: {net: train.nets}
+    outputs: {scores: scores.json}
+    show: [scores]
+"#;
+
+#[test]
+fn where_only_entries_are_measured_each_is_a_row() {
+    let study = Study::new(ENTRIES);
+    study.run(&["--variant", "*"]);
+    let expected = "variant  entry    width    fid\nplain    step-10      3    3.5\nplain    step-20      3   23.5\n\
+                    wide     step-10     20   20.5\nwide     step-20     20  220.5\n";
+    assert_eq!(table(&study, &[]), expected);
+    let best =
+        table(&study, &["--sort", "-fid", "--filter", "entry=step-20", "--columns", "variant,fid", "--csv"]);
+    assert_eq!(best, "variant,fid\nwide,220.5\nplain,23.5\n");
+    // Where there is also a score of the whole, the rows are those of the variants.
+    let whole = "  all:\n    command: sh -c 'echo {\\\"best\\\":1.5} > $2' -- ${inputs.scores} ${outputs.all}\n    \
+                 inputs: {scores: score.scores}\n    outputs: {all: all.json}\n    show: [all]\n";
+    study.write("pipeline.yaml", &format!("{ENTRIES}{whole}"));
+    study.run(&["--variant", "*"]);
+    assert_eq!(table(&study, &[]), "variant  width   best\nplain        3  1.500\nwide        20  1.500\n");
+}
+
+#[test]
+fn a_table_of_nothing_says_so() {
+    let study =
+        Study::new("name: n\nstages:\n  a:\n    command: cp pipeline.yaml ${outputs.x}\n    outputs: [x]\n");
+    study.run(&[]);
+    for form in [&[][..], &["--csv"], &["--latex"]] {
+        let output = study.call(&[&["table"], form].concat());
+        let said = "nothing to show: no output is a JSON object of numbers, and nothing tells rows apart\n";
+        assert_eq!((output.stdout.as_slice(), stderr(&output).as_str()), (&b""[..], said));
+    }
+    assert_eq!(serde_json::from_str::<Value>(&table(&study, &["--json"])).unwrap(), json!([{}]));
+}

@@ -213,7 +213,7 @@ impl<'de> SeqAccess<'de> for WithMark<'de> {
 }
 
 /// A value that remembers where it was written.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Marked<T> {
     pub value: T,
     pub mark: Mark,
@@ -247,7 +247,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Marked<T> {
 }
 
 /// A mapping in the order it was written.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Ordered<T>(pub Vec<(Marked<String>, T)>);
 
 impl<T> Default for Ordered<T> {

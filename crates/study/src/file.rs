@@ -124,7 +124,7 @@ pub struct Stage {
 }
 
 /// What one process of a stage takes from the machine.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Resources {
     /// Cores. Default 1; when given, it is also the stage's `OMP_NUM_THREADS`, unless the caller sets that.
@@ -136,7 +136,7 @@ pub struct Resources {
 }
 
 /// What a stage is expected to cost; of one in shards or mapped over a folder, each part of it.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Cost {
     /// Parameters with the values for which it holds. Default: all.

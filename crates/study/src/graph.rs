@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A study, resolved.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Graph {
     /// Name of the study.
     pub name: String,
@@ -39,7 +39,7 @@ pub struct Graph {
 }
 
 /// How the programs are made.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct BuildStep {
     /// The command, without places to fill in.
     pub command: Vec<Word>,
@@ -50,7 +50,7 @@ pub struct BuildStep {
 }
 
 /// One stage, of the study as it stands or of variants that agree on it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Step {
     /// Name of the stage.
     pub stage: String,
@@ -101,7 +101,7 @@ pub struct Step {
 }
 
 /// What is run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Call {
     /// A program that keeps the stage contract.
     Run(Marked<String>),
@@ -110,7 +110,7 @@ pub enum Call {
 }
 
 /// An input of a step.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Input {
     /// Its name.
     pub name: String,
@@ -167,7 +167,7 @@ impl Source {
 }
 
 /// An output of a step.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Output {
     /// Its name.
     pub name: String,

@@ -66,6 +66,30 @@ function anew(root, draw) {
   [...root.querySelectorAll('a, button, input, select, summary, [tabindex]')].find((e) => keptAs(e) === held)?.focus({ preventScroll: true });
 }
 
+/**
+ * A part of the page that is made anew only when what it shows has changed: what is open or read in it stays. While somebody
+ * holds something of it, or has selected it, it waits.
+ */
+function part(data, make) {
+  const holder = h('div', {});
+  let old = null;
+  const held = () => holder.contains(document.activeElement) || (!getSelection().isCollapsed && getSelection().containsNode(holder, true));
+  const draw = () => {
+    const now = JSON.stringify(data());
+    if (now === old) return;
+    if (held()) {
+      document.addEventListener('selectionchange', later);
+      return;
+    }
+    document.removeEventListener('selectionchange', later);
+    anew(holder, () => fill(holder, make()));
+    old = now;
+  };
+  const later = () => (holder.isConnected ? draw() : document.removeEventListener('selectionchange', later));
+  holder.addEventListener('focusout', () => setTimeout(draw));
+  return { holder, draw };
+}
+
 /** A text, where that is not what stands there already: an unchanged node is not read out again. */
 function say(element, text) {
   const shown = visible(text);

@@ -19,9 +19,19 @@ function byQuantity(rows) {
 /** Figures with what chooses the axis, the smoothing and the quantities: their elements, and what draws other rows with what was chosen. */
 function figures(rows, legend) {
   const options = { log: false, smoothing: 0, at: new Map() };
-  let [all, chosen, listed] = [[], null, ''];
+  let [all, listed] = [[], ''];
+  const [chosen, known] = [new Set(), new Set()];
+  const made = new Map();
   const grid = h('div', { class: 'figures' });
-  const draw = () => anew(grid, () => fill(grid, all.filter((figure) => chosen.has(figure.title)).map((figure) => curves(figure.title, figure.lines, { ...options, across: figure.across }))));
+  const draw = () => {
+    const drawn = all.filter((figure) => chosen.has(figure.title)).map(({ title, across, lines }) => {
+      const name = `${title}\n${across}`;
+      if (!made.has(name)) made.set(name, curves(title, across, options));
+      return { ...made.get(name), lines };
+    });
+    settle(grid, drawn.map(({ element }) => element));
+    drawn.forEach(({ update, lines }) => update(lines));
+  };
   const words = () => (options.smoothing ? options.smoothing.toFixed(2) : 'none');
   const weight = h('output', {}, words());
   const quantities = h('fieldset', { 'data-keep': 'quantities' });
@@ -49,12 +59,13 @@ function figures(rows, legend) {
     if (now === old) return;
     old = now;
     all = byQuantity(next);
-    chosen ??= new Set(all.slice(0, 6).map((figure) => figure.title));
+    // Of those that come while a run goes on, the first are drawn as well.
+    all.forEach(({ title }) => { if (!known.has(title) && known.size < 6) chosen.add(title); known.add(title); });
     list();
     draw();
   };
   update(rows);
-  return { element: all.length > 0 && [tools, legend, grid], update };
+  return { element: [tools, legend, grid], update };
 }
 
 /** Rows of what the compared have: `{name, values: []}`. */
@@ -81,21 +92,18 @@ function facts(rows) {
   return kinds;
 }
 
+/** What differs, or with a choice all of it: its elements, and what shows other rows. */
 function differences(rows) {
-  const everything = h('input', { type: 'checkbox', id: 'everything', onchange: () => draw() });
-  const holder = h('div', {});
-  const kinds = facts(rows);
-  const draw = () => {
-    const differs = ({ values }) => everything.checked || values.some((value) => value !== values[0]);
-    fill(holder, Object.entries(kinds).map(([kind, list]) => {
-      const shown = list.filter(differs);
-      if (!shown.length) return list.length > 0 && h('p', { class: 'hint' }, `${kind}: all alike`);
-      const short = (value) => (value === null ? '–' : kind === 'Inputs' || kind === 'Programs' ? digest(value.replace(/^program:/, '')) : value);
-      return [h('h3', {}, kind), small(kind, ['', ...rows.map((row) => row.title)], shown.map(({ name, values }) => [name, ...values.map(short)]))];
-    }));
-  };
-  draw();
-  return [h('label', { class: 'check' }, everything, 'Also what is alike'), holder];
+  const everything = h('input', { type: 'checkbox', id: 'everything', onchange: () => shown.draw() });
+  const differs = ({ values }) => everything.checked || values.some((value) => value !== values[0]);
+  const short = (kind, value) => (value === null ? '–' : kind === 'Inputs' || kind === 'Programs' ? digest(value.replace(/^program:/, '')) : value);
+  const shown = part(() => [rows.map(({ title }) => title), facts(rows), everything.checked], () => Object.entries(facts(rows)).map(([kind, list]) => {
+    const some = list.filter(differs);
+    if (!some.length) return list.length > 0 && h('p', { class: 'hint' }, `${kind}: all alike`);
+    return [h('h3', {}, kind), small(kind, ['', ...rows.map((row) => row.title)], some.map(({ name, values }) => [name, ...values.map((value) => short(kind, value))]))];
+  }));
+  shown.draw();
+  return { element: [h('label', { class: 'check' }, everything, 'Also what is alike'), shown.holder], update: (next) => { rows = next; shown.draw(); } };
 }
 
 function scores(rows) {
@@ -121,22 +129,86 @@ function grids(rows) {
     h('div', { class: 'grids' }, alike ? figure('all rows alike', own[0]) : own.map((picture, i) => figure(rows[i].title, picture)))]));
 }
 
-/** The view of `query.rows`. */
+/** The view of `query.rows`. What changes in a run that goes on is drawn where it stands. */
 async function compareView(main, { query }, signal) {
   const ids = (query.rows ?? '').split(',').filter(Boolean);
   if (!ids.length) {
     fill(main, h('h1', {}, 'Compare'), h('p', {}, 'Mark rows in the ', h('a', { href: '#/table' }, 'table'), ', then compare them here.'));
     return;
   }
-  const answers = await Promise.allSettled(ids.slice(0, MOST).map((id) => get(id)));
+  const wanted = ids.slice(0, MOST);
+  const [found, faults] = [new Map(), new Map()];
+  const rows = () => wanted.filter((id) => found.has(id)).map((id) => found.get(id));
+  const read = async (some) => {
+    const answers = await Promise.allSettled(some.map((id) => get(id)));
+    answers.forEach(({ status, value, reason }, i) => {
+      if (status === 'fulfilled') { found.set(some[i], value); faults.delete(some[i]); return; }
+      // What cannot be read now is shown as it was.
+      if (!found.has(some[i])) faults.set(some[i], reason.message);
+    });
+  };
+  let [due, busy, draw, timer] = [new Set(), false, null, null];
+  /** Reads again what is due, at most once a second. */
+  const again = async () => {
+    if (busy || timer || !draw || !due.size) return;
+    busy = true;
+    const some = [...due];
+    due = new Set();
+    await read(some);
+    busy = false;
+    if (signal.aborted) return;
+    draw();
+    timer = setTimeout(() => { timer = null; again(); }, 1000);
+  };
+  const wants = (some) => { some.forEach((id) => due.add(id)); again(); };
+  const about = (indices) => wanted.filter((id) => found.get(id)?.stages.some(({ step }) => indices.includes(step)));
+  signal.addEventListener('abort', () => clearTimeout(timer));
+  listen((what, change) => {
+    if (what === 'curves') wants(draw ? about(change) : wanted);
+    else if (what === 'states') wants(draw ? about(change.indices.filter((index, i) => change.before[i]?.is !== known.study.steps[index]?.state.is)) : wanted);
+    else if (what === 'table' || what === 'study' || what === 'runs') wants(wanted);
+  }, signal);
+  await read(wanted);
   if (signal.aborted) return;
-  const rows = answers.filter((a) => a.status === 'fulfilled').map((a) => a.value);
-  const lost = answers.map((a, i) => a.status === 'rejected' && h('p', { class: 'problem' }, `${ids[i]}: ${a.reason.message}`));
-  const legend = h('ul', { class: 'legend', 'aria-label': 'Compared rows' }, rows.map((row, index) => h('li', {}, key(index), ' ', row.title,
-    h('a', { class: 'quiet', 'aria-label': `Leave out ${row.title}`, href: `#/compare?rows=${ids.filter((id) => id !== row.id).map(encodeURIComponent).join(',')}` }, '×'))));
-  const drawn = figures(rows, legend).element;
-  fill(main, h('h1', {}, `Compare ${rows.map((row) => row.title).join(', ')}`), lost,
-    ids.length > MOST && h('p', { class: 'problem' }, `Only the first ${MOST} of ${ids.length} rows are shown.`),
-    drawn ? section('Curves', drawn) : legend,
-    scores(rows), section('What differs', differences(rows)), grids(rows));
+
+  const title = h('h1', {});
+  const legend = h('ul', { class: 'legend', 'aria-label': 'Compared rows' });
+  const more = ids.length > MOST && h('p', { class: 'problem' }, `Only the first ${MOST} of ${ids.length} rows are shown.`);
+  const drawn = figures([], legend);
+  const curved = section('Curves', drawn.element);
+  const grid = legend.nextSibling;
+  const scored = part(() => rows().map(({ title, stages }) => [title, stages.map(({ metrics }) => metrics)]), () => scores(rows()));
+  const differ = differences(rows());
+  const seen = part(() => rows().map(({ title, pictures }) => [title, pictures]), () => grids(rows()));
+  const differing = section('What differs', differ.element);
+  const [items, problems] = [new Map(), new Map()];
+  draw = () => {
+    say(title, `Compare ${rows().map((row) => row.title).join(', ')}`);
+    settle(legend, rows().map((row, index) => {
+      const id = `${index} ${row.id}`;
+      if (!items.has(id)) {
+        const runs = h('span', { class: 'hint' });
+        items.set(id, { runs, element: h('li', {}, key(index), ' ', row.title, runs,
+          h('a', { class: 'quiet', 'aria-label': `Leave out ${row.title}`, href: `#/compare?rows=${ids.filter((id) => id !== row.id).map(encodeURIComponent).join(',')}` }, '×')) });
+      }
+      const running = row.stages.filter(({ is }) => is === 'running' || is === 'queued').map(({ stage, is }) => `${stage} ${is}`);
+      say(items.get(id).runs, running.length ? ` ${running.join(', ')}` : '');
+      return items.get(id).element;
+    }));
+    const some = rows().some(({ series }) => series.length);
+    faults.forEach((why, id) => {
+      if (!problems.has(id)) problems.set(id, h('p', { class: 'problem' }));
+      say(problems.get(id), `${id}: ${why}`);
+    });
+    anew(main, () => {
+      if (some && legend.parentNode !== curved) curved.insertBefore(legend, grid);
+      settle(main, [title, ...[...faults.keys()].map((id) => problems.get(id)), more, some ? curved : legend, scored.holder, differing, seen.holder].filter(Boolean));
+    });
+    drawn.update(rows());
+    scored.draw();
+    differ.update(rows());
+    seen.draw();
+  };
+  draw();
+  again();
 }

@@ -51,38 +51,21 @@ function key(index) {
 }
 
 /**
- * A figure of one quantity over its steps.
- * `lines` are `{name, index, x: [], y: []}`; `options` are `{log, smoothing, across, at}`, of which `at` keeps where each is read.
+ * A figure of one quantity over its steps: its element, and what draws other lines in it, or the same with other options.
+ * `lines` are `{name, index, x: [], y: []}`; `options` are `{log, smoothing, at}`, of which `at` keeps where each is read. What
+ * a person points at, holds or has selected stays: the elements are the same, and what says the same is left alone.
  */
-function curves(title, lines, options) {
-  const name = `${title}\n${options.across}`;
+function curves(title, across, options) {
+  const name = `${title}\n${across}`;
   const svg = h('svg', { tabindex: '0', role: 'img', 'data-keep': name });
   const readout = h('p', { class: 'readout', 'aria-live': 'polite' });
-  const figure = h('figure', { class: 'curves' }, h('figcaption', {}, title, h('span', { class: 'hint' }, ` over ${options.across}`)), svg, readout);
-  const shown = lines.map((line) => ({ ...line, z: smooth(line.y, options.smoothing) }));
-  const fits = (v) => Number.isFinite(v) && (!options.log || v > 0);
-  const xs = shown.flatMap((line) => line.x);
-  const ys = shown.flatMap((line) => line.y).filter(fits);
-  const range = (list) => list.reduce(([a, b], v) => [Math.min(a, v), Math.max(b, v)], [Infinity, -Infinity]);
-  const [x0, x1] = range(xs);
-  let [y0, y1] = range(ys);
-  const ends = shown.map((line) => {
-    const last = line.y.filter(Number.isFinite).at(-1);
-    return `${line.name} ends at ${last === undefined ? 'nothing' : significant(last)}`;
-  });
-  svg.setAttribute('aria-label', `${title} over ${options.across}: ${ends.join(', ')}. Arrow keys read values.`);
-  if (!ys.length) {
-    svg.remove();
-    say(readout, options.log && xs.length ? 'Nothing above zero: no logarithmic axis.' : 'No values.');
-    return figure;
-  }
-  if (y0 === y1) [y0, y1] = options.log ? [y0 / 2, y1 * 2] : [y0 - Math.abs(y0 || 1) / 2, y1 + Math.abs(y1 || 1) / 2];
-  const [f, g] = options.log ? [Math.log10, (v) => 10 ** v] : [(v) => v, (v) => v];
-  const margin = (f(y1) - f(y0)) * 0.04;
-  [y0, y1] = [g(f(y0) - margin), g(f(y1) + margin)];
+  const caption = h('figcaption', {}, title, h('span', { class: 'hint' }, ` over ${across}`));
+  const figure = h('figure', { class: 'curves' }, caption, svg, readout);
+  let [shown, fits, f, g] = [[], null, null, null];
+  let [x0, x1, y0, y1, place] = [0, 1, 0, 1, null];
 
-  let place;
   const draw = () => {
+    if (!svg.isConnected) return;
     const width = Math.max(240, svg.clientWidth || 480);
     const height = Math.max(180, svg.clientHeight || 240);
     const [w, t] = [width - CURVE.left - CURVE.right, height - CURVE.top - CURVE.bottom];
@@ -111,38 +94,73 @@ function curves(title, lines, options) {
       shown.map((line) => curve(line, line.z, false)),
       shown.filter((line) => line.x.length === 1).map((line) => fits(line.z[0]) && h('circle', { r: 3, cx: px(line.x[0]), cy: py(line.z[0]), class: `dot c${line.index % CURVE.colours}` })),
       h('g', { class: 'hover' }));
+    if (options.at.has(name)) read(options.at.get(name));
   };
 
-  let at = options.at.get(name) ?? null;
+  let said = null;
   const read = (x) => {
-    at = x;
     options.at.set(name, x);
     const near = shown.filter((line) => line.x.length).map((line) => ({ line, i: nearest(line.x, x) }));
     fill(svg.querySelector('.hover'),
       h('line', { x1: place.px(x), x2: place.px(x), y1: CURVE.top, y2: svg.viewBox.baseVal.height - CURVE.bottom }),
       near.filter(({ line, i }) => fits(line.z[i])).map(({ line, i }) => h('circle', { r: 3.5, cx: place.px(line.x[i]), cy: place.py(line.z[i]), class: `dot c${line.index % CURVE.colours}` })));
-    fill(readout, h('span', { class: 'at' }, `${options.across} ${significant(x)}`),
-      near.map(({ line, i }) => h('span', {}, key(line.index), ` ${line.name} `, h('b', {}, significant(line.z[i] ?? NaN)))));
+    const values = near.map(({ line, i }) => [line.index, line.name, significant(line.z[i] ?? NaN)]);
+    if (JSON.stringify([x, values]) === said) return;
+    said = JSON.stringify([x, values]);
+    fill(readout, h('span', { class: 'at' }, `${across} ${significant(x)}`),
+      values.map(([index, line, value]) => h('span', {}, key(index), ` ${line} `, h('b', {}, value))));
   };
+  const longest = () => shown.reduce((a, b) => (a.x.length >= b.x.length ? a : b)).x;
   svg.addEventListener('pointermove', (event) => {
     if (!place) return;
     const box = svg.getBoundingClientRect();
     const x = x0 + (((event.clientX - box.left) * (svg.viewBox.baseVal.width / box.width) - CURVE.left) / place.w) * (x1 - x0);
     const clamped = Math.min(x1, Math.max(x0, x));
-    const longest = shown.reduce((a, b) => (a.x.length >= b.x.length ? a : b));
-    read(longest.x[nearest(longest.x, clamped)]);
+    read(longest()[nearest(longest(), clamped)]);
   });
   svg.addEventListener('keydown', (event) => {
-    const longest = shown.reduce((a, b) => (a.x.length >= b.x.length ? a : b)).x;
-    const i = at === null ? -1 : nearest(longest, at);
-    const far = Math.max(1, Math.floor(longest.length / 10));
-    const to = { ArrowRight: i + 1, ArrowLeft: i - 1, PageDown: i + far, PageUp: i - far, Home: 0, End: longest.length - 1 }[event.key];
+    if (!place) return;
+    const steps = longest();
+    const i = options.at.has(name) ? nearest(steps, options.at.get(name)) : -1;
+    const far = Math.max(1, Math.floor(steps.length / 10));
+    const to = { ArrowRight: i + 1, ArrowLeft: i - 1, PageDown: i + far, PageUp: i - far, Home: 0, End: steps.length - 1 }[event.key];
     if (to === undefined) return;
     event.preventDefault();
-    read(longest[Math.min(longest.length - 1, Math.max(0, to))]);
+    read(steps[Math.min(steps.length - 1, Math.max(0, to))]);
   });
-  new ResizeObserver(() => { draw(); if (at !== null) read(at); }).observe(svg);
-  return figure;
+  new ResizeObserver(() => { if (shown.length && fits) draw(); }).observe(svg);
+
+  let old = null;
+  const update = (lines) => {
+    const now = JSON.stringify([lines, options.log, options.smoothing]);
+    if (now === old) return;
+    old = now;
+    shown = lines.map((line) => ({ ...line, z: smooth(line.y, options.smoothing) }));
+    fits = (v) => Number.isFinite(v) && (!options.log || v > 0);
+    const xs = shown.flatMap((line) => line.x);
+    const ys = shown.flatMap((line) => line.y).filter(fits);
+    const range = (list) => list.reduce(([a, b], v) => [Math.min(a, v), Math.max(b, v)], [Infinity, -Infinity]);
+    [x0, x1] = range(xs);
+    [y0, y1] = range(ys);
+    const ends = shown.map((line) => {
+      const last = line.y.filter(Number.isFinite).at(-1);
+      return `${line.name} ends at ${last === undefined ? 'nothing' : significant(last)}`;
+    });
+    svg.setAttribute('aria-label', `${title} over ${across}: ${ends.join(', ')}. Arrow keys read values.`);
+    settle(figure, ys.length ? [caption, svg, readout] : [caption, readout]);
+    if (!ys.length) {
+      [fits, said] = [null, null];
+      say(readout, options.log && xs.length ? 'Nothing above zero: no logarithmic axis.' : 'No values.');
+      return;
+    }
+    if (said === null) readout.replaceChildren();
+    if (y0 === y1) [y0, y1] = options.log ? [y0 / 2, y1 * 2] : [y0 - Math.abs(y0 || 1) / 2, y1 + Math.abs(y1 || 1) / 2];
+    [f, g] = options.log ? [Math.log10, (v) => 10 ** v] : [(v) => v, (v) => v];
+    const margin = (f(y1) - f(y0)) * 0.04;
+    [y0, y1] = [g(f(y0) - margin), g(f(y1) + margin)];
+    draw();
+  };
+  return { element: figure, update };
 }
 
 function label(v) {

@@ -37,7 +37,7 @@ function fromFile(name) {
 /** What the page knows of the study, kept up to date by the server's events. */
 const known = { study: null, listeners: new Set(), logs: new Set(), connected: STATIC ? 'static' : 'connecting' };
 
-/** Calls back when something has changed: `study` (all of it), `states` (with indices), `table`, `runs`, `live`, `connection`. */
+/** Calls back when something has changed: `study` (all of it), `states` (with indices), `curves` (indices), `table`, `runs`, `live`, `connection`. */
 function listen(listener, signal) {
   known.listeners.add(listener);
   signal.addEventListener('abort', () => known.listeners.delete(listener));
@@ -114,6 +114,7 @@ function hear() {
     newest = version;
     whole();
   });
+  on('curves', (indices) => tell('curves', indices));
   on('table', () => tell('table'));
   on('runs', () => tell('runs'));
   on('live', (live) => { change((study) => { study.live = live; }); tell('live'); });

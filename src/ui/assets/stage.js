@@ -100,8 +100,9 @@ async function stepView(main, { path }, signal) {
   let early = false;
   // Before it is read for the first time, so that nothing is missed.
   listen((what, change) => {
-    if (what !== 'states' && what !== 'study' && what !== 'table') return;
+    if (!['states', 'curves', 'study', 'table'].includes(what)) return;
     if (!step) { early = true; return; }
+    if (what === 'curves') { if (change.includes(step.index)) again(); return; }
     if (what !== 'states') { again(true); return; }
     if (!change.indices.includes(step.index)) return;
     const turned = change.before[change.indices.indexOf(step.index)]?.is !== current().is;
@@ -120,20 +121,6 @@ async function stepView(main, { path }, signal) {
       is.is === 'running' && done !== null && bar(done, `${step.id} so far`),
       is.tasks && h('p', { class: 'hint' }, `${is.tasks[1]} of ${is.tasks[0]} done, ${is.tasks[2]} running, ${is.tasks[3]} failed`),
       is.is === 'failed' && [h('p', { class: 'problem' }, is.reason), is.last && h('pre', { class: 'log', tabindex: '0', 'data-keep': 'last lines', 'aria-label': 'Last lines of its log' }, is.last.join('\n'))]));
-  };
-  /** A part of the page that is made anew only when what it shows has changed: what is open or read in it stays. */
-  const part = (data, make) => {
-    const holder = h('div', {});
-    let old = null;
-    const draw = () => {
-      const now = JSON.stringify(data());
-      if (now === old || holder.contains(document.activeElement)) return;
-      anew(holder, () => fill(holder, make()));
-      old = now;
-    };
-    // What somebody holds is made anew when it is let go.
-    holder.addEventListener('focusout', () => setTimeout(draw));
-    return { holder, draw };
   };
   /** A part that changes in itself: `make` gives its elements and what updates them. */
   const lasting = (title, there, data, make) => {

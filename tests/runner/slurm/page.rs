@@ -1,13 +1,15 @@
 //! Jobs of a cluster as the page shows them.
 
 use super::Cluster;
+use crate::site::Site;
 use crate::study::until;
 use crate::ui::{Served, step};
 use serde_json::Value;
 
-/// One job runs until it is told to end, and says more when it is told to; the other is held in the queue.
+/// One job runs until it is told to end, and says more when it is told to, also in its log of numbers; the other is held in
+/// the queue.
 const STAGES: &str = r#"  runs:
-    command: sh -c 'echo begun; while [ ! -e more ]; do sleep 0.05; done; echo more; while [ ! -e go ]; do sleep 0.05; done; echo > $1' -- ${outputs.x}
+    command: sh -c 'echo begun; printf "{\"step\":1,\"loss\":4}\n{\"step\":2,\"loss\":3}\n{\"step\":3,\"lo" > $1; while [ ! -e more ]; do sleep 0.05; done; printf "ss\":2}\n" >> $1; echo more; while [ ! -e go ]; do sleep 0.05; done' -- ${outputs.x}
     outputs: [x]
   waits:
     command: sh -c 'echo > $1' -- ${outputs.y}
@@ -35,8 +37,11 @@ pub fn jobs_are_seen_in_the_queue_and_as_they_run(cluster: &Cluster) {
         name.map_or(Value::Null, |log| served.value(log["name"].as_str().unwrap())["text"].clone())
     };
     until("its log", || log() == "begun\n");
+    let losses = || served.value("row/v~")["series"][0]["y"].clone();
+    until("its losses, without the half line", || losses() == serde_json::json!([4.0, 3.0]));
     study.write("more", "");
     until("the log that grew", || log() == "begun\nmore\n");
+    until("the losses that grew", || losses() == serde_json::json!([4.0, 3.0, 2.0]));
     study.write("go", "");
     until("the one is done", || matches!(is("runs").as_str(), "ran" | "cached"));
     assert_eq!(is("waits"), "queued");
