@@ -17,11 +17,11 @@ use std::time::{Duration, Instant};
 const FIRST: usize = 100;
 const STEP: usize = 10;
 
-/// One call of the runner.
+/// One call of the runner, or a bare loop of the bench's own, whose memory says nothing.
 #[derive(Clone, Copy)]
 struct Took {
     seconds: f64,
-    bytes: u64,
+    bytes: Option<u64>,
 }
 
 /// What is measured of one shape of work, for each number.
@@ -49,12 +49,14 @@ fn main() {
             for (i, (what, took)) in row.iter().enumerate() {
                 let grown = before.get(i).map(|(_, before)| {
                     let exponent = |now: f64, then: f64| (now / then).log10() / (STEP as f64).log10();
-                    let memory = exponent(took.bytes as f64, before.bytes as f64);
-                    format!("{:5.2} {memory:5.2}", exponent(took.seconds, before.seconds))
+                    let memory =
+                        took.bytes.zip(before.bytes).map(|(now, then)| exponent(now as f64, then as f64));
+                    let memory = memory.map(|memory| format!("{memory:5.2}")).unwrap_or_default();
+                    format!("{:5.2} {memory}", exponent(took.seconds, before.seconds))
                 });
-                let megabytes = took.bytes as f64 / 1e6;
+                let megabytes = took.bytes.map_or("-".into(), |bytes| format!("{:.0}", bytes as f64 / 1e6));
                 let grown = grown.unwrap_or_default();
-                println!("{name:7} {count:9} {what:28} {:9.3} s {megabytes:7.0} MB  {grown}", took.seconds);
+                println!("{name:7} {count:9} {what:28} {:9.3} s {megabytes:>7} MB  {grown}", took.seconds);
             }
             (before, count) = (row, count * STEP);
         }
@@ -77,11 +79,24 @@ fn ours(words: &[&str], folder: &Path) -> Took {
     loop {
         if let Some(code) = child.try_wait().unwrap() {
             assert!(code.success(), "pipeline {words:?} in {}", folder.display());
-            return Took { seconds: start.elapsed().as_secs_f64(), bytes };
+            return Took { seconds: start.elapsed().as_secs_f64(), bytes: Some(bytes) };
         }
         bytes = bytes.max(peak_memory_of(&process).unwrap_or(0));
         std::thread::sleep(Duration::from_micros(200));
     }
+}
+
+/// What nobody who looks at every file can do without: the folder is read, and threads ask what `stat` says of the files.
+fn bare(folder: &Path) -> Took {
+    let start = Instant::now();
+    let files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let threads = std::thread::available_parallelism().unwrap().get();
+    std::thread::scope(|scope| {
+        for files in files.chunks(files.len().div_ceil(threads)) {
+            scope.spawn(|| assert!(files.iter().all(|file| fs::symlink_metadata(file).is_ok())));
+        }
+    });
+    Took { seconds: start.elapsed().as_secs_f64(), bytes: None }
 }
 
 fn study(folder: &Path, stages: &str) {
@@ -100,6 +115,7 @@ fn files(folder: &Path, count: usize) -> Row {
     let first = ours(&["plan"], &read);
     ours(&["run"], &read);
     let again = ours(&["run"], &read);
+    let limit = bare(&read.join("data"));
     fs::remove_dir_all(&read).unwrap();
 
     let write = folder.join("write");
@@ -113,6 +129,7 @@ fn files(folder: &Path, count: usize) -> Row {
     vec![
         ("first hashing", first),
         ("nothing to do", again),
+        ("the limit of that", limit),
         ("making and committing", run),
         ("restoring", restored),
     ]

@@ -56,6 +56,9 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     if arguments.get(1).is_some_and(|word| word == engine::ranks::WORD) {
         return ExitCode::from(engine::ranks::main(&arguments[2..]));
     }
+    if arguments.get(1).is_some_and(|word| word == engine::srun::WORD) {
+        return ExitCode::from(engine::srun::main(&arguments[2..]));
+    }
     if arguments.get(1).is_some_and(|word| word == engine::batch::job::WORD) {
         return ExitCode::from(engine::batch::job::main(&arguments[2..]));
     }

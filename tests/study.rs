@@ -4,6 +4,8 @@
 
 #[path = "runner/slurm/cluster.rs"]
 mod cluster;
+#[path = "runner/daemons.rs"]
+mod daemons;
 #[path = "study/processes.rs"]
 mod processes;
 

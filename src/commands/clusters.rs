@@ -12,7 +12,10 @@ use study::clusters::presets::{self, Preset};
 pub fn clusters(global: &Global, name: Option<&str>) -> Result<()> {
     if let Some(name) = name {
         let mark = Mark { file: "clusters".into(), line: 0 };
-        return print(&presets::find(name, Path::new("."), &mark)?.text);
+        let found = presets::find(name, Path::new("."), &mark)?.text;
+        // An empty file of one's own is what a shell has just made for what is printed here.
+        let text = presets::shipped(name).filter(|_| found.trim().is_empty());
+        return print(text.unwrap_or(&found));
     }
     let all = presets::all();
     if global.json {

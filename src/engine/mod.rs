@@ -7,9 +7,11 @@ mod error;
 pub mod local;
 mod private;
 pub mod ranks;
+pub mod srun;
 pub mod steady;
 pub mod stop;
 pub mod supervise;
+pub mod tree;
 pub mod usage;
 
 use study::file::EngineName;

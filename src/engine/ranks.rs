@@ -7,7 +7,8 @@
 use crate::engine::error::{Error, Result};
 use crate::engine::private::{self, Words};
 use crate::engine::stop::GRACE;
-use crate::engine::supervise::{NOT_STARTED, apart, end_children};
+use crate::engine::supervise::{NOT_STARTED, apart};
+use crate::engine::tree::end_children;
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process_group, set_child_subreaper, wait};
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};

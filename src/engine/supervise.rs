@@ -2,14 +2,16 @@
 //! descendants die too; when the stage ends, whatever it left behind ends with it.
 //!
 //! The stage has a session of its own, so no terminal: what asks there for a password fails at once. SIGTERM is handed on to
-//! its process group. SIGTSTP halts the stage's whole tree, SIGCONT has it go on. SIGQUIT kills the group. SIGHUP is what the kernel sends when
+//! its process group, or to the tasks that it has on a cluster. SIGTSTP halts the stage's whole tree, SIGCONT has it go on. SIGQUIT kills the group. SIGHUP is what the kernel sends when
 //! the runner is gone, and kills as well. Standard input holds the lock of the action: it is free only when the
 //! last process is.
 
+use crate::engine::srun::{Stopping, end_tasks};
+use crate::engine::tree::{end_children, tell_all};
 use crate::engine::usage;
 use crate::stderr;
 use rustix::process::{
-    Pid, Signal, WaitOptions, getpid, getppid, kill_process, kill_process_group, set_child_subreaper,
+    Pid, Signal, WaitOptions, getpid, getppid, kill_process_group, set_child_subreaper,
     set_parent_process_death_signal, setsid, wait,
 };
 use signal_hook::consts::{SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
@@ -24,9 +26,8 @@ pub const WORD: &str = "__supervise";
 /// The exit code when the program cannot be started.
 pub const NOT_STARTED: u8 = 127;
 
-/// How often the tree is looked at until all of it is halted, and how long between.
-const LOOKS: usize = 100;
-const PAUSE: Duration = Duration::from_millis(5);
+/// How often the tasks of an `srun` are looked at that were told to stop.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Runs `arguments` (the runner's process id, the program, its arguments) and returns the exit code of the program,
 /// or 128 and the number of the signal that ended it.
@@ -55,15 +56,20 @@ fn watch(runner: Option<i32>, program: &OsString, arguments: &[OsString]) -> io:
     apart(&mut command);
     signals.begin_without(&mut command);
     let child = Pid::from_child(&command.spawn()?);
+    let mut stopping = None::<Stopping>;
     loop {
-        match signals.next()? {
-            SIGTERM | SIGINT => drop(kill_process_group(child, Signal::TERM)),
-            SIGQUIT | SIGHUP => drop(kill_process_group(child, Signal::KILL)),
+        match signals.next(stopping.as_ref().map(|_| LOOK_EVERY))? {
+            SIGTERM | SIGINT if stopping.is_none() => stopping = Stopping::begin(child),
+            SIGQUIT | SIGHUP => kill(child),
             // Not SIGTSTP: a group whose session has no terminal does not halt by it.
             SIGTSTP => tell_all(Signal::STOP),
-            SIGCONT => tell_all(Signal::CONT),
+            SIGCONT => {
+                tell_all(Signal::CONT);
+                stopping.iter().for_each(Stopping::halt);
+            }
             _ => {}
         }
+        stopping = stopping.filter(|stopping| !stopping.is_over());
         let mut code = None;
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             if pid == child {
@@ -113,12 +119,20 @@ impl Waited {
         };
     }
 
-    fn next(&self) -> io::Result<i32> {
-        let mut signal = 0;
-        // SAFETY: both live through the call.
-        match unsafe { libc::sigwait(&raw const self.0, &raw mut signal) } {
-            0 => Ok(signal),
-            e => Err(io::Error::from_raw_os_error(e)),
+    /// The next one; 0 where none came in time.
+    fn next(&self, patience: Option<Duration>) -> io::Result<i32> {
+        let limit = patience.map(|time| libc::timespec {
+            tv_sec: time.as_secs() as libc::time_t,
+            tv_nsec: time.subsec_nanos().into(),
+        });
+        let limit = limit.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+        // SAFETY: the set and the time live through the call; nobody asks for more than the number.
+        match unsafe { libc::sigtimedwait(&raw const self.0, std::ptr::null_mut(), limit) } {
+            -1 => match io::Error::last_os_error() {
+                e if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EINTR)) => Ok(0),
+                e => Err(e),
+            },
+            signal => Ok(signal),
         }
     }
 }
@@ -134,62 +148,14 @@ pub fn apart(command: &mut Command) {
     }
 }
 
-/// Signals every descendant of this process, also those in groups and sessions of their own. To halt takes several looks: a
-/// process may start another before the signal reaches it, and the kernel's list may leave one out while another ends.
-fn tell_all(signal: Signal) {
-    for _ in 0..LOOKS {
-        let mut open = vec![getpid()];
-        let mut before = true;
-        while let Some(parent) = open.pop() {
-            for pid in children(parent) {
-                before &= halted(pid);
-                let _ = kill_process(pid, signal);
-                open.push(pid);
-            }
-        }
-        if signal != Signal::STOP || before {
-            return;
-        }
-        std::thread::sleep(PAUSE);
-    }
-}
-
-/// Whether a process is halted, or over. One that the kernel holds (`D`: it waits for a child that was halted before it could
-/// begin its program) halts before it does anything else.
-fn halted(pid: Pid) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
-    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['D', 'T', 't', 'Z', 'X']))
-}
-
-/// The children of a process, of all its threads.
-fn children(parent: Pid) -> Vec<Pid> {
-    let tasks = format!("/proc/{}/task", parent.as_raw_nonzero());
-    let lists = std::fs::read_dir(tasks).into_iter().flatten().flatten();
-    let lists = lists.map(|task| std::fs::read_to_string(task.path().join("children")).unwrap_or_default());
-    lists.flat_map(|list| pids(&list)).collect()
-}
-
-fn pids(list: &str) -> Vec<Pid> {
-    list.split_whitespace().filter_map(|p| Pid::from_raw(p.parse().ok()?)).collect()
+/// Kills a group; the tasks of its `srun` as well, wherever they are.
+pub fn kill(group: Pid) {
+    end_tasks();
+    let _ = kill_process_group(group, Signal::KILL);
 }
 
 /// Kills what is left of the group, and every orphan that came to this process, until none is left.
 pub fn clear(group: Pid) {
-    let _ = kill_process_group(group, Signal::KILL);
+    kill(group);
     end_children();
-}
-
-/// Kills every child of this process, and every orphan that came to it, until none is left.
-pub fn end_children() {
-    let own = getpid().as_raw_nonzero();
-    loop {
-        let list = std::fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap_or_default();
-        for pid in pids(&list) {
-            let _ = kill_process(pid, Signal::KILL);
-        }
-        // Blocks until one of them is gone; an error says that there is no child left.
-        if wait(WaitOptions::empty()).is_err() {
-            return;
-        }
-    }
 }

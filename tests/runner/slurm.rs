@@ -4,49 +4,37 @@ mod cluster;
 mod nodes;
 mod page;
 mod size;
+mod srun;
 
 use crate::pages::{follow_in, path};
-use crate::study::{Study, alive, said, stderr, until};
+use crate::site::{
+    SAVING, Site, a_first_signal_lets_jobs_save, a_killed_runner_loses_no_job, a_second_signal_ends_them,
+    all_hold, one,
+};
+use crate::study::{alive, said, stderr, until};
 use cluster::Cluster;
 use std::io::Write;
-use std::process::{Child, Command, Output};
+use std::process::Command;
 use std::time::Duration;
 
-impl Cluster {
-    fn study(&self, stages: &str) -> Study {
-        Study::new(&format!("name: far\nengine: slurm\nslurm: {{interval: 1s}}\nstages:\n{stages}"))
-    }
+impl Site for Cluster {
+    const STUDY: &str = "engine: slurm\nslurm: {interval: 1s}\n";
+    const HELD: &str = "    slurm: {options: [--begin=now+1hour]}\n";
 
-    fn command(&self, study: &Study, arguments: &[&str]) -> Command {
-        let mut command = study.command(arguments);
+    fn on(&self, mut command: Command) -> Command {
         command.env("SLURM_CONF", self.conf());
         command
     }
 
-    fn run(&self, study: &Study, arguments: &[&str]) -> Output {
-        self.command(study, &[&["run"], arguments].concat()).output().unwrap()
-    }
-
-    fn start(&self, study: &Study) -> Child {
-        let log = std::fs::File::create(study.path("runner.log")).unwrap();
-        self.command(study, &["run"]).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
+    fn queue(&self) -> String {
+        self.call("squeue --noheader --format=%j")
     }
 }
-
-const ONE: &str = "  a:\n    command: sh script.sh ${outputs.x}\n    outputs: [x]\n";
-
-fn one(cluster: &Cluster, script: &str, more: &str) -> Study {
-    let study = cluster.study(&format!("{ONE}{more}"));
-    study.write("script.sh", script);
-    study
-}
-
-type Case = fn(&Cluster);
 
 #[test]
 fn stages_run_on_a_cluster() {
     let Some(cluster) = Cluster::up() else { return };
-    let cases: [(&str, Case); 23] = [
+    let cases: [(&str, fn(&Cluster)); 25] = [
         ("a job", a_job_gets_what_the_stage_asks_for),
         ("private", credentials_are_in_no_file),
         ("codes", exit_codes_and_signals_come_back),
@@ -63,7 +51,9 @@ fn stages_run_on_a_cluster() {
         ("ranks", nodes::ranks_of_one_node_need_no_step),
         ("nodes", nodes::ranks_of_two_nodes_meet),
         ("nodes stop", nodes::a_first_signal_lets_all_ranks_save),
-        ("own step", nodes::tasks_of_the_stages_own_srun_can_save),
+        ("own srun", srun::tasks_can_save),
+        ("own srun time", srun::tasks_can_save_at_a_time_limit),
+        ("own srun gone", srun::tasks_end_with_the_runner),
         ("nodes time", nodes::a_time_limit_lets_all_ranks_save),
         ("nodes limit", nodes::the_limit_of_the_job_lets_all_ranks_save),
         ("nodes fail", nodes::a_rank_that_fails_on_the_other_node_is_named),
@@ -71,13 +61,7 @@ fn stages_run_on_a_cluster() {
         ("page", page::jobs_are_seen_in_the_queue_and_as_they_run),
         ("options", nodes::options_that_contradict_are_refused),
     ];
-    std::thread::scope(|scope| {
-        let cluster = &cluster;
-        let started: Vec<_> = cases.map(|(name, case)| (name, scope.spawn(move || case(cluster)))).into();
-        let failed: Vec<_> =
-            started.into_iter().filter_map(|(name, case)| case.join().is_err().then_some(name)).collect();
-        assert!(failed.is_empty(), "failed: {failed:?}");
-    });
+    all_hold(&cluster, &cases);
     assert_eq!(cluster.jobs(), 0);
     // It takes the nodes from whoever else has them.
     nodes::a_preempted_job_of_two_nodes_goes_on(&cluster);
@@ -174,34 +158,6 @@ fn instances_are_one_array(cluster: &Cluster) {
     assert_eq!(study.read("ran").matches("each").count(), 4);
 }
 
-fn a_killed_runner_loses_no_job(cluster: &Cluster) {
-    let study =
-        one(cluster, "echo a >> ran; touch up; while [ ! -e go ]; do sleep 0.05; done; echo done > $1", "");
-    let mut runner = cluster.start(&study);
-    until("the start", || study.exists("up"));
-    runner.kill().unwrap();
-    runner.wait().unwrap();
-    // While the job runs, the next runner goes on waiting for it.
-    let mut runner = cluster.start(&study);
-    until("the next runner", || study.read("runner.log").contains("goes on with the job of an earlier run"));
-    let dry = cluster.command(&study, &["gc", "--max-size", "0", "--grace", "0s"]).output().unwrap();
-    assert_eq!(dry.status.code(), Some(1), "gc beside a run: {}", said(&dry));
-    runner.kill().unwrap();
-    runner.wait().unwrap();
-    let gc = cluster.command(&study, &["gc", "--max-size", "0", "--grace", "0s"]).output().unwrap();
-    assert!(gc.status.success(), "{}", said(&gc));
-    // Nobody watches when it ends.
-    study.write("go", "");
-    until("the end", || {
-        let attempts = std::fs::read_dir(study.path(".pipeline/attempts")).unwrap();
-        attempts.flatten().any(|a| a.path().join("ended.json").exists())
-    });
-    let run = cluster.run(&study, &[]);
-    assert!(run.status.success(), "{}", said(&run));
-    assert_eq!((study.read("ran").as_str(), study.read("out/a/x").as_str()), ("a\n", "done\n"));
-    assert_eq!(std::fs::read_dir(study.path(".pipeline/attempts")).unwrap().count(), 0);
-}
-
 fn a_runner_killed_at_any_moment_submits_once(cluster: &Cluster) {
     let study = one(cluster, "echo a >> ran; sleep 2; echo done > $1", "");
     for i in 0..12u64 {
@@ -213,35 +169,6 @@ fn a_runner_killed_at_any_moment_submits_once(cluster: &Cluster) {
     let run = cluster.run(&study, &[]);
     assert!(run.status.success(), "{}", said(&run));
     assert_eq!(study.read("ran"), "a\n");
-}
-
-const SAVING: &str = "trap 'echo saved >> $PIPELINE_STATE/s; exit 75' TERM
-[ -e $PIPELINE_STATE/s ] && { echo resumed > $1; exit 0; }
-touch up; while true; do sleep 0.05; done";
-
-fn a_first_signal_lets_jobs_save(cluster: &Cluster) {
-    // The second stage asks for more than there is left, and waits in the queue.
-    let more = "  b:\n    command: cp script.sh ${outputs.x}\n    outputs: [x]\n    slurm: {options: [--begin=now+1hour]}\n";
-    let study = one(cluster, SAVING, more);
-    let mut runner = cluster.start(&study);
-    until("the start", || study.exists("up") && study.read("runner.log").contains("b: job "));
-    assert!(Command::new("kill").args(["-INT", &runner.id().to_string()]).status().unwrap().success());
-    assert_eq!(runner.wait().unwrap().code(), Some(130), "{}", study.read("runner.log"));
-    until("the queue's end", || !cluster.call("squeue --noheader --format=%j").contains("far.b."));
-    let run = cluster.run(&study, &["a"]);
-    assert!(run.status.success(), "{}", said(&run));
-    assert_eq!(study.read("out/a/x"), "resumed\n");
-}
-
-fn a_second_signal_ends_them(cluster: &Cluster) {
-    let study = one(cluster, "trap '' TERM; touch up; while true; do sleep 0.05; done", "");
-    let mut runner = cluster.start(&study);
-    until("the start", || study.exists("up"));
-    let interrupt = || Command::new("kill").args(["-INT", &runner.id().to_string()]).status().unwrap();
-    assert!(interrupt().success());
-    std::thread::sleep(Duration::from_millis(700));
-    assert!(interrupt().success());
-    assert_eq!(runner.wait().unwrap().code(), Some(130));
 }
 
 fn a_preempted_job_goes_on_from_its_state(cluster: &Cluster) {
@@ -339,7 +266,7 @@ touch $PIPELINE_STATE/s up; sleep 1000";
     until("the start", || study.exists("up"));
     runner.kill().unwrap();
     runner.wait().unwrap();
-    let pid = std::fs::read_to_string(cluster.folder.path().join("slurmctld.pid")).unwrap();
+    let pid = std::fs::read_to_string(cluster.0.folder.path().join("slurmctld.pid")).unwrap();
     Command::new("kill").args(["-KILL", pid.trim()]).status().unwrap();
     // Its numbers begin anew elsewhere, so that no node takes a new job for one that it had to end.
     let mut conf = std::fs::File::options().append(true).open(cluster.conf()).unwrap();

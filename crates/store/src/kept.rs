@@ -1,5 +1,7 @@
 //! Records of a stat cache as its file has them, found by device and inode. They are not taken apart before somebody asks.
 
+use std::cell::Cell;
+use std::cmp::Ordering as Order;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Bytes of a record. The first sixteen are its key.
@@ -8,14 +10,19 @@ pub(crate) const RECORD: usize = 81;
 /// Device and inode.
 pub(crate) type Key = (u64, u64);
 
+thread_local! {
+    /// The place behind the one that was found last. Files are mostly asked about in the order of their numbers.
+    static NEXT: Cell<usize> = const { Cell::new(0) };
+}
+
 /// The records of a file.
 #[derive(Default)]
 pub(crate) struct Kept {
     bytes: Vec<u8>,
     /// Where the first begins.
     start: usize,
-    /// Numbers of records plus one, by a hash of their keys; 0 is nothing.
-    slots: Vec<u32>,
+    /// Numbers of records in the order of their keys; empty where they lie in it, as they do since caches are written so.
+    order: Vec<u32>,
     /// Which of them the present run has asked for.
     used: Vec<AtomicBool>,
 }
@@ -23,15 +30,12 @@ pub(crate) struct Kept {
 impl Kept {
     /// `bytes` have so many records from `start` on.
     pub fn new(bytes: Vec<u8>, start: usize, records: usize) -> Self {
-        let slots = vec![0; (2 * records).next_power_of_two()];
-        let mut kept =
-            Self { bytes, start, slots, used: (0..records).map(|_| AtomicBool::new(false)).collect() };
-        for number in 0..records {
-            let mut slot = kept.slot(&kept.key(number));
-            while kept.slots[slot] != 0 {
-                slot = (slot + 1) % kept.slots.len();
-            }
-            kept.slots[slot] = number as u32 + 1;
+        let used = (0..records).map(|_| AtomicBool::new(false)).collect();
+        let mut kept = Self { bytes, start, order: Vec::new(), used };
+        if !(0..records).map(|number| kept.key(number)).is_sorted() {
+            let mut order: Vec<u32> = (0..records as u32).collect();
+            order.sort_unstable_by_key(|number| kept.key(*number as usize));
+            kept.order = order;
         }
         kept
     }
@@ -53,25 +57,36 @@ impl Kept {
         (device, inode)
     }
 
-    /// Inodes follow each other, and so do their places; what lies between is filled by other devices.
-    fn slot(&self, (device, inode): &Key) -> usize {
-        let mixed = (inode ^ device.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        (mixed >> 32) as usize % self.slots.len()
+    /// The numbers of all records, in the order of their keys.
+    pub fn numbers(&self) -> impl Iterator<Item = usize> {
+        (0..self.len()).map(|place| self.number(place))
+    }
+
+    fn number(&self, place: usize) -> usize {
+        self.order.get(place).map_or(place, |number| *number as usize)
     }
 
     /// The number of the record with this key.
     pub fn find(&self, key: &Key) -> Option<usize> {
-        if self.used.is_empty() {
-            return None;
+        let place = self.place(key)?;
+        NEXT.set(place + 1);
+        Some(self.number(place))
+    }
+
+    fn place(&self, key: &Key) -> Option<usize> {
+        let compare = |place: usize| self.key(self.number(place)).cmp(key);
+        let next = NEXT.get();
+        if next < self.len() && compare(next).is_eq() {
+            return Some(next);
         }
-        let mut slot = self.slot(key);
-        // At least half of the slots are empty.
-        while self.slots[slot] != 0 {
-            let number = self.slots[slot] as usize - 1;
-            if self.key(number) == *key {
-                return Some(number);
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            match compare(middle) {
+                Order::Less => low = middle + 1,
+                Order::Equal => return Some(middle),
+                Order::Greater => high = middle,
             }
-            slot = (slot + 1) % self.slots.len();
         }
         None
     }
@@ -99,7 +114,14 @@ mod tests {
                 bytes.extend([i as u8; RECORD - 16]);
             }
             bytes.extend(b"end");
+            // As caches were written before, in any order.
             let kept = Kept::new(bytes, 5, count as usize);
+            let keys: Vec<Key> = kept.numbers().map(|number| kept.key(number)).collect();
+            assert!(keys.is_sorted() && keys.len() == count as usize);
+            // Those that follow each other, then those that do not.
+            for key in keys.iter().chain(keys.iter().rev()) {
+                assert_eq!(kept.find(key).map(|found| kept.key(found)), Some(*key));
+            }
             for i in 0..count {
                 let found = kept.find(&(i % 3, i * 7)).unwrap();
                 assert_eq!((kept.record(found)[20], kept.key(found)), (i as u8, (i % 3, i * 7)));

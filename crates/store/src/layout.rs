@@ -273,6 +273,11 @@ impl Store {
         self.folder(Area::Locks).join(format!("jobs-{run}"))
     }
 
+    /// When a batch system was last asked about jobs.
+    pub fn asked(&self) -> PathBuf {
+        self.folder(Area::Locks).join("asked")
+    }
+
     /// The lock of an action.
     pub fn lock_of(&self, key: &Key) -> PathBuf {
         self.folder(Area::Locks).join(key.to_string())

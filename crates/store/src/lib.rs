@@ -32,6 +32,7 @@ pub mod name;
 mod objects;
 pub mod process;
 pub mod record;
+pub mod small_path;
 pub mod statcache;
 pub mod verify;
 pub mod walk;

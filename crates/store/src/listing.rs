@@ -5,11 +5,12 @@ use crate::error::{Error, IoContext, Result};
 use crate::ignore::Ignore;
 use crate::links::{Folder, Lead};
 use crate::manifest::{Entry, Item};
+use crate::small_path::SmallPath;
 use rayon::prelude::*;
 use rustix::io::Errno;
 use std::fs::{self, Metadata, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirEntryExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Folders lie in each other at most so deep.
@@ -28,10 +29,13 @@ pub enum Links<'a> {
     Refuse,
 }
 
-/// A file that nobody has looked at yet.
-const UNREAD: Item = Item::File(Digest { kind: Kind::File, hash: [0; 32] }, 0);
+/// A file that nobody has looked at yet. Where its size will stand is its inode.
+fn unread(inode: u64) -> Item {
+    Item::File(Digest { kind: Kind::File, hash: [0; 32] }, inode)
+}
 
-/// Everything in a folder, sorted by path. What files hold, and how large they are, is yet to be read.
+/// Everything in a folder. What files hold, and how large they are, is yet to be read; they come in the order of their
+/// inodes, in which most file systems and the stat cache have what is known of them.
 pub(crate) fn list(path: &Path, links: Links) -> Result<Vec<Entry>> {
     let mut walk = Walk { links, found: Vec::new(), depth: 0 };
     let folder = match links {
@@ -44,8 +48,24 @@ pub(crate) fn list(path: &Path, links: Links) -> Result<Vec<Entry>> {
         &Place { folder: folder.as_ref(), path: PathBuf::new(), below: PathBuf::new() },
         &mut above,
     )?;
-    walk.found.par_sort_unstable_by(|a, b| a.path.as_os_str().cmp(b.path.as_os_str()));
+    walk.found.par_sort_unstable_by_key(|entry| match entry.item {
+        Item::File(_, inode) => inode,
+        Item::Folder | Item::Link(_) => 0,
+    });
     Ok(walk.found)
+}
+
+/// Puts what was listed, or said of it, in the order of paths.
+pub(crate) fn sort<T: Send>(found: &mut [T], path: impl Fn(&T) -> &Path + Sync) {
+    found.par_sort_unstable_by(|a, b| path(a).as_os_str().cmp(path(b).as_os_str()));
+}
+
+/// The full path of something in a folder; `full` is where the last one was, and what it took is used again.
+pub(crate) fn below<'a>(full: &'a mut PathBuf, folder: &Path, path: &Path) -> &'a Path {
+    full.clear();
+    full.push(folder);
+    full.push(path);
+    full
 }
 
 /// What `stat` says of a file that was listed, which is made readable where it is an output's.
@@ -93,15 +113,16 @@ impl Walk<'_> {
         for entry in fs::read_dir(&folder).at("reading", &folder)? {
             let entry = entry.at("reading", &folder)?;
             let name = entry.file_name();
-            let path = place.path.join(&name);
-            let kind = entry.file_type().at("reading", &folder.join(&name))?;
+            let path =
+                if place.path.as_os_str().is_empty() { name.clone().into() } else { place.path.join(&name) };
+            let kind = entry.file_type().or_else(|e| Err(e).at("reading", &folder.join(&name)))?;
             if let Links::Follow(ignore) = self.links
                 && ignore.matches(&path, kind.is_dir())
             {
                 continue;
             }
             if kind.is_file() {
-                self.push(path, UNREAD);
+                self.push(path, unread(entry.ino()));
                 continue;
             }
             let here = Place { folder: place.folder, below: place.below.join(&name), path };
@@ -109,7 +130,7 @@ impl Walk<'_> {
             if kind.is_symlink() {
                 self.link(root, &full, here, above)?;
             } else if kind.is_dir() {
-                self.push(here.path.clone(), Item::Folder);
+                self.push(here.path.as_path(), Item::Folder);
                 self.read(root, &here, above)?;
             } else {
                 return Err(special(&full, &entry.metadata().at("reading", &full)?));
@@ -119,8 +140,8 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn push(&mut self, path: PathBuf, item: Item) {
-        self.found.push(Entry { path, item });
+    fn push(&mut self, path: impl Into<SmallPath>, item: Item) {
+        self.found.push(Entry { path: path.into(), item });
     }
 
     fn link(&mut self, root: &Path, full: &Path, here: Place, above: &mut Vec<PathBuf>) -> Result<()> {
@@ -149,7 +170,7 @@ impl Walk<'_> {
                         self.push(here.path, Item::Link(target));
                         return Ok(());
                     }
-                    self.push(here.path.clone(), Item::Folder);
+                    self.push(here.path.as_path(), Item::Folder);
                     above.push(outside.real().to_path_buf());
                     let place = Place { folder: Some(&outside), below: PathBuf::new(), path: here.path };
                     self.read(root, &place, above)?;
@@ -157,7 +178,7 @@ impl Walk<'_> {
                     Ok(())
                 }
                 Ok(meta) if meta.is_file() => {
-                    self.push(here.path, UNREAD);
+                    self.push(here.path, unread(meta.ino()));
                     Ok(())
                 }
                 Ok(meta) => Err(special(full, &meta)),

@@ -1,6 +1,7 @@
 //! What a folder holds, in one canonical run of bytes.
 
 use crate::digest::{Digest, Kind};
+use crate::small_path::SmallPath;
 use std::collections::{BTreeMap, HashSet};
 use std::convert::Infallible;
 use std::ffi::OsStr;
@@ -28,7 +29,7 @@ pub struct Manifest(pub Vec<Entry>);
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
     /// Relative to the folder.
-    pub path: PathBuf,
+    pub path: SmallPath,
     /// What stands there.
     pub item: Item,
 }
@@ -71,7 +72,7 @@ impl Manifest {
     /// The paths of what is not the same in another manifest.
     pub fn differences(&self, other: &Self) -> Vec<PathBuf> {
         let items = |manifest: &'_ Self| -> BTreeMap<PathBuf, Item> {
-            manifest.0.iter().map(|entry| (entry.path.clone(), entry.item.clone())).collect()
+            manifest.0.iter().map(|entry| (entry.path.to_path_buf(), entry.item.clone())).collect()
         };
         let (old, new) = (items(self), items(other));
         let changed = new.iter().filter(|(path, item)| old.get(*path) != Some(item)).map(|(path, _)| path);
@@ -206,7 +207,7 @@ impl Manifest {
                     let kind = if *kind == b'x' { Kind::Program } else { Kind::File };
                     Item::File(Digest { kind, hash }, size)
                 }
-                b'l' => Item::Link(self::path(&mut bytes)?),
+                b'l' => Item::Link(self::path(&mut bytes)?.into()),
                 _ => return None,
             };
             let sorted = entries.last().is_none_or(|last| last.path.as_os_str() < path.as_os_str());
@@ -215,9 +216,9 @@ impl Manifest {
                 return None;
             }
             if item == Item::Folder {
-                folders.insert(path.clone());
+                folders.insert(path.to_path_buf());
             }
-            entries.push(Entry { path, item });
+            entries.push(Entry { path: path.into(), item });
         }
         Some(Self(entries))
     }
@@ -301,9 +302,9 @@ fn take<'a>(bytes: &mut &'a [u8], n: usize) -> Option<&'a [u8]> {
     Some(head)
 }
 
-fn path(bytes: &mut &[u8]) -> Option<PathBuf> {
+fn path<'a>(bytes: &mut &'a [u8]) -> Option<&'a Path> {
     let length = u32::from_le_bytes(take(bytes, 4)?.try_into().ok()?);
-    take(bytes, length as usize).map(|b| OsStr::from_bytes(b).into())
+    take(bytes, length as usize).map(|b| Path::new(OsStr::from_bytes(b)))
 }
 
 #[cfg(test)]

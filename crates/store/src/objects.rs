@@ -185,10 +185,13 @@ impl Store {
             match (rest.as_os_str().is_empty(), entry.item) {
                 (true, Item::File(digest, _)) => *file = Some(digest),
                 (true, Item::Link(_)) => {
-                    return Err(Error::EntryIsLink { entry: entry.path, folder: self.place(folder) });
+                    return Err(Error::EntryIsLink {
+                        entry: entry.path.to_path_buf(),
+                        folder: self.place(folder),
+                    });
                 }
                 (true, Item::Folder) => {}
-                (false, item) => below.push(Entry { path: rest, item }),
+                (false, item) => below.push(Entry { path: rest.into(), item }),
             }
         }
         let names: Vec<(&OsStr, bool)> =
@@ -234,7 +237,10 @@ impl Store {
             let manifest = self.manifest(&part.digest).ok_or(Error::NoManifest(part.digest))?;
             entries.push(Entry { path: name.into(), item: Item::Folder });
             entries.extend(
-                manifest.0.into_iter().map(|e| Entry { path: Path::new(name).join(e.path), item: e.item }),
+                manifest
+                    .0
+                    .into_iter()
+                    .map(|e| Entry { path: Path::new(name).join(&e.path).into(), item: e.item }),
             );
         }
         entries.sort_by(|a, b| a.path.as_os_str().cmp(b.path.as_os_str()));

@@ -3,6 +3,7 @@
 use crate::digest::{Digest, Kind};
 use crate::kept::{Kept, Key, RECORD};
 use crate::process;
+use rayon::prelude::*;
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
 use std::io::{self, BufWriter, Write};
@@ -10,7 +11,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A file that changed this shortly before it was read might change again within the same tick of its clock; such an
@@ -24,6 +26,8 @@ const SECOND: i64 = 1_000_000_000;
 const MAGIC: &[u8; 8] = b"PLSTAT\x00\x02";
 /// Entries that the present run did not use are dropped above this number.
 const ROOM: usize = 400_000;
+/// A larger file is read beside what its reader does before the first question.
+const LARGE: u64 = 1 << 20;
 
 /// What `stat` says of a file's state. Times are nanoseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -75,8 +79,8 @@ impl Seen {
 /// The cache, and the file it is kept in.
 pub struct StatCache {
     file: Option<PathBuf>,
-    /// What the file had.
-    kept: Kept,
+    /// What the file had, once it was read.
+    kept: LazyLock<Kept, Box<dyn FnOnce() -> Kept + Send>>,
     new: Mutex<New>,
     /// Whether there is anything new: else nobody waits for it.
     any_new: AtomicBool,
@@ -125,18 +129,27 @@ impl Entry {
 impl StatCache {
     /// Reads the cache; a missing or damaged file is an empty cache.
     pub fn open(file: PathBuf) -> Self {
-        let kept = std::fs::read(&file).ok().and_then(decode).unwrap_or_default();
-        Self::of(Some(file), kept)
+        let read = |file: &Path| std::fs::read(file).ok().and_then(decode).unwrap_or_default();
+        let (mine, large) = (file.clone(), std::fs::metadata(&file).is_ok_and(|meta| meta.len() > LARGE));
+        let reader = large.then(|| thread::Builder::new().spawn(move || read(&mine)));
+        match reader {
+            Some(Ok(reader)) => Self::of(Some(file), move || reader.join().unwrap_or_default()),
+            // It is small, or there are no threads.
+            Some(Err(_)) | None => {
+                let kept = read(&file);
+                Self::of(Some(file), || kept)
+            }
+        }
     }
 
     /// A cache that knows nothing and is kept nowhere.
     pub fn empty() -> Self {
-        Self::of(None, Kept::default())
+        Self::of(None, Kept::default)
     }
 
-    fn of(file: Option<PathBuf>, kept: Kept) -> Self {
+    fn of(file: Option<PathBuf>, kept: impl FnOnce() -> Kept + Send + 'static) -> Self {
         let (new, any_new) = (Mutex::default(), AtomicBool::new(false));
-        Self { file, kept, new, any_new, behind: OnceLock::new() }
+        Self { file, kept: LazyLock::new(Box::new(kept)), new, any_new, behind: OnceLock::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, New> {
@@ -216,27 +229,49 @@ impl StatCache {
         }
     }
 
-    /// Writes all entries, or where they are many those that the present run used, with a hash over everything at the end.
+    /// Writes all entries, or where they are many those that the present run used, in the order of their keys, with a hash
+    /// over everything at the end.
     fn write(&self, new: &HashMap<Key, Entry>, file: &Path) -> io::Result<()> {
-        let mut out = BufWriter::new(File::create(file)?);
-        let mut hasher = blake3::Hasher::new();
-        let mut put = |bytes: &[u8]| {
-            hasher.update(bytes);
-            out.write_all(bytes)
-        };
+        let sealed = Sealed { file: File::create(file)?, hasher: blake3::Hasher::new() };
+        let mut out = BufWriter::with_capacity(1 << 16, sealed);
+        out.write_all(MAGIC)?;
+        let mut sorted: Vec<(&Key, &Entry)> = new.iter().collect();
+        sorted.par_sort_unstable_by_key(|(key, _)| **key);
+        let mut sorted = sorted.into_iter().peekable();
         let few = self.kept.len() + new.len() <= ROOM;
-        put(MAGIC)?;
-        for number in (0..self.kept.len()).filter(|number| few || self.kept.used(*number)) {
-            if !new.contains_key(&self.kept.key(number)) {
-                put(self.kept.record(number))?;
+        for number in self.kept.numbers() {
+            let old = self.kept.key(number);
+            while let Some((key, entry)) = sorted.next_if(|(key, _)| **key < old) {
+                out.write_all(&entry.record(key))?;
+            }
+            let replaced = sorted.peek().is_some_and(|(key, _)| **key == old);
+            if !replaced && (few || self.kept.used(number)) {
+                out.write_all(self.kept.record(number))?;
             }
         }
-        for (key, entry) in new {
-            put(&entry.record(key))?;
+        for (key, entry) in sorted {
+            out.write_all(&entry.record(key))?;
         }
-        let check = hasher.finalize();
-        out.write_all(check.as_bytes())?;
-        out.flush()
+        let Sealed { mut file, hasher } = out.into_inner()?;
+        file.write_all(hasher.finalize().as_bytes())
+    }
+}
+
+/// A file, and the hash of what was written to it.
+struct Sealed {
+    file: File,
+    hasher: blake3::Hasher,
+}
+
+impl Write for Sealed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 

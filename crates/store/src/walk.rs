@@ -3,7 +3,7 @@
 use crate::contents;
 use crate::digest::{Digest, Kind};
 use crate::error::{IoContext, Result};
-use crate::listing::{list, open_file, special, stat};
+use crate::listing::{below, list, open_file, sort, special, stat};
 use crate::manifest::{Item, Manifest};
 use crate::statcache::{self, StatCache};
 use rayon::prelude::*;
@@ -32,14 +32,15 @@ pub fn hash(path: &Path, cache: &StatCache, links: Links) -> Result<Hashed> {
     let meta = fs::metadata(path).at("reading", path)?;
     if meta.is_dir() {
         let mut entries = list(path, links)?;
-        entries.par_iter_mut().with_min_len(256).try_for_each(|entry| {
+        entries.par_iter_mut().with_min_len(256).try_for_each_init(PathBuf::new, |full, entry| {
             if let Item::File(digest, size) = &mut entry.item {
-                let full = path.join(&entry.path);
-                let meta = stat(&full, links)?;
-                (*digest, *size) = (content(&full, &meta, cache)?, meta.len());
+                let full = below(full, path, &entry.path);
+                let meta = stat(full, links)?;
+                (*digest, *size) = (content(full, &meta, cache)?, meta.len());
             }
             Ok(())
         })?;
+        sort(&mut entries, |entry| &entry.path);
         let manifest = Manifest(entries);
         return Ok(Hashed {
             digest: manifest.digest(),
@@ -122,11 +123,13 @@ pub fn stamps(path: &Path, links: Links) -> Result<Vec<(PathBuf, Stamp)>> {
     }
     let files = list(path, links)?.into_par_iter().with_min_len(256);
     let files = files.filter(|entry| matches!(entry.item, Item::File(..)));
-    let stamped = files.map(|entry| {
-        let stamp = Stamp::new(&entry.path, &stat(&path.join(&entry.path), links)?);
-        Ok((entry.path, stamp))
+    let stamped = files.map_init(PathBuf::new, |full, entry| {
+        let stamp = Stamp::new(&entry.path, &stat(below(full, path, &entry.path), links)?);
+        Ok((entry.path.to_path_buf(), stamp))
     });
-    stamped.collect()
+    let mut stamped = stamped.collect::<Result<Vec<_>>>()?;
+    sort(&mut stamped, |(path, _)| path);
+    Ok(stamped)
 }
 
 #[cfg(test)]

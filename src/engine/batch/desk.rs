@@ -1,22 +1,22 @@
 //! The one place where all jobs of a run are waited for: one thread, one lock and one question to their batch system
 //! for all of them, however many there are.
 
-use super::known::{Known, Over, Seen, Verdict};
+use super::awaited::{Came, Job};
+use super::known::{Seen, Verdict};
+use super::nodes;
+use super::pace::Pace;
 use super::papers::{self, Ended};
 use super::queue::Queue;
 use super::submission::{Of, Submission};
-use super::system::{System, interval};
+use super::system::{Named, System, interval};
 use super::systems::Systems;
 use super::waiting::{Arrival, Notice, Owner, Stand, Ticket};
-use crate::engine::attempt::Attempt;
-use crate::engine::contract::End;
 use crate::engine::error::{Error, Result};
 use crate::engine::stop::Stop;
-use crate::session::{Session, Task};
+use crate::session::Session;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::{link, lock};
 
@@ -26,8 +26,6 @@ pub const TICK: Duration = Duration::from_millis(200);
 const AT_ONCE: usize = 16;
 /// The same of those that are said to be over.
 const ENDED_AT_ONCE: usize = 256;
-/// How long a shared file system may take to show an exit code that a node wrote.
-const LAG: Duration = Duration::from_secs(10);
 
 /// See the module.
 pub struct Desk<'a> {
@@ -43,29 +41,12 @@ pub struct Desk<'a> {
     questions: BTreeMap<usize, Question>,
 }
 
-/// The last question to a system.
+/// The questions to a system.
 #[derive(Default)]
 struct Question {
-    asked: Option<Instant>,
-    /// What it came to when it failed.
+    pace: Pace,
+    /// What the last one came to when it failed.
     trouble: Option<String>,
-}
-
-struct Job {
-    task: Arc<Task>,
-    attempt: Attempt,
-    submission: Submission,
-    /// The place of its system.
-    system: usize,
-    seen: Seen,
-    /// Since when it is said to be over, and there is no exit code.
-    silent: Option<Instant>,
-    shown: String,
-    /// How urgently it was asked to stop.
-    told: u8,
-    /// An earlier runner submitted it, and its system was not asked yet whether it is still there.
-    left: bool,
-    runs: bool,
 }
 
 impl<'a> Desk<'a> {
@@ -91,7 +72,8 @@ impl<'a> Desk<'a> {
                 let mut submission = Submission::read(&attempt.folder).unwrap_or_default();
                 submission.of = submission.of.or_newer(Of::step(&self.session.graph.steps[task.step]));
                 let system = self.systems.place(&submission.of);
-                let job = Job { left: true, ..Job::new(task, attempt, submission, system) };
+                let mut job = Job::new(task, attempt, submission, system);
+                job.left = true;
                 self.jobs.insert(ticket, job);
             }
         }
@@ -125,19 +107,25 @@ impl<'a> Desk<'a> {
 
     /// Hands the wish to stop on to all jobs that do not know of it.
     fn hand_on(&mut self, level: u8) {
+        let steps = &self.session.graph.steps;
         for place in self.systems.places() {
             let mut ids = Vec::new();
             for job in self.jobs.values_mut().filter(|job| job.system == place && job.told < level) {
                 let Some(id) = &job.submission.id else { continue };
                 job.told = level;
                 ids.push(id.clone());
+                if steps[job.task.step].processes.is_some_and(|processes| processes.nodes > 1) {
+                    nodes::stop(&job.attempt.folder);
+                }
                 if level > 1 {
                     papers::kill(&job.attempt.folder);
                 }
             }
             if !ids.is_empty() {
                 self.systems.at(place).tell(&ids, level);
-                self.questions.entry(place).or_default().asked = None;
+                if let Some(question) = self.questions.get_mut(&place) {
+                    question.pace.hurry();
+                }
             }
         }
     }
@@ -151,10 +139,10 @@ impl<'a> Desk<'a> {
             let jobs = || self.jobs.values().filter(of);
             let Some(interval) = jobs().map(|job| interval(&steps[job.task.step])).min() else { continue };
             let fresh = jobs().any(|job| job.seen == Seen::Unasked);
-            let pause =
-                if fresh { (interval / 2).min(Duration::from_secs(1).max(interval / 4)) } else { interval };
-            let asked = self.questions.get(&place).and_then(|question| question.asked);
-            if asked.is_none_or(|at| at.elapsed() >= pause) {
+            let calls = if jobs().any(|job| job.submission.id.is_none()) { 2 } else { 1 };
+            let earlier = || Question { pace: Pace::after(&self.session.store.asked()), trouble: None };
+            let question = self.questions.entry(place).or_insert_with(earlier);
+            if question.pace.is_due(Instant::now(), interval, calls, fresh) {
                 self.question(place, tell);
             }
         }
@@ -163,13 +151,14 @@ impl<'a> Desk<'a> {
     /// Asks one of them.
     fn question(&mut self, place: usize, tell: &mut dyn FnMut(Ticket, Notice)) {
         let system = self.systems.at(place);
-        let answer = find_ids(system, place, &mut self.jobs).and_then(|()| {
+        let Question { pace, trouble: before } = self.questions.entry(place).or_default();
+        let note = self.session.store.asked();
+        let found = find_ids(system, place, &mut self.jobs, |ask| pace.call(&note, ask));
+        let answer = found.and_then(|()| {
             let jobs = self.jobs.values().filter(|job| job.system == place);
             let ids: Vec<String> = jobs.filter_map(|job| job.submission.id.clone()).collect();
-            if ids.is_empty() { Ok(BTreeMap::new()) } else { system.states(&ids) }
+            if ids.is_empty() { Ok(BTreeMap::new()) } else { pace.call(&note, || system.states(&ids)) }
         });
-        let question = self.questions.entry(place).or_default();
-        question.asked = Some(Instant::now());
         let trouble = match answer {
             Ok(mut known) => {
                 for job in self.jobs.values_mut().filter(|job| job.system == place) {
@@ -181,14 +170,14 @@ impl<'a> Desk<'a> {
             Err(text) => Some(text),
         };
         let first = self.jobs.iter().find(|(_, job)| job.system == place).map(|(ticket, _)| *ticket);
-        if let Some(ticket) = first.filter(|_| trouble != question.trouble) {
+        if let Some(ticket) = first.filter(|_| trouble != *before) {
             let text = match &trouble {
                 Some(text) => format!("{text}; asking on"),
                 None => format!("{} answers again", system.asker()),
             };
             tell(ticket, Notice::Say(text));
         }
-        question.trouble = trouble;
+        *before = trouble;
     }
 
     /// Looks at what jobs wrote, at those that may be over first.
@@ -207,12 +196,13 @@ impl<'a> Desk<'a> {
             due.extend(some.take(most));
             self.turns[turn] = due[before..].last().map_or(0, |last| last + 1);
         }
-        let stopping = self.stop.asked();
+        let (stopping, mut to_cancel) = (self.stop.asked(), BTreeMap::<usize, Vec<String>>::new());
         for ticket in due {
             let Some(job) = self.jobs.get_mut(&ticket) else { continue };
             let trouble = self.questions.get(&job.system).and_then(|question| question.trouble.as_deref());
             let system = self.systems.at(job.system);
-            match job.verdict(system, stopping, trouble, &mut |notice| tell(ticket, notice)) {
+            let cancel = to_cancel.entry(job.system).or_default();
+            match job.verdict(system, stopping, trouble, cancel, &mut |notice| tell(ticket, notice)) {
                 Came::Nothing => {}
                 Came::Over(end) => {
                     if let Some(job) = self.jobs.remove(&ticket) {
@@ -236,6 +226,9 @@ impl<'a> Desk<'a> {
                 }
             }
         }
+        for (place, ids) in to_cancel.into_iter().filter(|(_, ids)| !ids.is_empty()) {
+            self.systems.at(place).tell(&ids, 2);
+        }
     }
 
     /// Looks whether others are done with what they do.
@@ -256,132 +249,30 @@ impl<'a> Desk<'a> {
     }
 }
 
-/// What a look at a job came to.
-enum Came {
-    Nothing,
-    Over(Result<End>),
-    Lost,
-    Again(String),
-}
-
-impl Job {
-    fn new(task: Arc<Task>, attempt: Attempt, submission: Submission, system: usize) -> Self {
-        let (seen, shown) = (Seen::Unasked, String::new());
-        Self {
-            task,
-            attempt,
-            submission,
-            system,
-            seen,
-            silent: None,
-            shown,
-            told: 0,
-            left: false,
-            runs: false,
-        }
-    }
-
-    /// What it wrote, and what its system says of it.
-    fn verdict(
-        &mut self,
-        system: &dyn System,
-        stopping: bool,
-        trouble: Option<&str>,
-        tell: &mut dyn FnMut(Notice),
-    ) -> Came {
-        let id = self.submission.id.clone().unwrap_or_default();
-        if let Some(ended) = Ended::read(&self.attempt.folder, &self.submission.name) {
-            match ended.end() {
-                end if !ended.told => return Came::Over(Ok(end)),
-                End::Success(seconds) => {
-                    // Whoever wanted it to stop came too late; it is not to be started again.
-                    system.tell(&[id], 2);
-                    return Came::Over(Ok(End::Success(seconds)));
-                }
-                _ if stopping => return Came::Over(Ok(End::Stopped)),
-                end => match &self.seen {
-                    // Of one that an earlier runner told to stop, the state is there, and nothing else.
-                    Seen::Known(known) if self.left && known.verdict != Verdict::Open => return Came::Lost,
-                    Seen::Unknown if self.left => return Came::Lost,
-                    // Who told it to stop, and whether it will be started again, is what the system knows.
-                    Seen::Known(known) => match known.verdict {
-                        Verdict::Open => {}
-                        Verdict::Ended => return Came::Over(Ok(end)),
-                        _ => return came(&id, known),
-                    },
-                    Seen::Unknown => return Came::Over(Ok(end)),
-                    Seen::Unasked => {}
-                },
-            }
-        }
-        match &self.seen {
-            Seen::Unasked => match trouble {
-                Some(why) if self.left => Came::Over(Err(Error::JobLeft {
-                    name: self.submission.name.clone(),
-                    folder: self.attempt.folder.clone(),
-                    why: why.into(),
-                })),
-                _ => Came::Nothing,
-            },
-            Seen::Known(known) if known.verdict == Verdict::Open => {
-                (self.silent, self.left) = (None, false);
-                let line = known.line(&id);
-                if line != self.shown {
-                    tell(Notice::Say(line.clone()));
-                    self.shown = line;
-                }
-                if known.running != self.runs {
-                    self.runs = known.running;
-                    tell(Notice::Runs(self.runs));
-                }
-                Came::Nothing
-            }
-            _ if stopping => Came::Over(Ok(End::Stopped)),
-            Seen::Known(known) if known.verdict == Verdict::Stuck => {
-                let end = system.unseen(&id, &self.seen, &self.attempt).map_or_else(|| known.over(&id), Err);
-                system.tell(&[id], 2);
-                match end {
-                    Ok(_) if self.left => Came::Lost,
-                    Ok(_) => Came::Over(Ok(End::Stopped)),
-                    Err(e) => Came::Over(Err(e)),
-                }
-            }
-            _ if self.left => Came::Lost,
-            seen => {
-                if self.silent.get_or_insert_with(Instant::now).elapsed() <= LAG {
-                    return Came::Nothing;
-                }
-                self.attempt.append_job_output();
-                if let Some(e) = system.unseen(&id, seen, &self.attempt) {
-                    return Came::Over(Err(e));
-                }
-                match seen {
-                    Seen::Known(known) => came(&id, known),
-                    _ => Came::Over(Err(Error::JobForgotten(id))),
-                }
-            }
-        }
-    }
-}
-
-fn came(id: &str, known: &Known) -> Came {
-    match known.over(id) {
-        Ok(Over::End(end)) => Came::Over(Ok(end)),
-        Ok(Over::Again(why)) => Came::Again(why),
-        Err(e) => Came::Over(Err(e)),
-    }
-}
+/// What a system says of names.
+type Found = Result<BTreeMap<Named, String>, String>;
 
 /// The numbers of jobs whose runner was killed while it submitted them.
-fn find_ids(system: &dyn System, place: usize, jobs: &mut BTreeMap<Ticket, Job>) -> Result<(), String> {
+fn find_ids(
+    system: &dyn System,
+    place: usize,
+    jobs: &mut BTreeMap<Ticket, Job>,
+    call: impl FnOnce(&dyn Fn() -> Vec<Found>) -> Vec<Found>,
+) -> Result<(), String> {
     let nameless = |job: &&mut Job| job.system == place && job.submission.id.is_none();
     let mut names: BTreeMap<Option<String>, BTreeSet<String>> = BTreeMap::new();
     for job in jobs.values_mut().filter(nameless) {
         let Submission { cluster, name, .. } = &job.submission;
         names.entry(cluster.clone()).or_default().insert(name.clone());
     }
-    for (cluster, names) in names {
-        let found = system.find(&names, cluster.as_deref())?;
+    if names.is_empty() {
+        return Ok(());
+    }
+    // Each cluster has a controller of its own, which is called once.
+    let find = || names.iter().map(|(cluster, names)| system.find(names, cluster.as_deref())).collect();
+    let found = call(&find);
+    for found in found {
+        let found = found?;
         for job in jobs.values_mut().filter(nameless) {
             let Some(id) = found.get(&(job.submission.name.clone(), job.submission.index)) else { continue };
             job.submission.id = Some(id.clone());

@@ -1,7 +1,7 @@
 //! The part of a job on its node: it runs the stage, and writes the exit code.
 
 use super::environ;
-use super::nodes::{self, First, Part};
+use super::nodes::{self, Here, Part};
 use super::papers::{Ended, JobSpec, begun_path, has_begun};
 use super::running;
 use super::submission::Submission;
@@ -100,7 +100,7 @@ fn open_log(spec: &JobSpec) -> Result<File> {
 }
 
 /// Does all that is to be done once for a job, and what belongs on this node. Returns the stage's exit code.
-fn first(spec: &JobSpec, folder: &Path, job: &str, here: Option<First>, signals: &mut Signals) -> Result<u8> {
+fn first(spec: &JobSpec, folder: &Path, job: &str, here: Option<Here>, signals: &mut Signals) -> Result<u8> {
     // The job may have been started before and taken off its node; it begins anew, with the stage's state.
     link::remove(&Ended::path(folder))?;
     link::remove(&ranks::failed_path(folder))?;

@@ -4,12 +4,14 @@
 //! exit code that the node itself wrote down, which is believed before anything the system says. A runner that is killed
 //! leaves its jobs alone; the next one finds them there and goes on waiting.
 
+mod awaited;
 mod cluster;
 pub mod desk;
 mod environ;
 pub mod job;
 mod known;
 mod nodes;
+mod pace;
 mod papers;
 mod prepare;
 mod queue;

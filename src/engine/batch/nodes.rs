@@ -25,15 +25,10 @@ const NAME: usize = 8;
 /// What a worker is to do.
 pub enum Part {
     /// With the lead, which is to be held until the end is written down: whoever has it next begins anew otherwise.
-    First(First, Lock),
+    First(Here, Lock),
     Other(Node),
     /// The job is over, given up, or told to stop.
     None,
-}
-
-/// The worker that has the lead.
-pub struct First {
-    here: Here,
 }
 
 /// A worker that knows who the others are.
@@ -54,11 +49,22 @@ struct Meeting {
 }
 
 /// This worker in the folder.
-struct Here {
+pub struct Here {
     folder: PathBuf,
     id: String,
     host: String,
     _lock: Lock,
+}
+
+/// Has all workers of an attempt's job save and stop, also those that no signal reaches and those that come later or wait to
+/// see what becomes of the job: its system signals some of them, or one.
+pub fn stop(attempt: &Path) {
+    // At worst those whom their batch system tells are the only ones.
+    let _ = fs::write(stop_path(attempt), "");
+}
+
+fn stop_path(attempt: &Path) -> PathBuf {
+    attempt.join("stop")
 }
 
 impl Here {
@@ -75,6 +81,11 @@ impl Here {
         let Some(mut lock) = lock else { return Err(Error::NoWork(attempt.into())) };
         lock.0.write_all(format!("{host}\n").as_bytes()).at("writing", &path)?;
         Ok(Self { folder, id, host, _lock: lock })
+    }
+
+    /// Whether whoever submitted the job wants nobody of it to go on.
+    fn told(&self) -> bool {
+        self.folder.parent().is_some_and(|attempt| stop_path(attempt).exists())
     }
 
     fn meeting(&self) -> Option<Meeting> {
@@ -96,6 +107,36 @@ impl Here {
         all.sort_by(|a, b| (&a.1, &a.0).cmp(&(&b.1, &b.0)));
         Ok(all)
     }
+
+    /// Waits until so many workers are there. `None` when it was told to stop meanwhile.
+    pub fn gather(
+        self,
+        nodes: u32,
+        patience: Duration,
+        mut told: impl FnMut() -> bool,
+    ) -> Result<Option<Node>> {
+        let begun = Instant::now();
+        loop {
+            let mut workers = self.others()?;
+            workers.insert(0, (self.id.clone(), self.host.clone()));
+            if workers.len() >= nodes as usize {
+                workers.truncate(nodes as usize);
+                let port = ranks::free_port().at("looking for a port of", Path::new(&self.host))?;
+                let meeting = Meeting { workers, address: address(), port };
+                record::write(&self.folder.join("meeting.json"), &meeting, true)?;
+                return Ok(Some(Node { here: self, number: 0, meeting }));
+            }
+            if told() || self.told() {
+                return Ok(None);
+            }
+            if begun.elapsed() > patience {
+                let hosts: Vec<String> = workers.into_iter().map(|(_, host)| host).collect();
+                let (came, seconds) = (hosts.join(", "), patience.as_secs());
+                return Err(Error::FewNodes { nodes, came, seconds });
+            }
+            std::thread::sleep(TICK);
+        }
+    }
 }
 
 fn worker(folder: &Path, id: &str) -> PathBuf {
@@ -108,12 +149,12 @@ pub fn arrive(attempt: &Path, over: impl Fn() -> bool, mut told: impl FnMut() ->
     let here = Here::new(attempt)?;
     let mut beside = None::<Instant>;
     loop {
-        if told() || over() {
+        if told() || here.told() || over() {
             return Ok(Part::None);
         }
         if let Some(lead) = lock::attempt(&here.folder.join("lead"), false)? {
             // Between the last look and now the one that had the lead may have ended.
-            return Ok(if over() { Part::None } else { Part::First(First { here }, lead) });
+            return Ok(if here.told() || over() { Part::None } else { Part::First(here, lead) });
         }
         if let Some(meeting) = here.meeting() {
             let place = meeting.workers.iter().position(|(id, _)| *id == here.id);
@@ -126,38 +167,6 @@ pub fn arrive(attempt: &Path, over: impl Fn() -> bool, mut told: impl FnMut() ->
             }
         }
         std::thread::sleep(TICK);
-    }
-}
-
-impl First {
-    /// Waits until so many workers are there. `None` when it was told to stop meanwhile.
-    pub fn gather(
-        self,
-        nodes: u32,
-        patience: Duration,
-        mut told: impl FnMut() -> bool,
-    ) -> Result<Option<Node>> {
-        let begun = Instant::now();
-        loop {
-            let mut workers = self.here.others()?;
-            workers.insert(0, (self.here.id.clone(), self.here.host.clone()));
-            if workers.len() >= nodes as usize {
-                workers.truncate(nodes as usize);
-                let port = ranks::free_port().at("looking for a port of", Path::new(&self.here.host))?;
-                let meeting = Meeting { workers, address: address(), port };
-                record::write(&self.here.folder.join("meeting.json"), &meeting, true)?;
-                return Ok(Some(Node { here: self.here, number: 0, meeting }));
-            }
-            if told() {
-                return Ok(None);
-            }
-            if begun.elapsed() > patience {
-                let hosts: Vec<String> = workers.into_iter().map(|(_, host)| host).collect();
-                let (came, seconds) = (hosts.join(", "), patience.as_secs());
-                return Err(Error::FewNodes { nodes, came, seconds });
-            }
-            std::thread::sleep(TICK);
-        }
     }
 }
 
@@ -186,9 +195,9 @@ impl Node {
         let _ = fs::write(self.stop(), "");
     }
 
-    /// Whether one of them told.
+    /// Whether one of them told, or whoever submitted the job.
     pub fn told(&self) -> bool {
-        self.stop().exists()
+        self.stop().exists() || self.here.told()
     }
 
     fn done(&self, id: &str) -> PathBuf {

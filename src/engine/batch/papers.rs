@@ -8,7 +8,6 @@ use crate::engine::error::Result;
 use crate::engine::private::{self, Words};
 use crate::engine::ranks;
 use crate::engine::steady::Told;
-use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -80,31 +79,13 @@ impl JobSpec {
     }
 
     /// Whether its processes are tasks of a step of the job, which only Slurm reaches.
-    fn is_step(&self) -> bool {
+    pub fn is_step(&self) -> bool {
         self.nodes() > 1 && !self.brings_environment
-    }
-
-    /// Whether signals are for the tasks of a step: its processes, or those that the stage itself has `srun` start, which a
-    /// signal would have kill them before they can save.
-    fn signals_tasks(&self) -> bool {
-        let calls_srun = || !self.brings_environment && self.program.file_name() == Some("srun".as_ref());
-        self.is_step() || (self.processes.is_none() && calls_srun())
     }
 
     /// On how many nodes its system starts a worker.
     pub fn workers(&self) -> u32 {
         if self.is_step() { 1 } else { self.nodes() }
-    }
-
-    /// Signals what was started.
-    pub fn signal(&self, child: Pid, signal: Signal) {
-        if self.signals_tasks() {
-            step::signal(signal);
-        }
-        if !self.signals_tasks() || signal == Signal::KILL {
-            // One that is gone has nothing more to be told.
-            let _ = kill_process_group(child, signal);
-        }
     }
 
     /// Puts it there.

@@ -2,14 +2,16 @@
 
 use super::nodes::Node;
 use super::papers::{self, Ended, JobSpec};
+use super::slurm::step;
 use crate::cache::facts::Machine;
 use crate::engine::error::{Error, Result};
 use crate::engine::ranks;
+use crate::engine::srun::Stopping;
 use crate::engine::steady;
 use crate::engine::stop::{GRACE, ignored};
-use crate::engine::supervise::{NOT_STARTED, apart, clear};
+use crate::engine::supervise::{NOT_STARTED, apart, clear, kill};
 use crate::engine::usage;
-use rustix::process::{Pid, Signal, WaitOptions, getpid, set_child_subreaper, wait};
+use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process_group, set_child_subreaper, wait};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU};
 use signal_hook::iterator::Signals;
 use std::fs::File;
@@ -103,6 +105,8 @@ struct Running<'a> {
     /// Since when it cannot go on, as another node failed or is gone.
     lost: Option<Instant>,
     killed: bool,
+    /// Tasks of the stage's own `srun` that were told to stop.
+    stopping: Option<Stopping>,
     looked: Instant,
 }
 
@@ -127,16 +131,29 @@ impl<'a> Running<'a> {
         let started = Instant::now();
         let child = Pid::from_child(&command.spawn().map_err(what)?);
         let (told, late, lost, killed, looked) = (false, None, None, false, started);
-        Ok(Self { spec, folder, node, child, started, told, late, lost, killed, looked })
+        let stopping = None;
+        Ok(Self { spec, folder, node, child, started, told, late, lost, killed, stopping, looked })
     }
 
-    fn signal(&self, signal: Signal) {
-        self.spec.signal(self.child, signal);
+    /// Has it save and stop.
+    fn stop(&mut self) {
+        if self.spec.is_step() {
+            step::signal(Signal::TERM);
+        } else if self.stopping.is_none() {
+            self.stopping = Stopping::begin(self.child);
+        }
     }
 
     fn kill(&mut self) {
-        if !std::mem::replace(&mut self.killed, true) {
-            self.signal(Signal::KILL);
+        if std::mem::replace(&mut self.killed, true) {
+            return;
+        }
+        if self.spec.is_step() {
+            step::signal(Signal::KILL);
+            // One that is gone has nothing more to be told.
+            let _ = kill_process_group(self.child, Signal::KILL);
+        } else {
+            kill(self.child);
         }
     }
 
@@ -149,7 +166,7 @@ impl<'a> Running<'a> {
             match self.late {
                 None if limit.is_some_and(|limit| self.started.elapsed().as_secs_f64() > limit) => {
                     self.late = Some(Instant::now());
-                    self.signal(Signal::TERM);
+                    self.stop();
                     self.node.inspect(|node| node.tell());
                 }
                 Some(at) if at.elapsed() > GRACE => {
@@ -158,6 +175,7 @@ impl<'a> Running<'a> {
                 }
                 _ => {}
             }
+            self.stopping = self.stopping.take().filter(|stopping| !stopping.is_over());
             while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
                 let code = status.exit_status().or(status.terminating_signal().map(|s| 128 + s));
                 if let (true, Some(code)) = (pid == self.child, code) {
@@ -174,7 +192,7 @@ impl<'a> Running<'a> {
     /// Hands on what others say to the stage.
     fn listen(&mut self, signals: &mut Signals) {
         if is_told(signals) && !std::mem::replace(&mut self.told, true) {
-            self.signal(Signal::TERM);
+            self.stop();
             self.node.inspect(|node| node.tell());
         }
         if self.looked.elapsed() < LOOK_EVERY {
@@ -184,11 +202,11 @@ impl<'a> Running<'a> {
         if let Some(node) = self.node {
             if !self.told && self.late.is_none() && node.told() {
                 self.told = true;
-                self.signal(Signal::TERM);
+                self.stop();
             }
             if self.lost.is_none() && (ranks::failed(self.folder).is_some() || node.gone().is_some()) {
                 self.lost = Some(Instant::now());
-                self.signal(Signal::TERM);
+                self.stop();
             }
             if self.lost.is_some_and(|since| since.elapsed() > PATIENCE) {
                 self.kill();

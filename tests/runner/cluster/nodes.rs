@@ -74,6 +74,26 @@ fn a_signal_that_reaches_one_of_the_workers_lets_all_ranks_save() {
     }
 }
 
+/// A worker more than was asked for sees the lead free when the others have saved.
+#[test]
+fn a_job_that_was_told_to_stop_is_not_begun_anew_by_a_worker_too_many() {
+    for signalled in ["0", "1", "2"] {
+        let fake = two("sh script.sh", SAVING, "    timeout: 25s\n");
+        fake.put("workers", "3");
+        fake.put("signalled", signalled);
+        let mut runner = fake.start("1.log");
+        until("the start", || all_up(&fake));
+        assert!(Command::new("kill").args(["-INT", &runner.id().to_string()]).status().unwrap().success());
+        assert_eq!(runner.wait().unwrap().code(), Some(130), "{}", fake.study.read("1.log"));
+        let workers = || fake.jobs()[0]["pids"].as_array().unwrap().clone();
+        until("the end of all workers", || workers().iter().all(|pid| !alive(&pid.to_string())));
+        fake.take("workers");
+        let run = fake.run(&[]);
+        assert!(run.status.success(), "{}", said(&run));
+        all_saved_and_went_on(&fake);
+    }
+}
+
 #[test]
 fn a_second_signal_ends_all_ranks() {
     let script = "trap '' TERM; echo $$ > pid-$RANK; touch up-$RANK; while true; do sleep 0.05; done";

@@ -93,9 +93,10 @@ pub fn path() -> String {
 }
 
 /// Pages that take nothing but the runner.
-const ALONE: [&str; 8] = [
+const ALONE: [&str; 9] = [
     "begin/first-study.md",
     "how-to/gpus.md",
+    "how-to/clusters.md",
     "how-to/shared-cache.md",
     "how-to/resume.md",
     "how-to/publish.md",

@@ -1,7 +1,8 @@
 //! Stages as several processes of a job, on one node and on two.
 
-use super::{Cluster, one};
+use super::Cluster;
 use crate::ranks::RENDEZVOUS;
+use crate::site::{Site, interrupt, one};
 use crate::study::{Study, alive, said, stderr, until};
 use std::process::Command;
 
@@ -22,7 +23,7 @@ echo $CUDA_VISIBLE_DEVICES | tr , '\\n' | wc -l >> $1/$RANK; echo $SLURM_CPUS_PE
 
 /// How many GPUs two processes with one each see on a node here: none where they are only counted.
 fn gpus(cluster: &Cluster) -> usize {
-    let counted = std::fs::read_to_string(cluster.folder.path().join("gres.conf")).unwrap();
+    let counted = std::fs::read_to_string(cluster.0.folder.path().join("gres.conf")).unwrap();
     if counted.contains("CountOnly") { 1 } else { 2 }
 }
 
@@ -58,30 +59,11 @@ pub fn a_first_signal_lets_all_ranks_save(cluster: &Cluster) {
     let study = one(cluster, SAVING, TWO);
     let mut runner = cluster.start(&study);
     until("the start", || all_up(&study));
-    assert!(Command::new("kill").args(["-INT", &runner.id().to_string()]).status().unwrap().success());
+    interrupt(&runner);
     assert_eq!(runner.wait().unwrap().code(), Some(130), "{}", study.read("runner.log"));
     let run = cluster.run(&study, &[]);
     assert!(run.status.success(), "{}", said(&run));
     all_saved_and_went_on(&study);
-}
-
-/// A stage whose program is `srun`, where a study was written before the runner could start ranks.
-pub fn tasks_of_the_stages_own_srun_can_save(cluster: &Cluster) {
-    let study = one(cluster, &SAVING.replace("$RANK", "$SLURM_PROCID"), "    resources: {cpus: 2}\n");
-    let yaml = study.read("pipeline.yaml");
-    let own = yaml.replace("command: sh ", "command: srun --ntasks=2 --cpus-per-task=1 sh ");
-    assert_ne!(own, yaml);
-    study.write("pipeline.yaml", &own);
-    let up = || (0..2).all(|task| study.exists(&format!("up-{task}")));
-    let mut runner = cluster.start(&study);
-    until("the start", up);
-    assert!(Command::new("kill").args(["-INT", &runner.id().to_string()]).status().unwrap().success());
-    assert_eq!(runner.wait().unwrap().code(), Some(130), "{}", study.read("runner.log"));
-    let run = cluster.run(&study, &[]);
-    assert!(run.status.success(), "{}", said(&run));
-    for task in 0..2 {
-        assert!(study.read(&format!("out/a/x/{task}")).starts_with("saved\n"), "task {task} could not save");
-    }
 }
 
 pub fn a_preempted_job_of_two_nodes_goes_on(cluster: &Cluster) {

@@ -1,6 +1,7 @@
 //! Jobs of a cluster as the page shows them.
 
 use super::Cluster;
+use crate::site::Site;
 use crate::study::until;
 use crate::ui::{Served, step};
 use serde_json::Value;

@@ -77,6 +77,9 @@ impl Drop for Fake {
     }
 }
 
+/// Seconds between two questions.
+const INTERVAL: f64 = 2.0;
+
 /// Sets the limit of open files in a process that is to be.
 fn open_files(files: u64) -> impl FnMut() -> std::io::Result<()> {
     move || {
@@ -94,6 +97,49 @@ fn status(pid: u32, name: &str) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or("0");
     line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// What a runner holds at most.
+#[derive(Debug, Default)]
+struct Figures {
+    files: usize,
+    threads: u64,
+    memory: u64,
+}
+
+impl Figures {
+    fn and(self, pid: u32) -> Self {
+        let files = std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
+        let (threads, memory) = (status(pid, "Threads"), status(pid, "VmHWM"));
+        Self {
+            files: self.files.max(files),
+            threads: self.threads.max(threads),
+            memory: self.memory.max(memory),
+        }
+    }
+
+    fn are_few(&self) {
+        assert!(self.files < 40 && self.threads < 40 && self.memory < 100_000, "{self:?}");
+    }
+}
+
+/// However all calls of `squeue` are looked at, two are the most in an interval, whichever runner made them. What is printed is of
+/// those from the one of this number on.
+fn few_calls(fake: &Fake, what: &str, from: usize, figures: &Figures) {
+    let all = fake.calls("squeue");
+    let most = (0..all.len()).map(|i| all[i..].iter().take_while(|at| **at < all[i] + INTERVAL).count());
+    let (most, seconds) = (most.max().unwrap(), all[all.len() - 1] - all[from]);
+    println!(
+        "{what}: {} calls of squeue in {seconds:.1} s, {:.1} intervals, at most {most} in one; {} files, {} threads, {} kB; \
+         {} calls of sbatch so far",
+        all.len() - from,
+        seconds / INTERVAL,
+        figures.files,
+        figures.threads,
+        figures.memory,
+        fake.calls("sbatch").len()
+    );
+    assert!(most <= 2, "{most} calls in an interval: {all:?}");
 }
 
 /// Waits until a line was said of every job.
@@ -116,37 +162,33 @@ fn two_thousand_jobs_cost_as_few_files_threads_and_calls_as_two() {
     let most = 2.0 + (last - first) / 4.0;
     assert!(fake.calls("sbatch").len() as f64 <= most, "{}", fake.study.read("fake/calls"));
     assert_eq!(fake.jobs(), 2000);
-    let open = std::fs::read_dir(format!("/proc/{}/fd", runner.id())).unwrap().count();
-    let (threads, memory) = (status(runner.id(), "Threads"), status(runner.id(), "VmHWM"));
-    println!(
-        "submitted: {open} files, {threads} threads, {memory} kB, {} calls of sbatch",
-        fake.calls("sbatch").len()
-    );
-    assert!(open < 40 && threads < 40 && memory < 100_000, "{open} files, {threads} threads, {memory} kB");
+    let figures = Figures::default().and(runner.id());
+    figures.are_few();
+    few_calls(&fake, "submitted", 0, &figures);
     runner.kill().unwrap();
     runner.wait().unwrap();
     // The next runner finds all of them, by one question.
-    let before = (fake.calls("squeue").len(), fake.calls("sbatch").len());
+    let (before, submitted) = (fake.calls("squeue").len(), fake.calls("sbatch").len());
     let mut runner = fake.start("2.log", 256);
     all(&fake, "2.log", "goes on with the job of an earlier run");
-    let from = fake.calls("squeue").len();
+    let reattached = fake.calls("squeue").len();
     std::thread::sleep(std::time::Duration::from_secs(6));
-    let asked = fake.calls("squeue");
-    let (first, last) = (asked[before.0], asked[asked.len() - 1]);
-    let intervals = ((last - first) / 2.0).max(1.0);
-    assert!(
-        (asked.len() - before.0) as f64 <= 2.0 * intervals + 2.0,
-        "{} calls in {intervals} intervals",
-        asked.len() - before.0
-    );
-    assert!(asked.len() > from, "it asks on");
-    assert_eq!(fake.calls("sbatch").len(), before.1, "nothing is submitted again");
-    let memory = status(runner.id(), "VmHWM");
-    println!("reattached: {} calls of squeue in {intervals} intervals, {memory} kB", asked.len() - before.0);
-    assert!(memory < 100_000, "{memory} kB");
+    assert!(fake.calls("squeue").len() > reattached, "it asks on");
     std::fs::remove_file(fake.study.path("fake/hold")).unwrap();
     fake.work(16);
-    assert!(runner.wait().unwrap().success(), "{}", fake.study.read("2.log"));
+    let mut figures = Figures::default();
+    let end = loop {
+        figures = figures.and(runner.id());
+        if let Some(end) = runner.try_wait().unwrap() {
+            break end;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    };
+    assert!(end.success(), "{}", fake.study.read("2.log"));
+    figures.are_few();
+    few_calls(&fake, "reattached, to the end", before, &figures);
+    assert_eq!(fake.calls("sbatch").len(), submitted, "nothing is submitted again");
+    assert!(fake.calls("scancel").is_empty(), "nothing is cancelled");
     assert_eq!(fake.study.read("out/a/x/0007"), "7 7\n");
     assert!(fake.study.read("out/a/x/1001").starts_with("1001 "));
     assert_eq!(std::fs::read_dir(fake.study.path(".pipeline/attempts")).unwrap().count(), 0);

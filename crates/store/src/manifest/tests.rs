@@ -26,7 +26,7 @@ fn of(entries: &[(&str, &str)]) -> Vec<u8> {
             "file" => Item::File(file, 1),
             target => Item::Link(target.into()),
         };
-        Entry { path: path.into(), item }
+        Entry { path: (*path).into(), item }
     };
     Manifest(entries.iter().map(entry).collect()).encode()
 }

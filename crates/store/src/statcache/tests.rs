@@ -127,3 +127,31 @@ fn kept_in_a_file_that_notices_damage() {
     fs::write(dir.path().join("cache"), bytes).unwrap();
     assert_eq!(StatCache::open(dir.path().join("cache")).get(&path, &meta), None);
 }
+
+#[test]
+fn what_is_new_is_written_between_what_was_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("cache");
+    let entry = |hash: u8| Entry { seen: seen(0, 1), hash: [hash; 32], trusted: true };
+    let learn = |cache: &StatCache, keys: &[Key], hash: u8| {
+        let mut new = cache.lock();
+        new.map.extend(keys.iter().map(|key| (*key, entry(hash))));
+        new.dirty = true;
+        cache.any_new.store(true, Ordering::Release);
+    };
+    // So many that the file is read beside other work.
+    let keys: Vec<Key> = (0..20_000).map(|i| (i % 2, i * 3)).collect();
+    learn(&StatCache::open(path.clone()), &keys, 1);
+    assert!(fs::metadata(&path).unwrap().len() > LARGE);
+    let others = [(0, 1), (0, 6), (1, 9), (1, 90_000)];
+    learn(&StatCache::open(path.clone()), &others, 2);
+    let cache = StatCache::open(path);
+    for key in keys.iter().chain(&others) {
+        let hash = if others.contains(key) { 2 } else { 1 };
+        assert_eq!(cache.entry(key), Some(entry(hash)), "{key:?}");
+    }
+    // (0, 6) and (1, 9) were there before.
+    assert_eq!((cache.kept.len(), cache.entry(&(2, 0))), (20_002, None));
+    let lie: Vec<Key> = (0..cache.kept.len()).map(|number| cache.kept.key(number)).collect();
+    assert!(lie.is_sorted());
+}

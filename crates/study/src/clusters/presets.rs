@@ -77,6 +77,11 @@ pub fn all() -> Vec<Preset> {
     all.into_values().collect()
 }
 
+/// The text of a preset that the program brings.
+pub fn shipped(name: &str) -> Option<&'static str> {
+    SHIPPED.iter().find(|(shipped, _)| *shipped == name).map(|(_, text)| *text)
+}
+
 /// The preset of this name; one with a `/` is a file, in `root` unless it is absolute.
 ///
 /// # Errors
@@ -99,8 +104,8 @@ pub fn find(name: &str, root: &Path, mark: &Mark) -> Result<Preset> {
     {
         return Ok(own);
     }
-    if let Some((name, text)) = SHIPPED.iter().find(|(shipped, _)| *shipped == name) {
-        return Ok(Preset { name: (*name).into(), file: None, text: (*text).into() });
+    if let Some(text) = shipped(name) {
+        return Ok(Preset { name: name.into(), file: None, text: text.into() });
     }
     let all = all();
     let near = hint(name, all.iter().map(|preset| preset.name.as_str()));
