@@ -35,8 +35,11 @@ pub trait Site: Sync {
     }
 }
 
+/// What is to hold with a batch system, by a name.
+pub type Case<S> = (&'static str, fn(&S));
+
 /// Lets cases hold beside each other.
-pub fn all_hold<S: Site>(site: &S, cases: &[(&str, fn(&S))]) {
+pub fn all_hold<S: Site>(site: &S, cases: &[Case<S>]) {
     std::thread::scope(|scope| {
         let started: Vec<_> =
             cases.iter().map(|(name, case)| (*name, scope.spawn(move || case(site)))).collect();

@@ -8,8 +8,8 @@ mod srun;
 
 use crate::pages::{follow_in, path};
 use crate::site::{
-    SAVING, Site, a_first_signal_lets_jobs_save, a_killed_runner_loses_no_job, a_second_signal_ends_them,
-    all_hold, one,
+    Case, SAVING, Site, a_first_signal_lets_jobs_save, a_killed_runner_loses_no_job,
+    a_second_signal_ends_them, all_hold, one,
 };
 use crate::study::{alive, said, stderr, until};
 use cluster::Cluster;
@@ -34,7 +34,7 @@ impl Site for Cluster {
 #[test]
 fn stages_run_on_a_cluster() {
     let Some(cluster) = Cluster::up() else { return };
-    let cases: [(&str, fn(&Cluster)); 25] = [
+    let cases: [Case<Cluster>; 25] = [
         ("a job", a_job_gets_what_the_stage_asks_for),
         ("private", credentials_are_in_no_file),
         ("codes", exit_codes_and_signals_come_back),

@@ -2,8 +2,8 @@
 
 use crate::daemons::Daemons;
 use crate::site::{
-    Site, a_first_signal_lets_jobs_save, a_killed_runner_loses_no_job, a_second_signal_ends_them, all_hold,
-    one,
+    Case, Site, a_first_signal_lets_jobs_save, a_killed_runner_loses_no_job, a_second_signal_ends_them,
+    all_hold, one,
 };
 use crate::study::{said, stderr, until};
 use std::path::Path;
@@ -56,7 +56,7 @@ impl Drop for Cluster {
 #[test]
 fn stages_run_on_grid_engine() {
     let Some(cluster) = Cluster::up() else { return };
-    let cases: [(&str, fn(&Cluster)); 7] = [
+    let cases: [Case<Cluster>; 7] = [
         ("a job", a_job_gets_what_the_stage_asks_for),
         ("codes", exit_codes_come_back),
         ("array", instances_are_one_array),
