@@ -48,7 +48,13 @@ fn listed(folder: &Path) -> Vec<PathBuf> {
 
 /// The files that are followed, with all that was read of them.
 #[derive(Default)]
-pub struct Files(Mutex<HashMap<PathBuf, (u64, Arc<Mutex<Followed>>)>>);
+pub struct Files(Mutex<HashMap<PathBuf, Kept>>);
+
+/// A file, and its place in the order in which they were asked for.
+struct Kept {
+    asked: u64,
+    followed: Arc<Mutex<Followed>>,
+}
 
 impl Files {
     /// The curves of an action so far, with the file that each is of; `events` is where it reports. Of what is written at
@@ -76,16 +82,15 @@ impl Files {
     fn of(&self, path: &Path, numbers: Numbers, least: u64) -> Vec<Curve> {
         let followed = {
             let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let newest = files.values().map(|(asked, _)| *asked).max().unwrap_or_default() + 1;
+            let newest = files.values().map(|kept| kept.asked).max().unwrap_or_default() + 1;
             if files.len() >= FOLLOWED && !files.contains_key(path) {
-                let oldest = files.iter().min_by_key(|(_, (asked, _))| *asked).map(|(path, _)| path.clone());
+                let oldest = files.iter().min_by_key(|(_, kept)| kept.asked).map(|(path, _)| path.clone());
                 oldest.map(|oldest| files.remove(&oldest));
             }
-            let (asked, followed) = files
-                .entry(path.to_path_buf())
-                .or_insert_with(|| (0, Arc::new(Mutex::new(Followed::new(numbers)))));
-            *asked = newest;
-            Arc::clone(followed)
+            let fresh = || Kept { asked: 0, followed: Arc::new(Mutex::new(Followed::new(numbers))) };
+            let kept = files.entry(path.to_path_buf()).or_insert_with(fresh);
+            kept.asked = newest;
+            Arc::clone(&kept.followed)
         };
         let mut followed = followed.lock().unwrap_or_else(PoisonError::into_inner);
         match followed.read(path) {
