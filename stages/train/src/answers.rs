@@ -98,7 +98,7 @@ fn check(words: &[String]) -> Result<String> {
         let network = config::network(args, 4, SIDE, CLASSES)?;
         let objective = Objective::new(args, &network)?;
         config::fit(args, &objective)?;
-        crate::divides(args, &objective, processes()?)?;
+        config::divides(args, &objective, processes()?)?;
         let mut decided = vec![("gating", objective.gating.to_string())];
         if network.routed() {
             decided.push(("experts", network.experts.to_string()));

@@ -204,6 +204,26 @@ impl TrainingConfig {
     }
 }
 
+/// Refuses a training that cannot be divided among the processes, or a batch that cannot be into `--accumulate` parts.
+///
+/// # Errors
+/// Bad input that says which.
+pub fn divides(args: &Args, objective: &Objective, processes: usize) -> Result<()> {
+    let (rows, parts) = (args.batch_size, args.accumulate);
+    if !rows.is_multiple_of(processes) {
+        bad_input!("--batch-size {rows} does not divide among {processes} processes")
+    }
+    if !(rows / processes).is_multiple_of(parts) {
+        bad_input!("the {} rows of each process are no multiple of --accumulate {parts}", rows / processes)
+    }
+    if processes > 1 && !objective.divides() {
+        bad_input!(
+            "several processes: this weighting or gating needs the whole batch at once, in one process"
+        )
+    }
+    Ok(())
+}
+
 /// Whether the arguments fit what is minimised, and each other.
 ///
 /// # Errors

@@ -32,29 +32,12 @@ use log::{Earlier, Log};
 use models::checkpoint;
 use resume::{Damaged, Start};
 use shards::{Latents, Loader};
-use stage::{Context, Stopped, bad_input};
+use stage::{Context, Stopped};
 use std::fs;
 use std::path::Path;
 use torch::device::{self, DeviceChoice};
 use torch::graphs::CudaGraphs;
 use torch::parallel::{Launch, ProcessGroup};
-
-/// Refuses a training that cannot be divided among the processes, or a batch that cannot be into `--accumulate` parts.
-fn divides(args: &Args, objective: &Objective, processes: usize) -> Result<()> {
-    let (rows, parts) = (args.batch_size, args.accumulate);
-    if !rows.is_multiple_of(processes) {
-        bad_input!("--batch-size {rows} does not divide among {processes} processes")
-    }
-    if !(rows / processes).is_multiple_of(parts) {
-        bad_input!("the {} rows of each process are no multiple of --accumulate {parts}", rows / processes)
-    }
-    if processes > 1 && !objective.divides() {
-        bad_input!(
-            "several processes: this weighting or gating needs the whole batch at once, in one process"
-        )
-    }
-    Ok(())
-}
 
 /// Trains up to `--iterations`, from the newest checkpoint that this work has left, else from nothing.
 ///
@@ -67,7 +50,7 @@ pub fn train(args: &Args, context: &Context) -> Result<()> {
     let processes = launch.as_ref().map_or(1, |launch| launch.size);
     let latents = Latents::open(&args.latents)?;
     let config = TrainingConfig::new(args, &latents)?;
-    divides(args, &config.objective, processes)?;
+    config::divides(args, &config.objective, processes)?;
     device::keep_memory();
     let device = device::open_local(args.device, launch.as_ref().map_or(0, |l| l.local), args.threads)?;
     if let Some(reason) = device::unused_gpu().filter(|_| args.device == DeviceChoice::Auto) {
