@@ -56,7 +56,7 @@ pub struct Global {
     /// Put a file or folder in the place of an output; only what is downstream runs
     #[arg(long, global = true, value_name = "STAGE.OUTPUT=PATH")]
     pub with: Vec<String>,
-    /// Run a stage although it is cached; may be repeated
+    /// Run a stage although it is cached, or `*`, all of them; may be repeated
     #[arg(long, global = true, value_name = "STAGE")]
     pub force: Vec<String>,
     /// Run at most so many stages at the same time

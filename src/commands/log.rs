@@ -4,12 +4,13 @@ use super::output::{print, print_json};
 use crate::cli::Global;
 use crate::engine::ranks;
 use crate::error::{Error, Result};
+use crate::ui::log::said;
 use serde_json::json;
 use store::IoContext;
 use store::Store;
 use study::hint;
 
-/// Prints the newest log of a stage, or of one of its processes.
+/// Prints the newest log of a stage, or of one of its processes: what it wrote or, where that is nothing, what it reported.
 pub fn log(global: &Global, stage: &str, rank: u32) -> Result<()> {
     let mut choice = global.choice();
     if stage.contains('@') && choice.variants.is_empty() {
@@ -50,5 +51,15 @@ pub fn log(global: &Global, stage: &str, rank: u32) -> Result<()> {
     let text = std::fs::read(&path).at("reading", &path)?;
     crate::stderr::line(path.display());
     // A bar is written over and over in one line; here each time has its own.
-    print(&String::from_utf8_lossy(&text).replace("\r\n", "\n").replace('\r', "\n"))
+    let text = String::from_utf8_lossy(&text).replace("\r\n", "\n").replace('\r', "\n");
+    if !text.trim().is_empty() {
+        return print(&text);
+    }
+    // A program that reports to the runner writes nothing else.
+    let events = std::fs::read(ranks::of_rank(&newest.with_extension("events"), rank)).unwrap_or_default();
+    let reported = said(&String::from_utf8_lossy(&events));
+    if reported.is_empty() {
+        crate::stderr::line("it wrote nothing");
+    }
+    print(&reported)
 }

@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::session::Session;
 use crate::session::plan::State;
 use crate::text::{duration, size};
+use std::collections::HashMap;
 
 /// Names on a line; of more the others are counted.
 const NAMED: usize = 6;
@@ -22,8 +23,9 @@ pub fn plan(global: &Global, stages: &[String], cost: bool) -> Result<()> {
         return super::cost::cost(global, &session, &planned);
     }
     let runs = planned.iter().filter(|p| matches!(p.state, State::ToRun { .. } | State::Waiting { .. }));
-    let steps = &session.graph.steps;
-    let runs: Vec<usize> = runs.filter_map(|p| steps.iter().position(|step| step.id == p.stage)).collect();
+    let steps = session.graph.steps.iter().enumerate();
+    let places: HashMap<&str, usize> = steps.map(|(place, step)| (step.id.as_str(), place)).collect();
+    let runs: Vec<usize> = runs.filter_map(|p| places.get(p.stage.as_str()).copied()).collect();
     warn(&session, &runs);
     if global.json {
         return print_json(&planned);

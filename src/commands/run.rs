@@ -4,6 +4,7 @@ use super::check::warn_of_arguments;
 use super::output::{print, print_json, print_states, tell_left_out};
 use super::table;
 use crate::cache::events::RunEvent;
+use crate::cache::metrics::object;
 use crate::cache::results;
 use crate::cache::runs::{Report, Status};
 use crate::cli::{Global, LogFormat, RunArguments};
@@ -12,9 +13,11 @@ use crate::error::{Error, Result};
 use crate::run::stream::Stream;
 use crate::run::{Label, RunOptions, build, journal, run_name};
 use crate::screen::Screen;
-use crate::session::{Session, lockfile};
+use crate::session::Session;
+use crate::session::lockfile::LockFile;
+use crate::stderr;
 use crate::text::{duration, significant, size, table as columns};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use store::lock;
 
 /// Runs what is not cached, then prints what became of each stage, and the scores.
@@ -28,6 +31,7 @@ pub fn run(global: &Global, arguments: &RunArguments) -> Result<()> {
     let busy = || screen.say("waiting for a gc of the store");
     let shared = lock::wait(&session.store.lock_of_store(), true, busy, || stop.asked())?;
     let Some(_shared) = shared else { return Err(Error::Interrupted) };
+    let locked = arguments.locked.then(|| LockFile::read(&global.file)).transpose()?;
     let (name, mut stream) = (run_name(), Stream::new(screen));
     let lines = arguments.log_format == LogFormat::Json;
     if lines {
@@ -61,11 +65,11 @@ pub fn run(global: &Global, arguments: &RunArguments) -> Result<()> {
     };
     // What became of the run counts for more than whether anybody could be told.
     crate::run::verdict(&report, &stop)?;
-    if arguments.locked {
+    if let Some(locked) = locked {
         let outputs = report.stages.iter().flat_map(|row| {
             row.outputs.iter().map(|(name, output)| (row.stage.as_str(), name.as_str(), output.digest))
         });
-        lockfile::compare(&global.file, outputs)?;
+        locked.compare(&global.file, outputs)?;
     }
     printed
 }
@@ -106,9 +110,19 @@ fn scores(session: &Session, report: &Report) -> String {
         let Some(row) = report.stages.iter().find(|r| r.stage == step.id) else { continue };
         for name in &step.show {
             let Some(output) = row.outputs.get(name) else { continue };
-            let file = std::fs::read(session.store.place(&output.digest)).ok();
-            let values = file.and_then(|bytes| serde_json::from_slice::<Map<String, Value>>(&bytes).ok());
-            let Some(values) = values else { continue };
+            let file = std::fs::read(session.store.place(&output.digest)).map_err(|e| e.to_string());
+            let values = match file.and_then(|bytes| object(&bytes).map_err(|e| e.to_string())) {
+                Ok(values) => values,
+                // The entries of a mapped stage are rows of the table.
+                Err(_) if step.mapped() => continue,
+                Err(why) => {
+                    stderr::line(format_args!(
+                        "warning: {}.{name} is shown, and is no JSON object: {why}",
+                        step.id
+                    ));
+                    continue;
+                }
+            };
             text.push_str(&format!("\n{}.{name}\n", step.id));
             let rows = values.iter().filter_map(|(key, value)| {
                 let shown = match value {

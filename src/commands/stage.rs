@@ -51,7 +51,14 @@ pub fn list(global: &Global) -> Result<()> {
     let found = homes::programs(&homes).into_iter().filter(|(name, _, source)| ours(name, *source));
     let mark = Mark { file: "--list".into(), line: 0 };
     let found = found.filter_map(|(name, path, source)| {
-        describe::ask(&path, &mark).ok().map(|spec| (name, spec.about, path, source))
+        let about = match describe::ask(&path, &mark) {
+            Ok(spec) => spec.about,
+            Err(study::Error::NoLibrary { library, way, .. }) => {
+                format!("cannot be started, for {library} is not there; {way}")
+            }
+            Err(_) => return None,
+        };
+        Some((name, about, path, source))
     });
     let found: Vec<(String, String, PathBuf, Source)> = found.collect();
     if global.json {

@@ -1,6 +1,6 @@
 //! Following what a running stage publishes.
 
-use crate::cache::runs::{Report, Status};
+use crate::cache::runs::{Report, StageReport, Status};
 use crate::engine::stop::Stop;
 use crate::error::{Error, Result};
 use crate::run::stream::Stream;
@@ -52,7 +52,9 @@ pub fn watch(session: &mut Session, watched: &Watched, screen: &Screen, stop: &A
         if open.is_empty() {
             followers.clear();
             let report = round(session, watched.jobs, stop)?;
-            return verdict(&report, stop);
+            verdict(&report, stop)?;
+            screen.say(&ended(watched.stages, &report));
+            return Ok(());
         }
         for place in &open {
             let Some([(task, _)]) = found[place.0].tasks.as_deref() else {
@@ -106,6 +108,22 @@ pub fn watch(session: &mut Session, watched: &Watched, screen: &Screen, stop: &A
         [] => Ok(()),
         _ => Err(Error::Failed(failed)),
     }
+}
+
+/// What became of the watched stages in the end.
+fn ended(stages: &[String], report: &Report) -> String {
+    let rows = report.stages.iter().filter(|row| stages.is_empty() || stages.contains(&row.stage));
+    let (ran, there): (Vec<_>, Vec<_>) = rows.partition(|row| row.status == Status::Ran);
+    let names = |rows: Vec<&StageReport>| {
+        rows.into_iter().map(|row| row.stage.as_str()).collect::<Vec<_>>().join(", ")
+    };
+    let mut parts = Vec::new();
+    for (what, rows) in [("ran", ran), ("was done already", there)] {
+        if !rows.is_empty() {
+            parts.push(format!("{} {what}", names(rows)));
+        }
+    }
+    format!("what is watched is complete: {}", parts.join("; "))
 }
 
 /// The streamed outputs that the wanted stages read.

@@ -32,37 +32,49 @@ impl LockFile {
         json.push(b'\n');
         Ok(json)
     }
+
+    /// That of a study.
+    ///
+    /// # Errors
+    /// When there is none, or it is of another version.
+    pub fn read(study: &Path) -> Result<Self> {
+        let path = path(study);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(source) => return Err(Error::NoLockFile { path, source }),
+        };
+        let file: Self = match serde_json::from_slice(&bytes) {
+            Ok(file) => file,
+            Err(source) => return Err(Error::NotALockFile { path, source }),
+        };
+        match file.version {
+            VERSION => Ok(file),
+            found => Err(Error::OtherLockFile { path, found, known: VERSION }),
+        }
+    }
+
+    /// Compares outputs with those of the study's lock file; every difference is named in the error.
+    pub fn compare<'a>(
+        &self,
+        study: &Path,
+        outputs: impl Iterator<Item = (&'a str, &'a str, Digest)>,
+    ) -> Result<()> {
+        let mut different = Vec::new();
+        for (stage, output, digest) in outputs {
+            match self.stages.get(stage).and_then(|s| s.get(output)) {
+                Some(locked) if *locked == digest => {}
+                Some(_) => different.push(format!("{stage}.{output}")),
+                None => different.push(format!("{stage}.{output} (not in the lock file)")),
+            }
+        }
+        if different.is_empty() {
+            return Ok(());
+        }
+        Err(Error::NotAsLocked { path: path(study), outputs: different })
+    }
 }
 
 /// `pipeline.yaml` → `pipeline.lock`.
 pub fn path(study: &Path) -> PathBuf {
     study.with_extension("lock")
-}
-
-/// Compares outputs with the lock file; every difference is a line of the error.
-pub fn compare<'a>(study: &Path, outputs: impl Iterator<Item = (&'a str, &'a str, Digest)>) -> Result<()> {
-    let path = path(study);
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(source) => return Err(Error::NoLockFile { path, source }),
-    };
-    let file: LockFile = match serde_json::from_slice(&bytes) {
-        Ok(file) => file,
-        Err(source) => return Err(Error::NotALockFile { path, source }),
-    };
-    if file.version != VERSION {
-        return Err(Error::OtherLockFile { path, found: file.version, known: VERSION });
-    }
-    let mut different = Vec::new();
-    for (stage, output, digest) in outputs {
-        match file.stages.get(stage).and_then(|s| s.get(output)) {
-            Some(locked) if *locked == digest => {}
-            Some(_) => different.push(format!("{stage}.{output}")),
-            None => different.push(format!("{stage}.{output} (not in the lock file)")),
-        }
-    }
-    if different.is_empty() {
-        return Ok(());
-    }
-    Err(Error::NotAsLocked { path, outputs: different })
 }

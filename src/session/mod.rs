@@ -120,7 +120,10 @@ impl Session {
         }
         let mut forced = HashSet::new();
         for name in &options.force {
-            forced.extend(graph.find(name)?);
+            match name.as_str() {
+                "*" => forced.extend(0..graph.steps.len()),
+                _ => forced.extend(graph.find(name)?),
+            }
         }
         let wanted = wanted(&graph, &options.stages, &replaced)?;
         let programs = vec![None; graph.steps.len()];

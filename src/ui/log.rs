@@ -82,7 +82,7 @@ pub fn read(path: &Path, part: Part) -> std::io::Result<Value> {
 }
 
 /// What a stage reported, as lines for people.
-fn said(events: &str) -> String {
+pub fn said(events: &str) -> String {
     let line = |line: &str| match serde_json::from_str(line).ok()? {
         Event::Message { text } => Some(text + "\n"),
         Event::Metrics { step, values } => {

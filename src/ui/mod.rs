@@ -12,7 +12,7 @@ mod growing;
 mod guard;
 mod journals;
 mod known;
-mod log;
+pub mod log;
 mod long;
 mod parquet;
 mod parts;

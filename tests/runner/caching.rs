@@ -279,6 +279,15 @@ fn a_locked_run_fails_on_any_difference() {
         text.ends_with("error: not what pipeline.lock says: gen.files, count.n, score.scores\n"),
         "{text}"
     );
+    // Whether there is a lock file at all is known before anything runs.
+    fs::rename(study.path("pipeline.lock"), study.path("kept")).unwrap();
+    assert_eq!(study.run(&[]), [""; 0]);
+    let none = study.call(&["run", "--locked", "--force", "*"]);
+    assert_eq!(none.status.code(), Some(2), "{}", stderr(&none));
+    assert!(!said(&none).contains("ran"), "{}", said(&none));
+    fs::rename(study.path("kept"), study.path("pipeline.lock")).unwrap();
+    let all = said(&study.call(&["run", "--locked", "--force", "*"]));
+    assert_eq!(all.lines().filter(|line| line.contains(" ran ")).count(), 3, "{all}");
     // One that says more than this runner knows is not taken for less.
     let newer =
         fs::read_to_string(study.path("pipeline.lock")).unwrap().replace("\"version\": 1", "\"version\": 2");
@@ -312,4 +321,50 @@ fn completions_and_the_manual_are_printed() {
     let study = Study::new(TOY);
     assert!(said(&study.call(&["completions", "bash"])).contains("_pipeline"));
     assert!(said(&study.call(&["man"])).contains(".TH pipeline"));
+}
+
+#[test]
+fn what_is_shown_is_shown_or_said_to_be_none() {
+    let study = Study::new(
+        r#"name: shown
+stages:
+  train:
+    command: sh -c 'printf "%s" "$2" > "$1"' -- ${outputs.scores} ${params.scores}
+    params: {scores: '{"acc": 0.9, "loss": NaN}'}
+    outputs: {scores: scores.json}
+    show: [scores]
+"#,
+    );
+    let run = study.call(&["run"]);
+    assert!(said(&run).contains("train.scores\n  acc   0.9000\n  loss  NaN\n"), "{}", said(&run));
+    let table = said(&study.call(&["table", "--columns", "acc"]));
+    assert!(table.contains("0.9"), "{table}");
+    for scores in ["{", "3", "a,b"] {
+        let run = study.call(&["run", "--set", &format!("train.scores={scores}")]);
+        assert!(run.status.success());
+        assert!(
+            stderr(&run).contains("warning: train.scores is shown, and is no JSON object: "),
+            "{scores}: {}",
+            said(&run)
+        );
+    }
+}
+
+#[test]
+fn a_log_that_is_empty_gives_what_was_reported() {
+    let study = Study::new(
+        r#"name: logs
+stages:
+  talk:
+    command: sh -c 'echo "{\"event\":\"message\",\"text\":\"four of ten\"}" > $PIPELINE_EVENTS; echo > $1' -- ${outputs.out}
+    outputs: [out]
+  quiet:
+    command: sh -c 'echo > $1' -- ${outputs.out}
+    outputs: [out]
+"#,
+    );
+    study.run(&[]);
+    assert_eq!(String::from_utf8_lossy(&study.call(&["log", "talk"]).stdout), "four of ten\n");
+    let quiet = study.call(&["log", "quiet"]);
+    assert!(quiet.stdout.is_empty() && stderr(&quiet).ends_with("it wrote nothing\n"), "{}", said(&quiet));
 }

@@ -103,7 +103,10 @@ fn of_the_command_line() {
         (&["run", "--set", "score.wait=3"], "--set score.wait=3: stage score has no parameter `wait`"),
         (&["run", "--with", "gen.file=gen"], "stage gen has no output `file`; did you mean `files`?"),
         (&["run", "--with", "gen.files=none"], "--with gen.files=none: no such file or folder: none"),
-        (&["run", "--file", "none.yaml"], "no study at none.yaml; name one with --file"),
+        (
+            &["run", "--file", "none.yaml"],
+            "no study at none.yaml; name one with --file, or begin one with `pipeline init`",
+        ),
     ];
     for (arguments, expected) in cases {
         let output = study.call(arguments);

@@ -44,7 +44,14 @@ fn a_study_that_is_named_or_nearer_wins() {
     assert_eq!(name("a/b", &[]), ("near".into(), "the study is ../pipeline.yaml\n".into()));
     assert_eq!(name("a/b", &["--file", "other.yaml"]), ("other".into(), String::new()));
     let named = name("a/b", &["--file", "pipeline.yaml"]);
-    assert_eq!(named, (String::new(), "error: no study at pipeline.yaml; name one with --file\n".into()));
+    assert_eq!(
+        named,
+        (
+            String::new(),
+            "error: no study at pipeline.yaml; name one with --file, or begin one with `pipeline init`\n"
+                .into()
+        )
+    );
     // A folder of that name is no study; `init` makes one here, whatever is above.
     fs::create_dir_all(study.path("c/d/pipeline.yaml")).unwrap();
     assert_eq!(name("c/d", &[]), ("toy".into(), "the study is ../../pipeline.yaml\n".into()));
@@ -58,7 +65,10 @@ fn without_any_study_it_says_so() {
     let empty = tempfile::tempdir().unwrap();
     let output = Study::new(TOY).command(&["run"]).current_dir(empty.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert_eq!(stderr(&output), "error: no study at pipeline.yaml; name one with --file\n");
+    assert_eq!(
+        stderr(&output),
+        "error: no study at pipeline.yaml; name one with --file, or begin one with `pipeline init`\n"
+    );
 }
 
 #[test]

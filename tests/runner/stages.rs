@@ -52,6 +52,37 @@ fn everything_behind_the_name_is_the_programs() {
 }
 
 #[test]
+fn a_program_that_lacks_its_library_is_told_with_what_fetches_it() {
+    let study = prefix();
+    let lacks = "#!/bin/sh\necho \"$0: error while loading shared libraries: libtorch_cpu.so: cannot open shared object file: No such file or directory\" >&2; exit 127\n";
+    study.program("prefix/libexec/pipeline/train", lacks);
+    study.program("prefix/libexec/fetch-libtorch", "#!/bin/sh\n");
+    study.write("here/pipeline.yaml", "name: x\nstages:\n  train: {run: train, outputs: [checkpoints]}\n");
+    let root = study.path("prefix").canonicalize().unwrap();
+    let why =
+        format!("for libtorch_cpu.so is not there; fetch it by {}/libexec/fetch-libtorch", root.display());
+    for command in ["check", "plan", "run"] {
+        let output = call(&study, &[command]);
+        let expected = format!(
+            "error: pipeline.yaml:3: {}/libexec/pipeline/train cannot be started, {why}\n",
+            root.display()
+        );
+        assert_eq!((output.status.code(), stderr(&output)), (Some(2), expected));
+    }
+    let list = said(&call(&study, &["stage", "--list"]));
+    assert!(list.contains(&format!("train  cannot be started, {why}\n")), "{list}");
+    // Other libraries are no business of ours.
+    study.program("prefix/libexec/pipeline/train", &lacks.replace("libtorch_cpu", "libm"));
+    let output = call(&study, &["check"]);
+    assert!(
+        stderr(&output)
+            .ends_with("libm.so is not there; install it, or name its folder in LD_LIBRARY_PATH\n"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
 fn the_program_takes_the_runners_place() {
     let study = prefix();
     study.program("prefix/libexec/pipeline/train", "#!/bin/sh\ncat; echo $$; exit 75\n");

@@ -72,6 +72,9 @@ fn its_steps_pass_on_a_study_with_a_miniature_and_fail_on_a_broken_one() {
     assert!(step(&study, &steps[1].1));
     assert!(!step(&study, &steps[2].1), "a stage that fails");
     assert!(!step(&study, &steps[3].1), "a stage that is not done");
+    study.write("pipeline.yaml", &STUDY.replace("cat $1/*", "(date +%s.%N; cat $1/*)"));
+    assert!(step(&study, &steps[2].1));
+    assert!(!step(&study, &steps[3].1), "a stage that reads the clock");
 }
 
 #[test]

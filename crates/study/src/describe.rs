@@ -28,6 +28,14 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// Asks a program for its description.
 pub fn ask(program: &Path, mark: &Mark) -> Result<Spec> {
     let wrong = |why: String| {
+        if let Some(library) = lacking(&why) {
+            return Error::NoLibrary {
+                mark: mark.clone(),
+                program: program.into(),
+                library: library.into(),
+                way: way_to(library, program),
+            };
+        }
         let text = format!(
             "asking {} to --describe itself: {why}; use `command:` for other programs",
             program.display()
@@ -36,6 +44,26 @@ pub fn ask(program: &Path, mark: &Mark) -> Result<Spec> {
     };
     let (said, _) = answer(program, &["--describe".into()], 1, DESCRIPTION_TIME).map_err(wrong)?;
     serde_json::from_slice(&said).map_err(|e| wrong(e.to_string()))
+}
+
+/// The library that a program was not started for, as the loader names it.
+fn lacking(why: &str) -> Option<&str> {
+    let said = why.split_once("error while loading shared libraries: ")?.1;
+    Some(said.split(':').next()?.trim())
+}
+
+/// How a library comes to a program: an installation has a program that fetches libtorch, as has a clone.
+fn way_to(library: &str, program: &Path) -> String {
+    if !["libtorch", "libc10"].iter().any(|torch| library.starts_with(torch)) {
+        return "install it, or name its folder in LD_LIBRARY_PATH".into();
+    }
+    let fetch = program
+        .ancestors()
+        .flat_map(|folder| ["fetch-libtorch", "ci/libtorch"].map(|name| folder.join(name)));
+    match fetch.into_iter().find(|path| path.is_file()) {
+        Some(fetch) => format!("fetch it by {}", fetch.display()),
+        None => "name the folder of a libtorch in LD_LIBRARY_PATH".into(),
+    }
 }
 
 /// The inputs of a step that its program looks at for `--check`: those that lie in the study, and are taken whole.

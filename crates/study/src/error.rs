@@ -19,8 +19,20 @@ pub enum Error {
         /// What, and the way out.
         text: String,
     },
+    /// A program that cannot be started for want of a library.
+    #[error("{mark}: {} cannot be started, for {library} is not there; {way}", program.display())]
+    NoLibrary {
+        /// Who asks for it.
+        mark: Mark,
+        /// The program.
+        program: PathBuf,
+        /// The library's name.
+        library: String,
+        /// How it comes there.
+        way: String,
+    },
     /// There is no such file.
-    #[error("no study at {}; name one with --file", .0.display())]
+    #[error("no study at {}; name one with --file, or begin one with `pipeline init`", .0.display())]
     NoStudy(PathBuf),
     /// A study of a folder above that is somebody else's.
     #[error(
