@@ -13,6 +13,14 @@ pub struct Long<'a> {
     pub lists: Vec<(&'static str, Items<'a>)>,
 }
 
+/// An object that is written as one.
+pub fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(values) => values,
+        _ => Map::new(),
+    }
+}
+
 impl Long<'_> {
     /// All of it.
     pub fn value(self) -> Value {

@@ -3,12 +3,12 @@
 use crate::cache::runs::Report;
 use crate::ui::content;
 use crate::ui::log::{self, Part};
-use crate::ui::long::Long;
+use crate::ui::long::{Long, object};
 use crate::ui::past::Summary;
 use crate::ui::site::{Now, Site, clean};
 use crate::ui::slug::slug;
 use crate::ui::{row, step, tabled};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use store::record;
 
 /// A value, or why there is none in one sentence.
@@ -53,14 +53,6 @@ fn long<'a>(now: &'a Now, name: &str) -> Option<Long<'a>> {
         "table" => Some(tabled::study(now)),
         "table-runs" => Some(tabled::past(now)),
         _ => None,
-    }
-}
-
-/// An object that is written as one.
-pub fn object(value: Value) -> Map<String, Value> {
-    match value {
-        Value::Object(values) => values,
-        _ => Map::new(),
     }
 }
 
