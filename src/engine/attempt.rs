@@ -98,7 +98,7 @@ impl Attempt {
         gpus: &[String],
     ) -> Result<Child> {
         let log = File::options().create(true).append(true).open(&self.log).at("opening", &self.log)?;
-        let runner = std::env::current_exe().at("finding", Path::new("the runner itself"))?;
+        let runner = store::process::program().at("finding", Path::new("the runner itself"))?;
         let lock = lock.0.try_clone().at("sharing", &self.folder)?;
         let mut command = Command::new(&runner);
         command.arg(supervise::WORD).arg(std::process::id().to_string());

@@ -40,7 +40,7 @@ impl Stopping {
             return None;
         }
         // A process of its own: where Slurm does not answer, this one still hears what it is told.
-        let helper = std::env::current_exe().and_then(|runner| {
+        let helper = store::process::program().and_then(|runner| {
             let pids = sruns.iter().map(|pid| pid.as_raw_nonzero().to_string());
             Command::new(runner).arg(WORD).args(pids).stdin(Stdio::null()).spawn()
         });

@@ -49,7 +49,7 @@ pub fn build(session: &Session, run: &str, stream: &mut Stream, stop: &Stop) -> 
     stream.say(BUILD, shown(&words));
     let (since, started) = (results::now(), Instant::now());
     let output = File::create(&log).at("making", &log)?;
-    let runner = std::env::current_exe().at("finding", Path::new("the runner itself"))?;
+    let runner = store::process::program().at("finding", Path::new("the runner itself"))?;
     let mut command = Command::new(runner);
     // A program given with a `/` is one of the study's; the supervisor starts in the root as well.
     command

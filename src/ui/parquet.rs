@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
@@ -70,10 +70,7 @@ pub fn describe(path: &Path) -> Value {
 /// What a reader says of the file.
 fn told(path: &Path) -> std::io::Result<String> {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    // The runner may have been built anew since it started, and its name be another's.
-    let own = PathBuf::from("/proc/self/exe");
-    let runner = if own.exists() { own } else { std::env::current_exe()? };
-    let mut command = Command::new(runner);
+    let mut command = Command::new(store::process::program()?);
     command.arg(WORD).arg(path).stdin(Stdio::null()).stderr(Stdio::null()).stdout(Stdio::piped());
     let mut child = command.spawn()?;
     let mut bytes = Vec::new();

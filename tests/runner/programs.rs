@@ -3,6 +3,7 @@
 use crate::study::{GEN, Study, said, stderr, until};
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::process::{Command, Stdio};
 
 /// A program that says by which path it was called, as Python and programs of many names look.
 const CALLED: &str = "#!/bin/sh\necho \"$0\" > \"$1\"\n";
@@ -231,4 +232,33 @@ fn a_mapped_stage_is_made_of_one_state_of_its_script() {
     for i in 1..4 {
         assert_eq!(study.read(&format!("out/b/y/{i}")), format!("new {i}\n"), "{}", said(&output));
     }
+}
+
+#[test]
+fn a_runner_that_is_replaced_while_it_runs_goes_on() {
+    let study = Study::new(
+        "name: long
+stages:
+  first: {command: \"sh -c 'echo > began; until [ -e go ]; do sleep 0.05; done; echo 1 > $1' -- ${outputs.out}\", outputs: [out]}
+  second: {command: \"cp ${inputs.out} ${outputs.out}\", inputs: {out: first.out}, outputs: [out]}
+  ranks: {command: \"sh -c 'echo > $1' -- ${outputs.out}\", inputs: {out: second.out}, outputs: [out], processes: 2}
+",
+    );
+    let runner = study.path("runner");
+    fs::copy(env!("CARGO_BIN_EXE_pipeline"), &runner).unwrap();
+    let mut run = Command::new(&runner);
+    run.arg("run")
+        .current_dir(study.dir.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let run = run.spawn().unwrap();
+    until("the first stage", || study.exists("began"));
+    // As an installer does it; what comes is no runner at all.
+    study.program("newer", "#!/bin/sh\nexit 1\n");
+    fs::rename(study.path("newer"), &runner).unwrap();
+    study.write("go", "");
+    let ended = run.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{}", stderr(&ended));
+    assert!(study.exists("out/ranks/out"));
 }

@@ -1,8 +1,11 @@
 //! Names that no other process has, here or on another machine that works on the same folder: process ids say nothing there,
-//! and two machines, or two containers, have the same ones.
+//! and two machines, or two containers, have the same ones. And the program that runs, by a name under which it is found again.
 
+use std::ffi::OsStr;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -15,6 +18,21 @@ pub fn token() -> &'static str {
 /// This thread of it.
 pub fn thread() -> String {
     format!("{}-{}", rustix::thread::gettid().as_raw_nonzero(), token())
+}
+
+/// The program that runs here, to be started again by this process or its children. Where another version has taken its name
+/// meanwhile, it is still this one.
+pub fn program() -> io::Result<PathBuf> {
+    let named = std::env::current_exe()?;
+    Ok(if named.exists() { named } else { "/proc/self/exe".into() })
+}
+
+/// The name of that program, by which another process or machine finds it, or the version that has its name by then.
+pub fn program_by_name() -> io::Result<PathBuf> {
+    let named = std::env::current_exe()?;
+    // What Linux says of a file that has lost its name.
+    let name = named.as_os_str().as_encoded_bytes().strip_suffix(b" (deleted)");
+    Ok(name.map(OsStr::from_bytes).map_or_else(|| named.clone(), PathBuf::from))
 }
 
 /// What this machine is called; empty where nothing says it.

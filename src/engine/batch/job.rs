@@ -34,7 +34,7 @@ fn move_in(folder: &Path, job: &str) -> Option<Error> {
         Err(e) => return Some(e),
     };
     let what = |source| Error::Start { what: "the job in its own environment".into(), source };
-    let mut command = match std::env::current_exe() {
+    let mut command = match store::process::program() {
         Ok(runner) => Command::new(runner),
         Err(e) => return Some(what(e)),
     };

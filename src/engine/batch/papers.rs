@@ -50,7 +50,7 @@ impl JobSpec {
     /// What is started on this node: the program, or what starts its ranks here or on all nodes. `node` is this one, where
     /// each has a worker.
     pub fn command(&self, folder: &Path, node: Option<&Node>) -> io::Result<Command> {
-        let runner = std::env::current_exe;
+        let runner = store::process::program;
         Ok(match self.processes {
             None => {
                 let words = self

@@ -81,7 +81,7 @@ pub fn name(batch: &Batch) -> String {
 /// The script of a batch called `name`: this program again, with the folder of its task. The number of a task is its first
 /// word, or the value of the variable `index`.
 pub fn script(batch: &[(u32, &Path)], name: &str, index: Option<&str>) -> Result<String> {
-    let runner = std::env::current_exe().at("finding", Path::new("the runner itself"))?;
+    let runner = store::process::program_by_name().at("finding", Path::new("the runner itself"))?;
     let word = |path: &Path| shown(&[path.display().to_string()]);
     let call = format!("exec {} {}", word(&runner), job::WORD);
     if let [(_, folder)] = batch {

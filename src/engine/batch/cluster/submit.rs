@@ -129,7 +129,7 @@ pub fn value(cluster: &Cluster, step: &Step, values: &Values, place: &str) -> St
 
 /// Has the other process submit.
 fn ask(batch: &Batch, order: &Order) -> Result<Answer> {
-    let runner = std::env::current_exe().at("finding", Path::new("the runner itself"))?;
+    let runner = store::process::program().at("finding", Path::new("the runner itself"))?;
     let lock = batch.owner.lock.0.try_clone().at("sharing", batch.folders[0].1)?;
     let mut command = Command::new(runner);
     command.arg(WORD).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());

@@ -57,7 +57,7 @@ impl System for Slurm {
             // Slurm's own way to say that it could not enter a folder, or open the file of its output.
             (CANNOT_BEGIN, _) => attempt.folder.clone(),
             // The shell's: there is no such program.
-            (0, 126 | 127) => std::env::current_exe().ok()?,
+            (0, 126 | 127) => store::process::program_by_name().ok()?,
             _ => return None,
         };
         (known.verdict == Verdict::Ended).then(|| Error::Unseen { id: id.into(), path })

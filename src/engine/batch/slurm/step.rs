@@ -20,7 +20,7 @@ pub fn command(folder: &Path, processes: Processes, cpus: u32) -> io::Result<Com
         .arg(format!("--cpus-per-task={}", cpus * processes.per_node))
         .args(["--ntasks-per-node=1", "--cpu-bind=none", "--mpi=none", "--input=none"])
         .args(["--kill-on-bad-exit=1", "--export=ALL"])
-        .arg(env::current_exe()?)
+        .arg(store::process::program_by_name()?)
         .arg(WORD)
         .arg(folder);
     for (name, value) in meeting()? {
