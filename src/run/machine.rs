@@ -50,7 +50,7 @@ pub fn request(step: &Step) -> Request {
     match step.engine {
         EngineName::Slurm | EngineName::Cluster => Request::default(),
         EngineName::Local => {
-            let processes = step.processes.map_or(1, Processes::total);
+            let processes = Processes::of(step.processes);
             Request {
                 cpus: step.resources.cpus.unwrap_or(1).saturating_mul(processes),
                 memory: step.resources.memory.0.saturating_mul(processes.into()),

@@ -111,7 +111,7 @@ fn results(session: &Session) -> Vec<ActionResult> {
 
 fn one(session: &Session, i: usize, planned: &Planned, past: &[ActionResult]) -> Estimate {
     let step = &session.graph.steps[i];
-    let processes = step.processes.map_or(1, |p| p.total());
+    let processes = study::Processes::of(step.processes);
     let (gpus, cpus) = (step.resources.gpus * processes, step.resources.cpus.unwrap_or(1) * processes);
     let params = params(session, i);
     let of_past = by_past(step, &params, &counted(session, i, &params), past);
@@ -187,7 +187,7 @@ fn by_past(
         .iter()
         .min_by(|a, b| far(a.1).total_cmp(&far(b.1)).then(b.0.finished.cmp(&a.0.finished)))
         .copied()?;
-    let processes = |p: Option<study::Processes>| f64::from(p.map_or(1, |p| p.total()));
+    let processes = |said| f64::from(study::Processes::of(said));
     let faster = processes(step.processes) / processes(nearest.processes);
     let seconds = Some(nearest.seconds * scale / faster);
     let disk = Some(nearest.outputs.values().map(|output| output.bytes).sum());

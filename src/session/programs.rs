@@ -133,7 +133,7 @@ impl Session {
             let ignore = self.ignore(path, &input.ignore)?;
             question.push(self.hash_with(path, &ignore, &input.mark)?.digest.to_string());
         }
-        match describe::processes(step) {
+        match study::Processes::of(step.processes) {
             1 => {}
             several => question.push(format!("{several} processes")),
         }

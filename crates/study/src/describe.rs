@@ -97,11 +97,6 @@ pub struct Judgement {
     pub warnings: Vec<String>,
 }
 
-/// As how many processes a step is started.
-pub fn processes(step: &Step) -> u32 {
-    step.processes.map_or(1, Processes::total)
-}
-
 /// Asks a program which parameters are in force where it is given those of a step: with their values, where others decide
 /// them, and without those that others switch off.
 ///
@@ -118,7 +113,8 @@ pub fn in_force(program: &Path, step: &Step, spec: &Spec, root: &Path) -> Result
         Error::mistake(mark, format!("stage {}: {} says: {why}", step.stage, spec.name))
     };
     let question = question(step, spec, root);
-    let (said, aside) = answer(program, &question, processes(step), CHECK_TIME).map_err(wrong)?;
+    let (said, aside) =
+        answer(program, &question, Processes::of(step.processes), CHECK_TIME).map_err(wrong)?;
     let said: BTreeMap<String, String> =
         serde_json::from_slice(&said).map_err(|e| wrong(format!("its answer to --check is none: {e}")))?;
     let aside = aside.lines().filter_map(|line| line.strip_prefix("warning: "));

@@ -38,6 +38,11 @@ impl Processes {
     pub fn total(self) -> u32 {
         self.nodes * self.per_node
     }
+
+    /// How many processes a stage is, of which nothing has to be said.
+    pub fn of(said: Option<Self>) -> u32 {
+        said.map_or(1, Self::total)
+    }
 }
 
 /// `8`, or `2x8` where there are several nodes.
