@@ -7,12 +7,12 @@ use crate::cache::failure::{Change, PartKind};
 use crate::engine::error::{Error, Result};
 use crate::session::{Place, Session, Task};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use store::IoContext;
 use store::Store;
 use store::digest::Digest;
 use store::ignore::Ignore;
+use store::small_path::SmallPath;
 use store::statcache::StatCache;
 use store::walk::{self, Links, Stamp};
 use study::graph::Call;
@@ -52,7 +52,7 @@ impl Part {
         Some(Change::of(self.kind, &self.name, &files))
     }
 
-    fn stamps(&self) -> Vec<(PathBuf, Stamp)> {
+    fn stamps(&self) -> Vec<(SmallPath, Stamp)> {
         // What cannot be read is noticed by its content, which cannot be read either.
         walk::stamps(&self.path, Links::Follow(&self.ignore)).unwrap_or_default()
     }
@@ -95,7 +95,7 @@ pub fn differences(parts: &[Part], store: &Store) -> Vec<Change> {
 
 /// Parts that are being watched.
 pub struct Steady<'a> {
-    parts: Vec<(&'a Part, Vec<(PathBuf, Stamp)>)>,
+    parts: Vec<(&'a Part, Vec<(SmallPath, Stamp)>)>,
     stats: &'a StatCache,
 }
 
@@ -115,7 +115,7 @@ impl<'a> Steady<'a> {
         self.parts.iter().filter_map(|(part, before)| self.moved(part, before)).collect()
     }
 
-    fn moved(&self, part: &Part, before: &[(PathBuf, Stamp)]) -> Option<Change> {
+    fn moved(&self, part: &Part, before: &[(SmallPath, Stamp)]) -> Option<Change> {
         let now = part.stamps();
         let files = others(before, &now);
         if files.is_empty() {
@@ -126,13 +126,19 @@ impl<'a> Steady<'a> {
 }
 
 /// The files that were written, made or taken away between two looks, each sorted by path.
-fn others(before: &[(PathBuf, Stamp)], now: &[(PathBuf, Stamp)]) -> Vec<PathBuf> {
-    let [before_by, now_by] = [before, now]
-        .map(|stamps| stamps.iter().map(|(path, stamp)| (path, stamp)).collect::<BTreeMap<_, _>>());
-    let written = now_by.iter().filter(|(path, stamp)| !before_by.get(*path).is_some_and(|b| b.same(stamp)));
-    let gone = before_by.keys().filter(|path| !now_by.contains_key(*path));
-    let mut files: Vec<PathBuf> =
-        written.map(|(path, _)| path).chain(gone).map(|path| path.to_path_buf()).collect();
+fn others(before: &[(SmallPath, Stamp)], now: &[(SmallPath, Stamp)]) -> Vec<PathBuf> {
+    let (mut before, mut files) = (before.iter().peekable(), Vec::new());
+    let earlier = |a: &Path, b: &Path| a.as_os_str() < b.as_os_str();
+    for (path, stamp) in now {
+        while let Some((gone, _)) = before.next_if(|(other, _)| earlier(other, path)) {
+            files.push(gone.to_path_buf());
+        }
+        let known = before.next_if(|(other, _)| other == path);
+        if !known.is_some_and(|(_, before)| before.same(stamp)) {
+            files.push(path.to_path_buf());
+        }
+    }
+    files.extend(before.map(|(gone, _)| gone.to_path_buf()));
     files.sort();
     files
 }

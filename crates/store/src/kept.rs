@@ -11,8 +11,19 @@ pub(crate) const RECORD: usize = 81;
 pub(crate) type Key = (u64, u64);
 
 thread_local! {
-    /// The place behind the one that was found last. Files are mostly asked about in the order of their numbers.
+    /// The place behind the one that was found last, or where one that is not there would be. Files are mostly asked about
+    /// in the order of their numbers, or in that of every so manieth.
     static NEXT: Cell<usize> = const { Cell::new(0) };
+}
+
+/// The key of a record.
+pub(crate) fn key(record: &[u8; RECORD]) -> Key {
+    let [device, inode] = [0, 8].map(|at| {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&record[at..at + 8]);
+        u64::from_le_bytes(bytes)
+    });
+    (device, inode)
 }
 
 /// The records of a file.
@@ -49,12 +60,7 @@ impl Kept {
     }
 
     pub fn key(&self, number: usize) -> Key {
-        let [device, inode] = [0, 8].map(|at| {
-            let mut bytes = [0; 8];
-            bytes.copy_from_slice(&self.record(number)[at..at + 8]);
-            u64::from_le_bytes(bytes)
-        });
-        (device, inode)
+        key(self.record(number))
     }
 
     /// The numbers of all records, in the order of their keys.
@@ -73,13 +79,43 @@ impl Kept {
         Some(self.number(place))
     }
 
+    /// Looks where it would be if all inodes from the last one to it had records: it cannot be further away, and in a folder
+    /// that was made at once it is there. Then in steps that double back from there, then between the last two.
     fn place(&self, key: &Key) -> Option<usize> {
         let compare = |place: usize| self.key(self.number(place)).cmp(key);
-        let next = NEXT.get();
-        if next < self.len() && compare(next).is_eq() {
-            return Some(next);
-        }
         let (mut low, mut high) = (0, self.len());
+        let from = NEXT.get();
+        if from < high {
+            let last = self.key(self.number(from));
+            let apart = if last.0 == key.0 { last.1.abs_diff(key.1) } else { u64::MAX };
+            let apart = usize::try_from(apart).unwrap_or(usize::MAX);
+            let ahead = match last.cmp(key) {
+                Order::Equal => return Some(from),
+                Order::Less => {
+                    (low, high) = (from + 1, high.min(from.saturating_add(apart).saturating_add(1)));
+                    true
+                }
+                Order::Greater => {
+                    (low, high) = (from.saturating_sub(apart), from);
+                    false
+                }
+            };
+            let mut step = 1;
+            while low < high {
+                let room = step.min(high - low);
+                let next = if ahead { high - room } else { low + room - 1 };
+                match compare(next) {
+                    Order::Equal => return Some(next),
+                    Order::Less => low = next + 1,
+                    Order::Greater => high = next,
+                }
+                // What is behind it is nearer than the last step.
+                if ahead == (low == next + 1) {
+                    break;
+                }
+                step *= 2;
+            }
+        }
         while low < high {
             let middle = low.midpoint(high);
             match compare(middle) {
@@ -88,6 +124,7 @@ impl Kept {
                 Order::Greater => high = middle,
             }
         }
+        NEXT.set(low);
         None
     }
 
@@ -106,11 +143,11 @@ mod tests {
 
     #[test]
     fn every_record_is_found_and_nothing_else() {
-        for count in [0_u64, 1, 2, 3, 1000] {
+        for (count, apart) in [(0_u64, 7), (1, 7), (2, 7), (3, 7), (1000, 7), (1000, 1)] {
             let mut bytes = b"begin".to_vec();
             for i in 0..count {
                 bytes.extend((i % 3).to_le_bytes());
-                bytes.extend((i * 7).to_le_bytes());
+                bytes.extend((i * apart).to_le_bytes());
                 bytes.extend([i as u8; RECORD - 16]);
             }
             bytes.extend(b"end");
@@ -122,10 +159,15 @@ mod tests {
             for key in keys.iter().chain(keys.iter().rev()) {
                 assert_eq!(kept.find(key).map(|found| kept.key(found)), Some(*key));
             }
-            for i in 0..count {
-                let found = kept.find(&(i % 3, i * 7)).unwrap();
-                assert_eq!((kept.record(found)[20], kept.key(found)), (i as u8, (i % 3, i * 7)));
-                assert_eq!(kept.find(&(i % 3, i * 7 + 1)), None);
+            // Forwards and backwards, near and far, with what is not there between.
+            for i in (0..count).map(|i| i * 389 % count).chain(0..count).chain((0..count).step_by(17)) {
+                let found = kept.find(&(i % 3, i * apart)).unwrap();
+                assert_eq!((kept.record(found)[20], kept.key(found)), (i as u8, (i % 3, i * apart)));
+                let absent = (i % 3 + u64::from(apart == 1), i * apart + 1);
+                assert_eq!(
+                    kept.find(&absent).map(|found| kept.key(found)),
+                    keys.binary_search(&absent).ok().map(|place| keys[place])
+                );
             }
             assert_eq!((kept.find(&(9, 0)), kept.len()), (None, count as usize));
         }

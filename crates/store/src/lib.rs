@@ -23,6 +23,7 @@ mod ingest;
 mod kept;
 mod key;
 mod layout;
+mod learned;
 pub mod link;
 mod links;
 mod listing;

@@ -7,14 +7,29 @@ use crate::links::{Folder, Lead};
 use crate::manifest::{Entry, Item};
 use crate::small_path::SmallPath;
 use rayon::prelude::*;
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, openat, statat};
 use rustix::io::Errno;
+use std::ffi::OsStr;
 use std::fs::{self, Metadata, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirEntryExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
 
 /// Folders lie in each other at most so deep.
 const DEEPEST: usize = 128;
+/// So many entries are handed on together at first, and twice as many each time up to the second number: a small folder is
+/// shared by all cores, and of a large one most batches have neighbours in the order of inodes.
+const BATCH: (usize, usize) = (1 << 10, 1 << 14);
+/// So many batches wait or are looked at, for each core; then the folder is not read on before one is done. Names that wait
+/// take as much memory as what becomes of them.
+const WAITING: usize = 2;
+/// Bytes of a folder that the kernel is asked for at a time.
+const NAMES: usize = 1 << 17;
 
 /// As what a folder is read.
 #[derive(Clone, Copy)]
@@ -34,25 +49,126 @@ fn unread(inode: u64) -> Item {
     Item::File(Digest { kind: Kind::File, hash: [0; 32] }, inode)
 }
 
-/// Everything in a folder. What files hold, and how large they are, is yet to be read; they come in the order of their
-/// inodes, in which most file systems and the stat cache have what is known of them.
-pub(crate) fn list(path: &Path, links: Links) -> Result<Vec<Entry>> {
-    let mut walk = Walk { links, found: Vec::new(), depth: 0 };
+/// Everything in a folder as `see` gives it, in any order. What files hold, and how large they are, is yet to be read: `see`
+/// does it on all cores while the rest of the folder is listed, given some entries in the order of their inodes, in which
+/// most file systems and the stat cache have what is known of them, and the folder's descriptor. An output is listed whole
+/// before the first of its files is touched.
+pub(crate) fn list<R: Send>(
+    path: &Path,
+    links: Links,
+    see: impl Fn(Vec<Entry>, BorrowedFd) -> Result<Vec<R>> + Sync,
+) -> Result<Vec<R>> {
     let folder = match links {
         Links::Keep => None,
         Links::Follow(_) | Links::Refuse => Some(Folder::new(path).at("finding", path)?),
     };
-    let mut above: Vec<PathBuf> = folder.iter().map(|f| f.real().to_path_buf()).collect();
-    walk.read(
-        path,
-        &Place { folder: folder.as_ref(), path: PathBuf::new(), below: PathBuf::new() },
-        &mut above,
-    )?;
-    walk.found.par_sort_unstable_by_key(|entry| match entry.item {
-        Item::File(_, inode) => inode,
-        Item::Folder | Item::Link(_) => 0,
-    });
-    Ok(walk.found)
+    if let Links::Refuse = links {
+        open_folder(path)?;
+    }
+    let root = open_to_read(path)?;
+    let (seen, halted, under_way) = (Mutex::new(Vec::new()), AtomicBool::new(false), UnderWay::default());
+    // The first of what went wrong, by its batch.
+    let failed: Mutex<Option<(usize, Error)>> = Mutex::new(None);
+    let see = |number: usize, mut batch: Vec<Entry>| {
+        if halted.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Links::Follow(ignore) = links {
+            batch
+                .retain(|entry| !matches!(entry.item, Item::File(..)) || !ignore.matches(&entry.path, false));
+        }
+        batch.sort_unstable_by_key(|entry| match entry.item {
+            Item::File(_, inode) => inode,
+            Item::Folder | Item::Link(_) => 0,
+        });
+        match see(batch, root.as_fd()) {
+            Ok(mut some) => seen.lock().unwrap_or_else(PoisonError::into_inner).append(&mut some),
+            Err(e) => {
+                let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                if failed.as_ref().is_none_or(|(first, _)| number < *first) {
+                    *failed = Some((number, e));
+                }
+            }
+        }
+    };
+    let (see, under_way) = (&see, &under_way);
+    rayon::in_place_scope(|scope| {
+        let (mut number, mut waiting) = (0, Vec::new());
+        let mut hand_on = |batch: Vec<Entry>| {
+            number += 1;
+            let mine = number;
+            if !under_way.begin() {
+                return see(mine, batch);
+            }
+            scope.spawn(move |_| {
+                let _ends = under_way.end();
+                see(mine, batch);
+            });
+        };
+        let mut take = |batch| match links {
+            Links::Refuse => waiting.push(batch),
+            Links::Follow(_) | Links::Keep => hand_on(batch),
+        };
+        let mut above: Vec<PathBuf> = folder.iter().map(|f| f.real().to_path_buf()).collect();
+        let place = Place { folder: folder.as_ref(), path: PathBuf::new(), below: PathBuf::new() };
+        let names = vec![MaybeUninit::uninit(); NAMES];
+        let mut walk =
+            Walk { links, root: path, names, found: Vec::new(), most: BATCH.0, take: &mut take, depth: 0 };
+        let walked = walk.read(&place, &mut above);
+        // Nobody asks any more.
+        halted.store(walked.is_err(), Ordering::Relaxed);
+        walked?;
+        walk.hand_on();
+        waiting.into_iter().for_each(hand_on);
+        Ok::<_, Error>(())
+    })?;
+    match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some((_, e)) => Err(e),
+        None => Ok(seen.into_inner().unwrap_or_else(PoisonError::into_inner)),
+    }
+}
+
+/// How many batches are under way.
+#[derive(Default)]
+struct UnderWay {
+    count: Mutex<usize>,
+    fewer: Condvar,
+}
+
+/// The end of a batch, however it comes.
+struct Ends<'a>(&'a UnderWay);
+
+impl UnderWay {
+    /// Waits until one more may begin. On one of the threads that look at them nobody waits: what there is no room for is
+    /// done at once.
+    fn begin(&self) -> bool {
+        let most = WAITING * rayon::current_num_threads();
+        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        if *count >= most && rayon::current_thread_index().is_some() {
+            return false;
+        }
+        while *count >= most {
+            count = self.fewer.wait(count).unwrap_or_else(PoisonError::into_inner);
+        }
+        *count += 1;
+        true
+    }
+
+    fn end(&self) -> Ends<'_> {
+        Ends(self)
+    }
+}
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        *self.0.count.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.0.fewer.notify_one();
+    }
+}
+
+fn open_to_read(folder: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(CWD, folder, flags, Mode::empty()).map_err(io::Error::from).at("reading", folder)
 }
 
 /// Puts what was listed, or said of it, in the order of paths.
@@ -93,58 +209,108 @@ struct Place<'a> {
     path: PathBuf,
 }
 
-struct Walk<'a> {
+struct Walk<'a, T> {
     links: Links<'a>,
+    /// The folder that is read.
+    root: &'a Path,
+    /// Where the kernel writes names.
+    names: Vec<MaybeUninit<u8>>,
+    /// What was found and not handed on, and how many may be.
     found: Vec<Entry>,
+    most: usize,
+    take: &'a mut T,
     depth: usize,
 }
 
-impl Walk<'_> {
+impl<T: FnMut(Vec<Entry>)> Walk<'_, T> {
     /// Reads a folder. `above` are the folders that links led to on the way here, without links.
-    fn read(&mut self, root: &Path, place: &Place, above: &mut Vec<PathBuf>) -> Result<()> {
-        let folder = root.join(&place.path);
+    fn read(&mut self, place: &Place, above: &mut Vec<PathBuf>) -> Result<()> {
+        let folder = self.root.join(&place.path);
         if self.depth > DEEPEST {
-            return Err(Error::Depth(root.into()));
+            return Err(Error::Depth(self.root.into()));
         }
         self.depth += 1;
         if let Links::Refuse = self.links {
             open_folder(&folder)?;
         }
-        for entry in fs::read_dir(&folder).at("reading", &folder)? {
-            let entry = entry.at("reading", &folder)?;
-            let name = entry.file_name();
-            let path =
-                if place.path.as_os_str().is_empty() { name.clone().into() } else { place.path.join(&name) };
-            let kind = entry.file_type().or_else(|e| Err(e).at("reading", &folder.join(&name)))?;
-            if let Links::Follow(ignore) = self.links
-                && ignore.matches(&path, kind.is_dir())
-            {
-                continue;
-            }
-            if kind.is_file() {
-                self.push(path, unread(entry.ino()));
-                continue;
-            }
+        for (name, kind) in self.files(&folder, place)? {
+            let path = place.path.join(&name);
             let here = Place { folder: place.folder, below: place.below.join(&name), path };
-            let full = entry.path();
-            if kind.is_symlink() {
-                self.link(root, &full, here, above)?;
-            } else if kind.is_dir() {
-                self.push(here.path.as_path(), Item::Folder);
-                self.read(root, &here, above)?;
-            } else {
-                return Err(special(&full, &entry.metadata().at("reading", &full)?));
+            let full = folder.join(&name);
+            match kind {
+                FileType::Symlink => self.link(&full, here, above)?,
+                FileType::Directory => {
+                    self.push(here.path.as_path(), Item::Folder);
+                    self.read(&here, above)?;
+                }
+                _ => return Err(special(&full, &fs::symlink_metadata(&full).at("reading", &full)?)),
             }
         }
         self.depth -= 1;
         Ok(())
     }
 
-    fn push(&mut self, path: impl Into<SmallPath>, item: Item) {
-        self.found.push(Entry { path: path.into(), item });
+    /// Takes the files of a folder, and gives the names of what else is there and counts.
+    fn files(&mut self, folder: &Path, place: &Place) -> Result<Vec<(SmallPath, FileType)>> {
+        let (descriptor, mut others) = (open_to_read(folder)?, Vec::new());
+        let mut path = place.path.as_os_str().as_bytes().to_vec();
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        let before = path.len();
+        // Taken while it is written to, so that what is found can be pushed meanwhile.
+        let mut names = std::mem::take(&mut self.names);
+        let mut entries = RawDir::new(&descriptor, &mut names);
+        while let Some(entry) = entries.next() {
+            let entry = entry.map_err(io::Error::from).at("reading", folder)?;
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let kind = match entry.file_type() {
+                // Not every file system tells.
+                FileType::Unknown => {
+                    let stat = statat(&descriptor, name, AtFlags::SYMLINK_NOFOLLOW).map_err(io::Error::from);
+                    let name = OsStr::from_bytes(name.to_bytes());
+                    FileType::from_raw_mode(stat.at("reading", &folder.join(name))?.st_mode)
+                }
+                kind => kind,
+            };
+            path.truncate(before);
+            path.extend(name.to_bytes());
+            let path = Path::new(OsStr::from_bytes(&path));
+            if kind == FileType::RegularFile {
+                // Whether it counts is seen by whoever looks at it.
+                self.push(path, unread(entry.ino()));
+                continue;
+            }
+            let ignored = match self.links {
+                Links::Follow(ignore) => ignore.matches(path, kind == FileType::Directory),
+                Links::Keep | Links::Refuse => false,
+            };
+            if !ignored {
+                others.push((OsStr::from_bytes(name.to_bytes()).into(), kind));
+            }
+        }
+        self.names = names;
+        Ok(others)
     }
 
-    fn link(&mut self, root: &Path, full: &Path, here: Place, above: &mut Vec<PathBuf>) -> Result<()> {
+    fn push(&mut self, path: impl Into<SmallPath>, item: Item) {
+        self.found.push(Entry { path: path.into(), item });
+        if self.found.len() >= self.most {
+            self.hand_on();
+        }
+    }
+
+    /// Hands on what was found.
+    fn hand_on(&mut self) {
+        self.most = (2 * self.most).min(BATCH.1);
+        let found = std::mem::take(&mut self.found);
+        (self.take)(found);
+    }
+
+    fn link(&mut self, full: &Path, here: Place, above: &mut Vec<PathBuf>) -> Result<()> {
         let target = fs::read_link(full).at("reading", full)?;
         let Some(folder) = here.folder else {
             self.push(here.path, Item::Link(target));
@@ -173,7 +339,7 @@ impl Walk<'_> {
                     self.push(here.path.as_path(), Item::Folder);
                     above.push(outside.real().to_path_buf());
                     let place = Place { folder: Some(&outside), below: PathBuf::new(), path: here.path };
-                    self.read(root, &place, above)?;
+                    self.read(&place, above)?;
                     above.pop();
                     Ok(())
                 }
@@ -229,3 +395,6 @@ pub(crate) fn open_file(path: &Path, meta: &Metadata) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

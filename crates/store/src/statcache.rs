@@ -1,10 +1,10 @@
 //! Digests remembered by what `stat` says of a file, so that unchanged files are not read again.
 
 use crate::digest::{Digest, Kind};
-use crate::kept::{Kept, Key, RECORD};
+use crate::kept::{self, Kept, Key, RECORD};
+use crate::learned::Learned;
 use crate::process;
-use rayon::prelude::*;
-use std::collections::HashMap;
+use rustix::fs::FileType;
 use std::fs::{File, Metadata};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -29,7 +29,48 @@ const ROOM: usize = 400_000;
 /// A larger file is read beside what its reader does before the first question.
 const LARGE: u64 = 1 << 20;
 
-/// What `stat` says of a file's state. Times are nanoseconds since 1970.
+/// What `stat` says of a file, as far as it is looked at here. Times are nanoseconds since 1970.
+#[derive(Clone, Copy, Debug)]
+pub struct Stat {
+    key: Key,
+    /// Its size in bytes.
+    pub size: u64,
+    mtime: i64,
+    ctime: i64,
+    mode: u32,
+}
+
+impl From<&Metadata> for Stat {
+    fn from(meta: &Metadata) -> Self {
+        let (key, size, mode) = ((meta.dev(), meta.ino()), meta.size(), meta.mode());
+        Self { key, size, mtime: mtime(meta), ctime: ctime(meta), mode }
+    }
+}
+
+impl From<&rustix::fs::Stat> for Stat {
+    fn from(stat: &rustix::fs::Stat) -> Self {
+        Self {
+            key: (stat.st_dev, stat.st_ino),
+            size: stat.st_size as u64,
+            mtime: nanoseconds(stat.st_mtime, stat.st_mtime_nsec as i64),
+            ctime: nanoseconds(stat.st_ctime, stat.st_ctime_nsec as i64),
+            mode: stat.st_mode,
+        }
+    }
+}
+
+impl Stat {
+    /// Whether it is a file; of another thing nothing is known.
+    fn is_file(&self) -> bool {
+        FileType::from_raw_mode(self.mode) == FileType::RegularFile
+    }
+
+    fn kind(&self) -> Kind {
+        if self.mode & 0o100 != 0 { Kind::Program } else { Kind::File }
+    }
+}
+
+/// What is compared of a file's state. Times are nanoseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Seen {
     size: u64,
@@ -48,8 +89,8 @@ struct Entry {
 }
 
 impl Seen {
-    fn of(meta: &Metadata) -> Self {
-        Self { size: meta.size(), mtime: mtime(meta), ctime: ctime(meta), path: 0 }
+    fn of(stat: &Stat) -> Self {
+        Self { size: stat.size, mtime: stat.mtime, ctime: stat.ctime, path: 0 }
     }
 
     /// With the path, where times are coarse: file systems with such clocks often number their files anew with every
@@ -81,18 +122,12 @@ pub struct StatCache {
     file: Option<PathBuf>,
     /// What the file had, once it was read.
     kept: LazyLock<Kept, Box<dyn FnOnce() -> Kept + Send>>,
-    new: Mutex<New>,
+    /// What the present run has learned.
+    new: Mutex<Learned>,
     /// Whether there is anything new: else nobody waits for it.
     any_new: AtomicBool,
     /// How far the clock of the store's file system is behind ours, once it was looked at.
     behind: OnceLock<i64>,
-}
-
-/// What the present run has learned.
-#[derive(Default)]
-struct New {
-    map: HashMap<Key, Entry>,
-    dirty: bool,
 }
 
 impl Entry {
@@ -152,16 +187,16 @@ impl StatCache {
         Self { file, kept: LazyLock::new(Box::new(kept)), new, any_new, behind: OnceLock::new() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, New> {
+    fn lock(&self) -> MutexGuard<'_, Learned> {
         self.new.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is known of a file; it is used from now on.
     fn entry(&self, key: &Key) -> Option<Entry> {
         if self.any_new.load(Ordering::Acquire)
-            && let Some(entry) = self.lock().map.get(key)
+            && let Some(record) = self.lock().get(key)
         {
-            return Some(*entry);
+            return Some(Entry::read(record));
         }
         let number = self.kept.find(key)?;
         self.kept.set_used(number);
@@ -170,37 +205,38 @@ impl StatCache {
 
     /// The digest of the file at `path`, which `meta` describes, if it is known and nothing about the file changed.
     pub fn get(&self, path: &Path, meta: &Metadata) -> Option<Digest> {
-        let seen = self.seen(path, meta);
-        let entry = self.entry(&(meta.dev(), meta.ino()))?;
-        if !(entry.seen == seen && entry.trusted) {
-            return None;
-        }
-        Some(Digest { kind: kind(meta), hash: entry.hash })
+        self.known(|| path, &meta.into())
+    }
+
+    /// The same, where the path is made only when it is needed. What is no file has no digest.
+    pub fn known<P: AsRef<Path>>(&self, path: impl FnOnce() -> P, stat: &Stat) -> Option<Digest> {
+        let entry = self.entry(&stat.key).filter(|entry| entry.trusted && stat.is_file())?;
+        (entry.seen == self.seen(path, stat)).then(|| Digest { kind: stat.kind(), hash: entry.hash })
     }
 
     /// Remembers a digest of content that was read from `read_at` on (see [`now`]). `None` says that nobody else
     /// can have the file open for writing, so that its age does not matter.
     pub fn put(&self, path: &Path, meta: &Metadata, digest: &Digest, read_at: Option<i64>) {
-        let seen = self.seen(path, meta);
+        let stat = Stat::from(meta);
+        let seen = self.seen(|| path, &stat);
         let trusted = read_at.is_none_or(|at| seen.settled(at.saturating_sub(self.behind())));
-        let (key, entry) = ((meta.dev(), meta.ino()), Entry { seen, hash: digest.hash, trusted });
-        if self.entry(&key) != Some(entry) {
-            let mut new = self.lock();
-            new.map.insert(key, entry);
-            new.dirty = true;
+        let entry = Entry { seen, hash: digest.hash, trusted };
+        if self.entry(&stat.key) != Some(entry) {
+            self.lock().put(&entry.record(&stat.key));
             self.any_new.store(true, Ordering::Release);
         }
     }
 
     /// What is compared. The store's own files go by several names and are moved; they are checked against the digest that
     /// their names say.
-    fn seen(&self, path: &Path, meta: &Metadata) -> Seen {
-        let (seen, store) = (Seen::of(meta), self.file.as_deref().and_then(Path::parent));
-        if !seen.coarse() || store.is_some_and(|store| path.starts_with(store)) {
-            seen
-        } else {
-            seen.named(path)
+    fn seen<P: AsRef<Path>>(&self, path: impl FnOnce() -> P, stat: &Stat) -> Seen {
+        let (seen, store) = (Seen::of(stat), self.file.as_deref().and_then(Path::parent));
+        if !seen.coarse() {
+            return seen;
         }
+        let path = path();
+        let path = path.as_ref();
+        if store.is_some_and(|store| path.starts_with(store)) { seen } else { seen.named(path) }
     }
 
     /// How far the file system's clock is behind ours: a server's is its own, and times of files are taken from it.
@@ -220,37 +256,35 @@ impl StatCache {
     pub fn save(&self) {
         let Some(file) = &self.file else { return };
         let mut new = self.lock();
-        if !std::mem::take(&mut new.dirty) {
+        if !new.take_dirty() {
             return;
         }
         let partial = file.with_extension(format!("{}.partial", process::thread()));
-        if self.write(&new.map, &partial).and_then(|()| std::fs::rename(&partial, file)).is_err() {
+        if self.write(&new, &partial).and_then(|()| std::fs::rename(&partial, file)).is_err() {
             let _ = std::fs::remove_file(&partial);
         }
     }
 
     /// Writes all entries, or where they are many those that the present run used, in the order of their keys, with a hash
     /// over everything at the end.
-    fn write(&self, new: &HashMap<Key, Entry>, file: &Path) -> io::Result<()> {
+    fn write(&self, new: &Learned, file: &Path) -> io::Result<()> {
         let sealed = Sealed { file: File::create(file)?, hasher: blake3::Hasher::new() };
         let mut out = BufWriter::with_capacity(1 << 16, sealed);
         out.write_all(MAGIC)?;
-        let mut sorted: Vec<(&Key, &Entry)> = new.iter().collect();
-        sorted.par_sort_unstable_by_key(|(key, _)| **key);
-        let mut sorted = sorted.into_iter().peekable();
         let few = self.kept.len() + new.len() <= ROOM;
+        let mut learned = new.sorted().peekable();
         for number in self.kept.numbers() {
             let old = self.kept.key(number);
-            while let Some((key, entry)) = sorted.next_if(|(key, _)| **key < old) {
-                out.write_all(&entry.record(key))?;
+            while let Some(record) = learned.next_if(|record| kept::key(record) < old) {
+                out.write_all(record)?;
             }
-            let replaced = sorted.peek().is_some_and(|(key, _)| **key == old);
+            let replaced = learned.peek().is_some_and(|record| kept::key(record) == old);
             if !replaced && (few || self.kept.used(number)) {
                 out.write_all(self.kept.record(number))?;
             }
         }
-        for (key, entry) in sorted {
-            out.write_all(&entry.record(key))?;
+        for record in learned {
+            out.write_all(record)?;
         }
         let Sealed { mut file, hasher } = out.into_inner()?;
         file.write_all(hasher.finalize().as_bytes())
@@ -288,17 +322,21 @@ pub fn now() -> i64 {
 
 /// When a file's content changed, as it says itself.
 pub fn mtime(meta: &Metadata) -> i64 {
-    meta.mtime().wrapping_mul(SECOND).wrapping_add(meta.mtime_nsec())
+    nanoseconds(meta.mtime(), meta.mtime_nsec())
 }
 
 /// When anything about a file changed.
 pub fn ctime(meta: &Metadata) -> i64 {
-    meta.ctime().wrapping_mul(SECOND).wrapping_add(meta.ctime_nsec())
+    nanoseconds(meta.ctime(), meta.ctime_nsec())
+}
+
+fn nanoseconds(seconds: i64, more: i64) -> i64 {
+    seconds.wrapping_mul(SECOND).wrapping_add(more)
 }
 
 /// Whether a file is a program.
 pub fn kind(meta: &Metadata) -> Kind {
-    if meta.mode() & 0o100 != 0 { Kind::Program } else { Kind::File }
+    Stat::from(meta).kind()
 }
 
 fn decode(bytes: Vec<u8>) -> Option<Kept> {

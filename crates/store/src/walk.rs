@@ -5,9 +5,12 @@ use crate::digest::{Digest, Kind};
 use crate::error::{IoContext, Result};
 use crate::listing::{below, list, open_file, sort, special, stat};
 use crate::manifest::{Item, Manifest};
-use crate::statcache::{self, StatCache};
+use crate::small_path::SmallPath;
+use crate::statcache::{self, Stat, StatCache};
 use rayon::prelude::*;
+use rustix::fs::{AtFlags, statat};
 use std::fs::{self, Metadata};
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -31,14 +34,15 @@ pub struct Hashed {
 pub fn hash(path: &Path, cache: &StatCache, links: Links) -> Result<Hashed> {
     let meta = fs::metadata(path).at("reading", path)?;
     if meta.is_dir() {
-        let mut entries = list(path, links)?;
-        entries.par_iter_mut().with_min_len(256).try_for_each_init(PathBuf::new, |full, entry| {
-            if let Item::File(digest, size) = &mut entry.item {
-                let full = below(full, path, &entry.path);
-                let meta = stat(full, links)?;
-                (*digest, *size) = (content(full, &meta, cache)?, meta.len());
-            }
-            Ok(())
+        let mut entries = list(path, links, |mut some, folder| {
+            let looked = some.par_iter_mut().with_min_len(256);
+            looked.try_for_each_init(PathBuf::new, |full, entry| {
+                if let Item::File(digest, size) = &mut entry.item {
+                    (*digest, *size) = look(path, &entry.path, folder, full, cache, links)?;
+                }
+                Ok(())
+            })?;
+            Ok(some)
         })?;
         sort(&mut entries, |entry| &entry.path);
         let manifest = Manifest(entries);
@@ -56,6 +60,30 @@ pub fn hash(path: &Path, cache: &StatCache, links: Links) -> Result<Hashed> {
         open_file(path, &meta)?;
     }
     Ok(Hashed { digest: content(path, &meta, cache)?, bytes: meta.len(), files: 1, manifest: None })
+}
+
+/// The digest and the size of a file that was listed below `root`, whose descriptor is `folder`. One that the stat cache
+/// knows is asked for once, from there; `full` is used again for the others.
+fn look(
+    root: &Path,
+    path: &Path,
+    folder: BorrowedFd,
+    full: &mut PathBuf,
+    cache: &StatCache,
+    links: Links,
+) -> Result<(Digest, u64)> {
+    // An output's file may have to be made readable first.
+    if !matches!(links, Links::Refuse)
+        && let Ok(stat) = statat(folder, path, AtFlags::SYMLINK_NOFOLLOW)
+    {
+        let stat = Stat::from(&stat);
+        if let Some(digest) = cache.known(|| root.join(path), &stat) {
+            return Ok((digest, stat.size));
+        }
+    }
+    let full = below(full, root, path);
+    let meta = stat(full, links)?;
+    Ok((content(full, &meta, cache)?, meta.len()))
 }
 
 /// The digest of one file.
@@ -106,7 +134,7 @@ impl Stamp {
     }
 
     /// One digest for the stamps of many files.
-    pub fn sum(stamps: &[(PathBuf, Self)]) -> Digest {
+    pub fn sum(stamps: &[(SmallPath, Self)]) -> Digest {
         let mut hasher = blake3::Hasher::new();
         for (_, stamp) in stamps {
             hasher.update(&stamp.content.to_le_bytes()).update(&stamp.ctime.to_le_bytes());
@@ -116,18 +144,20 @@ impl Stamp {
 }
 
 /// The stamps of a file, or of every file in a folder, by path below it.
-pub fn stamps(path: &Path, links: Links) -> Result<Vec<(PathBuf, Stamp)>> {
+pub fn stamps(path: &Path, links: Links) -> Result<Vec<(SmallPath, Stamp)>> {
     let meta = fs::metadata(path).at("reading", path)?;
     if !meta.is_dir() {
-        return Ok(vec![(PathBuf::new(), Stamp::new(Path::new(""), &meta))]);
+        return Ok(vec![("".into(), Stamp::new(Path::new(""), &meta))]);
     }
-    let files = list(path, links)?.into_par_iter().with_min_len(256);
-    let files = files.filter(|entry| matches!(entry.item, Item::File(..)));
-    let stamped = files.map_init(PathBuf::new, |full, entry| {
-        let stamp = Stamp::new(&entry.path, &stat(below(full, path, &entry.path), links)?);
-        Ok((entry.path.to_path_buf(), stamp))
-    });
-    let mut stamped = stamped.collect::<Result<Vec<_>>>()?;
+    let mut stamped = list(path, links, |some, _| {
+        let files = some.into_par_iter().with_min_len(256);
+        let files = files.filter(|entry| matches!(entry.item, Item::File(..)));
+        let stamped = files.map_init(PathBuf::new, |full, entry| {
+            let stamp = Stamp::new(&entry.path, &stat(below(full, path, &entry.path), links)?);
+            Ok((entry.path, stamp))
+        });
+        stamped.collect()
+    })?;
     sort(&mut stamped, |(path, _)| path);
     Ok(stamped)
 }

@@ -134,9 +134,7 @@ fn what_is_new_is_written_between_what_was_there() {
     let path = dir.path().join("cache");
     let entry = |hash: u8| Entry { seen: seen(0, 1), hash: [hash; 32], trusted: true };
     let learn = |cache: &StatCache, keys: &[Key], hash: u8| {
-        let mut new = cache.lock();
-        new.map.extend(keys.iter().map(|key| (*key, entry(hash))));
-        new.dirty = true;
+        keys.iter().for_each(|key| cache.lock().put(&entry(hash).record(key)));
         cache.any_new.store(true, Ordering::Release);
     };
     // So many that the file is read beside other work.
