@@ -4,6 +4,7 @@ use crate::contents;
 use crate::digest::{Digest, Kind};
 use crate::error::{Error, IoContext, Result};
 use crate::layout::{Area, Store};
+use crate::listing::below;
 use crate::manifest::{Item, Manifest};
 use crate::objects::Produced;
 use crate::walk::{self, Hashed, Links};
@@ -21,11 +22,20 @@ const EVERYTHING: u32 = 0o777;
 
 /// A file on its way into the store.
 struct Loose<'a> {
-    path: PathBuf,
+    path: &'a Path,
     digest: &'a Digest,
-    meta: Metadata,
+    mode: u32,
     /// What the folders above it let through.
     most: u32,
+    /// It has names that are somebody else's.
+    theirs: bool,
+}
+
+/// A file that has several names: which one of those that are looked at, and how many names.
+struct Named {
+    place: usize,
+    inode: Inode,
+    links: u64,
 }
 
 /// Which file it is, whatever its names.
@@ -63,15 +73,16 @@ impl Store {
     pub fn keep(&self, path: &Path, hashed: &Hashed) -> Result<()> {
         let Some(manifest) = &hashed.manifest else {
             let meta = fs::symlink_metadata(path).at("reading", path)?;
-            let file = Loose { path: path.into(), digest: &hashed.digest, meta, most: EVERYTHING };
-            let names = self.names(path, std::slice::from_ref(&file));
-            return self.keep_file(&file, &names);
+            let named = Named::of(0, &meta);
+            let theirs = !self.theirs(path, named.as_slice()).is_empty();
+            let file = Loose { path, digest: &hashed.digest, mode: meta.mode(), most: EVERYTHING, theirs };
+            return self.keep_file(path, &file);
         };
-        let files = loose(path, manifest)?;
-        let names = self.names(path, &files);
-        files.par_iter().with_min_len(64).try_for_each(|file| {
-            self.keep_file(file, &names)?;
-            self.link_blob(file.digest, &file.path)
+        let (mut files, named) = loose(path, manifest)?;
+        self.theirs(path, &named).into_iter().for_each(|place| files[place].theirs = true);
+        let kept = files.par_iter().with_min_len(64);
+        kept.try_for_each_init(PathBuf::new, |full, file| {
+            self.keep_named(below(full, path, file.path), file)
         })?;
         self.keep_manifest(&hashed.digest, manifest)?;
         let view = self.place(&hashed.digest);
@@ -81,15 +92,19 @@ impl Store {
         self.place_view(path, &view)
     }
 
-    /// How many names of our own the files have that have several: in the output at `path`, and in the folders of
-    /// attempts, where a watch gives what a stage publishes a second name.
-    fn names(&self, path: &Path, files: &[Loose]) -> HashMap<Inode, u64> {
-        let mut names = HashMap::new();
-        for file in files.iter().filter(|file| file.meta.nlink() > 1) {
-            *names.entry(inode(&file.meta)).or_default() += 1;
+    /// Which of the files that have several names have some that are not our own. Those are in the output at `path`, and in
+    /// the folders of attempts, where a watch gives what a stage publishes a second name.
+    fn theirs(&self, path: &Path, named: &[Named]) -> Vec<usize> {
+        let mut names: HashMap<Inode, u64> = HashMap::new();
+        for file in named {
+            *names.entry(file.inode).or_default() += 1;
         }
-        if files.iter().all(|file| file.meta.nlink() <= names.get(&inode(&file.meta)).copied().unwrap_or(1)) {
-            return names;
+        let others = |names: &HashMap<Inode, u64>| -> Vec<usize> {
+            let ours = |file: &&Named| file.links <= names.get(&file.inode).copied().unwrap_or(1);
+            named.iter().filter(|file| !ours(file)).map(|file| file.place).collect()
+        };
+        if others(&names).is_empty() {
+            return Vec::new();
         }
         let [attempts, state] = [Area::Attempts, Area::State].map(|area| self.folder(area));
         if path.starts_with(&attempts) {
@@ -97,41 +112,58 @@ impl Store {
         }
         count(&attempts, &mut names);
         count(&state, &mut names);
-        names
+        others(&names)
+    }
+
+    /// Makes a blob of a file of a folder, and leaves a second name of it where it was.
+    fn keep_named(&self, path: &Path, file: &Loose) -> Result<()> {
+        // One call instead of a move and a name for it: what has just been written becomes the blob, where it lies.
+        if link::by_names() && !file.theirs && !self.has(file.digest)? {
+            let blob = self.place(file.digest);
+            let linked = fs::set_permissions(path, file.kept_mode()).is_ok()
+                && link::in_folder(&blob, || fs::hard_link(path, &blob)).is_ok();
+            if linked {
+                return self.remember(&blob, file.digest);
+            }
+        }
+        self.keep_file(path, file)?;
+        self.link_blob(file.digest, path)
     }
 
     /// Moves a file into the blobs, unless its content is there already.
-    fn keep_file(&self, file: &Loose, names: &HashMap<Inode, u64>) -> Result<()> {
-        let Loose { path, digest, meta, most } = file;
-        let blob = self.place(digest);
-        if self.has(digest)? {
+    fn keep_file(&self, path: &Path, file: &Loose) -> Result<()> {
+        let blob = self.place(file.digest);
+        if self.has(file.digest)? {
             return link::remove(path);
         }
-        if let Some(parent) = blob.parent() {
-            fs::create_dir_all(parent).at("making", parent)?;
-        }
-        let mode = link::kept_mode(meta.mode(), *most, digest.kind == Kind::Program);
+        let mode = file.kept_mode();
         // A file that has other names as well is somebody else's; its mode and its content stay theirs. So does one that
         // belongs to another user, whose mode cannot be changed.
-        let ours = meta.nlink() <= names.get(&inode(meta)).copied().unwrap_or(1);
-        if ours && fs::set_permissions(path, Permissions::from_mode(mode)).is_ok() {
-            fs::rename(path, &blob).at("storing", path)?;
+        if !file.theirs && fs::set_permissions(path, mode.clone()).is_ok() {
+            link::in_folder(&blob, || fs::rename(path, &blob)).at("storing", path)?;
         } else {
             let partial = link::partial(&blob);
             link::remove(&partial)?;
-            link::copy(path, &partial, Some(mode)).at("copying", path)?;
+            link::in_folder(&partial, || link::copy(path, &partial, Some(mode.mode())))
+                .at("copying", path)?;
             fs::rename(&partial, &blob).at("storing", path)?;
             link::remove(path)?;
         }
-        let meta = fs::symlink_metadata(&blob).at("reading", &blob)?;
-        self.stats.put(&blob, &meta, digest, None);
+        self.remember(&blob, file.digest)
+    }
+
+    /// Notes the digest of a blob that was just made.
+    fn remember(&self, blob: &Path, digest: &Digest) -> Result<()> {
+        let meta = fs::symlink_metadata(blob).at("reading", blob)?;
+        self.stats.put(blob, &meta, digest, None);
         Ok(())
     }
 
     /// Takes in a file that the runner itself wrote and knows the digest of.
     pub fn ingest_file(&self, path: &Path, digest: &Digest) -> Result<()> {
         let meta = fs::symlink_metadata(path).at("reading", path)?;
-        self.keep_file(&Loose { path: path.into(), digest, meta, most: EVERYTHING }, &HashMap::new())
+        let (mode, theirs) = (meta.mode(), meta.nlink() > 1);
+        self.keep_file(path, &Loose { path, digest, mode, most: EVERYTHING, theirs })
     }
 
     /// Takes in a file that came from elsewhere, if its content is what the digest says.
@@ -158,8 +190,7 @@ impl Store {
             let meta = fs::symlink_metadata(&path).at("reading", &path)?;
             let mode = link::kept_mode(meta.mode(), EVERYTHING, false);
             fs::set_permissions(&path, Permissions::from_mode(mode)).at("protecting", &path)?;
-            let meta = fs::symlink_metadata(&path).at("reading", &path)?;
-            self.stats.put(&path, &meta, &digest, None);
+            self.remember(&path, &digest)?;
         }
         Ok(digest)
     }
@@ -211,25 +242,46 @@ impl Store {
     }
 }
 
-/// The files of a folder, with what the folders above each let through.
-fn loose<'a>(root: &Path, manifest: &'a Manifest) -> Result<Vec<Loose<'a>>> {
+impl Loose<'_> {
+    /// The mode that it has in the store.
+    fn kept_mode(&self) -> Permissions {
+        let program = self.digest.kind == Kind::Program;
+        Permissions::from_mode(link::kept_mode(self.mode, self.most, program))
+    }
+}
+
+impl Named {
+    fn of(place: usize, meta: &Metadata) -> Option<Self> {
+        (meta.nlink() > 1).then(|| Self { place, inode: inode(meta), links: meta.nlink() })
+    }
+}
+
+/// The files of a folder, with what the folders above each let through, and those that have several names.
+fn loose<'a>(root: &Path, manifest: &'a Manifest) -> Result<(Vec<Loose<'a>>, Vec<Named>)> {
     let through = |path: &Path| Ok(link::let_through(fs::symlink_metadata(path).at("reading", path)?.mode()));
     // What lies in a folder stands behind it.
-    let mut most: HashMap<&Path, u32> = HashMap::from([(Path::new(""), through(root)?)]);
+    let mut folders: HashMap<&Path, u32> = HashMap::from([(Path::new(""), through(root)?)]);
+    let above = |folders: &HashMap<&Path, u32>, path: &Path| {
+        path.parent().and_then(|parent| folders.get(parent)).copied().unwrap_or(EVERYTHING)
+    };
     let mut files = Vec::with_capacity(manifest.0.len());
     for entry in &manifest.0 {
-        let above = entry.path.parent().and_then(|parent| most.get(parent)).copied().unwrap_or(EVERYTHING);
-        let path = root.join(&entry.path);
+        let (path, most) = (entry.path.as_path(), above(&folders, &entry.path));
         match &entry.item {
-            Item::Folder => drop(most.insert(&entry.path, above & through(&path)?)),
-            Item::File(digest, _) => {
-                let meta = fs::symlink_metadata(&path).at("reading", &path)?;
-                files.push(Loose { path, digest, meta, most: above });
-            }
+            Item::Folder => drop(folders.insert(path, most & through(&root.join(path))?)),
+            Item::File(digest, _) => files.push(Loose { path, digest, mode: 0, most, theirs: false }),
             Item::Link(_) => {}
         }
     }
-    Ok(files)
+    let looked = files.par_iter_mut().enumerate().with_min_len(256);
+    let named = looked.map_init(PathBuf::new, |full, (place, file)| {
+        let full = below(full, root, file.path);
+        let meta = fs::symlink_metadata(full).at("reading", full)?;
+        file.mode = meta.mode();
+        Ok(Named::of(place, &meta))
+    });
+    let named = named.filter_map(Result::transpose).collect::<Result<_>>()?;
+    Ok((files, named))
 }
 
 /// Counts the names below a folder of files that are looked for. What is just being taken away counts or not.

@@ -42,6 +42,22 @@ pub fn link(from: &Path, to: &Path) -> Result<How> {
     Ok(How::Copy)
 }
 
+/// Whether second names are hard links here, as far as it is known.
+pub(crate) fn by_names() -> bool {
+    WAY.load(Ordering::Relaxed) == 2
+}
+
+/// Does something that makes a file at `path`, and its folder first where there is none yet.
+pub(crate) fn in_folder(path: &Path, act: impl Fn() -> io::Result<()>) -> io::Result<()> {
+    match (act(), path.parent()) {
+        (Err(e), Some(folder)) if e.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(folder)?;
+            act()
+        }
+        (done, _) => done,
+    }
+}
+
 /// A file of its own with the same blocks.
 fn reflink(from: &Path, to: &Path) -> io::Result<()> {
     fill(from, to, None, reflink_copy::reflink_file)

@@ -7,11 +7,12 @@ use crate::layout::Store;
 use crate::manifest::{self, Entry, Item, Manifest};
 use crate::walk::{self, Links};
 use crate::{link, process, record};
+use link::How;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -87,10 +88,7 @@ impl Store {
         // Outputs have no links that lead out; a list that has some came from elsewhere, and gives no folder.
         let Some(manifest) = self.manifest(digest).filter(|m| m.check().is_ok()) else { return Ok(false) };
         let whole = manifest.0.par_iter().with_min_len(256).map(|entry| match &entry.item {
-            Item::File(blob, size) => {
-                let sized = || fs::metadata(self.place(blob)).is_ok_and(|meta| meta.len() == *size);
-                Ok(self.has(blob)? && sized())
-            }
+            Item::File(blob, size) => Ok(self.find(blob)?.is_some_and(|meta| meta.len() == *size)),
             _ => Ok(true),
         });
         if !whole.try_reduce(|| true, |a, b| Ok(a && b))? {
@@ -102,12 +100,17 @@ impl Store {
 
     /// Whether a blob is there, whole and unchanged. One that changed is put into quarantine.
     pub fn has(&self, digest: &Digest) -> Result<bool> {
+        Ok(self.find(digest)?.is_some())
+    }
+
+    /// The same, with what `stat` says of it.
+    fn find(&self, digest: &Digest) -> Result<Option<Metadata>> {
         let path = self.place(digest);
-        let Ok(mut meta) = fs::symlink_metadata(&path) else { return Ok(false) };
+        let Ok(mut meta) = fs::symlink_metadata(&path) else { return Ok(None) };
         let mut content = walk::content(&path, &meta, &self.stats);
         if matches!(content, Err(Error::Changed(_))) {
             // Another runner has just stored the same; one that changes again while it is read is no content.
-            let Ok(now) = fs::symlink_metadata(&path) else { return Ok(false) };
+            let Ok(now) = fs::symlink_metadata(&path) else { return Ok(None) };
             meta = now;
             content = walk::content(&path, &meta, &self.stats);
         }
@@ -117,11 +120,11 @@ impl Store {
             if content == *digest
                 || (content.kind == digest.kind && *contents::hash(&path, &meta)?.as_bytes() == digest.hash)
             {
-                return Ok(true);
+                return Ok(Some(meta));
             }
         }
         self.quarantine(&path)?;
-        Ok(false)
+        Ok(None)
     }
 
     /// Moves something that is not what its name says out of the way, for a person to look at.
@@ -139,21 +142,29 @@ impl Store {
         link::remove(&partial)?;
         fs::create_dir_all(&partial).at("making", &partial)?;
         for entry in &manifest.0 {
-            let path = partial.join(&entry.path);
+            let path = || partial.join(&entry.path);
             match &entry.item {
-                Item::Folder => fs::create_dir(&path).at("making", &path)?,
-                Item::Link(target) => std::os::unix::fs::symlink(target, &path).at("linking", &path)?,
-                Item::File(blob, _) => self.link_blob(blob, &path)?,
+                Item::Folder => fs::create_dir(path()).at("making", &path())?,
+                Item::Link(target) => std::os::unix::fs::symlink(target, path()).at("linking", &path())?,
+                Item::File(..) => {}
             }
         }
+        manifest.0.par_iter().with_min_len(64).try_for_each(|entry| match &entry.item {
+            Item::File(blob, _) => self.link_blob(blob, &partial.join(&entry.path)),
+            Item::Folder | Item::Link(_) => Ok(()),
+        })?;
         self.place_view(&partial, view)
     }
 
     /// Gives a blob a second name, and remembers the digest of both (a new link changes the ctime).
     pub(crate) fn link_blob(&self, blob: &Digest, path: &Path) -> Result<()> {
         let from = self.place(blob);
-        link::link(&from, path)?;
-        for name in [from.as_path(), path] {
+        let names = match link::link(&from, path)? {
+            // Both are one file.
+            How::HardLink => vec![path],
+            How::Reflink | How::Copy => vec![from.as_path(), path],
+        };
+        for name in names {
             let meta = fs::symlink_metadata(name).at("reading", name)?;
             self.stats.put(name, &meta, blob, None);
         }
