@@ -1,8 +1,9 @@
 //! The action key: everything that can change an output, and nothing else.
 
+use crate::name_map::NameMap;
 use crate::text::counted;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use store::Key;
 use store::digest::Digest;
 use store::manifest::{Item, Manifest};
@@ -29,24 +30,24 @@ pub struct Action {
     /// Content of the program.
     pub program: Digest,
     /// Every parameter in use, defaults included.
-    pub params: BTreeMap<String, String>,
+    pub params: NameMap<String>,
     /// Content of every input.
-    pub inputs: BTreeMap<String, Digest>,
+    pub inputs: NameMap<Digest>,
     /// The file name by which the stage sees an input, where it sees one.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub names: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "NameMap::is_empty")]
+    pub names: NameMap<String>,
     /// Content of every file and folder of the study that a command names in its words, by path from the root.
-    pub files: BTreeMap<String, Digest>,
+    pub files: NameMap<Digest>,
     /// What does not count of inputs that are folders of the study, beyond what never does.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub ignore: BTreeMap<String, Vec<String>>,
+    #[serde(default, skip_serializing_if = "NameMap::is_empty")]
+    pub ignore: NameMap<Vec<String>>,
     /// Declared environment.
-    pub env: BTreeMap<String, String>,
+    pub env: NameMap<String>,
     /// The virtual environment that the program belongs to: one Python with other packages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub venv: Option<String>,
     /// Output names, and the file names they are written to.
-    pub outputs: BTreeMap<String, String>,
+    pub outputs: NameMap<String>,
 }
 
 impl Action {
@@ -129,10 +130,7 @@ impl Action {
 type Change<'a, T> = (&'a String, Option<&'a T>, Option<&'a T>);
 
 /// Every name that stands for something else in two maps, or in one only.
-pub fn changes<'a, T: PartialEq>(
-    old: &'a BTreeMap<String, T>,
-    new: &'a BTreeMap<String, T>,
-) -> Vec<Change<'a, T>> {
+pub fn changes<'a, T: PartialEq>(old: &'a NameMap<T>, new: &'a NameMap<T>) -> Vec<Change<'a, T>> {
     let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     let pairs = names.into_iter().map(|name| (name, old.get(name), new.get(name)));
     pairs.filter(|(_, old, new)| old != new).collect()
@@ -141,7 +139,7 @@ pub fn changes<'a, T: PartialEq>(
 /// `: 3 of 12 files` for two folders whose manifests are known.
 fn detail(old: &Digest, new: &Digest, manifest: impl Fn(&Digest) -> Option<Manifest>) -> String {
     let (Some(old), Some(new)) = (manifest(old), manifest(new)) else { return String::new() };
-    let files = |m: &'_ Manifest| -> BTreeMap<_, _> {
+    let files = |m: &'_ Manifest| -> NameMap<_> {
         let files = m.0.iter().filter(|e| !matches!(e.item, Item::Folder));
         files.map(|e| (e.path.to_string_lossy().into_owned(), e.item.clone())).collect()
     };
@@ -164,17 +162,17 @@ mod tests {
 
     fn action() -> Action {
         let digest = |b| Digest { kind: Kind::File, hash: [b; 32] };
-        let pair = |k: &str, v: &str| BTreeMap::from([(k.to_string(), v.to_string())]);
+        let pair = |k: &str, v: &str| NameMap::from([(k.to_string(), v.to_string())]);
         Action {
             version: VERSION,
             stage: "train".into(),
             template: vec!["cp".into(), "a".into(), "b".into()],
             program: digest(1),
             params: pair("iterations", "2000"),
-            inputs: BTreeMap::from([("latents".into(), digest(2))]),
+            inputs: NameMap::from([("latents".into(), digest(2))]),
             names: pair("latents", "latents.bin"),
-            files: BTreeMap::new(),
-            ignore: BTreeMap::new(),
+            files: NameMap::new(),
+            ignore: NameMap::new(),
             env: pair("X", "1"),
             venv: None,
             outputs: pair("model", "model"),
@@ -200,15 +198,15 @@ mod tests {
             &|a| a.template = vec!["cp".into(), "a b".into()],
             &|a| a.program = other,
             &|a| a.params.clear(),
-            &|a| a.params = BTreeMap::from([("iterations".into(), "4000".into())]),
-            &|a| a.inputs = BTreeMap::from([("latents".into(), other)]),
-            &|a| a.names = BTreeMap::from([("latents".into(), "latents.txt".into())]),
+            &|a| a.params = NameMap::from([("iterations".into(), "4000".into())]),
+            &|a| a.inputs = NameMap::from([("latents".into(), other)]),
+            &|a| a.names = NameMap::from([("latents".into(), "latents.txt".into())]),
             &|a| a.names.clear(),
-            &|a| a.files = BTreeMap::from([("x".into(), other)]),
-            &|a| a.ignore = BTreeMap::from([("latents".into(), vec!["*.log".into()])]),
+            &|a| a.files = NameMap::from([("x".into(), other)]),
+            &|a| a.ignore = NameMap::from([("latents".into(), vec!["*.log".into()])]),
             &|a| a.env.clear(),
             &|a| a.venv = Some("./venv".into()),
-            &|a| a.outputs = BTreeMap::from([("model".into(), "m".into())]),
+            &|a| a.outputs = NameMap::from([("model".into(), "m".into())]),
         ];
         let mut keys = vec![action().key()];
         for edit in edits {

@@ -17,6 +17,7 @@ mod engine;
 mod error;
 #[doc(hidden)]
 pub mod fuzz;
+mod name_map;
 mod run;
 mod screen;
 mod session;

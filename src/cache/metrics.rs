@@ -1,7 +1,7 @@
 //! The numbers in outputs that are JSON objects.
 
+use crate::name_map::NameMap;
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
 use store::{Produced, Store};
 
 /// Nobody keeps scores in a file of megabytes.
@@ -52,7 +52,7 @@ pub fn numbers(store: &Store, output: &Produced) -> Map<String, Value> {
 /// Those of several outputs together; a name that two of them have is told apart by the output's.
 pub fn together<'a>(
     store: &Store,
-    outputs: &BTreeMap<String, Produced>,
+    outputs: &NameMap<Produced>,
     names: impl IntoIterator<Item = &'a String>,
 ) -> Map<String, Value> {
     let mut all = Map::new();

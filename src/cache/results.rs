@@ -3,10 +3,12 @@
 use crate::action::Action;
 use crate::cache::error::Result;
 use crate::cache::facts::{Commit, Machine};
+use crate::name_map::NameMap;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use store::digest::{Digest, Kind};
 use store::manifest::LARGEST;
@@ -16,8 +18,10 @@ use study::Processes;
 /// What one run of an action gave.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ActionResult {
-    pub action: Action,
-    pub outputs: BTreeMap<String, Produced>,
+    /// The same place in memory as that of the task that it was looked up for.
+    #[serde(with = "shared")]
+    pub action: Arc<Action>,
+    pub outputs: NameMap<Produced>,
     /// Seconds since 1970 when it was done.
     pub finished: u64,
     /// How long the program ran.
@@ -31,12 +35,62 @@ pub struct ActionResult {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted: Option<Key>,
     /// Where, and with what. Records of older runners do not say it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ran: Option<Ran>,
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "alike")]
+    pub ran: Option<Arc<Ran>>,
+}
+
+/// Something in one place of memory, written down as what it is.
+mod shared {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use std::sync::Arc;
+
+    pub fn serialize<T: Serialize, S: Serializer>(value: &Arc<T>, serializer: S) -> Result<S::Ok, S::Error> {
+        T::serialize(value, serializer)
+    }
+
+    pub fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Arc<T>, D::Error> {
+        T::deserialize(from).map(Arc::new)
+    }
+}
+
+/// Where results were made, which of thousands is mostly the same, in one place of memory for all that are alike.
+mod alike {
+    use super::Ran;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use std::collections::HashSet;
+    use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+    /// All that are held, and how many may be before those that nobody else holds are let go.
+    type Held = (HashSet<Arc<Ran>>, usize);
+
+    static HELD: LazyLock<Mutex<Held>> = LazyLock::new(|| Mutex::new((HashSet::new(), 1024)));
+
+    pub fn share(ran: Ran) -> Arc<Ran> {
+        let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+        let (all, most) = &mut *held;
+        if let Some(there) = all.get(&ran) {
+            return Arc::clone(there);
+        }
+        if all.len() >= *most {
+            all.retain(|ran| Arc::strong_count(ran) > 1);
+            *most = 1024.max(2 * all.len());
+        }
+        let ran = Arc::new(ran);
+        all.insert(Arc::clone(&ran));
+        ran
+    }
+
+    pub fn serialize<S: Serializer>(value: &Option<Arc<Ran>>, serializer: S) -> Result<S::Ok, S::Error> {
+        value.as_deref().serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Arc<Ran>>, D::Error> {
+        Ok(Option::<Ran>::deserialize(from)?.map(share))
+    }
 }
 
 /// Where a result was made, and with what.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Ran {
     /// The machine; of its GPUs those that the stage had.
@@ -60,7 +114,19 @@ pub struct Ran {
     pub reported: BTreeMap<String, String>,
 }
 
+impl Ran {
+    /// In one place of memory for all that are alike.
+    pub fn shared(self) -> Arc<Self> {
+        alike::share(self)
+    }
+}
+
 impl ActionResult {
+    /// The same, with the action in the place where an equal one lies already.
+    pub fn of(self, action: &Arc<Action>) -> Self {
+        Self { action: Arc::clone(action), ..self }
+    }
+
     /// Whether a record that comes from elsewhere can be the result of the action `key`. `sums` gives the bytes and the
     /// number of files of a tree.
     ///
@@ -93,7 +159,8 @@ impl ActionResult {
 /// The newest success of a stage.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Last {
-    pub action: Action,
+    #[serde(with = "shared")]
+    pub action: Arc<Action>,
     pub seconds: f64,
     pub finished: u64,
 }

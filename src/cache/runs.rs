@@ -3,6 +3,7 @@
 use crate::cache::error::{Error, Result};
 use crate::cache::facts::Facts;
 use crate::cache::failure::{Failure, TaskFailure};
+use crate::name_map::NameMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -41,13 +42,13 @@ pub struct StageReport {
     pub keys: Vec<Key>,
     /// How long its program ran, in this run or when it was made.
     pub seconds: Option<f64>,
-    pub outputs: BTreeMap<String, store::Produced>,
+    pub outputs: NameMap<store::Produced>,
     /// The variants that it belongs to; the empty name is the study as it stands.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub variants: Vec<String>,
     /// Every parameter in use.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub params: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "NameMap::is_empty")]
+    pub params: NameMap<String>,
     /// The numbers in the outputs that the study shows.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub metrics: Map<String, Value>,

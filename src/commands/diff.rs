@@ -7,12 +7,14 @@ use crate::cache::results;
 use crate::cache::runs::past;
 use crate::cli::Global;
 use crate::error::{Error, Result};
+use crate::name_map::NameMap;
 use crate::session::survey::survey;
 use crate::session::{Options, Session};
 use crate::text::significant;
 use crate::text::table;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use store::Produced;
 use store::Store;
 use study::Choice;
@@ -20,8 +22,8 @@ use study::Choice;
 /// What is known of a stage on one side.
 #[derive(Clone, Debug, Default)]
 struct Side {
-    action: Option<Action>,
-    outputs: BTreeMap<String, Produced>,
+    action: Option<Arc<Action>>,
+    outputs: NameMap<Produced>,
 }
 
 /// One thing that is different.
@@ -102,7 +104,7 @@ fn run(store: &Store, name: &str) -> Result<Option<BTreeMap<String, Side>>> {
 }
 
 fn compare(store: &Store, stage: &str, a: &Side, b: &Side, found: &mut Vec<Difference>) {
-    let mut add = |what, a: BTreeMap<String, String>, b: BTreeMap<String, String>| {
+    let mut add = |what, a: NameMap<String>, b: NameMap<String>| {
         let different = changes(&a, &b).into_iter().map(|(name, a, b)| Difference {
             stage: stage.into(),
             what,
@@ -112,22 +114,22 @@ fn compare(store: &Store, stage: &str, a: &Side, b: &Side, found: &mut Vec<Diffe
         });
         found.extend(different);
     };
-    let of = |side: &Side, pick: &dyn Fn(&Action) -> BTreeMap<String, String>| {
-        side.action.as_ref().map(pick).unwrap_or_default()
+    let of = |side: &Side, pick: &dyn Fn(&Action) -> NameMap<String>| {
+        side.action.as_deref().map(pick).unwrap_or_default()
     };
     let short = |digest: &store::digest::Digest| digest.hex()[..12].to_string();
     let params = |x: &Action| x.params.clone();
     add("parameter", of(a, &params), of(b, &params));
     let inputs = |x: &Action| x.inputs.iter().map(|(n, d)| (n.clone(), short(d))).collect();
     add("input", of(a, &inputs), of(b, &inputs));
-    let program = |x: &Action| BTreeMap::from([(x.template.join(" "), short(&x.program))]);
+    let program = |x: &Action| NameMap::from([(x.template.join(" "), short(&x.program))]);
     add("program", of(a, &program), of(b, &program));
     add("metric", metrics(store, a), metrics(store, b));
 }
 
 /// The numbers in all outputs that are JSON objects.
-fn metrics(store: &Store, side: &Side) -> BTreeMap<String, String> {
-    let mut found = BTreeMap::new();
+fn metrics(store: &Store, side: &Side) -> NameMap<String> {
+    let mut found = NameMap::new();
     for (output, produced) in &side.outputs {
         for (name, value) in numbers(store, produced) {
             if let Some(number) = value.as_f64() {

@@ -6,7 +6,7 @@ use super::table;
 use crate::cache::events::RunEvent;
 use crate::cache::metrics::object;
 use crate::cache::results;
-use crate::cache::runs::{Report, Status};
+use crate::cache::runs::{Report, StageReport, Status};
 use crate::cli::{Global, LogFormat, RunArguments};
 use crate::engine::stop::Stop;
 use crate::error::{Error, Result};
@@ -18,6 +18,7 @@ use crate::session::lockfile::LockFile;
 use crate::stderr;
 use crate::text::{duration, significant, size, table as columns};
 use serde_json::Value;
+use std::collections::HashMap;
 use store::lock;
 
 /// Runs what is not cached, then prints what became of each stage, and the scores.
@@ -106,8 +107,10 @@ fn summary(report: &Report) -> Vec<Vec<String>> {
 /// The numbers of every output that a stage wants shown.
 fn scores(session: &Session, report: &Report) -> String {
     let mut text = String::new();
-    for step in &session.graph.steps {
-        let Some(row) = report.stages.iter().find(|r| r.stage == step.id) else { continue };
+    let rows: HashMap<&str, &StageReport> =
+        report.stages.iter().map(|row| (row.stage.as_str(), row)).collect();
+    for step in session.graph.steps.iter().filter(|step| !step.show.is_empty()) {
+        let Some(row) = rows.get(step.id.as_str()) else { continue };
         for name in &step.show {
             let Some(output) = row.outputs.get(name) else { continue };
             let file = std::fs::read(session.store.place(&output.digest)).map_err(|e| e.to_string());

@@ -5,6 +5,7 @@ use crate::cache::results::{self, ActionResult, Ran};
 use crate::engine::attempt::Attempt;
 use crate::engine::steady::{self, Part};
 use crate::engine::usage::Usage;
+use crate::name_map::NameMap;
 use crate::run::job::{Job, Unmade};
 use crate::session::Place;
 use crate::text::size;
@@ -13,6 +14,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use store::walk::{self, Links};
 use store::{IoContext, Produced, link, name};
 use study::hidden;
@@ -47,7 +49,7 @@ pub fn commit(
     // All are looked at before the first is moved: what is refused stays together.
     let places: Vec<PathBuf> = step.outputs.iter().map(|output| attempt.out.join(&output.file)).collect();
     let taken = places.iter().map(|place| store.examine(place)).collect::<store::Result<Vec<_>>>()?;
-    let mut outputs = BTreeMap::new();
+    let mut outputs = NameMap::new();
     for ((output, place), hashed) in step.outputs.iter().zip(&places).zip(&taken) {
         store.keep(place, hashed)?;
         let produced = Produced { digest: hashed.digest, bytes: hashed.bytes, files: hashed.files };
@@ -55,14 +57,14 @@ pub fn commit(
     }
     store.sync(&taken)?;
     let outcome = ActionResult {
-        action: job.task.action.clone(),
+        action: Arc::clone(&job.task.action),
         outputs,
         finished: results::now(),
         seconds,
         run: job.run.into(),
         processes: step.processes,
         accepted: None,
-        ran: Some(ran(job, usage, &attempt.events)),
+        ran: Some(ran(job, usage, &attempt.events).shared()),
     };
     results::record(store, &job.task.key, &outcome)?;
     // From here on the result exists; what is left over can go.

@@ -68,7 +68,7 @@ impl Driver<'_> {
             return Ok(None);
         }
         match whole {
-            true => Ok(results::lookup(&self.session.store, &task.key)?),
+            true => Ok(results::lookup(&self.session.store, &task.key)?.map(|found| found.of(&task.action))),
             false => Ok(self.session.lookup(task)?),
         }
     }
@@ -79,7 +79,7 @@ impl Driver<'_> {
             return None;
         }
         let last = results::last(&self.session.store, &task.label)?;
-        let same = Action { program: last.action.program, ..task.action.clone() } == last.action;
+        let same = Action { program: last.action.program, ..(*task.action).clone() } == *last.action;
         let only_program = same && task.action.program != last.action.program;
         let long = last.seconds > self.session.graph.ask_above.as_secs_f64();
         (only_program && long).then_some(last.seconds)

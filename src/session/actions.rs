@@ -2,10 +2,12 @@
 
 use crate::action::{Action, VERSION};
 use crate::cache::results::{self, ActionResult, Last};
+use crate::name_map::NameMap;
 use crate::session::error::{Error, Result};
 use crate::session::programs::venv;
 use crate::session::{Instance, Made, Session, StepOutputs, Task};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use study::graph::{Call, Step};
 use study::hidden;
 use study::sharded;
@@ -24,7 +26,7 @@ impl Session {
             },
             None => None,
         };
-        let mut files = BTreeMap::new();
+        let mut files = NameMap::new();
         // An action is written down; who may read an address does not change what lies there.
         let open = |text: &str| hidden(text).into_owned();
         let template = match &step.call {
@@ -43,8 +45,8 @@ impl Session {
             template,
             program: program.digest,
             params: program.params.iter().map(|(name, value)| (name.clone(), open(value))).collect(),
-            inputs: BTreeMap::new(),
-            names: BTreeMap::new(),
+            inputs: NameMap::new(),
+            names: NameMap::new(),
             files,
             ignore: self.ignored_of(step, &inputs),
             env: step.env.iter().map(|(name, value)| (name.clone(), open(value))).collect(),
@@ -82,7 +84,7 @@ impl Session {
             let outputs = done.first().map(|(_, outcome)| outcome.outputs.clone()).unwrap_or_default();
             return Ok(StepOutputs { outputs, replaced: Vec::new(), actions });
         }
-        let mut outputs = BTreeMap::new();
+        let mut outputs = NameMap::new();
         for output in &step.outputs {
             let parts = done.iter().filter_map(|(task, outcome)| {
                 let name = task.instance.as_ref()?.published(&output.file);
@@ -96,7 +98,7 @@ impl Session {
     /// Notes a result as the newest success of its stage.
     pub fn note_last(&self, task: &Task, outcome: &ActionResult) -> Result<()> {
         let (seconds, finished) = (outcome.seconds, outcome.finished);
-        let last = Last { action: outcome.action.clone(), seconds, finished };
+        let last = Last { action: Arc::clone(&outcome.action), seconds, finished };
         Ok(results::set_last(&self.store, &task.label, &last)?)
     }
 
@@ -104,7 +106,7 @@ impl Session {
     pub fn stand_in(&self, step: usize) -> Result<Option<StepOutputs>> {
         let Some(replaced) = self.replaced.get(&step) else { return Ok(None) };
         let of = &self.graph.steps[step];
-        let mut outputs = BTreeMap::new();
+        let mut outputs = NameMap::new();
         let last = results::last(&self.store, &of.id).map(|last| last.action.key());
         if let Some(outcome) = last.map(|key| results::lookup(&self.store, &key)).transpose()?.flatten() {
             outputs.extend(outcome.outputs);
@@ -130,7 +132,7 @@ impl Session {
     pub fn lookup(&self, task: &Task) -> Result<Option<ActionResult>> {
         let outputs = &self.graph.steps[task.step].outputs;
         let optional = |name: &str| outputs.iter().any(|o| o.temp && o.name == name);
-        Ok(results::lookup_except(&self.store, &task.key, optional)?)
+        Ok(results::lookup_except(&self.store, &task.key, optional)?.map(|found| found.of(&task.action)))
     }
 
     /// The steps whose outputs a task reads and whose contents were dropped.

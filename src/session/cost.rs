@@ -2,6 +2,7 @@
 //! by what the study says.
 
 use crate::cache::results::ActionResult;
+use crate::name_map::NameMap;
 use crate::session::Session;
 use crate::session::plan::{Planned, State};
 use rayon::prelude::*;
@@ -201,7 +202,7 @@ fn by_past(
 }
 
 /// How much more work `now` is than `then`; `None` where they differ in more than that.
-fn scale(now: &BTreeMap<String, String>, then: &BTreeMap<String, String>, counted: &[String]) -> Option<f64> {
+fn scale(now: &BTreeMap<String, String>, then: &NameMap<String>, counted: &[String]) -> Option<f64> {
     let free = |name: &str| name == FREE || sharded::PARAMS.contains(&name);
     let names = now.keys().chain(then.keys().filter(|name| !now.contains_key(*name)));
     let mut scale = 1.0;
@@ -246,6 +247,7 @@ mod tests {
     fn only_work_and_seeds_may_differ() {
         let counted = ["iterations".to_string()];
         let then = map(&[("iterations", "2000"), ("model", "s"), ("seed", "0")]);
+        let then: NameMap<String> = then.into_iter().collect();
         let of = |now: &[(&str, &str)]| scale(&map(now), &then, &counted);
         assert_eq!(of(&[("iterations", "2000"), ("model", "s"), ("seed", "0")]), Some(1.0));
         assert_eq!(of(&[("iterations", "5000"), ("model", "s"), ("seed", "7")]), Some(2.5));

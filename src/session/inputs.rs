@@ -1,8 +1,8 @@
 //! What a stage reads, resolved once: the content, where it lies, and the file name by which the stage sees it.
 
+use crate::name_map::NameMap;
 use crate::session::error::{Error, Result};
 use crate::session::{Input, Instance, Place, Session, StepOutputs, lineage};
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 use store::digest::Kind;
@@ -124,7 +124,7 @@ impl Session {
     }
 
     /// What does not count of the inputs of a step that are folders of the study, as the study says it.
-    pub fn ignored_of(&self, step: &Step, known: &[Input]) -> BTreeMap<String, Vec<String>> {
+    pub fn ignored_of(&self, step: &Step, known: &[Input]) -> NameMap<Vec<String>> {
         let folder = |index: usize, name: &str| {
             step.each == Some(index) || known.iter().any(|i| i.name == name && i.digest.kind == Kind::Tree)
         };

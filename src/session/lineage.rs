@@ -2,6 +2,7 @@
 //! the same whatever else is selected.
 
 use crate::cache::results::Ran;
+use crate::name_map::NameMap;
 use crate::session::{Made, Session, StepOutputs};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,14 +54,14 @@ struct Origin {
     command: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     program_digest: Option<Digest>,
-    params: BTreeMap<String, String>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    env: BTreeMap<String, String>,
-    inputs: BTreeMap<String, Digest>,
+    params: NameMap<String>,
+    #[serde(skip_serializing_if = "NameMap::is_empty")]
+    env: NameMap<String>,
+    inputs: NameMap<Digest>,
     /// Where inputs came from, as far as that is the same everywhere.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    sources: BTreeMap<String, InputSource>,
-    outputs: BTreeMap<String, Digest>,
+    #[serde(skip_serializing_if = "NameMap::is_empty")]
+    sources: NameMap<InputSource>,
+    outputs: NameMap<Digest>,
     /// Outputs that were put in the stage's place by hand.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     replaced: Vec<String>,
@@ -97,7 +98,7 @@ struct When {
 
 impl When {
     fn of(made: &Made) -> Self {
-        let mut ran = made.ran.clone();
+        let mut ran = made.ran.as_deref().cloned();
         let reported = ran.as_mut().map(|ran| std::mem::take(&mut ran.reported)).unwrap_or_default();
         Self { finished: made.finished, seconds: made.seconds, ran, reported }
     }
@@ -118,7 +119,7 @@ pub fn of(session: &Session, step: &Step, known: &[Option<StepOutputs>]) -> Opti
     for i in &above {
         let done = known[*i].as_ref()?;
         let step = &graph.steps[*i];
-        let outputs: BTreeMap<_, _> = done.outputs.iter().map(|(name, p)| (name.clone(), p.digest)).collect();
+        let outputs: NameMap<_> = done.outputs.iter().map(|(name, p)| (name.clone(), p.digest)).collect();
         let own = || step.variants.iter().filter(|variant| !variant.is_empty()).cloned().collect();
         let origin = Origin {
             stage: if across { called(session, step) } else { step.stage.clone() },
@@ -193,7 +194,7 @@ fn study(session: &Session, step: &Step, above: &BTreeSet<usize>, across: bool) 
 
 /// Where the inputs of an action came from. What lies elsewhere on this machine is not said; nor is, of several variants,
 /// which one's output it was, as its digest tells.
-fn sources(session: &Session, step: &Step, made: &Made, across: bool) -> BTreeMap<String, InputSource> {
+fn sources(session: &Session, step: &Step, made: &Made, across: bool) -> NameMap<InputSource> {
     let of = |(index, input): (usize, &study::graph::Input)| {
         let entry = if step.each == Some(index) { made.entry.clone() } else { None };
         let from = match &input.source {

@@ -8,7 +8,6 @@ use study::graph::Step;
 /// The numbers of a step: in the outputs that it shows or, where no step of the study shows any, in all that are JSON
 /// objects.
 pub fn metrics(session: &Session, step: &Step, known: &StepOutputs) -> Map<String, Value> {
-    let shown = session.graph.steps.iter().any(|step| !step.show.is_empty());
     let all: Vec<String> = step.outputs.iter().map(|output| output.name.clone()).collect();
-    together(&session.store, &known.outputs, if shown { &step.show } else { &all })
+    together(&session.store, &known.outputs, if session.shows { &step.show } else { &all })
 }

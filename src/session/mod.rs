@@ -83,6 +83,8 @@ pub struct Session {
     pub remote: Option<Remote>,
     /// What the command line asked for.
     pub asked: Asked,
+    /// Whether the study says of any step which of its outputs are shown.
+    shows: bool,
     /// See [`Options::only_look`].
     only_look: bool,
     /// Where this runs, once it was asked for.
@@ -139,8 +141,10 @@ impl Session {
         let (asked, facts) = (options.asked(), OnceLock::new());
         let _held = held;
         let only_look = options.only_look;
+        let shows = graph.steps.iter().any(|step| !step.show.is_empty());
         Ok(Self {
             graph,
+            shows,
             store,
             wanted,
             forced,

@@ -3,6 +3,7 @@
 use crate::cache;
 use crate::cache::remote::{Quiet, side_by_side};
 use crate::cache::results::{self, ActionResult};
+use crate::name_map::NameMap;
 use crate::session::error::Result;
 use crate::session::reasons::reasons;
 use crate::session::stale::{makes, stale};
@@ -10,7 +11,7 @@ use crate::session::survey::waves;
 use crate::session::{Made, Session, StepOutputs, Task};
 use crate::text::counted;
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use store::{Key, Produced};
 
 /// Steps that are looked at together, where they do not wait for each other.
@@ -57,7 +58,7 @@ pub struct Planned {
     pub parts: Option<usize>,
     /// Its outputs, where it is cached.
     #[serde(skip)]
-    pub outputs: BTreeMap<String, Produced>,
+    pub outputs: NameMap<Produced>,
 }
 
 /// Plans all wanted steps, in the order they would run. Programs that are not built yet make their stages wait.
@@ -74,7 +75,7 @@ pub fn plan(session: &mut Session) -> Result<Vec<Planned>> {
             files: Vec::new(),
             last_seconds: None,
             parts: Some(1),
-            outputs: BTreeMap::new(),
+            outputs: NameMap::new(),
         });
     }
     session.find_programs(stale.is_some())?;

@@ -2,9 +2,11 @@
 
 use crate::action::Action;
 use crate::cache::results::{ActionResult, Ran};
+use crate::name_map::NameMap;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use store::digest::Digest;
 use store::ignore::Ignore;
 use store::{Key, Produced, name};
@@ -12,7 +14,7 @@ use store::{Key, Produced, name};
 /// The outputs of a step that is done, and how they came about.
 #[derive(Clone, Debug)]
 pub struct StepOutputs {
-    pub outputs: BTreeMap<String, Produced>,
+    pub outputs: NameMap<Produced>,
     /// Outputs that `--with` replaced.
     pub replaced: Vec<String>,
     /// What each of its tasks gave.
@@ -24,12 +26,12 @@ pub struct StepOutputs {
 pub struct Made {
     /// The name of its entry where there are several.
     pub entry: Option<String>,
-    pub action: Action,
+    pub action: Arc<Action>,
     /// Seconds since 1970 when it was done, and how long its program ran.
     pub finished: u64,
     pub seconds: f64,
     /// Where, and with what.
-    pub ran: Option<Ran>,
+    pub ran: Option<Arc<Ran>>,
 }
 
 impl Made {
@@ -37,7 +39,7 @@ impl Made {
     pub fn new(task: &Task, result: &ActionResult) -> Self {
         Self {
             entry: task.instance.as_ref().map(|i| i.name.clone()),
-            action: task.action.clone(),
+            action: Arc::clone(&task.action),
             finished: result.finished,
             seconds: result.seconds,
             ran: result.ran.clone(),
@@ -54,7 +56,7 @@ pub struct Task {
     /// The entry that a mapped step runs over.
     pub instance: Option<Instance>,
     pub inputs: Vec<Input>,
-    pub action: Action,
+    pub action: Arc<Action>,
     pub key: Key,
 }
 
@@ -116,7 +118,7 @@ impl Task {
         let named = inputs.iter().filter_map(|i| Some((i.name.clone(), i.file.clone()?)));
         action.names = named.collect();
         let key = action.key();
-        Self { step, label, instance, inputs, action, key }
+        Self { step, label, instance, inputs, action: Arc::new(action), key }
     }
 }
 

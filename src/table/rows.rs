@@ -115,7 +115,7 @@ pub fn of_report(report: &Report, tell: bool) -> Vec<Row> {
         stage: row.stage.split('@').next().unwrap_or_default().into(),
         done: !matches!(row.status, Status::Failed | Status::Skipped),
         seconds: row.seconds,
-        params: row.params.clone(),
+        params: row.params.clone().into_iter().collect(),
         metrics: row.metrics.clone(),
     };
     let failed = |variant: &str| {

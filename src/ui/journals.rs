@@ -2,6 +2,7 @@
 
 use crate::cache::events::{RunEvent, TaskEnd};
 use crate::cache::runs::{StageReport, Status};
+use crate::name_map::NameMap;
 use crate::run::journal::Line;
 use crate::text::last_lines;
 use crate::ui::growing::Begun;
@@ -217,7 +218,7 @@ impl Followed {
                 changes.steps.insert(row.stage.clone());
                 self.tasks.retain(|_, task| task.step != row.stage);
                 let step = self.steps.entry(row.stage.clone()).or_default();
-                step.ended = Some(StageReport { outputs: BTreeMap::new(), ..row });
+                step.ended = Some(StageReport { outputs: NameMap::new(), ..row });
             }
             RunEvent::RunEnded { .. } => self.ended = true,
             _ => {}

@@ -1,6 +1,5 @@
 //! The study as it is, and what the store has of it, looked up without running or changing anything.
 
-use crate::action::Action;
 use crate::cache::results::{self, ActionResult};
 use crate::error::Result;
 use crate::session::reasons::reasons;
@@ -10,7 +9,7 @@ use crate::table::rows::{Row, every_variant, of_found};
 use crate::text::counted;
 use crate::ui::slug::slug;
 use crate::ui::state::{Is, State};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use study::Choice;
@@ -83,7 +82,7 @@ impl Known {
                 let outputs = &session.graph.steps[task.step].outputs;
                 let optional = |name: &str| outputs.iter().any(|o| o.temp && o.name == name);
                 let result = results::look(&session.store, &task.key, optional);
-                Ok(result.map(|result| ActionResult { action: emptied(result.action), ..result }))
+                Ok(result.map(|result| result.of(&task.action)))
             })
         });
         match found {
@@ -211,11 +210,4 @@ impl Known {
 
 fn of_no_variant(step: &Step) -> bool {
     step.variants.iter().all(String::is_empty)
-}
-
-/// What a result says of its action the task says too: of thousands of results it is kept once.
-fn emptied(action: Action) -> Action {
-    let (template, params, inputs, names) = (Vec::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-    let (files, ignore, env, outputs) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-    Action { template, params, inputs, names, files, ignore, env, outputs, ..action }
 }

@@ -1,8 +1,8 @@
 //! Values that several answers hold: outputs, and where and with what something ran.
 
 use crate::cache::results::ActionResult;
+use crate::name_map::NameMap;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
 use store::Produced;
 use store::Store;
 use store::digest::{Digest, Kind};
@@ -21,11 +21,7 @@ pub fn content(digest: &Digest) -> String {
 }
 
 /// The outputs of an action or a stage; `files` has their file names.
-pub fn outputs(
-    store: &Store,
-    outputs: &BTreeMap<String, Produced>,
-    files: &BTreeMap<String, String>,
-) -> Value {
+pub fn outputs(store: &Store, outputs: &NameMap<Produced>, files: &NameMap<String>) -> Value {
     let output = |(name, produced): (&String, &Produced)| {
         json!({
             "name": name,
@@ -42,7 +38,7 @@ pub fn outputs(
 /// Where a result was made, with what, and when.
 pub fn ran(result: &ActionResult) -> Value {
     let Some(ran) = &result.ran else { return Value::Null };
-    let mut value = match serde_json::to_value(ran) {
+    let mut value = match serde_json::to_value(&**ran) {
         Ok(Value::Object(value)) => value,
         _ => Map::new(),
     };

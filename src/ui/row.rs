@@ -2,6 +2,7 @@
 
 use crate::cache::results::{self, ActionResult};
 use crate::cache::runs::{Report, StageReport};
+use crate::name_map::NameMap;
 use crate::ui::content::{Form, raw};
 use crate::ui::curves::Curve;
 use crate::ui::growing::Begun;
@@ -200,7 +201,7 @@ pub fn of(stage: &str, output: &str, curve: &Curve) -> Value {
     })
 }
 
-fn of_outputs(site: &Site, store: &Store, stage: &str, made: &BTreeMap<String, Produced>) -> Vec<Value> {
+fn of_outputs(site: &Site, store: &Store, stage: &str, made: &NameMap<Produced>) -> Vec<Value> {
     made.iter().flat_map(|(output, produced)| of_output(site, store, stage, output, produced)).collect()
 }
 
@@ -216,7 +217,7 @@ fn of_output(site: &Site, store: &Store, stage: &str, output: &str, produced: &P
 }
 
 /// What is to be seen in the outputs of a stage: one sheet for each.
-fn sheets(store: &Store, stage: &str, made: &BTreeMap<String, Produced>) -> Vec<Value> {
+fn sheets(store: &Store, stage: &str, made: &NameMap<Produced>) -> Vec<Value> {
     let of_output = |(output, produced): (&String, &Produced)| {
         let (label, grid, count) = match produced.digest.kind {
             Kind::Tree => of_folder(store, &produced.digest)?,

@@ -8,9 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The floors of `src/`, the lowest first: names of files and folders.
-const FLOORS: [&str; 16] = [
-    "text", "stderr", "action", "cache", "session", "engine", "error", "table", "screen", "cli", "run", "ui",
-    "commands", "fuzz", "lib", "main",
+const FLOORS: [&str; 17] = [
+    "text", "stderr", "name_map", "action", "cache", "session", "engine", "error", "table", "screen", "cli",
+    "run", "ui", "commands", "fuzz", "lib", "main",
 ];
 
 /// A crate's files by their module paths, `["cache", "results"]`; the crate's own file is the empty path.
