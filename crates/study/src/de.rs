@@ -279,6 +279,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Ordered<T> {
                 while let Some(pair) = map.next_entry()? {
                     pairs.push(pair);
                 }
+                pairs.shrink_to_fit();
                 Ok(Ordered(pairs))
             }
         }

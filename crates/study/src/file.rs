@@ -312,6 +312,7 @@ impl<'de> Deserialize<'de> for Outputs {
                     let value = Output { file: name.value.clone(), ..Output::default() };
                     outputs.push((name.clone(), Marked { value, mark: name.mark }));
                 }
+                outputs.shrink_to_fit();
                 Ok(Outputs(outputs))
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Outputs, A::Error> {
@@ -323,6 +324,7 @@ impl<'de> Deserialize<'de> for Outputs {
                     }
                     outputs.push((name, Marked { value, mark: said.mark }));
                 }
+                outputs.shrink_to_fit();
                 Ok(Outputs(outputs))
             }
         }

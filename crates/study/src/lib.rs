@@ -74,12 +74,16 @@ pub fn load(choice: &Choice) -> Result<Graph> {
     let folder =
         folder.canonicalize().map_err(|e| Error::Io { verb: "finding", path: folder.into(), source: e })?;
     let names: Vec<String> = read.iter().map(|v| v.name.clone()).collect();
-    let mut graphs = Vec::with_capacity(read.len());
-    for variant in &read {
+    let (mut graphs, mut changes) = (Vec::with_capacity(read.len()), Vec::with_capacity(read.len()));
+    for variant in read {
         let study: file::Study = de::from_node(&variant.tree)?;
-        graphs.push((variant.name.clone(), resolve::resolve(&study, &variant.name, &folder)?));
+        // All of a large study that has served is let go.
+        drop(variant.tree);
+        let graph = resolve::resolve(&study, &variant.name, &folder)?;
+        graphs.push((variant.name, graph));
+        changes.push(variant.changes);
     }
-    union::refuse_changes(&graphs, &read)?;
+    union::refuse_changes(&graphs, &changes)?;
     let mut graph = union::union(graphs, &selected(&choice.variants, &names)?)?;
     for text in params {
         set(&mut graph, text)?;

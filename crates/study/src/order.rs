@@ -4,8 +4,25 @@ use crate::error::{Error, Result};
 use crate::graph::Step;
 use std::collections::BTreeSet;
 
+/// Puts the steps in an order that can be run, where they lie, and tells each where those that it reads from are now.
+pub(crate) fn sort(steps: &mut [Step]) -> Result<()> {
+    let mut place = vec![0; steps.len()];
+    order(steps)?.into_iter().enumerate().for_each(|(new, old)| place[old] = new);
+    for input in steps.iter_mut().flat_map(|step| &mut step.inputs) {
+        input.source.renumber(&place);
+    }
+    for at in 0..steps.len() {
+        while place[at] != at {
+            let to = place[at];
+            steps.swap(at, to);
+            place.swap(at, to);
+        }
+    }
+    Ok(())
+}
+
 /// An order in which every step comes after those it reads from, otherwise as written; or the cycle.
-pub(crate) fn order(steps: &[Step]) -> Result<Vec<usize>> {
+fn order(steps: &[Step]) -> Result<Vec<usize>> {
     let mut missing: Vec<usize> = steps.iter().map(|s| s.needs().count()).collect();
     let mut readers: Vec<Vec<usize>> = vec![Vec::new(); steps.len()];
     for (i, step) in steps.iter().enumerate() {

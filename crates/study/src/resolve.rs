@@ -7,7 +7,7 @@ use crate::file::{Build, Command, EngineName, Stage, Study};
 use crate::graph::{BuildStep, Call, Graph, Input, Output, Source, Step, Stream};
 use crate::naming;
 use crate::operators;
-use crate::order::order;
+use crate::order::sort;
 use crate::sharded;
 use crate::slurm;
 use crate::source::{self, Folders, RESERVED};
@@ -36,14 +36,7 @@ pub fn resolve(study: &Study, variant: &str, folder: &Path) -> Result<Graph> {
     for (name, stage) in study.stages.iter() {
         steps.push(step(name, stage, study, &index, variant, Folders { root: &root, out: &out })?);
     }
-    let order = order(&steps)?;
-    let mut place = vec![0; steps.len()];
-    order.iter().enumerate().for_each(|(new, old)| place[*old] = new);
-    let mut slots: Vec<_> = steps.into_iter().map(Some).collect();
-    let mut sorted: Vec<Step> = order.iter().filter_map(|old| slots[*old].take()).collect();
-    for input in sorted.iter_mut().flat_map(|s| &mut s.inputs) {
-        input.source.renumber(&place);
-    }
+    sort(&mut steps)?;
     let build = study.build.as_ref().map(|b| build_step(b, &root)).transpose()?;
     let ask_above = study.ask_above.map_or(Duration::from_secs(600), |t| t.0);
     let on_end = study.on_end.as_ref().map(|command| plain_command(command, "`on-end`")).transpose()?;
@@ -51,18 +44,7 @@ pub fn resolve(study: &Study, variant: &str, folder: &Path) -> Result<Graph> {
     let on_end = on_end.map(words);
     let (name, cache) = (study.name.value.clone(), study.cache.clone());
     let ignore = study.ignore.iter().map(|line| line.value.clone()).collect();
-    Ok(Graph {
-        name,
-        root,
-        out,
-        ignore,
-        build,
-        cache,
-        ask_above,
-        on_end,
-        steps: sorted,
-        left_out: Vec::new(),
-    })
+    Ok(Graph { name, root, out, ignore, build, cache, ask_above, on_end, steps, left_out: Vec::new() })
 }
 
 fn build_step(build: &Build, root: &Path) -> Result<BuildStep> {
@@ -111,7 +93,7 @@ fn step(
     let call = call(name, stage)?;
     check_names(stage)?;
     let outputs = outputs(name, stage)?;
-    let mut inputs = Vec::new();
+    let mut inputs = Vec::with_capacity(stage.inputs.len());
     for (key, text) in stage.inputs.iter() {
         let source = source::of(text, study, index, variant, folders)?;
         let lines = ignored(stage, key, &source, study);

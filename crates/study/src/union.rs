@@ -2,20 +2,20 @@
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Part, Source, Step};
-use crate::order::order;
-use crate::overlay::Variant;
+use crate::mark::Mark;
+use crate::order::sort;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 /// Refuses a variant that changes a stage which reads every variant: the stage runs once, as the study has it.
-pub fn refuse_changes(graphs: &[(String, Graph)], read: &[Variant]) -> Result<()> {
+pub fn refuse_changes(graphs: &[(String, Graph)], changes: &[Vec<(String, Mark)>]) -> Result<()> {
     let Some((_, base)) = graphs.first() else { return Ok(()) };
-    for (variant, (_, own)) in read.iter().zip(graphs) {
-        for (stage, mark) in &variant.changes {
+    for (changes, (variant, own)) in changes.iter().zip(graphs) {
+        for (stage, mark) in changes {
             if base.steps.iter().chain(&own.steps).any(|step| step.stage == *stage && step.across()) {
                 let text = format!(
-                    "stage {stage} reads every variant, so it runs once and variant {} cannot change it; change it in the \
-                     study or in a profile",
-                    variant.name
+                    "stage {stage} reads every variant, so it runs once and variant {variant} cannot change it; change it in the \
+                     study or in a profile"
                 );
                 return Err(Error::mistake(mark, text));
             }
@@ -30,9 +30,12 @@ pub fn refuse_changes(graphs: &[(String, Graph)], read: &[Variant]) -> Result<()
 /// `train@` and the first variant that has it. A step that reads every variant is one of the study as it stands, and is kept
 /// where every variant is selected.
 pub fn union(graphs: Vec<(String, Graph)>, selected: &[String]) -> Result<Graph> {
-    let mut joined: Vec<Step> = Vec::new();
+    let mut joined: Vec<Step> =
+        Vec::with_capacity(graphs.iter().map(|(_, graph)| graph.steps.len()).max().unwrap_or(0));
     let mut known: HashMap<String, usize> = HashMap::new();
     let mut frame = None;
+    // In one graph no two steps are equal.
+    let alone = graphs.len() == 1;
     // Of each variant its steps by their stages.
     let mut stages: Vec<(String, HashMap<String, usize>)> = Vec::new();
     for (name, mut graph) in graphs {
@@ -43,15 +46,21 @@ pub fn union(graphs: Vec<(String, Graph)>, selected: &[String]) -> Result<Graph>
             let stage = step.stage.clone();
             let once =
                 step.across().then(|| joined.iter().position(|j| j.stage == stage && j.across())).flatten();
-            let at = once.unwrap_or_else(|| {
-                *known.entry(identity(&step)).or_insert_with(|| {
-                    if !name.is_empty() {
-                        step.id = format!("{}@{name}", step.stage);
-                    }
-                    joined.push(step);
-                    joined.len() - 1
-                })
-            });
+            let mut new = |mut step: Step| {
+                if !name.is_empty() {
+                    step.id = format!("{}@{name}", step.stage);
+                }
+                joined.push(step);
+                joined.len() - 1
+            };
+            let at = match once {
+                Some(at) => at,
+                None if alone => new(step),
+                None => match known.entry(identity(&step)) {
+                    Entry::Occupied(there) => *there.get(),
+                    Entry::Vacant(free) => *free.insert(new(step)),
+                },
+            };
             joined[at].variants.push(name.clone());
             place.push(at);
             own.insert(stage, at);
@@ -62,7 +71,8 @@ pub fn union(graphs: Vec<(String, Graph)>, selected: &[String]) -> Result<Graph>
     }
     let Some(mut graph) = frame else { return Err(Error::Nothing) };
     fill_across(&mut joined, &stages[1..])?;
-    let joined = sorted(joined)?;
+    // A stage across variants comes after the last of them.
+    sort(&mut joined)?;
     let whole = stages[1..].iter().all(|(name, _)| selected.contains(name));
     let mut above = vec![false; joined.len()];
     let mut place = vec![0; joined.len()];
@@ -118,17 +128,6 @@ fn fill_across(joined: &mut [Step], variants: &[(String, HashMap<String, usize>)
         }
     }
     Ok(())
-}
-
-/// The steps in an order that can be run: a stage across variants comes after the last of them.
-fn sorted(steps: Vec<Step>) -> Result<Vec<Step>> {
-    let order = order(&steps)?;
-    let mut place = vec![0; steps.len()];
-    order.iter().enumerate().for_each(|(new, old)| place[*old] = new);
-    let mut slots: Vec<_> = steps.into_iter().map(Some).collect();
-    let mut sorted: Vec<Step> = order.iter().filter_map(|old| slots[*old].take()).collect();
-    sorted.iter_mut().flat_map(|step| &mut step.inputs).for_each(|input| input.source.renumber(&place));
-    Ok(sorted)
 }
 
 /// Everything that makes a step what it is, except where it is written.
