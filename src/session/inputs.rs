@@ -20,7 +20,11 @@ impl Session {
     /// the outputs of the steps before.
     pub fn inputs(&self, step: &Step, known: &[Option<StepOutputs>]) -> Result<Option<Vec<Input>>> {
         let shared = (0..step.inputs.len()).filter(|index| step.each != Some(*index));
-        shared.map(|index| self.input(step, index, known)).collect()
+        let mut inputs: Option<Vec<Input>> =
+            shared.map(|index| self.input(step, index, known)).collect::<Result<_>>()?;
+        // Held for as long as the run is.
+        inputs.iter_mut().for_each(Vec::shrink_to_fit);
+        Ok(inputs)
     }
 
     /// The entries of the input that a step runs over, each with what it is called.

@@ -35,6 +35,7 @@ pub mod process;
 pub mod record;
 pub mod small_path;
 pub mod statcache;
+mod under_way;
 pub mod verify;
 pub mod walk;
 

@@ -6,6 +6,7 @@ use crate::ignore::Ignore;
 use crate::links::{Folder, Lead};
 use crate::manifest::{Entry, Item};
 use crate::small_path::SmallPath;
+use crate::under_way::UnderWay;
 use rayon::prelude::*;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, openat, statat};
 use rustix::io::Errno;
@@ -18,16 +19,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 /// Folders lie in each other at most so deep.
 const DEEPEST: usize = 128;
 /// So many entries are handed on together at first, and twice as many each time up to the second number: a small folder is
 /// shared by all cores, and of a large one most batches have neighbours in the order of inodes.
 const BATCH: (usize, usize) = (1 << 10, 1 << 14);
-/// So many batches wait or are looked at, for each core; then the folder is not read on before one is done. Names that wait
-/// take as much memory as what becomes of them.
-const WAITING: usize = 2;
 /// Bytes of a folder that the kernel is asked for at a time.
 const NAMES: usize = 1 << 17;
 
@@ -125,44 +123,6 @@ pub(crate) fn list<R: Send>(
     match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some((_, e)) => Err(e),
         None => Ok(seen.into_inner().unwrap_or_else(PoisonError::into_inner)),
-    }
-}
-
-/// How many batches are under way.
-#[derive(Default)]
-struct UnderWay {
-    count: Mutex<usize>,
-    fewer: Condvar,
-}
-
-/// The end of a batch, however it comes.
-struct Ends<'a>(&'a UnderWay);
-
-impl UnderWay {
-    /// Waits until one more may begin. On one of the threads that look at them nobody waits: what there is no room for is
-    /// done at once.
-    fn begin(&self) -> bool {
-        let most = WAITING * rayon::current_num_threads();
-        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
-        if *count >= most && rayon::current_thread_index().is_some() {
-            return false;
-        }
-        while *count >= most {
-            count = self.fewer.wait(count).unwrap_or_else(PoisonError::into_inner);
-        }
-        *count += 1;
-        true
-    }
-
-    fn end(&self) -> Ends<'_> {
-        Ends(self)
-    }
-}
-
-impl Drop for Ends<'_> {
-    fn drop(&mut self) {
-        *self.0.count.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        self.0.fewer.notify_one();
     }
 }
 
