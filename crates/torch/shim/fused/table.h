@@ -1,9 +1,13 @@
 // The kernels for this processor.
 #pragma once
 
+#include "bf16/kernels.h"
 #include "kernels.h"
 
 #include <ATen/Version.h>
+
+#include <cstdlib>
+#include <string>
 
 // The instruction set that libtorch's own kernels use, so that ATEN_CPU_CAPABILITY rules both.
 inline const Kernels& kernels() {
@@ -16,4 +20,20 @@ inline const Kernels& kernels() {
     return kernels_base;
   }();
   return chosen;
+}
+
+// Those of a processor that multiplies bf16 by itself, else null. oneDNN, which does libtorch's products in bf16, can be forbidden
+// it by ONEDNN_MAX_CPU_ISA; that rules both too.
+inline const Bf16Kernels* bf16_kernels() {
+#if defined(__x86_64__)
+  static const Bf16Kernels all{bf16_heads, bf16_products};
+  static const bool there = [] {
+    auto set = std::getenv("ONEDNN_MAX_CPU_ISA");
+    bool forbidden = set != nullptr && std::string(set) == "AVX512_CORE";
+    return at::get_cpu_capability() == "AVX512" && __builtin_cpu_supports("avx512bf16") && !forbidden;
+  }();
+  return there ? &all : nullptr;
+#else
+  return nullptr;
+#endif
 }

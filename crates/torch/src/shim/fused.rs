@@ -5,9 +5,11 @@
 
 mod gpu;
 pub mod plain;
+mod product;
 
 pub use gpu::leave_aside;
 pub(crate) use gpu::usable;
+pub use product::{Layout, multiplies_bf16, product};
 
 use super::check;
 use super::cuda::CPasses;
@@ -242,8 +244,17 @@ mod tests {
 
     /// Images, tokens and width that end inside of a part, in one part, and in several.
     pub const SHAPES: [[i64; 3]; 3] = [[2, 70, 48], [3, 16, 16], [1, 200, 112]];
-    /// Images, tokens, heads and their width, which is no multiple of a vector's; scores in one part and in several.
-    pub const HEADS: [[i64; 4]; 3] = [[2, 16, 2, 8], [1, 256, 2, 72], [2, 208, 3, 20]];
+    /// Images, tokens, heads and their width, also such as are no multiple of a vector's, or odd; scores in one part and in several.
+    pub const HEADS: [[i64; 4]; 8] = [
+        [2, 16, 2, 8],
+        [3, 16, 4, 16],
+        [1, 48, 3, 32],
+        [1, 256, 2, 64],
+        [1, 256, 2, 72],
+        [2, 208, 3, 20],
+        [1, 1024, 1, 24],
+        [1, 32, 2, 5],
+    ];
 
     #[test]
     fn gelu_is_its_formula() {
