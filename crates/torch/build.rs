@@ -4,10 +4,11 @@
 
 use std::path::{Path, PathBuf};
 
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 10] = [
     "shim/event.cpp",
     "shim/fused/attention.cpp",
     "shim/fused/block.cpp",
+    "shim/fused/mix.cpp",
     "shim/fused/product.cpp",
     "shim/optimiser.cpp",
     "shim/parallel.cpp",
@@ -70,13 +71,13 @@ fn kernels() {
         kernel(&["shim/fused/kernels.cpp"], flags).define("KERNELS", table).compile(table);
     }
     if x86 {
-        let files = ["shim/fused/bf16/attention.cpp", "shim/fused/bf16/products.cpp"];
+        let files = ["attention", "gelu", "products"].map(|name| format!("shim/fused/bf16/{name}.cpp"));
         kernel(&files, &[&AVX512[..], &BF16].concat()).compile("kernels_bf16");
     }
 }
 
 /// What compiles files of arithmetic.
-fn kernel(files: &[&str], flags: &[&str]) -> cc::Build {
+fn kernel<P: AsRef<Path>>(files: &[P], flags: &[&str]) -> cc::Build {
     let mut build = cc::Build::new();
     build.cpp(true).std("c++17").opt_level(3).files(files);
     // Nobody asks for the errors and traps of arithmetic; a product and a sum may be rounded once.

@@ -1,10 +1,9 @@
 // Products of tokens and weights on a CPU that multiplies bf16 by itself, with their gradients. Weights and their gradients stay in
 // f32: they are rounded where they are packed, and sums are not.
 #include "ffi.h"
+#include "fused/kind.h"
 #include "fused/parallel.h"
-#include "fused/table.h"
 
-#include <ATen/autocast_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -53,7 +52,8 @@ class Packed {
   int64_t columns() const { return columns_; }
 
   Panels of(int64_t matrix) const {
-    return {reinterpret_cast<const uint32_t*>(memory_[matrix].const_data_ptr<int>()), pairs_, columns_};
+    auto begin = static_cast<const uint32_t*>(memory_.const_data_ptr());
+    return {begin + matrix * Panels::room(pairs_, columns_), pairs_, columns_};
   }
 };
 
@@ -153,8 +153,7 @@ bool shim_fused_multiplies_bf16() { return bf16_kernels() != nullptr; }
 // Whether products of these tokens and weights are those here, in the present precision.
 char* shim_fused_multiplies(const at::Tensor* x, const at::Tensor* weight, bool* yes) {
   return guarded([&] {
-    auto on = x->is_cpu() && at::autocast::is_autocast_enabled(at::kCPU) &&
-              at::autocast::get_autocast_dtype(at::kCPU) == at::kBFloat16 && bf16_kernels() != nullptr;
+    auto on = x->is_cpu() && product_kind(*x) == at::kBFloat16 && bf16_kernels() != nullptr;
     int64_t weights = weight->dim() == 3 ? weight->size(0) : 1, rows = x->size(-1) == 0 ? 0 : x->numel() / x->size(-1);
     auto even = [](int64_t length) { return length > 0 && length % 2 == 0; };
     *yes = on && even(rows / weights) && even(weight->size(-1)) && even(weight->size(-2));

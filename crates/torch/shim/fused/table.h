@@ -9,19 +9,6 @@
 #include <cstdlib>
 #include <string>
 
-// The instruction set that libtorch's own kernels use, so that ATEN_CPU_CAPABILITY rules both.
-inline const Kernels& kernels() {
-  static const Kernels& chosen = []() -> const Kernels& {
-#if defined(__x86_64__)
-    auto capability = at::get_cpu_capability();
-    if (capability == "AVX512") return kernels_avx512;
-    if (capability == "AVX2") return kernels_avx2;
-#endif
-    return kernels_base;
-  }();
-  return chosen;
-}
-
 // Those of a processor that multiplies bf16 by itself, else null. oneDNN, which does libtorch's products in bf16, can be forbidden
 // it by ONEDNN_MAX_CPU_ISA; that rules both too.
 inline const Bf16Kernels* bf16_kernels() {
@@ -36,4 +23,23 @@ inline const Bf16Kernels* bf16_kernels() {
 #else
   return nullptr;
 #endif
+}
+
+// The instruction set that libtorch's own kernels use, so that ATEN_CPU_CAPABILITY rules both.
+inline const Kernels& kernels() {
+  static const Kernels chosen = [] {
+#if defined(__x86_64__)
+    auto capability = at::get_cpu_capability();
+    if (bf16_kernels() != nullptr) {
+      auto all = kernels_avx512;
+      all.bf16.gelu = bf16_gelu.gelu;
+      all.bf16.gelu_backward = bf16_gelu.gelu_backward;
+      return all;
+    }
+    if (capability == "AVX512") return kernels_avx512;
+    if (capability == "AVX2") return kernels_avx2;
+#endif
+    return kernels_base;
+  }();
+  return chosen;
 }

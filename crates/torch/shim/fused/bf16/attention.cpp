@@ -2,24 +2,11 @@
 // have AVX512_BF16.
 #include "dots.h"
 #include "kernels.h"
+#include "power.h"
 
 #include <cmath>
 
 namespace {
-
-constexpr float LOG2_E = 1.44269504f;
-
-// 2^x to 3e-6 of itself; 2^-126 for all that is less; NaN stays.
-inline __m512 power_of_two(__m512 x) {
-  x = _mm512_max_ps(_mm512_set1_ps(-126.0f), x);
-  auto whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  auto r = _mm512_sub_ps(x, whole);
-  // The series of e^(r ln 2) up to the fifth power.
-  auto p = _mm512_set1_ps(1.3333558e-3f);
-  for (float next : {9.6181291e-3f, 5.5504109e-2f, 2.4022651e-1f, 6.9314718e-1f, 1.0f})
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(next));
-  return _mm512_scalef_ps(p, whole);
-}
 
 // Queries that are done one after the other before keys and values get their share: what is kept of them for that stays in a
 // core's own cache.
@@ -119,13 +106,6 @@ void row_dots(const HeadShape& h, const Bf16* a, const Bf16* b, float* dots) {
     }
     dots[row] = _mm512_reduce_add_ps(sum);
   }
-}
-
-// Sixteen weights of two queries, or their gradients, as pairs.
-inline __m512i in_pairs(__m512i both) {
-  const auto order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5,
-                                      20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-  return _mm512_permutexvar_epi16(order, both);
 }
 
 // Sixteen columns of a pair in a panelled operand that is made here.

@@ -89,9 +89,20 @@ inline __m512i sixteen(const Bf16* from, __mmask16 there) {
 
 inline __mmask16 first(int64_t count) { return count >= LANES ? 0xFFFF : static_cast<__mmask16>((1 << count) - 1); }
 
+// Pairs of the numbers of two rows, both of which are 16 numbers.
+inline __m512i in_pairs(__m512i both) {
+  const auto order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5,
+                                      20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  return _mm512_permutexvar_epi16(order, both);
+}
+inline __m512i in_pairs(const Bf16* a, const Bf16* b, __mmask16 there) {
+  auto low = _mm256_maskz_loadu_epi16(there, a), high = _mm256_maskz_loadu_epi16(there, b);
+  return in_pairs(_mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1));
+}
 // Rounded to the nearest, halves to even.
-inline __m512i sixteen(const float* from, __mmask16 there) {
-  return _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(there, from)));
+inline __m512i in_pairs(const float* a, const float* b, __mmask16 there) {
+  auto low = _mm512_maskz_loadu_ps(there, a), high = _mm512_maskz_loadu_ps(there, b);
+  return in_pairs((__m512i)_mm512_cvtne2ps_pbh(high, low));
 }
 
 // What follows itself along rows: a product with it sums over its rows. They are even in number.
@@ -100,12 +111,12 @@ inline Panels pack_rows(int64_t rows, int64_t columns, const P* from, int64_t st
   Panels packed{to, rows / 2, columns};
   for (int64_t column = 0; column < columns; column += PANEL) {
     int64_t wide = packed.columns_at(column);
-    for (int64_t row = 0; row < rows; row += 2)
-      for (int64_t i = column; i < column + wide; i += LANES, to += LANES) {
-        auto there = first(columns - i);
-        auto a = sixteen(from + row * stride + i, there), b = sixteen(from + (row + 1) * stride + i, there);
-        _mm512_storeu_si512(to, _mm512_or_si512(a, _mm512_slli_epi32(b, 16)));
-      }
+    __mmask16 low = first(columns - column), high = first(std::max<int64_t>(columns - column - LANES, 0));
+    auto row = from + column;
+    for (int64_t pair = 0; pair < packed.pairs; ++pair, row += 2 * stride, to += wide) {
+      _mm512_storeu_si512(to, in_pairs(row, row + stride, low));
+      if (wide > LANES) _mm512_storeu_si512(to + LANES, in_pairs(row + LANES, row + stride + LANES, high));
+    }
   }
   return packed;
 }

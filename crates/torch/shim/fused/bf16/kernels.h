@@ -45,12 +45,19 @@ struct ProductKernels {
                           bool f32, int64_t stride);
 };
 
+// Those of TokenKernels.
+struct GeluKernels {
+  decltype(TokenKernels<Bf16>::gelu) gelu;
+  decltype(TokenKernels<Bf16>::gelu_backward) gelu_backward;
+};
+
 struct Bf16Kernels {
   const HeadKernels& heads;
   const ProductKernels& products;
 };
 
 #if defined(__x86_64__)
+extern const GeluKernels bf16_gelu;
 extern const HeadKernels bf16_heads;
 extern const ProductKernels bf16_products;
 #endif

@@ -4,8 +4,8 @@
 
 namespace {
 
-// Pairs that are summed before the next block's turn: with a panel they stay in the first cache.
-constexpr int64_t DEPTH = 128;
+// Pairs that are summed before the next block's turn: of a panel they fill the first cache.
+constexpr int64_t DEPTH = 256;
 
 void pack(const Source& x, int64_t column, const Panels& to) {
   auto place = const_cast<uint32_t*>(to.at(column));
@@ -26,16 +26,22 @@ void multiply(int64_t rows, const Left& a, const Panels& b, int64_t column, cons
   alignas(64) float sums[BLOCK * PANEL];
   for (int64_t pair = 0; pair < b.pairs; pair += DEPTH)
     product_of(rows, std::min(DEPTH, b.pairs - pair), a.from(pair), b.from(pair), column, sums, PANEL, pair > 0);
-  for (int64_t i = column, end = std::min(b.columns, column + PANEL); i < end; i += LANES) {
-    auto there = first(end - i);
-    auto more = bias == nullptr ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(there, bias + i);
-    for (int64_t row = 0; row < rows; ++row) {
-      auto sum = _mm512_add_ps(_mm512_load_ps(sums + row * PANEL + i - column), more);
-      int64_t at = row * stride + i;
-      if (f32)
-        _mm512_mask_storeu_ps(static_cast<float*>(c) + at, there, sum);
-      else
-        _mm256_mask_storeu_epi16(static_cast<Bf16*>(c) + at, there, (__m256i)_mm512_cvtneps_pbh(sum));
+  int64_t count = std::min(PANEL, b.columns - column);
+  __mmask16 low = first(count), high = first(std::max<int64_t>(count - LANES, 0));
+  bool biased = bias != nullptr;
+  auto more = _mm512_maskz_loadu_ps(biased ? low : 0, bias + column);
+  auto more_high = _mm512_maskz_loadu_ps(biased ? high : 0, bias + column + LANES);
+  for (int64_t row = 0; row < rows; ++row) {
+    auto sum = _mm512_add_ps(_mm512_load_ps(sums + row * PANEL), more);
+    auto sum_high = _mm512_add_ps(_mm512_load_ps(sums + row * PANEL + LANES), more_high);
+    if (f32) {
+      auto to = static_cast<float*>(c) + row * stride + column;
+      _mm512_mask_storeu_ps(to, low, sum);
+      _mm512_mask_storeu_ps(to + LANES, high, sum_high);
+    } else {
+      auto to = static_cast<Bf16*>(c) + row * stride + column;
+      auto there = static_cast<__mmask32>(high) << LANES | low;
+      _mm512_mask_storeu_epi16(to, there, (__m512i)_mm512_cvtne2ps_pbh(sum_high, sum));
     }
   }
 }
