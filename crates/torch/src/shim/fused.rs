@@ -192,6 +192,7 @@ mod bf16;
 
 #[cfg(test)]
 mod tests {
+    use super::bf16::HEADS;
     use super::*;
     use crate::random::normal;
 
@@ -244,17 +245,6 @@ mod tests {
 
     /// Images, tokens and width that end inside of a part, in one part, and in several.
     pub const SHAPES: [[i64; 3]; 3] = [[2, 70, 48], [3, 16, 16], [1, 200, 112]];
-    /// Images, tokens, heads and their width, also such as are no multiple of a vector's, or odd; scores in one part and in several.
-    pub const HEADS: [[i64; 4]; 8] = [
-        [2, 16, 2, 8],
-        [3, 16, 4, 16],
-        [1, 48, 3, 32],
-        [1, 256, 2, 64],
-        [1, 256, 2, 72],
-        [2, 208, 3, 20],
-        [1, 1024, 1, 24],
-        [1, 32, 2, 5],
-    ];
 
     #[test]
     fn gelu_is_its_formula() {

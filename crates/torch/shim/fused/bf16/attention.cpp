@@ -17,7 +17,7 @@ int64_t queries_at_a_time(int64_t tokens) {
 
 // Hands out a piece of memory in parts that begin at lines of the cache.
 struct Memory {
-  char* at;
+  uintptr_t at;
 
   template <class T>
   T* take(int64_t count) {
@@ -42,10 +42,10 @@ struct Room {
   // Of the queries that are done before keys and values get their share.
   uint32_t *weights_kept, *change_kept;
   float *dk, *dv;
-  char* end;
+  uintptr_t end;
 
   Room(const HeadShape& h, void* memory) {
-    Memory m{static_cast<char*>(memory)};
+    Memory m{reinterpret_cast<uintptr_t>(memory)};
     int64_t wide = in_vectors(h.head), panels = h.tokens * wide / 2;
     int64_t kept = queries_at_a_time(h.tokens) / 2 * h.tokens;
     for (auto x : {&k_columns, &k_rows, &v, &q_rows, &dout_rows}) *x = m.take<uint32_t>(panels);
@@ -59,7 +59,7 @@ struct Room {
   }
 };
 
-int64_t head_memory(const HeadShape& h) { return Room(h, nullptr).end - static_cast<char*>(nullptr); }
+int64_t head_memory(const HeadShape& h) { return static_cast<int64_t>(Room(h, nullptr).end); }
 
 // Weights of one query: 2^(score less the greatest), and 1 over their sum.
 float weigh(const HeadShape& h, const float* scores, Bf16* weights, float* log_sum) {

@@ -48,7 +48,8 @@ pub fn product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, layout: Layou
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{HEADS, given, holds_to};
+    use super::super::bf16::HEADS;
+    use super::super::tests::{given, holds_to};
     use super::super::{attends, attention};
     use super::*;
     use crate::random::normal;
