@@ -82,9 +82,6 @@ struct Rows {
   }
 };
 
-const float* read(const at::Tensor& x) { return x.const_data_ptr<float>(); }
-float* write(const at::Tensor& x) { return x.data_ptr<float>(); }
-
 at::Tensor for_product(const at::Tensor& like) { return at::empty_like(like, like.options().dtype(product_kind(like))); }
 
 // A gradient; zeros where nothing has come.

@@ -1,9 +1,16 @@
-// What products are computed in, and the kernels for that.
+// Numbers of tensors: of f32, and of what products are computed in, with the kernels for that.
 #pragma once
 
 #include "table.h"
 
 #include <ATen/autocast_mode.h>
+
+namespace {
+
+inline const float* read(const at::Tensor& x) { return x.const_data_ptr<float>(); }
+inline float* write(const at::Tensor& x) { return x.data_ptr<float>(); }
+
+}  // namespace
 
 // What products give and take on this tensor's device now, given f32.
 inline at::ScalarType product_kind(const at::Tensor& x) {

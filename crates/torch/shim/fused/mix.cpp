@@ -13,9 +13,6 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::variable_list;
 
-const float* read(const at::Tensor& x) { return x.const_data_ptr<float>(); }
-float* write(const at::Tensor& x) { return x.data_ptr<float>(); }
-
 // Numbers of a matrix that are mixed together.
 constexpr int64_t PIECE = 1 << 14;
 

@@ -80,7 +80,7 @@ at::Tensor multiplied(const Matrices& a, const Packed& b, const float* bias) {
   int64_t columns = b.columns();
   auto y = at::empty({a.count, a.rows, columns}, at::kBFloat16);
   blocks(a.count, a.rows, columns, [&](int64_t matrix, int64_t row, int64_t rows, int64_t column) {
-    auto from = Rows::of(a.bf16(matrix) + row * a.columns, a.columns);
+    auto from = RowPairs::of(a.bf16(matrix) + row * a.columns, a.columns);
     auto to = place(y, (matrix * a.rows + row) * columns);
     bf16_kernels()->products.multiply(rows, from, b.of(matrix), column, bias, to, false, columns);
   });

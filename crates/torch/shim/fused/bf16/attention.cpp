@@ -85,11 +85,11 @@ void attend(const HeadShape& h, const Bf16* q, const Bf16* k, const Bf16* v, Bf1
   auto values = pack_rows(h.tokens, h.head, v, h.stride, room.v);
   for (int64_t row = 0; row < h.tokens; row += ROWS) {
     int64_t rows = std::min(ROWS, h.tokens - row);
-    product(rows, h.head / 2, Rows::of(q + row * h.stride, h.stride), keys, room.scores, h.tokens);
+    product(rows, h.head / 2, RowPairs::of(q + row * h.stride, h.stride), keys, room.scores, h.tokens);
     float shares[ROWS];
     for (int64_t i = 0; i < rows; ++i)
       shares[i] = weigh(h, room.scores + i * h.tokens, room.weights + i * h.tokens, log_sums + row + i);
-    product(rows, h.tokens / 2, Rows::of(room.weights, h.tokens), values, room.mixed, wide);
+    product(rows, h.tokens / 2, RowPairs::of(room.weights, h.tokens), values, room.mixed, wide);
     for (int64_t i = 0; i < rows; ++i)
       narrow(1, h.head, shares[i], room.mixed + i * wide, wide, out + (row + i) * h.width, h.width);
   }
@@ -159,11 +159,11 @@ void attend_backward(const HeadShape& h, const Bf16* q, const Bf16* k, const Bf1
     int64_t queries = std::min(block, h.tokens - begin);
     for (int64_t row = begin; row < begin + queries; row += ROWS) {
       int64_t rows = std::min(ROWS, begin + queries - row);
-      product(rows, h.head / 2, Rows::of(q + row * h.stride, h.stride), keys, room.scores, h.tokens);
-      product(rows, h.head / 2, Rows::of(dout + row * h.width, h.width), values, room.change, h.tokens);
+      product(rows, h.head / 2, RowPairs::of(q + row * h.stride, h.stride), keys, room.scores, h.tokens);
+      product(rows, h.head / 2, RowPairs::of(dout + row * h.width, h.width), values, room.change, h.tokens);
       weigh_backward(h, rows, room.scores, room.change, log_sums + row, room.dots + row, room.weights,
                      weights.from((row - begin) / 2), change.from((row - begin) / 2));
-      product(rows, h.tokens / 2, Rows::of(room.weights, h.tokens), key_rows, room.mixed, wide);
+      product(rows, h.tokens / 2, RowPairs::of(room.weights, h.tokens), key_rows, room.mixed, wide);
       narrow(rows, h.head, h.factor, room.mixed, wide, dq + row * h.stride, h.stride);
     }
     product(h.tokens, queries / 2, weights, dout_rows.from(begin / 2), room.dv, wide, begin > 0);

@@ -59,7 +59,7 @@ constexpr Tile TILES[ROWS] = {tile_of<F, 1>, tile_of<F, 2>, tile_of<F, 3>, tile_
                               tile_of<F, 7>, tile_of<F, 8>, tile_of<F, 9>, tile_of<F, 10>, tile_of<F, 11>, tile_of<F, 12>};
 
 // c = a b, or added to c, for the columns of one panel.
-inline void product_of(int64_t rows, int64_t pairs, const Rows& a, const Panels& b, int64_t column, float* c,
+inline void product_of(int64_t rows, int64_t pairs, const RowPairs& a, const Panels& b, int64_t column, float* c,
                        int64_t stride, bool add) {
   for (int64_t row = 0; row < rows; row += ROWS)
     TILES<false>[std::min(ROWS, rows - row) - 1](pairs, a.at(row), a.step, b, column, c + row * stride, stride, add);

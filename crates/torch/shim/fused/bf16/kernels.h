@@ -39,7 +39,7 @@ struct ProductKernels {
   void (*pack)(const Source& x, int64_t column, const Panels& to);
   // At most BLOCK rows of c = a b + bias, in the columns of one panel, in f32 or bf16. `bias` may be null. Both it and c are
   // those of the first column of all.
-  void (*multiply)(int64_t rows, const Rows& a, const Panels& b, int64_t column, const float* bias, void* c, bool f32,
+  void (*multiply)(int64_t rows, const RowPairs& a, const Panels& b, int64_t column, const float* bias, void* c, bool f32,
                    int64_t stride);
   void (*multiply_panels)(int64_t rows, const Panels& a, const Panels& b, int64_t column, const float* bias, void* c,
                           bool f32, int64_t stride);

@@ -11,15 +11,15 @@ constexpr int64_t PANEL = 2 * LANES;
 inline int64_t in_vectors(int64_t columns) { return (columns + LANES - 1) / LANES * LANES; }
 
 // A first operand as it lies: the pairs of a row follow each other, rows are `step` pairs apart.
-struct Rows {
+struct RowPairs {
   const uint32_t* pairs;
   int64_t step;
 
   // Rows of bf16 that are `stride` apart, an even number.
-  static Rows of(const Bf16* rows, int64_t stride) { return {reinterpret_cast<const uint32_t*>(rows), stride / 2}; }
+  static RowPairs of(const Bf16* rows, int64_t stride) { return {reinterpret_cast<const uint32_t*>(rows), stride / 2}; }
 
   const uint32_t* at(int64_t row) const { return pairs + row * step; }
-  Rows from(int64_t pair) const { return {pairs + pair, step}; }
+  RowPairs from(int64_t pair) const { return {pairs + pair, step}; }
 };
 
 // Any operand, packed: panels of PANEL columns, or rows of a first operand, each [pairs, PANEL]. The last one has as many as are

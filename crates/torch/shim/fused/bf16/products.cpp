@@ -48,4 +48,4 @@ void multiply(int64_t rows, const Left& a, const Panels& b, int64_t column, cons
 
 }  // namespace
 
-extern const ProductKernels bf16_products = {pack, multiply<Rows>, multiply<Panels>};
+extern const ProductKernels bf16_products = {pack, multiply<RowPairs>, multiply<Panels>};
