@@ -90,8 +90,8 @@ pub enum Error {
     NothingToShow { name: String, near: String },
     #[error("there is no run `{name}`{near}; `pipeline runs` has them all")]
     NoSuchRun { name: String, near: String },
-    #[error("the table has no column `{name}`{near}")]
-    NoColumn { name: String, near: String },
+    #[error("the table has no column `{name}`, but {all}{near}")]
+    NoColumn { name: String, near: String, all: String },
     #[error("--filter {0}: expected a column, one of < <= > >= = != ~, and a value, as fid<10")]
     Filter(String),
     #[error("no such archive: {}", .0.display())]
