@@ -2,6 +2,7 @@
 
 mod arguments;
 mod examples;
+mod habits;
 
 use crate::session::Options;
 use clap::parser::ValueSource;
@@ -13,6 +14,7 @@ use study::Choice;
 use study::file::EngineName;
 
 pub use arguments::{GcLimits, LogFormat, RunArguments, TableArguments, UiArguments};
+pub use habits::explained;
 
 /// What a study is called where none is named.
 const STUDY: &str = "pipeline.yaml";

@@ -172,3 +172,40 @@ fn a_text_file_that_is_no_utf_8_is_told_with_its_place() {
     assert!(stderr(&locked).contains("is no lock file") && study.read("ran").is_empty(), "{}", said(&locked));
 }
 
+#[test]
+fn a_word_of_dvc_or_snakemake_is_answered_by_ours() {
+    let study = Study::new(TOY);
+    let page = include_str!("../../docs/how-to/moving.md");
+    let table = page.split("| typed by habit | of | here |\n|---|---|---|\n").nth(1).unwrap();
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| line.trim_matches('|').split('|').map(|cell| cell.trim()).collect())
+        .collect();
+    assert!(rows.len() > 20);
+    for row in &rows {
+        let [word, of, here] = row[..] else { panic!("{row:?}") };
+        let word = word.trim_matches('`');
+        let arguments = if word.starts_with('-') { vec!["run", word] } else { vec![word] };
+        let output = study.call(&arguments);
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        let tips: Vec<&str> = text.lines().filter_map(|line| line.trim().strip_prefix("tip: ")).collect();
+        assert_eq!(tips, [format!("the `{word}` of {of} is {here} here")], "{text}");
+    }
+    for (arguments, ours) in [
+        (&["repro"][..], "pipeline run"),
+        (&["run", "-n"], "pipeline plan"),
+        (&["dag"], "pipeline graph"),
+        (&["status"], "pipeline plan"),
+        (&["push", "-r", "team"], "pipeline push --cache URL"),
+        (&["-n"], "pipeline plan"),
+        (&["run", "--config=lr=1"], "pipeline run --set STAGE.PARAM=VALUE"),
+    ] {
+        let text = stderr(&study.call(arguments));
+        assert!(text.contains(&format!("is `{ours}` here")), "{arguments:?}: {text}");
+    }
+    // What is none of theirs gets the nearest of ours.
+    assert!(stderr(&study.call(&["plam"])).contains("'plan'"));
+    assert!(!study.exists(".pipeline"));
+}
