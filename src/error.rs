@@ -70,6 +70,9 @@ pub enum Error {
     /// None of the folders of stage programs has one of this name.
     #[error("no stage program `{name}`{near}; looked in {looked}; `pipeline stage --list` has them all")]
     NoStageProgram { name: String, near: String, looked: String },
+    /// None of the folders of stage programs has any.
+    #[error("no stage program `{name}`; looked in {looked}; {alone}")]
+    NoStagePrograms { name: String, alone: String, looked: String },
     #[error("no shared cache: give one with --cache URL, or as `cache:` in the study")]
     NoCache,
     #[error("{0} is not done; `pipeline run` first")]
@@ -177,6 +180,7 @@ impl Error {
             Self::Engine(e) => e.is_mistake(),
             Self::Results(e) => e.is_mistake(),
             Self::NoStageProgram { .. }
+            | Self::NoStagePrograms { .. }
             | Self::NoCache
             | Self::NotDone(_)
             | Self::NotRun(_)

@@ -177,9 +177,13 @@ impl Session {
                     hint(name, there)
                 )
             }
-            _ => format!(
-                "no program `{name}` on PATH{stages}; give a path with a `/`, or a `build:` that makes it"
-            ),
+            _ => {
+                let alone = if run { homes::alone(&self.homes()) } else { None };
+                let alone = alone.map(|alone| format!("; {alone}")).unwrap_or_default();
+                format!(
+                    "no program `{name}` on PATH{stages}; give a path with a `/`, or a `build:` that makes it{alone}"
+                )
+            }
         };
         Error::study(mark, text)
     }
