@@ -1,6 +1,7 @@
 //! Taking in what an attempt made: the outputs first, then the result, which alone makes them exist.
 
 use crate::cache::failure::{Change, Failure, PartKind};
+use crate::cache::metrics::parse;
 use crate::cache::results::{self, ActionResult, Ran};
 use crate::engine::attempt::Attempt;
 use crate::engine::steady::{self, Part};
@@ -126,7 +127,7 @@ fn reported(events: &Path) -> BTreeMap<String, String> {
     let mut bytes = Vec::new();
     let read = File::open(events).and_then(|file| file.take(BEGINNING).read_to_end(&mut bytes));
     let text = if read.is_ok() { String::from_utf8_lossy(&bytes) } else { Cow::default() };
-    let facts = text.lines().filter_map(|line| match serde_json::from_str(line) {
+    let facts = text.lines().filter_map(|line| match parse(line.as_bytes()) {
         Ok(stage::Event::Facts { values }) => Some(values),
         _ => None,
     });

@@ -1,5 +1,6 @@
 //! Logs by ranges: what a browser shows of a log of any length.
 
+use crate::cache::metrics::parse;
 use crate::ui::slug::slug;
 use serde_json::{Value, json};
 use stage::Event;
@@ -83,7 +84,7 @@ pub fn read(path: &Path, part: Part) -> std::io::Result<Value> {
 
 /// What a stage reported, as lines for people.
 pub fn said(events: &str) -> String {
-    let line = |line: &str| match serde_json::from_str(line).ok()? {
+    let line = |line: &str| match parse(line.as_bytes()).ok()? {
         Event::Message { text } => Some(text + "\n"),
         Event::Metrics { step, values } => {
             let values = values.iter().filter(|(name, _)| *name != "step");
