@@ -51,6 +51,12 @@ pub enum Error {
         counted(*.0, "damaged file")
     )]
     Damaged(usize),
+    #[error(
+        "{} left where nothing can be written; where it can, `pipeline verify` moves {} to .pipeline/damaged",
+        counted(*.0, "damaged file"),
+        if *.0 == 1 { "it" } else { "them" }
+    )]
+    DamagedThere(usize),
     /// Results without their contents.
     #[error(
         "{} without contents, which {} as absent: `pipeline run` makes again what the study needs, and \
@@ -162,12 +168,13 @@ impl Error {
         let mistake = match self {
             Self::TryAgain(_) => return 75,
             Self::Interrupted => return 130,
-            Self::Store(_)
-            | Self::Cache(_)
+            Self::Store(e) => e.is_mistake(),
+            Self::Cache(_)
             | Self::Failed(_)
             | Self::NotAtHand(_)
             | Self::Busy
             | Self::Damaged(_)
+            | Self::DamagedThere(_)
             | Self::Missing(_)
             | Self::Gone { .. }
             | Self::Output(_)

@@ -15,7 +15,13 @@ pub fn gc(global: &Global, limits: &GcLimits) -> Result<()> {
     let everything = Choice { variants: vec!["*".into()], ..global.choice() };
     let own = study::load(&global.choice())?;
     let variants = study::load(&everything).map(|g| g.steps).unwrap_or_default();
-    let store = Store::open(&own.root, &own.name)?;
+    let store = Store::look(&own.root, &own.name)?;
+    if !store.is_there() && !global.json {
+        return print(&format!("there is no store at {}: nothing to remove\n", store.path.display()));
+    }
+    if store.is_there() {
+        store.writable()?;
+    }
     let Some(_held) = lock::attempt(&store.lock_of_store(), false)? else {
         return Err(Error::Busy);
     };

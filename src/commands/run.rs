@@ -23,6 +23,7 @@ use store::lock;
 /// Runs what is not cached, then prints what became of each stage, and the scores.
 pub fn run(global: &Global, arguments: &RunArguments) -> Result<()> {
     let mut session = Session::open(&global.options(&arguments.stages))?;
+    session.store.writable()?;
     if arguments.stages.is_empty() && !arguments.quiet {
         tell_left_out(&session.graph);
     }

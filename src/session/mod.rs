@@ -98,7 +98,8 @@ impl Session {
     pub fn open(options: &Options) -> Result<Self> {
         let graph = Arc::new(study::load_for(&options.choice, &options.stages)?);
         let store = Store::open(&graph.root, &graph.name)?;
-        let held = match options.with.is_empty() {
+        // Where nothing is written, nothing is taken away either.
+        let held = match options.with.is_empty() || store.is_closed() {
             true => None,
             false => {
                 let busy = || stderr::line("waiting for a gc of the store");

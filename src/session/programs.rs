@@ -149,7 +149,9 @@ impl Session {
         }
         let judgement = describe::in_force(path, step, spec, root)?;
         let place = if judgement.warnings.is_empty() { &kept } else { &warned };
-        record::write(place, &judgement.params, false)?;
+        if !self.store.is_closed() {
+            record::write(place, &judgement.params, false)?;
+        }
         Ok(Some(judgement))
     }
 
@@ -222,7 +224,9 @@ fn described(
         return Ok(None);
     }
     let spec = describe::ask(path, mark)?;
-    record::write(&kept, &spec, false)?;
+    if !store.is_closed() {
+        record::write(&kept, &spec, false)?;
+    }
     Ok(Some(spec))
 }
 

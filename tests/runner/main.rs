@@ -5,6 +5,7 @@
 mod across;
 mod archive;
 mod caching;
+mod closed;
 mod cluster;
 mod consoles;
 mod cost;
