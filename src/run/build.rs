@@ -2,12 +2,12 @@
 
 use crate::cache::events::{RunEvent, TaskEnd};
 use crate::cache::failure::{Failure, TaskFailure};
+use crate::cache::places::Places;
 use crate::cache::results;
 use crate::cache::runs::AttemptReport;
 use crate::engine::stop::Stop;
 use crate::engine::{self, supervise};
 use crate::error::{Error, Result};
-use crate::run::places::Places;
 use crate::run::stream::Stream;
 use crate::run::tail::Tail;
 use crate::session::Session;

@@ -1,8 +1,8 @@
 //! Following what a running stage reports: the events it writes, and the last line of its log while it writes none.
 
 use crate::cache::events::RunEvent;
-use crate::run::places::Places;
 use crate::cache::metrics::parse;
+use crate::cache::places::Places;
 use crate::text::last_line;
 use stage::Event;
 use std::fs::File;
@@ -40,7 +40,7 @@ impl Tail {
         let events = lines.iter().filter_map(|line| parse::<Event>(line.as_bytes()).ok());
         let mut events: Vec<RunEvent> = events.filter_map(|event| self.of_task(task, event)).collect();
         if !self.heard
-            && let Some(text) = last_line(&self.log)
+            && let Some(text) = last_line(&self.log).map(|line| self.places.shown(&line))
             && self.last.as_ref() != Some(&text)
         {
             self.last = Some(text.clone());

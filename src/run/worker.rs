@@ -14,8 +14,8 @@ use crate::engine::usage::{self, Usage};
 use crate::engine::{self, local, ranks};
 use crate::run::commit::{commit, written};
 use crate::run::job::{Job, Unmade, WorkerEvent};
-use crate::run::places::Places;
 use crate::text::shown;
+use crate::run::places;
 use std::cell::Cell;
 use std::path::PathBuf;
 use store::{link, lock};
@@ -90,7 +90,7 @@ pub fn work(job: &Job) -> Result<Tried, Unmade> {
         batch::prepare(job.session, &job.task, &attempt, &parts, job.run)?;
         return Ok(Tried::Far(Stand::New(attempt)));
     }
-    let places = Places::of(job.session, &job.task, &attempt);
+    let places = places::kept(job.session, &job.task, &attempt);
     (job.tell)(WorkerEvent::Follow { events: attempt.events.clone(), log: attempt.log.clone(), places });
     let end = local::execute(&Work {
         session: job.session,

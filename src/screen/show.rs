@@ -4,6 +4,7 @@ use super::Screen;
 use super::colour::Colour;
 use crate::cache::events::{Direction, RunEvent, TaskEnd};
 use crate::cache::failure::{TaskFailure, list};
+use crate::cache::places::Places;
 use crate::text::{duration, size};
 use std::path::Path;
 
@@ -76,7 +77,8 @@ impl Screen {
     /// Shows the end of a log and where the whole of it is.
     fn show_log(&self, log: &Path) {
         let text = std::fs::read(log).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text[text.len().saturating_sub(16_384)..]).into_owned();
+        let text = String::from_utf8_lossy(&text[text.len().saturating_sub(16_384)..]);
+        let text = Places::beside(log).shown(&text);
         let lines: Vec<_> = text.lines().collect();
         for line in &lines[lines.len().saturating_sub(LOG_LINES)..] {
             self.insist(&format!("  | {line}"));

@@ -3,8 +3,8 @@
 use crate::cache::events::{RunEvent, TaskEnd};
 use crate::cache::runs::{StageReport, Status};
 use crate::run::journal::Line;
-use crate::text::last_lines;
 use crate::ui::growing::Begun;
+use crate::ui::log;
 use crate::ui::state::{Is, State};
 use crate::ui::task::{Task, lines};
 use rustix::fs::{FlockOperation, flock};
@@ -242,7 +242,7 @@ impl Followed {
                 reason: row.reason.clone(),
                 run,
                 seconds: row.seconds.or(base.seconds),
-                last: failure.map(|log| last_lines(&own(log), LINES)),
+                last: failure.map(|log| log::last(&own(log), LINES)),
                 tasks: base.tasks,
                 devices: base.devices.clone(),
                 ..State::default()
@@ -253,7 +253,7 @@ impl Followed {
         let progress = running.iter().find_map(|task| task.progress.clone());
         let said = running.iter().find_map(|task| task.device.clone());
         let silent = progress.is_none();
-        let last = running.first().filter(|_| silent).map(|task| last_lines(&task.log, LINES));
+        let last = running.first().filter(|_| silent).map(|task| log::last(&task.log, LINES));
         State {
             is: match running.iter().all(|task| task.queued) {
                 true if !running.is_empty() => Is::Queued,

@@ -161,7 +161,8 @@ fn logs(store: &Store, id: &str, mapped: bool) -> Vec<Value> {
             files.extend(entries.filter(|path| {
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
                 let rest = name.strip_prefix(beginning.as_str()).unwrap_or_default();
-                (rest.starts_with('[') || rest.starts_with(".rank-")) && !rest.ends_with(".usage")
+                let log = rest.ends_with(".log") || rest.ends_with(".events");
+                (rest.starts_with('[') || rest.starts_with(".rank-")) && log
             }));
         }
         files.sort();

@@ -45,6 +45,7 @@ mod study;
 mod table;
 mod temp;
 mod terminals;
+mod told;
 mod ui;
 mod variants;
 mod watch;

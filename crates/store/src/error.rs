@@ -110,6 +110,21 @@ pub enum Error {
 }
 
 impl Error {
+    /// The same of a folder's entries, where the folder has another name for people.
+    #[must_use]
+    pub fn of_folder(self, folder: &Path, called: &Path) -> Self {
+        match self {
+            Self::EntryIsLink { entry, folder: of } if of == folder => {
+                Self::EntryIsLink { entry, folder: called.into() }
+            }
+            Self::Unfit { path, why } => {
+                let path = path.strip_prefix(folder).map_or_else(|_| path.clone(), |rest| called.join(rest));
+                Self::Unfit { path, why }
+            }
+            e => e,
+        }
+    }
+
     /// Whether it is the user's mistake, not a failure.
     pub fn is_mistake(&self) -> bool {
         matches!(self, Self::NoStore(_))
