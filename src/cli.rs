@@ -159,7 +159,7 @@ pub enum Command {
         #[arg(long, value_enum, default_value = "mermaid")]
         format: GraphFormat,
     },
-    /// Print the log of the last run of a stage (or of `build`)
+    /// Print the log of the newest attempt of a stage (or of `build`), or of the run that made its restored result
     Log {
         stage: String,
         /// Of a stage that ran as several processes, the log of this one

@@ -109,6 +109,9 @@ pub enum Error {
     Exists(PathBuf),
     #[error("stage {0} has no log: it never ran here")]
     NoLog(String),
+    /// A result that came from another store, or whose log is gone.
+    #[error("stage {stage} has no log here: it would be that {about}, and is not in this store")]
+    LogElsewhere { stage: String, about: String },
     #[error("stage {stage} has no log of rank {rank}: its last run was {}", ranks(*last))]
     NoRank { stage: String, rank: u32, last: u32 },
     #[error("{0} is watched already")]
@@ -203,6 +206,7 @@ impl Error {
             | Self::NoArchive(_)
             | Self::Exists(_)
             | Self::NoLog(_)
+            | Self::LogElsewhere { .. }
             | Self::NoRank { .. }
             | Self::Watched(_)
             | Self::NothingToWatch(_)

@@ -7,6 +7,7 @@ mod far;
 mod hear;
 mod job;
 pub mod journal;
+pub mod logs;
 mod look;
 mod machine;
 mod on_end;

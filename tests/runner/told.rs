@@ -1,6 +1,8 @@
 //! What a person is told of a stage: by the names that they know, and by the log of what made its result.
 
 use crate::study::{Study, said, stderr};
+use serde_json::Value;
+use std::fs;
 use std::process::Output;
 
 /// A folder and a file with an ending, a stage that names both and fails, and one that runs over the folder.
@@ -78,4 +80,55 @@ fn a_stage_s_words_name_what_the_user_wrote() {
     let run = study.call(&["run", "each"]);
     let text = stderr(&run);
     assert!(text.contains("b in out/make/d is a link; a stage maps over files and folders"), "{text}");
+}
+
+/// A stage that says its parameter, and fails where that is `bad`.
+fn says(name: &str) -> String {
+    format!(
+        "name: {name}\nstages:\n  s:\n    command: sh -c 'echo n $1; [ $1 != bad ] && echo $1 > $2' -- ${{params.n}} ${{outputs.o}}\n    \
+         params: {{n: 0}}\n    outputs: [o]\n"
+    )
+}
+
+#[test]
+fn the_log_is_that_of_what_made_the_result() {
+    let study = Study::new(&says("one"));
+    study.write("other.yaml", &says("two"));
+    let run = |file: &str, n: &str| study.call(&["run", "--file", file, "--set", &format!("s.n={n}")]);
+    let log = |file: &str| {
+        let output = study.call(&["log", "s", "--file", file]);
+        (String::from_utf8_lossy(&output.stdout).into_owned(), stderr(&output), output.status.code())
+    };
+    let (own, other) = ("pipeline.yaml", "other.yaml");
+    for n in ["1", "2"] {
+        assert!(run(own, n).status.success());
+        let (text, about, _) = log(own);
+        assert_eq!((text, about.lines().count()), (format!("n {n}\n"), 1), "{about}");
+    }
+    let again = run(own, "1");
+    assert!(said(&again).contains("restored"), "{}", said(&again));
+    let (text, about, _) = log(own);
+    assert!(text == "n 1\n" && about.contains("of the result that counts, made "), "{text}{about}");
+    // Of another study in the same store: neither its newest log, nor ours for it.
+    assert!(run(other, "7").status.success());
+    assert_eq!((log(own).0, log(other).0), ("n 1\n".into(), "n 7\n".into()));
+    // Nor where it took a result of ours: that is told.
+    assert!(run(other, "2").status.success());
+    let (text, about, _) = log(other);
+    assert!(text == "n 2\n" && about.contains("of the study one"), "{text}{about}");
+    // A failure is what one wants to read about.
+    assert!(!run(own, "bad").status.success());
+    let (text, about, _) = log(own);
+    assert!(text == "n bad\n" && about.contains("which gave no result"), "{text}{about}");
+    let json = study.call(&["log", "s", "--json"]);
+    let json: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert!(json["log"].as_str().unwrap().contains(json["run"].as_str().unwrap()), "{json}");
+    // A result without its log is none that never ran.
+    fs::remove_dir_all(study.path(".pipeline/logs")).unwrap();
+    let (text, about, code) = log(other);
+    assert_eq!((text.as_str(), code, about.lines().count()), ("", Some(2), 1), "{about}");
+    assert!(
+        about.contains("of the result that counts, made ") && about.contains("not in this store"),
+        "{about}"
+    );
 }

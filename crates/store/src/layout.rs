@@ -285,14 +285,6 @@ impl Store {
         self.folder(Area::Runs)
     }
 
-    /// Its log in the newest run that has one.
-    pub fn newest_log(&self, label: &str) -> Option<PathBuf> {
-        let mut runs = self.list(Area::Logs);
-        runs.sort();
-        let log = format!("{}.log", name::label(label));
-        runs.iter().rev().map(|run| run.join(&log)).find(|log| log.is_file())
-    }
-
     /// Where what a task wrote in a run lies when it could not be taken in.
     pub fn refused(&self, run: &str, label: &str) -> PathBuf {
         self.folder(Area::Refused).join(name::label(&format!("{run}-{label}")))
