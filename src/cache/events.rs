@@ -100,6 +100,9 @@ pub enum TaskEnd {
     /// Its program ran for so many seconds.
     Made {
         seconds: f64,
+        /// How long of that in attempts before, from which this one went on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        earlier: Option<f64>,
     },
     /// Another runner made its result meanwhile.
     Elsewhere,

@@ -90,7 +90,7 @@ pub fn build(session: &Session, run: &str, stream: &mut Stream, stop: &Stop) -> 
         return Err(Error::Failed(vec![BUILD.into()]));
     }
     keep(session, build, now)?;
-    ended(TaskEnd::Made { seconds: started.elapsed().as_secs_f64() });
+    ended(TaskEnd::Made { seconds: started.elapsed().as_secs_f64(), earlier: None });
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use crate::engine::attempt::Attempt;
 use crate::engine::steady::{self, Part};
 use crate::engine::usage::Usage;
 use crate::run::job::{Job, Unmade};
+use crate::run::spent;
 use crate::session::Place;
 use crate::text::size;
 use std::borrow::Cow;
@@ -55,11 +56,13 @@ pub fn commit(
         outputs.insert(output.name.clone(), produced);
     }
     store.sync(&taken)?;
+    let earlier = spent::earlier(store, &job.task.key);
     let outcome = ActionResult {
         action: job.task.action.clone(),
         outputs,
         finished: results::now(),
-        seconds,
+        seconds: seconds + earlier.as_ref().map_or(0.0, |earlier| earlier.seconds),
+        earlier,
         run: job.run.into(),
         processes: step.processes,
         accepted: None,
@@ -67,7 +70,7 @@ pub fn commit(
     };
     results::record(store, &job.task.key, &outcome)?;
     // From here on the result exists; what is left over can go.
-    for left in [&attempt.folder, &attempt.state] {
+    for left in [&attempt.folder, &attempt.state, &store.spent(&job.task.key)] {
         if let Err(e) = link::remove(left) {
             job.say(format!("something stays behind: {e}"));
         }

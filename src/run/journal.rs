@@ -92,7 +92,8 @@ mod tests {
         };
         journal(&started);
         journal(&RunEvent::Progress { task: "t".into(), done: 1, total: 2, unit: "x".into() });
-        let ended = RunEvent::TaskEnded { task: "t".into(), end: TaskEnd::Made { seconds: 1.0 } };
+        let ended =
+            RunEvent::TaskEnded { task: "t".into(), end: TaskEnd::Made { seconds: 1.0, earlier: None } };
         journal(&ended);
         let text = std::fs::read_to_string(&path).unwrap();
         let events: Vec<RunEvent> =

@@ -16,6 +16,7 @@ pub mod out;
 mod places;
 mod rows;
 mod scheduler;
+mod spent;
 pub mod stream;
 mod tail;
 mod threads;

@@ -16,6 +16,7 @@ use crate::run::commit::{commit, written};
 use crate::run::job::{Job, Unmade, WorkerEvent};
 use crate::text::shown;
 use crate::run::places;
+use crate::run::spent;
 use std::cell::Cell;
 use std::path::PathBuf;
 use store::{link, lock};
@@ -81,6 +82,7 @@ pub fn work(job: &Job) -> Result<Tried, Unmade> {
             return Err(Unmade::Stale(stale));
         }
     }
+    spent::resume(store, key);
     let attempt = Attempt::prepare(job.session, &job.task, job.log.clone())?;
     let several = step.processes.map(|processes| format!("{processes} processes of "));
     job.say(several.unwrap_or_default() + &shown(&attempt.words));
@@ -145,6 +147,7 @@ fn conclude(job: &Job, attempt: &Attempt, parts: &[Part], end: End) -> Result<Ac
     };
     let unmade = give_up(job, attempt, unmade)?;
     if let Unmade::Failed(failed) = &unmade {
+        spent::add(&job.session.store, &job.task.key, seconds);
         told(Some(&failed.failure));
     }
     Err(unmade)

@@ -59,7 +59,13 @@ impl Screen {
 
     fn end(&mut self, task: &str, end: &TaskEnd) {
         match end {
-            TaskEnd::Made { seconds } => self.finish(task, &format!("done in {}", duration(*seconds))),
+            TaskEnd::Made { seconds, earlier } => {
+                let earlier = earlier.map(|earlier| {
+                    format!(", {} of it in earlier attempts, from which it went on", duration(earlier))
+                });
+                let line = format!("done in {}{}", duration(*seconds), earlier.unwrap_or_default());
+                self.finish(task, &line);
+            }
             TaskEnd::Elsewhere => self.finish(task, "done by another runner"),
             TaskEnd::Anew { parts } => self.finish(task, &format!("{} {ANEW}", list(parts))),
             TaskEnd::Failed(failed) => self.failed(task, failed),

@@ -1,6 +1,6 @@
 //! What a person is told of a stage: by the names that they know, and by the log of what made its result.
 
-use crate::study::{Study, said, stderr};
+use crate::study::{Study, said, stderr, until};
 use serde_json::Value;
 use std::fs;
 use std::process::Output;
@@ -131,4 +131,55 @@ fn the_log_is_that_of_what_made_the_result() {
         about.contains("of the result that counts, made ") && about.contains("not in this store"),
         "{about}"
     );
+}
+
+/// The records of all runs.
+fn records(study: &Study) -> Vec<Value> {
+    serde_json::from_slice(&study.call(&["runs", "--json"]).stdout).unwrap()
+}
+
+#[test]
+fn a_result_took_as_long_as_all_attempts_that_made_it() {
+    let study = Study::new(
+        r#"name: took
+stages:
+  goes-on:
+    command: sh -c 'sleep 0.2; [ -e $PIPELINE_STATE/half ] && echo > $1 || { touch $PIPELINE_STATE/half; exit 75; }' -- ${outputs.o}
+    outputs: [o]
+  begins-anew:
+    command: sh -c 'sleep 0.2; [ -e half ] && echo > $1 || { touch half; exit 75; }' -- ${outputs.o}
+    outputs: [o]
+"#,
+    );
+    for (stage, goes_on) in [("goes-on", true), ("begins-anew", false)] {
+        assert_eq!(study.call(&["run", stage]).status.code(), Some(75));
+        let run = study.call(&["run", stage]);
+        assert!(run.status.success(), "{}", said(&run));
+        assert_eq!(stderr(&run).contains("of it in earlier attempts"), goes_on, "{}", said(&run));
+        let all = records(&study);
+        let took = |run: &Value| run["attempts"][0]["seconds"].as_f64().unwrap();
+        let [before, last] = &all[all.len() - 2..] else { panic!("{all:?}") };
+        let expected = if goes_on { took(before) + took(last) } else { took(last) };
+        let row = last["stages"].as_array().unwrap().iter().find(|row| row["stage"] == stage).unwrap();
+        assert!((row["seconds"].as_f64().unwrap() - expected).abs() < 1e-6, "{row}");
+        let plan: Value = serde_json::from_slice(&study.call(&["plan", "--json"]).stdout).unwrap();
+        let planned = plan.as_array().unwrap().iter().find(|planned| planned["stage"] == stage).unwrap();
+        assert!((planned["last_seconds"].as_f64().unwrap() - expected).abs() < 1e-6, "{planned}");
+    }
+}
+
+#[test]
+fn an_attempt_of_a_runner_that_was_killed_counts_up_to_what_it_left() {
+    let study = Study::new(
+        "name: killed\nstages:\n  a:\n    command: sh -c '[ -e $PIPELINE_STATE/half ] && echo > $1 || { sleep 0.3; touch \
+         $PIPELINE_STATE/half half; sleep 60; }' -- ${outputs.o}\n    outputs: [o]\n",
+    );
+    let mut runner = study.start(&["run"]);
+    until("half", || study.exists("half"));
+    runner.kill().unwrap();
+    runner.wait().unwrap();
+    study.run(&[]);
+    let last = records(&study).pop().unwrap();
+    let [row, attempt] = [&last["stages"][0], &last["attempts"][0]].map(|v| v["seconds"].as_f64().unwrap());
+    assert!(row - attempt > 0.29, "{row} of all attempts, {attempt} of the last");
 }

@@ -232,6 +232,12 @@ impl Store {
         attempt.join(format!("{OUTPUTS}{now:016x}"))
     }
 
+    /// When such a folder was made, after the beginning of 1970.
+    pub fn began(outputs: &Path) -> Option<Duration> {
+        let time = outputs.file_name()?.to_str()?.strip_prefix(OUTPUTS)?;
+        u64::from_str_radix(time, 16).ok().map(Duration::from_nanos)
+    }
+
     /// The folder of the outputs of the attempt that runs, or ran last.
     pub fn newest_outputs(attempt: &Path) -> PathBuf {
         let ours = |path: &PathBuf| {
@@ -244,6 +250,11 @@ impl Store {
     /// What an interrupted action can go on from.
     pub fn state(&self, key: &Key) -> PathBuf {
         self.folder(Area::State).join(key.digits(32))
+    }
+
+    /// How long the attempts ran that it would go on from.
+    pub fn spent(&self, key: &Key) -> PathBuf {
+        self.folder(Area::State).join(format!("{}.spent", key.digits(32)))
     }
 
     /// What of an action's output is followed while it runs.
