@@ -1,5 +1,6 @@
 //! Running a study: what is cached is restored, the rest runs as its inputs become known.
 
+pub mod beside;
 pub mod build;
 mod commit;
 mod driver;

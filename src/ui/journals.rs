@@ -2,16 +2,14 @@
 
 use crate::cache::events::{RunEvent, TaskEnd};
 use crate::cache::runs::{StageReport, Status};
-use crate::run::journal::Line;
+use crate::run::journal::{Line, is_left};
 use crate::ui::growing::Begun;
 use crate::ui::log;
 use crate::ui::state::{Is, State};
 use crate::ui::task::{Task, lines};
-use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 use store::{Area, Store};
 
@@ -284,13 +282,6 @@ fn ended(status: &Status) -> Is {
         Status::Failed => Is::Failed,
         Status::Skipped => Is::Skipped,
     }
-}
-
-/// Whether nobody holds a journal that something was written to.
-fn is_left(journal: &Path) -> bool {
-    let Ok(file) = File::open(journal) else { return true };
-    file.metadata().is_ok_and(|meta| meta.len() > 0)
-        && flock(&file, FlockOperation::NonBlockingLockShared).is_ok()
 }
 
 #[cfg(test)]

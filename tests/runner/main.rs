@@ -4,6 +4,7 @@
 
 mod across;
 mod archive;
+mod beside;
 mod caching;
 mod closed;
 mod cluster;
