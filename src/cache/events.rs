@@ -29,6 +29,9 @@ pub enum RunEvent {
         /// What the command line asked for.
         asked: Asked,
     },
+    /// A stage has work to do: how many tasks it has, and how many of them have results already. What is told last of a stage
+    /// counts.
+    StageStarted { stage: String, tasks: usize, cached: usize },
     /// A task begins to run.
     TaskStarted {
         task: String,

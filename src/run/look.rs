@@ -60,6 +60,11 @@ impl Driver<'_> {
                 self.complete(TaskId(self.tasks.len() - 1), outcome)?;
             }
         }
+        let (stage, all) = (self.session.graph.steps[i].id.clone(), sought.len());
+        let cached = sought.iter().filter(|task| task.here).count();
+        if cached < all {
+            self.stream.emit(RunEvent::StageStarted { stage, tasks: all, cached });
+        }
         Ok(Found::Tasks { tasks: sought, dropped: dropped.into_iter().map(StepId).collect() })
     }
 

@@ -14,9 +14,9 @@ use crate::engine::usage::{self, Usage};
 use crate::engine::{self, local, ranks};
 use crate::run::commit::{commit, written};
 use crate::run::job::{Job, Unmade, WorkerEvent};
-use crate::text::shown;
 use crate::run::places;
 use crate::run::spent;
+use crate::text::shown_briefly;
 use std::cell::Cell;
 use std::path::PathBuf;
 use store::{link, lock};
@@ -85,7 +85,7 @@ pub fn work(job: &Job) -> Result<Tried, Unmade> {
     spent::resume(store, key);
     let attempt = Attempt::prepare(job.session, &job.task, job.log.clone())?;
     let several = step.processes.map(|processes| format!("{processes} processes of "));
-    job.say(several.unwrap_or_default() + &shown(&attempt.words));
+    job.say(several.unwrap_or_default() + &shown_briefly(&attempt.words));
     // Before it runs: what it runs and reads may be edited meanwhile.
     job.session.facts();
     if far {

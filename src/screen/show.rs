@@ -17,7 +17,7 @@ impl Screen {
     /// Shows what happened.
     pub fn show(&mut self, event: &RunEvent) {
         match event {
-            RunEvent::AttemptEnded { .. } => {}
+            RunEvent::AttemptEnded { .. } | RunEvent::StageStarted { .. } => {}
             RunEvent::RunStarted { stages, .. } => self.begin(stages.len()),
             RunEvent::StageEnded { .. } => self.ended(),
             RunEvent::RunEnded { .. } => self.close(),

@@ -183,3 +183,25 @@ fn an_attempt_of_a_runner_that_was_killed_counts_up_to_what_it_left() {
     let [row, attempt] = [&last["stages"][0], &last["attempts"][0]].map(|v| v["seconds"].as_f64().unwrap());
     assert!(row - attempt > 0.29, "{row} of all attempts, {attempt} of the last");
 }
+
+#[test]
+fn of_a_script_the_first_line_is_told_and_of_a_stage_how_many_tasks_it_has() {
+    let study = Study::new(
+        "name: lines\nstages:\n  in:\n    shell: |\n      mkdir ${outputs.d}\n      touch ${outputs.d}/a ${outputs.d}/b\n    outputs: [d]\n  \
+         each:\n    command: sh -c 'cp $1 $2' -- ${inputs.x} ${outputs.o}\n    inputs: {x: in.d}\n    each: x\n    outputs: [o]\n",
+    );
+    let text = stderr(&study.call(&["run", "in"]));
+    assert!(text.contains("mkdir \"${outputs_d}\" …") || text.contains(" …'"), "{text}");
+    assert!(!text.contains("touch"), "{text}");
+    let events = study.call(&["run", "--log-format", "json"]);
+    let events: Vec<Value> = String::from_utf8_lossy(&events.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .filter(|event: &Value| event["event"] == "stage-started")
+        .collect();
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert_eq!(
+        (&events[0]["stage"], &events[0]["tasks"], &events[0]["cached"]),
+        (&"each".into(), &2.into(), &0.into())
+    );
+}
