@@ -121,5 +121,6 @@ fn build(global: &Global) -> Result<Option<Build>> {
 }
 
 fn first_sentence(about: &str) -> &str {
-    about.split_once(". ").map_or(about.trim_end_matches('.'), |(first, _)| first)
+    let ends = [". ", ".\n"].iter().filter_map(|end| about.find(end));
+    ends.min().map_or(about.trim_end_matches('.'), |end| &about[..end])
 }

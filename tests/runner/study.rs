@@ -14,7 +14,7 @@ pub struct Study {
 /// A stage program that keeps the contract: `gen --size N [--workers N] --files FOLDER`.
 pub const GEN: &str = r#"#!/bin/sh
 if [ "$1" = --describe ]; then cat <<'J'
-{"name": "gen", "about": "Makes files.", "arguments": [
+{"name": "gen", "about": "Makes files.\n\nMore of it.", "arguments": [
  {"name": "size", "role": "param", "type": "integer", "min": 1, "max": 100, "required": false, "default": 3, "help": "How many."},
  {"name": "rate", "role": "param", "type": "number", "required": false, "help": "A number."},
  {"name": "workers", "role": "tuning", "type": "integer", "min": 1, "required": false, "default": 1, "help": "Threads."},

@@ -86,7 +86,6 @@ fn pictures_of(
     sharing: &Sharing,
     (all, mine): (Range<usize>, Range<usize>),
 ) -> Result<()> {
-    device::keep_memory();
     let device = device::open_local(args.device, sharing.local(), args.threads)?;
     if let Some(reason) = device::unused_gpu().filter(|_| args.device == DeviceChoice::Auto) {
         context.message(&format!("computing on the CPU: {reason}"));

@@ -51,7 +51,6 @@ pub fn train(args: &Args, context: &Context) -> Result<()> {
     let latents = Latents::open(&args.latents)?;
     let config = TrainingConfig::new(args, &latents)?;
     config::divides(args, &config.objective, processes)?;
-    device::keep_memory();
     let device = device::open_local(args.device, launch.as_ref().map_or(0, |l| l.local), args.threads)?;
     if let Some(reason) = device::unused_gpu().filter(|_| args.device == DeviceChoice::Auto) {
         context.message(&format!("computing on the CPU: {reason}"));

@@ -81,7 +81,6 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<()> {
-    device::keep_memory();
     let device = device::open(args.device, args.threads)?;
     if !args.fused_passes {
         fused::leave_aside();
