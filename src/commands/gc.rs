@@ -16,12 +16,14 @@ pub fn gc(global: &Global, limits: &GcLimits) -> Result<()> {
     let own = study::load(&global.choice())?;
     let variants = study::load(&everything).map(|g| g.steps).unwrap_or_default();
     let store = Store::look(&own.root, &own.name)?;
-    if !store.is_there() && !global.json {
-        return print(&format!("there is no store at {}: nothing to remove\n", store.path.display()));
+    if !store.is_there() {
+        let nothing = json!({ "removed": 0, "freed": 0, "kept": 0, "dry-run": limits.dry_run });
+        return match global.json {
+            true => print_json(&nothing),
+            false => print(&format!("there is no store at {}: nothing to remove\n", store.path.display())),
+        };
     }
-    if store.is_there() {
-        store.writable()?;
-    }
+    store.writable()?;
     let Some(_held) = lock::attempt(&store.lock_of_store(), false)? else {
         return Err(Error::Busy);
     };

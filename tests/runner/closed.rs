@@ -100,5 +100,5 @@ fn where_there_is_no_store_that_is_said() {
     for arguments in [&["runs"][..], &["log", "gen"], &["table"], &["diff", "a", "b"]] {
         study.call(arguments);
     }
-    assert!(!study.exists(".pipeline/results"));
+    assert!(!study.exists(".pipeline/results") && !study.exists(".pipeline/locks"));
 }
