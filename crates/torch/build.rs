@@ -4,10 +4,12 @@
 
 use std::path::{Path, PathBuf};
 
-const SOURCES: [&str; 8] = [
+const SOURCES: [&str; 10] = [
     "shim/event.cpp",
     "shim/fused/attention.cpp",
     "shim/fused/block.cpp",
+    "shim/fused/mix.cpp",
+    "shim/fused/product.cpp",
     "shim/optimiser.cpp",
     "shim/parallel.cpp",
     "shim/precision.cpp",
@@ -16,11 +18,13 @@ const SOURCES: [&str; 8] = [
 ];
 
 /// The instruction sets that the kernels are compiled for, by their table's name.
-const KERNELS: [(&str, &[&str]); 3] = [
-    ("base", &[]),
-    ("avx2", &["-mavx2", "-mfma"]),
-    ("avx512", &["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"]),
-];
+const KERNELS: [(&str, &[&str]); 3] =
+    [("kernels_base", &[]), ("kernels_avx2", &["-mavx2", "-mfma"]), ("kernels_avx512", &AVX512)];
+
+const AVX512: [&str; 5] = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"];
+
+/// Those of processors that multiply bf16 by themselves; their intrinsics raise warnings in compilers' own headers.
+const BF16: [&str; 3] = ["-mavx512bf16", "-Wno-uninitialized", "-Wno-maybe-uninitialized"];
 
 const CUDA_SOURCES: [&str; 3] = ["shim/cuda/graph.cpp", "shim/cuda/nccl.cpp", "shim/cuda/passes.cpp"];
 
@@ -72,21 +76,24 @@ fn together(name: &str, sources: &[&str]) -> std::io::Result<PathBuf> {
 /// The kernels between a block's matrix products, once for each instruction set.
 fn kernels() {
     let x86 = std::env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64");
-    for (name, flags) in KERNELS.iter().take(if x86 { KERNELS.len() } else { 1 }) {
-        let table = format!("kernels_{name}");
-        let mut build = cc::Build::new();
-        build
-            .cpp(true)
-            .std("c++17")
-            .opt_level(3)
-            .define("KERNELS", table.as_str())
-            .file("shim/fused/kernels.cpp");
-        // Nobody asks for the errors and traps of arithmetic; a product and a sum may be rounded once.
-        for flag in ["-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"].iter().chain(*flags) {
-            build.flag(flag);
-        }
-        build.compile(&table);
+    for (table, flags) in KERNELS.into_iter().take(if x86 { KERNELS.len() } else { 1 }) {
+        kernel(&["shim/fused/kernels.cpp"], flags).define("KERNELS", table).compile(table);
     }
+    if x86 {
+        let files = ["attention", "gelu", "products"].map(|name| format!("shim/fused/bf16/{name}.cpp"));
+        kernel(&files, &[&AVX512[..], &BF16].concat()).compile("kernels_bf16");
+    }
+}
+
+/// What compiles files of arithmetic.
+fn kernel<P: AsRef<Path>>(files: &[P], flags: &[&str]) -> cc::Build {
+    let mut build = cc::Build::new();
+    build.cpp(true).std("c++17").opt_level(3).files(files);
+    // Nobody asks for the errors and traps of arithmetic; a product and a sum may be rounded once.
+    for flag in ["-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"].iter().chain(flags) {
+        build.flag(flag);
+    }
+    build
 }
 
 /// The folder of libtorch's headers: where `LIBTORCH_INCLUDE` says, else beside its libraries.

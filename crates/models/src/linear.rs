@@ -4,6 +4,7 @@ use crate::parameters::{Builder, Init};
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use tch::Tensor;
+use torch::shim::fused::{self, Layout};
 
 /// `x Wᵀ + b`, `W` stored as `[outputs, inputs]`.
 pub struct Linear {
@@ -39,7 +40,7 @@ impl Linear {
     /// # Shapes
     /// `[…, inputs]` to `[…, outputs]`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.weight, Some(&self.bias))
+        self.of(x, Some(&self.bias))
     }
 
     /// The same without the bias, for callers that add it in a pass of their own.
@@ -47,6 +48,11 @@ impl Linear {
     /// # Shapes
     /// `[…, inputs]` to `[…, outputs]`.
     pub fn product(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.weight, None::<&Tensor>)
+        self.of(x, None)
+    }
+
+    fn of(&self, x: &Tensor, bias: Option<&Tensor>) -> Tensor {
+        fused::product(x, &self.weight, bias, Layout::OutputsFirst)
+            .unwrap_or_else(|| x.linear(&self.weight, bias))
     }
 }

@@ -5,7 +5,7 @@ use crate::linear::Linear;
 use crate::parameters::{Builder, Init};
 use anyhow::Result;
 use tch::{Kind, Tensor};
-use torch::shim::fused;
+use torch::shim::fused::{self, Layout};
 
 /// One block's gate and experts.
 pub struct Router {
@@ -63,7 +63,9 @@ impl Router {
         };
         let weight = weight.view([rows, width, width]);
         let shared = gates.matmul(&self.bias).unsqueeze(1); // [B or 1, 1, D]
-        let tokens = if rows == 1 { z.matmul(&weight.squeeze_dim(0)) } else { z.bmm(&weight) };
+        let weight = if rows == 1 { weight.squeeze_dim(0) } else { weight };
+        let tokens = fused::product(z, &weight, None, Layout::InputsFirst)
+            .unwrap_or_else(|| if rows == 1 { z.matmul(&weight) } else { z.bmm(&weight) });
         Mixture { tokens: Some(tokens), shared }
     }
 }

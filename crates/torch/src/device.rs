@@ -154,11 +154,15 @@ pub fn doctor() -> String {
         Ok(Err(reason)) => format!("plain: {reason}"),
         Err(_) => "fused on the CPU".to_string(),
     };
+    let bf16 = if shim::fused::multiplies_bf16() { ", and for products in bf16" } else { "" };
     let devices: Vec<String> =
         std::iter::once("cpu".into()).chain((0..gpus.unwrap_or(0)).map(|i| format!("cuda:{i}"))).collect();
     [
         ("libtorch", format!("{} in {folder}", version.as_deref().unwrap_or("of unknown version"))),
-        ("processor", format!("kernels for {}", shim::cpu_capability().unwrap_or_else(|e| e.to_string()))),
+        (
+            "processor",
+            format!("kernels for {}{bf16}", shim::cpu_capability().unwrap_or_else(|e| e.to_string())),
+        ),
         ("threads", format!("{} in an operation", tch::get_num_threads())),
         ("cuda", cuda),
         ("devices", devices.join(", ")),

@@ -1,5 +1,6 @@
 // Self-attention on the CPU straight from the output of the projection to queries, keys and values, and its gradient straight
-// into that of the projection: nothing is transposed, cut or put together. Computed in f32; a head in bf16 is widened for it.
+// into that of the projection: nothing is transposed, cut or put together. Computed in f32; a head in bf16 is widened for it,
+// but where the processor multiplies bf16 by itself.
 #include "ffi.h"
 #include "fused/parallel.h"
 #include "fused/table.h"
@@ -91,9 +92,29 @@ int64_t distance(int64_t stride, int64_t head) {
   return std::is_same_v<P, float> ? stride : head;
 }
 
+// What multiplies heads of this width in bf16, if the processor does.
+const HeadKernels* multiplies(const Heads& h) {
+  return h.head % 2 == 0 && bf16_kernels() != nullptr ? &bf16_kernels()->heads : nullptr;
+}
+
+HeadShape shape_of(const Heads& h) { return {h.tokens, h.head, h.stride, h.width, h.factor}; }
+
+// Memory of this thread that begins at a line of the cache.
+void* lines(int64_t bytes) {
+  constexpr uintptr_t LINE = 64;
+  auto memory = reinterpret_cast<uintptr_t>(scratch((bytes + LINE) / sizeof(float) + 1));
+  return reinterpret_cast<void*>((memory + LINE - 1) / LINE * LINE);
+}
+
 // One head of one image, forwards.
 template <class P>
 void attend(const Heads& h, const P* q_, P* out, float* sums) {
+  if constexpr (std::is_same_v<P, Bf16>)
+    if (auto kernels = multiplies(h)) {
+      auto shape = shape_of(h);
+      auto memory = lines(kernels->head_memory(shape));
+      return kernels->attend(shape, q_, q_ + h.width, q_ + 2 * h.width, out, sums, memory);
+    }
   int64_t numbers = h.tokens * h.head, from = distance<P>(h.stride, h.head), to = distance<P>(h.width, h.head);
   float* memory = scratch(h.at_a_time * h.tokens + (std::is_same_v<P, float> ? 0 : 4 * numbers));
   float* heads = memory + h.at_a_time * h.tokens;
@@ -112,6 +133,13 @@ void attend(const Heads& h, const P* q_, P* out, float* sums) {
 // Its gradient.
 template <class P>
 void attend_backward(const Heads& h, const P* q_, const P* came_, const P* dout_, const float* sums, P* dq_) {
+  if constexpr (std::is_same_v<P, Bf16>)
+    if (auto kernels = multiplies(h)) {
+      auto shape = shape_of(h);
+      auto memory = lines(kernels->head_memory(shape));
+      return kernels->attend_backward(shape, q_, q_ + h.width, q_ + 2 * h.width, came_, dout_, sums, dq_,
+                                      dq_ + h.width, dq_ + 2 * h.width, memory);
+    }
   int64_t numbers = h.tokens * h.head, from = distance<P>(h.stride, h.head), to = distance<P>(h.width, h.head);
   int64_t own = 2 * h.at_a_time * h.tokens + h.tokens;
   float* scores = scratch(own + (std::is_same_v<P, float> ? 0 : 8 * numbers));

@@ -1,11 +1,10 @@
 // What a block computes between its matrix products, each step in one pass forwards and one backwards, with gradients.
 // Tokens are [B, N, D], vectors of an image [B, 1, D], biases [D]; f32, but for what products give and take, which may be bf16. The CPU's passes are here and in `kernels.h`; another device's are registered.
 #include "ffi.h"
+#include "fused/kind.h"
 #include "fused/parallel.h"
 #include "fused/passes.h"
-#include "fused/table.h"
 
-#include <ATen/autocast_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
@@ -83,15 +82,6 @@ struct Rows {
   }
 };
 
-const float* read(const at::Tensor& x) { return x.const_data_ptr<float>(); }
-float* write(const at::Tensor& x) { return x.data_ptr<float>(); }
-
-// What products give and take on this tensor's device now, given f32.
-at::ScalarType product_kind(const at::Tensor& x) {
-  auto type = x.device().type();
-  return at::autocast::is_autocast_enabled(type) ? at::autocast::get_autocast_dtype(type) : at::kFloat;
-}
-
 at::Tensor for_product(const at::Tensor& like) { return at::empty_like(like, like.options().dtype(product_kind(like))); }
 
 // A gradient; zeros where nothing has come.
@@ -109,14 +99,6 @@ struct Moments {
 
   void into(Arguments& a) const { a.mean = mean, a.rstd = rstd; }
 };
-
-// Calls `work(kernels, a number)` with those for products of this kind.
-template <class Work>
-void with_kernels(at::ScalarType kind, const Work& work) {
-  if (kind == at::kBFloat16) return work(kernels().bf16, Bf16{});
-  TORCH_CHECK(kind == at::kFloat, "products in ", kind);
-  work(kernels().f32, 0.0f);
-}
 
 // One pass on the CPU, whose products are of a kind.
 template <class P>
@@ -353,40 +335,6 @@ struct Leave : Function<Leave> {
   }
 };
 
-// Numbers of a matrix that are mixed together.
-constexpr int64_t PIECE = 1 << 14;
-
-// y [B, P] = gates [B, E] x [E, P], y in the products' kind. BLAS is slow at so short a sum.
-struct Mix : Function<Mix> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& gates_, const at::Tensor& x_) {
-    auto gates = gates_.contiguous(), x = x_.contiguous();
-    int64_t rows = gates.size(0), count = gates.size(1), width = x.size(1), pieces = (width + PIECE - 1) / PIECE;
-    auto y = at::empty({rows, width}, product_kind(x));
-    with_kernels(y.scalar_type(), [&](const auto& k, auto number) {
-      using P = decltype(number);
-      auto stored = x.scalar_type() == y.scalar_type();
-      TORCH_CHECK(stored || x.scalar_type() == at::kFloat, "to mix ", x.scalar_type());
-      auto to = static_cast<P*>(y.mutable_data_ptr());
-      auto from = x.const_data_ptr();
-      for_units(rows * pieces, [&](int64_t unit) {
-        int64_t row = unit / pieces, begin = unit % pieces * PIECE, numbers = std::min(PIECE, width - begin);
-        auto of_row = read(gates) + row * count;
-        auto out = to + row * width + begin;
-        if (stored) return k.mix_stored(count, numbers, of_row, static_cast<const P*>(from) + begin, width, out);
-        k.mix(count, numbers, of_row, static_cast<const float*>(from) + begin, width, out);
-      });
-    });
-    context->save_for_backward({gates, x});
-    return y;
-  }
-
-  static variable_list backward(AutogradContext* context, variable_list gradients) {
-    auto saved = context->get_saved_variables();
-    auto dy = gradients[0].to(saved[1].scalar_type());
-    return {dy.mm(saved[1].t()).to(at::kFloat), saved[0].to(dy.scalar_type()).t().mm(dy)};
-  }
-};
-
 // What a pass takes, in the kind that it takes it in.
 at::Tensor product(const at::Tensor* x) { return x->to(product_kind(*x)); }
 Maybe product_or_none(const at::Tensor* x) { return x == nullptr ? Maybe() : Maybe(product(x)); }
@@ -416,10 +364,6 @@ char* shim_fused_gelu(const at::Tensor* x, const at::Tensor* bias, at::Tensor** 
 
 char* shim_fused_modulate(const at::Tensor* x, const at::Tensor* shift, const at::Tensor* scale, at::Tensor** h) {
   return guarded([&] { *h = new at::Tensor(Modulate::apply(*x, exact(shift), exact(scale))); });
-}
-
-char* shim_fused_mix(const at::Tensor* gates, const at::Tensor* x, at::Tensor** y) {
-  return guarded([&] { *y = new at::Tensor(Mix::apply(exact(gates), *x)); });
 }
 
 // Into `out`: r, keep, h.

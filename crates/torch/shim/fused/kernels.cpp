@@ -1,88 +1,9 @@
 // Compiled once for each instruction set, with KERNELS the name of the resulting table.
-#include "kernels.h"
+#include "vectors.h"
 
 #include <cmath>
-#include <cstring>
 
 namespace {
-
-#if defined(__AVX512F__)
-constexpr int LANES = 16;
-#elif defined(__AVX2__)
-constexpr int LANES = 8;
-#else
-constexpr int LANES = 4;
-#endif
-
-typedef float Vec __attribute__((vector_size(LANES * sizeof(float))));
-typedef int32_t Ints __attribute__((vector_size(LANES * sizeof(float))));
-typedef uint32_t Bits __attribute__((vector_size(LANES * sizeof(float))));
-typedef uint16_t Halves __attribute__((vector_size(LANES * sizeof(uint16_t))));
-
-inline Vec load(const float* from) {
-  Vec v;
-  std::memcpy(&v, from, sizeof v);
-  return v;
-}
-
-inline Vec load(const Bf16* from) {
-  Halves halves;
-  std::memcpy(&halves, from, sizeof halves);
-  Bits bits = __builtin_convertvector(halves, Bits) << 16;
-  Vec v;
-  std::memcpy(&v, &bits, sizeof v);
-  return v;
-}
-
-inline void store(float* to, Vec v) { std::memcpy(to, &v, sizeof v); }
-
-// Rounded to the nearest, halves to even; NaN stays.
-inline void store(Bf16* to, Vec v) {
-  Bits bits;
-  std::memcpy(&bits, &v, sizeof bits);
-  Bits rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;
-  rounded = v != v ? Bits{} + 0x7FC0 : rounded;
-  Halves halves = __builtin_convertvector(rounded, Halves);
-  std::memcpy(to, &halves, sizeof halves);
-}
-
-inline void add(float* to, Vec v) { store(to, load(to) + v); }
-inline Vec all(float x) { return x - Vec{}; }
-
-inline float total(Vec v) {
-  float lanes[LANES];
-  store(lanes, v);
-  for (int n = LANES / 2; n > 0; n /= 2)
-    for (int i = 0; i < n; ++i) lanes[i] += lanes[i + n];
-  return lanes[0];
-}
-
-// e^x to 2 units in the last place up to e^88, infinity from e^89 on, e^-87 for all that is less; NaN stays.
-inline Vec exponential(Vec x) {
-  x = x < all(-87.0f) ? all(-87.0f) : x;
-  x = x > all(89.0f) ? all(89.0f) : x;
-  // Added and taken away, this number rounds to an integer; its low bits are then that integer.
-  const float round = 12582912.0f;
-  Vec shifted = x * 1.44269504f + round;
-  Ints n;
-  std::memcpy(&n, &shifted, sizeof n);
-  Vec whole = shifted - round;
-  // ln 2 in two parts, of which the first has few bits.
-  Vec r = x - whole * 0.693359375f;
-  r = r + whole * 2.12194440e-4f;
-  // Taylor's series in Horner's form is exact enough to the seventh power on |r| <= ln 2 / 2.
-  Vec p = r * (1.0f / 5040) + 1.0f / 720;
-  p = p * r + 1.0f / 120;
-  p = p * r + 1.0f / 24;
-  p = p * r + 1.0f / 6;
-  p = p * r + 0.5f;
-  p = p * r + 1.0f;
-  p = p * r + 1.0f;
-  Ints exponent = (n - 0x4B400000 + 127) << 23;
-  Vec power;
-  std::memcpy(&power, &exponent, sizeof power);
-  return p * power;
-}
 
 constexpr float EPSILON = 1e-6f;
 
@@ -308,6 +229,29 @@ void mix(int64_t count, int64_t width, const float* gates, const X* x, int64_t s
   }
 }
 
+template <class P>
+void mix_backward(int64_t rows, int64_t count, int64_t width, const float* gates, const P* dy, const float* x,
+                  int64_t stride, float* dx, float* dgates) {
+  for (int64_t j = 0; j < count; ++j)
+    for (int64_t i = 0; i < width; i += LANES) {
+      Vec sum{};
+      for (int64_t row = 0; row < rows; ++row)
+        if (float gate = gates[row * count + j]; gate != 0.0f) sum += gate * load(dy + row * stride + i);
+      store(dx + j * stride + i, sum);
+    }
+  for (int64_t row = 0; row < rows; ++row)
+    for (int64_t j = 0; j < count; ++j) {
+      Vec sums[4]{};
+      const P* a = dy + row * stride;
+      const float* b = x + j * stride;
+      int64_t i = 0;
+      for (; i + 4 * LANES <= width; i += 4 * LANES)
+        for (int k = 0; k < 4; ++k) sums[k] += load(a + i + k * LANES) * as_read(load(b + i + k * LANES), dy);
+      for (; i < width; i += LANES) sums[0] += load(a + i) * as_read(load(b + i), dy);
+      dgates[row * count + j] = total((sums[0] + sums[1]) + (sums[2] + sums[3]));
+    }
+}
+
 void widen(int64_t rows, int64_t width, const Bf16* from, int64_t stride, float* to) {
   for (int64_t row = 0; row < rows; ++row, from += stride, to += width) {
     int64_t i = 0;
@@ -378,6 +322,7 @@ constexpr TokenKernels<P> token_kernels() {
   return {
       gelu<P>, gelu_backward<P>, modulate<P>, modulate_backward<P>, enter<P>, enter_backward<P>, join<P>,
       join_backward<P>, leave<P>, leave_backward<P>, mix<float, P>, mix<P, P>,
+      mix_backward<P>,
   };
 }
 

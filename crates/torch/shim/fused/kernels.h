@@ -54,6 +54,9 @@ struct TokenKernels {
   void (*mix)(int64_t count, int64_t width, const float* gates, const float* x, int64_t stride, P* y);
   // The same where the x_j are of that kind too.
   void (*mix_stored)(int64_t count, int64_t width, const float* gates, const P* x, int64_t stride, P* y);
+  // From gradients of some y, `rows` of them: those of the x_j, and of the gates as far as these numbers give it.
+  void (*mix_backward)(int64_t rows, int64_t count, int64_t width, const float* gates, const P* dy, const float* x,
+                       int64_t stride, float* dx, float* dgates);
 };
 
 struct Kernels {

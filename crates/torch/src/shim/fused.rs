@@ -5,9 +5,11 @@
 
 mod gpu;
 pub mod plain;
+mod product;
 
 pub use gpu::leave_aside;
 pub(crate) use gpu::usable;
+pub use product::{Layout, multiplies_bf16, product};
 
 use super::check;
 use super::cuda::CPasses;
@@ -190,6 +192,7 @@ mod bf16;
 
 #[cfg(test)]
 mod tests {
+    use super::bf16::HEADS;
     use super::*;
     use crate::random::normal;
 
@@ -242,8 +245,6 @@ mod tests {
 
     /// Images, tokens and width that end inside of a part, in one part, and in several.
     pub const SHAPES: [[i64; 3]; 3] = [[2, 70, 48], [3, 16, 16], [1, 200, 112]];
-    /// Images, tokens, heads and their width, which is no multiple of a vector's; scores in one part and in several.
-    pub const HEADS: [[i64; 4]; 3] = [[2, 16, 2, 8], [1, 256, 2, 72], [2, 208, 3, 20]];
 
     #[test]
     fn gelu_is_its_formula() {
