@@ -2,6 +2,7 @@
 
 mod arguments;
 mod examples;
+mod habits;
 
 use crate::session::Options;
 use clap::parser::ValueSource;
@@ -13,6 +14,7 @@ use study::Choice;
 use study::file::EngineName;
 
 pub use arguments::{GcLimits, LogFormat, RunArguments, TableArguments, UiArguments};
+pub use habits::explained;
 
 /// What a study is called where none is named.
 const STUDY: &str = "pipeline.yaml";
@@ -157,7 +159,7 @@ pub enum Command {
         #[arg(long, value_enum, default_value = "mermaid")]
         format: GraphFormat,
     },
-    /// Print the log of the last run of a stage (or of `build`)
+    /// Print the log of the newest attempt of a stage (or of `build`), or of the run that made its restored result
     Log {
         stage: String,
         /// Of a stage that ran as several processes, the log of this one

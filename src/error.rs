@@ -51,6 +51,12 @@ pub enum Error {
         counted(*.0, "damaged file")
     )]
     Damaged(usize),
+    #[error(
+        "{} left where nothing can be written; where it can, `pipeline verify` moves {} to .pipeline/damaged",
+        counted(*.0, "damaged file"),
+        if *.0 == 1 { "it" } else { "them" }
+    )]
+    DamagedThere(usize),
     /// Results without their contents.
     #[error(
         "{} without contents, which {} as absent: `pipeline run` makes again what the study needs, and \
@@ -70,6 +76,9 @@ pub enum Error {
     /// None of the folders of stage programs has one of this name.
     #[error("no stage program `{name}`{near}; looked in {looked}; `pipeline stage --list` has them all")]
     NoStageProgram { name: String, near: String, looked: String },
+    /// None of the folders of stage programs has any.
+    #[error("no stage program `{name}`; looked in {looked}; {alone}")]
+    NoStagePrograms { name: String, alone: String, looked: String },
     #[error("no shared cache: give one with --cache URL, or as `cache:` in the study")]
     NoCache,
     #[error("{0} is not done; `pipeline run` first")]
@@ -90,8 +99,8 @@ pub enum Error {
     NothingToShow { name: String, near: String },
     #[error("there is no run `{name}`{near}; `pipeline runs` has them all")]
     NoSuchRun { name: String, near: String },
-    #[error("the table has no column `{name}`{near}")]
-    NoColumn { name: String, near: String },
+    #[error("the table has no column `{name}`, but {all}{near}")]
+    NoColumn { name: String, near: String, all: String },
     #[error("--filter {0}: expected a column, one of < <= > >= = != ~, and a value, as fid<10")]
     Filter(String),
     #[error("no such archive: {}", .0.display())]
@@ -100,6 +109,9 @@ pub enum Error {
     Exists(PathBuf),
     #[error("stage {0} has no log: it never ran here")]
     NoLog(String),
+    /// A result that came from another store, or whose log is gone.
+    #[error("stage {stage} has no log here: it would be that {about}, and is not in this store")]
+    LogElsewhere { stage: String, about: String },
     #[error("stage {stage} has no log of rank {rank}: its last run was {}", ranks(*last))]
     NoRank { stage: String, rank: u32, last: u32 },
     #[error("{0} is watched already")]
@@ -159,12 +171,13 @@ impl Error {
         let mistake = match self {
             Self::TryAgain(_) => return 75,
             Self::Interrupted => return 130,
-            Self::Store(_)
-            | Self::Cache(_)
+            Self::Store(e) => e.is_mistake(),
+            Self::Cache(_)
             | Self::Failed(_)
             | Self::NotAtHand(_)
             | Self::Busy
             | Self::Damaged(_)
+            | Self::DamagedThere(_)
             | Self::Missing(_)
             | Self::Gone { .. }
             | Self::Output(_)
@@ -177,6 +190,7 @@ impl Error {
             Self::Engine(e) => e.is_mistake(),
             Self::Results(e) => e.is_mistake(),
             Self::NoStageProgram { .. }
+            | Self::NoStagePrograms { .. }
             | Self::NoCache
             | Self::NotDone(_)
             | Self::NotRun(_)
@@ -192,6 +206,7 @@ impl Error {
             | Self::NoArchive(_)
             | Self::Exists(_)
             | Self::NoLog(_)
+            | Self::LogElsewhere { .. }
             | Self::NoRank { .. }
             | Self::Watched(_)
             | Self::NothingToWatch(_)

@@ -72,6 +72,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     let mut cli = match cli::Cli::read(arguments) {
         Ok(cli) => cli,
         Err(e) => {
+            let e = cli::explained(e);
             usage(&e);
             return ExitCode::from(e.exit_code() as u8);
         }

@@ -114,6 +114,18 @@ pub fn shown(words: &[String]) -> String {
     quoted.collect::<Vec<_>>().join(" ")
 }
 
+/// The same for reading alone: of a word with several lines, as a script is, the first that says something.
+pub fn shown_briefly(words: &[String]) -> String {
+    let first = |word: &String| {
+        let mut lines = word.lines().filter(|line| !line.trim().is_empty());
+        match (lines.next(), lines.next()) {
+            (Some(first), Some(_)) => format!("{} …", first.trim_end()),
+            _ => word.clone(),
+        }
+    };
+    shown(&words.iter().map(first).collect::<Vec<_>>())
+}
+
 /// The last line of a log that says anything.
 pub fn last_line(log: &PathBuf) -> Option<String> {
     let mut file = File::open(log).ok()?;

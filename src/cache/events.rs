@@ -29,6 +29,9 @@ pub enum RunEvent {
         /// What the command line asked for.
         asked: Asked,
     },
+    /// A stage has work to do: how many tasks it has, and how many of them have results already. What is told last of a stage
+    /// counts.
+    StageStarted { stage: String, tasks: usize, cached: usize },
     /// A task begins to run.
     TaskStarted {
         task: String,
@@ -100,6 +103,9 @@ pub enum TaskEnd {
     /// Its program ran for so many seconds.
     Made {
         seconds: f64,
+        /// How long of that in attempts before, from which this one went on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        earlier: Option<f64>,
     },
     /// Another runner made its result meanwhile.
     Elsewhere,

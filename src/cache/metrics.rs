@@ -1,18 +1,35 @@
 //! The numbers in outputs that are JSON objects.
 
 use crate::name_map::NameMap;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use store::{Produced, Store};
 
 /// Nobody keeps scores in a file of megabytes.
 const LARGEST: u64 = 1 << 20;
 
-/// The values of a JSON object, in the order in which they stand there. Numbers that are none, which Python writes as `NaN`,
-/// `Infinity` and `-Infinity`, are these words.
+/// What numbers that are none are called, by Python and by others.
+const NO_NUMBERS: [&str; 6] = ["NaN", "Infinity", "-Infinity", "nan", "inf", "-inf"];
+
+/// Whether a text stands for a number that is none.
+pub fn is_no_number(text: &str) -> bool {
+    NO_NUMBERS.contains(&text)
+}
+
+/// The values of a JSON object, in the order in which they stand there.
 ///
 /// # Errors
 /// Why the bytes are no such object.
 pub fn object(bytes: &[u8]) -> serde_json::Result<Map<String, Value>> {
+    parse(bytes)
+}
+
+/// What JSON says that any program wrote. Numbers that are none, which Python writes as `NaN`, `Infinity` and `-Infinity`, are
+/// these words.
+///
+/// # Errors
+/// Why the bytes are no such thing.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<T> {
     serde_json::from_slice(bytes).or_else(|e| serde_json::from_slice(&quoted(bytes)).map_err(|_| e))
 }
 

@@ -6,6 +6,7 @@ pub mod events;
 pub mod facts;
 pub mod failure;
 pub mod metrics;
+pub mod places;
 pub mod remote;
 pub mod results;
 pub mod runs;

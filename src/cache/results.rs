@@ -24,8 +24,11 @@ pub struct ActionResult {
     pub outputs: NameMap<Produced>,
     /// Seconds since 1970 when it was done.
     pub finished: u64,
-    /// How long the program ran.
+    /// How long the program ran, in all attempts that made it.
     pub seconds: f64,
+    /// Those that were stopped, and from which the last went on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub earlier: Option<Earlier>,
     /// The run that made it.
     pub run: String,
     /// As how many processes it was made, where that was said.
@@ -89,6 +92,14 @@ mod alike {
     }
 }
 
+/// Attempts that gave no result themselves, and from which another went on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Earlier {
+    pub attempts: u32,
+    /// How long they ran together.
+    pub seconds: f64,
+}
+
 /// Where a result was made, and with what.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
@@ -139,7 +150,7 @@ impl ActionResult {
         if !self.outputs.keys().eq(self.action.outputs.keys()) {
             return Err("its outputs are not those of its action".into());
         }
-        if !self.seconds.is_finite() {
+        if !self.seconds.is_finite() || self.earlier.as_ref().is_some_and(|e| !e.seconds.is_finite()) {
             return Err("it says what no record says".into());
         }
         for (name, output) in &self.outputs {

@@ -19,7 +19,7 @@ pub const EXAMPLES: [(&str, &str); 25] = [
     ("why", "  pipeline why train"),
     (
         "log",
-        "  pipeline log train                of the newest run that has one
+        "  pipeline log train                of its newest attempt, or of what made its restored result
   pipeline log 'score[step-2000]'   of one entry
   pipeline log build",
     ),

@@ -11,6 +11,7 @@ use serde_json::json;
 /// Records the newest outputs of stages under their present keys, and says what that overlooks.
 pub fn accept(global: &Global, stages: &[String]) -> Result<()> {
     let mut session = Session::open(&global.options(stages))?;
+    session.store.writable()?;
     session.find_programs(false)?;
     let mut asked = Vec::new();
     for name in stages {

@@ -38,6 +38,9 @@ pub fn clusters(global: &Global, name: Option<&str>) -> Result<()> {
 
 /// What it is, or what is wrong with it.
 fn about(preset: &Preset) -> String {
+    if let Some(wrong) = &preset.wrong {
+        return format!("cannot be read: {wrong}");
+    }
     match preset.keys() {
         Ok(keys) => keys.about.map_or_else(String::new, |about| about.value),
         Err(e) => format!("cannot be read: {e}"),

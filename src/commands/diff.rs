@@ -40,7 +40,7 @@ struct Difference {
 /// Compares two variants, or two past runs by their names or the beginnings of them.
 pub fn diff(global: &Global, a: &str, b: &str) -> Result<()> {
     let graph = study::load(&Choice { variants: Vec::new(), ..global.choice() })?;
-    let store = Store::open(&graph.root, &graph.name)?;
+    let store = Store::look(&graph.root, &graph.name)?;
     let sides = [side(global, &store, a)?, side(global, &store, b)?];
     let stages: BTreeSet<&String> = sides[0].keys().chain(sides[1].keys()).collect();
     // In the order of the study, then whatever it no longer has.

@@ -97,6 +97,7 @@ pub fn import(global: &Global, path: &Path) -> Result<()> {
         return Err(Error::NoArchive(path.into()));
     }
     let session = Session::open(&global.options(&[]))?;
+    session.store.writable()?;
     let stop = Stop::on_signals()?;
     let shared = lock::wait(&session.store.lock_of_store(), true, || {}, || stop.asked())?;
     let Some(_shared) = shared else { return Err(Error::Interrupted) };

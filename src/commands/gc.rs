@@ -15,7 +15,15 @@ pub fn gc(global: &Global, limits: &GcLimits) -> Result<()> {
     let everything = Choice { variants: vec!["*".into()], ..global.choice() };
     let own = study::load(&global.choice())?;
     let variants = study::load(&everything).map(|g| g.steps).unwrap_or_default();
-    let store = Store::open(&own.root, &own.name)?;
+    let store = Store::look(&own.root, &own.name)?;
+    if !store.is_there() {
+        let nothing = json!({ "removed": 0, "freed": 0, "kept": 0, "dry-run": limits.dry_run });
+        return match global.json {
+            true => print_json(&nothing),
+            false => print(&format!("there is no store at {}: nothing to remove\n", store.path.display())),
+        };
+    }
+    store.writable()?;
     let Some(_held) = lock::attempt(&store.lock_of_store(), false)? else {
         return Err(Error::Busy);
     };

@@ -1,16 +1,18 @@
 //! `pipeline log STAGE`.
 
 use super::output::{print, print_json};
+use crate::cache::places::Places;
 use crate::cli::Global;
 use crate::engine::ranks;
 use crate::error::{Error, Result};
+use crate::run::logs::{self, Counts};
 use crate::ui::log::said;
 use serde_json::json;
 use store::IoContext;
 use store::Store;
 use study::hint;
 
-/// Prints the newest log of a stage, or of one of its processes: what it wrote or, where that is nothing, what it reported.
+/// Prints the log of a stage that counts, or of one of its processes: what it wrote or, where that is nothing, what it reported.
 pub fn log(global: &Global, stage: &str, rank: u32) -> Result<()> {
     let mut choice = global.choice();
     if stage.contains('@') && choice.variants.is_empty() {
@@ -25,7 +27,7 @@ pub fn log(global: &Global, stage: &str, rank: u32) -> Result<()> {
     if !stages().chain(ids()).any(|s| s == whole) {
         return Err(study::Error::NoStage { name: stage.into(), near: hint(stage, stages()) }.into());
     }
-    let store = Store::open(&graph.root, &graph.name)?;
+    let store = Store::look(&graph.root, &graph.name)?;
     // A stage of a variant that differs is called otherwise: `train@switch-s`.
     let part = &stage[whole.len()..];
     let exact = graph.steps.iter().filter(|s| s.id == whole && stage.contains('@'));
@@ -36,9 +38,12 @@ pub fn log(global: &Global, stage: &str, rank: u32) -> Result<()> {
         }
     };
     let labels = if labels.is_empty() { vec![whole.to_string()] } else { labels };
-    let newest = labels.iter().filter_map(|label| store.newest_log(&format!("{label}{part}"))).max();
-    let Some(newest) = newest else {
+    let counts = labels.iter().filter_map(|label| logs::find(&store, &format!("{label}{part}")));
+    let Some(Counts { run, log, about }) = counts.max_by(|a, b| a.run.cmp(&b.run)) else {
         return Err(Error::NoLog(stage.into()));
+    };
+    let Some(newest) = log else {
+        return Err(Error::LogElsewhere { stage: stage.into(), about: about.unwrap_or_default() });
     };
     let path = ranks::of_rank(&newest, rank);
     if !path.is_file() {
@@ -46,18 +51,20 @@ pub fn log(global: &Global, stage: &str, rank: u32) -> Result<()> {
         return Err(Error::NoRank { stage: stage.into(), rank, last });
     }
     if global.json {
-        return print_json(&json!({ "stage": stage, "log": path }));
+        return print_json(&json!({ "stage": stage, "log": path, "run": run, "about": about }));
     }
     let text = std::fs::read(&path).at("reading", &path)?;
     crate::stderr::line(path.display());
+    about.iter().for_each(crate::stderr::line);
+    let places = Places::beside(&path);
     // A bar is written over and over in one line; here each time has its own.
-    let text = String::from_utf8_lossy(&text).replace("\r\n", "\n").replace('\r', "\n");
+    let text = places.shown(&String::from_utf8_lossy(&text)).replace("\r\n", "\n").replace('\r', "\n");
     if !text.trim().is_empty() {
         return print(&text);
     }
     // A program that reports to the runner writes nothing else.
     let events = std::fs::read(ranks::of_rank(&newest.with_extension("events"), rank)).unwrap_or_default();
-    let reported = said(&String::from_utf8_lossy(&events));
+    let reported = places.shown(&said(&String::from_utf8_lossy(&events)));
     if reported.is_empty() {
         crate::stderr::line("it wrote nothing");
     }

@@ -13,6 +13,7 @@ use store::lock;
 /// Brings what the shared cache has of the wanted stages into the store, and shows it in `out/`.
 pub fn pull(global: &Global, stages: &[String]) -> Result<()> {
     let mut session = Session::open(&global.options(stages))?;
+    session.store.writable()?;
     let remote = remote(&mut session)?;
     let console = Console::new("fetching")?;
     let stopped = || console.asked_to_stop();

@@ -11,7 +11,7 @@ use crate::cli::{Global, LogFormat, RunArguments};
 use crate::engine::stop::Stop;
 use crate::error::{Error, Result};
 use crate::run::stream::Stream;
-use crate::run::{Label, RunOptions, build, journal, run_name};
+use crate::run::{Label, RunOptions, beside, build, journal, run_name};
 use crate::screen::Screen;
 use crate::session::Session;
 use crate::session::lockfile::LockFile;
@@ -24,6 +24,7 @@ use store::lock;
 /// Runs what is not cached, then prints what became of each stage, and the scores.
 pub fn run(global: &Global, arguments: &RunArguments) -> Result<()> {
     let mut session = Session::open(&global.options(&arguments.stages))?;
+    session.store.writable()?;
     if arguments.stages.is_empty() && !arguments.quiet {
         tell_left_out(&session.graph);
     }
@@ -40,6 +41,8 @@ pub fn run(global: &Global, arguments: &RunArguments) -> Result<()> {
     }
     let label = Label { name: arguments.name.clone(), note: arguments.note.clone() };
     crate::run::begin(&session, &name, &label, &mut stream);
+    let mut beside = Vec::new();
+    beside::tell(&session, &name, &mut beside, &mut stream);
     let result = build::build(&session, &name, &mut stream, &stop)
         .and_then(|()| Ok(session.find_programs(false)?))
         .and_then(|()| {
@@ -52,6 +55,9 @@ pub fn run(global: &Global, arguments: &RunArguments) -> Result<()> {
             let options = RunOptions { jobs, keep_going, yes, gpus_from_top: false };
             crate::run::run(&session, &options, &name, &stop, &mut stream)
         });
+    if stream.worth_keeping() {
+        beside::tell(&session, &name, &mut beside, &mut stream);
+    }
     let result = crate::run::end(&session, stream, result, true);
     let report = result?;
     let printed = match global.json {

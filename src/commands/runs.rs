@@ -11,7 +11,7 @@ use study::{Choice, hint};
 /// Prints the past runs of the study, the newest last, or one of them in full.
 pub fn runs(global: &Global, run: Option<&str>, every: bool) -> Result<()> {
     let graph = study::load(&Choice { variants: Vec::new(), ..global.choice() })?;
-    let store = Store::open(&graph.root, &graph.name)?;
+    let store = Store::look(&graph.root, &graph.name)?;
     if let Some(name) = run {
         let report = past(&store, name)?.ok_or_else(|| {
             let past = all(&store);

@@ -36,6 +36,9 @@ fn unknown(name: &str, homes: &[Home]) -> Error {
         study::hint(name, programs.iter().map(|(name, ..)| name.as_str()).filter(|n| !n.contains('.')));
     let looked: Vec<String> = homes.iter().map(|home| home.folder.display().to_string()).collect();
     let looked = if looked.is_empty() { "no folder".into() } else { looked.join(", ") };
+    if let Some(alone) = homes::alone(homes) {
+        return Error::NoStagePrograms { name: name.into(), alone, looked };
+    }
     Error::NoStageProgram { name: name.into(), near, looked }
 }
 
@@ -74,6 +77,7 @@ pub fn list(global: &Global) -> Result<()> {
     let mut text = table(&rows.collect::<Vec<_>>());
     if found.is_empty() {
         text.push_str("no stage programs were found\n");
+        text.extend(homes::alone(&homes).map(|alone| format!("{alone}\n")));
     }
     text.push_str("\nlooked for in this order:\n");
     let rows = homes.iter().map(|home| {

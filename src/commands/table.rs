@@ -59,7 +59,7 @@ fn gather(global: &Global, arguments: &TableArguments) -> Result<Vec<Row>> {
         return rows::of_study(open(global.choice())?, None);
     }
     let graph = study::load(&Choice { variants: Vec::new(), ..global.choice() })?;
-    let store = Store::open(&graph.root, &graph.name)?;
+    let store = Store::look(&graph.root, &graph.name)?;
     let mut all = Vec::new();
     if arguments.runs {
         let own = runs::all(&store).into_iter().filter(|report| report.study == graph.name);

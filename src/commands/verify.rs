@@ -11,7 +11,6 @@ use serde::Serialize;
 use serde_json::json;
 use std::collections::HashSet;
 use std::fs;
-use std::io::ErrorKind;
 use std::path::PathBuf;
 use store::digest::{Digest, Kind};
 use store::{Area, Store, link, lock, record, verify};
@@ -27,13 +26,16 @@ pub fn verify(global: &Global) -> Result<()> {
     let graph = study::load(&global.choice())?;
     let everything = Choice { variants: vec!["*".into()], ..global.choice() };
     let variants = study::load(&everything).map(|graph| graph.steps).unwrap_or_default();
-    let store = Store::open(&graph.root, &graph.name)?;
+    let store = Store::look(&graph.root, &graph.name)?;
+    if !store.is_there() {
+        return Err(store::Error::NoStore(store.path).into());
+    }
     // A gc beside it would take away what was just found.
     let busy = || stderr::line("waiting for a gc of the store");
-    let _shared = match lock::wait(&store.lock_of_store(), true, busy, || false) {
-        // Where nothing can be written, nothing is taken away either.
-        Err(store::Error::Io { source, .. }) if closed(source.kind()) => None,
-        lock => lock?,
+    // Where nothing can be written, nothing is taken away either.
+    let _shared = match store.is_closed() {
+        true => None,
+        false => lock::wait(&store.lock_of_store(), true, busy, || false)?,
     };
     // What another runner is just writing, or a killed one left, is nothing yet; `gc` takes the latter away.
     let list = |area| store.list(area).into_iter().filter(|path| !link::is_partial(path));
@@ -48,10 +50,12 @@ pub fn verify(global: &Global) -> Result<()> {
     let mut bad: Vec<PathBuf> =
         checked.iter().filter(|(_, _, good)| !good).map(|(p, ..)| p.clone()).collect();
     let blobs: Vec<Digest> = bad.iter().filter_map(|path| verify::claimed(path, Kind::File)).collect();
-    store.distrust(&blobs)?;
+    if !store.is_closed() {
+        store.distrust(&blobs)?;
+    }
     let results: Vec<PathBuf> = list(Area::Results).collect();
     bad.extend(results.iter().filter(|p| record::read::<ActionResult>(p).is_none()).cloned());
-    for path in &bad {
+    for path in bad.iter().filter(|_| !store.is_closed()) {
         store.quarantine(path)?;
     }
     let steps: Vec<&Step> = graph.steps.iter().chain(&variants).collect();
@@ -76,13 +80,9 @@ pub fn verify(global: &Global) -> Result<()> {
     match (bad.len(), missing.len()) {
         (0, 0) => Ok(()),
         (0, n) => Err(Error::Missing(n)),
+        (n, _) if store.is_closed() => Err(Error::DamagedThere(n)),
         (n, _) => Err(Error::Damaged(n)),
     }
-}
-
-/// Whether a store may only be read.
-fn closed(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied)
 }
 
 /// A result whose contents are not all there.

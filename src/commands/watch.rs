@@ -14,6 +14,7 @@ use store::lock;
 /// all that it gave.
 pub fn watch(global: &Global, stages: &[String], once: bool) -> Result<()> {
     let mut session = Session::open(&global.options(stages))?;
+    session.store.writable()?;
     let places = watch::streams(&session, stages)?;
     let stop = Stop::on_signals()?;
     let screen = Screen::new(false);

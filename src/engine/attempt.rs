@@ -75,10 +75,15 @@ impl Attempt {
         if matches!(input.place, Place::Store) && !session.store.materialize(&input.digest)? {
             return Err(Error::Gone { input: input.name.clone(), stage: step.stage.clone() });
         }
-        let Some(file) = &input.file else { return Ok(short(&place)) };
-        let named = self.folder.join("in").join(&input.name).join(name::fit(file.as_ref(), name::LONGEST));
+        let Some(named) = self.named(input) else { return Ok(short(&place)) };
         store::link::point(&named, &place)?;
         Ok(short(&named))
+    }
+
+    /// The link by which a stage sees an input that has a name.
+    pub fn named(&self, input: &Input) -> Option<PathBuf> {
+        let file = name::fit(input.file.as_ref()?.as_ref(), name::LONGEST);
+        Some(self.folder.join("in").join(&input.name).join(file))
     }
 
     /// What the starter of its ranks needs to know, where it is to be several processes.

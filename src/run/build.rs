@@ -2,17 +2,17 @@
 
 use crate::cache::events::{RunEvent, TaskEnd};
 use crate::cache::failure::{Failure, TaskFailure};
+use crate::cache::places::Places;
 use crate::cache::results;
 use crate::cache::runs::AttemptReport;
 use crate::engine::stop::Stop;
 use crate::engine::{self, supervise};
 use crate::error::{Error, Result};
-use crate::run::places::Places;
 use crate::run::stream::Stream;
 use crate::run::tail::Tail;
 use crate::session::Session;
 use crate::session::stale::{Built, Sources, names, sources, stale};
-use crate::text::shown;
+use crate::text::shown_briefly;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::process::CommandExt;
@@ -46,7 +46,7 @@ pub fn build(session: &Session, run: &str, stream: &mut Stream, stop: &Stop) -> 
     let (task, stage) = (BUILD.to_string(), BUILD.to_string());
     let (key, gpus) = (None, Vec::new());
     stream.emit(RunEvent::TaskStarted { task, stage, key, reasons, gpus, processes: None, log: log.clone() });
-    stream.say(BUILD, shown(&words));
+    stream.say(BUILD, shown_briefly(&words));
     let (since, started) = (results::now(), Instant::now());
     let output = File::create(&log).at("making", &log)?;
     let runner = store::process::program().at("finding", Path::new("the runner itself"))?;
@@ -90,7 +90,7 @@ pub fn build(session: &Session, run: &str, stream: &mut Stream, stop: &Stop) -> 
         return Err(Error::Failed(vec![BUILD.into()]));
     }
     keep(session, build, now)?;
-    ended(TaskEnd::Made { seconds: started.elapsed().as_secs_f64() });
+    ended(TaskEnd::Made { seconds: started.elapsed().as_secs_f64(), earlier: None });
     Ok(())
 }
 

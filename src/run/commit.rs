@@ -1,12 +1,14 @@
 //! Taking in what an attempt made: the outputs first, then the result, which alone makes them exist.
 
 use crate::cache::failure::{Change, Failure, PartKind};
+use crate::cache::metrics::parse;
 use crate::cache::results::{self, ActionResult, Ran};
 use crate::engine::attempt::Attempt;
 use crate::engine::steady::{self, Part};
 use crate::engine::usage::Usage;
 use crate::name_map::NameMap;
 use crate::run::job::{Job, Unmade};
+use crate::run::spent;
 use crate::session::Place;
 use crate::text::size;
 use std::borrow::Cow;
@@ -56,11 +58,13 @@ pub fn commit(
         outputs.insert(output.name.clone(), produced);
     }
     store.sync(&taken)?;
+    let earlier = spent::earlier(store, &job.task.key);
     let outcome = ActionResult {
         action: Arc::clone(&job.task.action),
         outputs,
         finished: results::now(),
-        seconds,
+        seconds: seconds + earlier.as_ref().map_or(0.0, |earlier| earlier.seconds),
+        earlier,
         run: job.run.into(),
         processes: step.processes,
         accepted: None,
@@ -68,7 +72,7 @@ pub fn commit(
     };
     results::record(store, &job.task.key, &outcome)?;
     // From here on the result exists; what is left over can go.
-    for left in [&attempt.folder, &attempt.state] {
+    for left in [&attempt.folder, &attempt.state, &store.spent(&job.task.key)] {
         if let Err(e) = link::remove(left) {
             job.say(format!("something stays behind: {e}"));
         }
@@ -128,7 +132,7 @@ fn reported(events: &Path) -> BTreeMap<String, String> {
     let mut bytes = Vec::new();
     let read = File::open(events).and_then(|file| file.take(BEGINNING).read_to_end(&mut bytes));
     let text = if read.is_ok() { String::from_utf8_lossy(&bytes) } else { Cow::default() };
-    let facts = text.lines().filter_map(|line| match serde_json::from_str(line) {
+    let facts = text.lines().filter_map(|line| match parse(line.as_bytes()) {
         Ok(stage::Event::Facts { values }) => Some(values),
         _ => None,
     });

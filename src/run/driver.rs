@@ -156,7 +156,10 @@ impl<'a> Driver<'a> {
             self.go(&threads, &far);
             far.close();
         });
-        self.error.map_or(Ok(()), Err)
+        match self.error.take() {
+            Some(e) => Err(e),
+            None => self.show_again(),
+        }
     }
 
     fn go<'s, 'e>(&mut self, threads: &Threads<'s, 'e>, far: &Arc<Far<'s, 'e>>)

@@ -1,6 +1,7 @@
 //! Tasks that a cluster does: prepared and fetched by a few threads, waited for by one, however many there are.
 
 use crate::cache::failure::Failure;
+use crate::cache::places::Places;
 use crate::engine;
 use crate::engine::attempt::Attempt;
 use crate::engine::batch::desk::{Desk, TICK};
@@ -8,7 +9,7 @@ use crate::engine::batch::waiting::{Arrival, Notice, Owner, Stand};
 use crate::engine::contract::End;
 use crate::engine::stop::Stop;
 use crate::run::job::{Begun, Job, WorkerEvent};
-use crate::run::places::Places;
+use crate::run::places;
 use crate::run::scheduler::TaskId;
 use crate::run::threads::{Broken, Hands, Message, StopOnPanic, Teller};
 use crate::run::worker::{Tried, fetch, work};
@@ -98,7 +99,7 @@ impl<'s, 'e: 's> Far<'s, 'e> {
     /// Brings a task to the desk, which begins with the first one.
     fn bring(self: &Arc<Self>, mut errand: Errand, stand: Stand, teller: &Teller) {
         if let Stand::New(attempt) | Stand::Left(attempt) = &stand {
-            let places = Places::of(self.session, &errand.task, attempt);
+            let places = places::kept(self.session, &errand.task, attempt);
             errand.follow = Some((attempt.events.clone(), attempt.log.clone(), places));
         }
         let mut door = self.door.lock().unwrap_or_else(PoisonError::into_inner);

@@ -53,7 +53,10 @@ impl Driver<'_> {
             Ok(outcome) => {
                 let ours = outcome.run == self.run;
                 let end = match ours {
-                    true => TaskEnd::Made { seconds: outcome.seconds },
+                    true => TaskEnd::Made {
+                        seconds: outcome.seconds,
+                        earlier: outcome.earlier.as_ref().map(|earlier| earlier.seconds),
+                    },
                     false => TaskEnd::Elsewhere,
                 };
                 self.stream.emit(RunEvent::TaskEnded { task: label, end });

@@ -1,10 +1,10 @@
 //! A task that is to be tried: what a thread is given, what it tells while it works, and why it may give nothing.
 
 use crate::cache::failure::{Change, Failure, TaskFailure};
+use crate::cache::places::Places;
 use crate::cache::runs::AttemptReport;
 use crate::engine::{self, stop::Stop};
 use crate::error::Error;
-use crate::run::places::Places;
 use crate::session::{Session, Task};
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -5,9 +5,11 @@
 
 use crate::cache::events::RunEvent;
 use crate::run::stream::Listener;
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
+use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 use store::lock::{self, Lock};
 
@@ -24,6 +26,13 @@ pub struct Line<E> {
 pub fn line(event: &RunEvent) -> serde_json::Result<String> {
     let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
     serde_json::to_string(&Line { time, event }).map(|line| line + "\n")
+}
+
+/// Whether nobody holds a journal that something was written to.
+pub fn is_left(journal: &Path) -> bool {
+    let Ok(file) = File::open(journal) else { return true };
+    file.metadata().is_ok_and(|meta| meta.len() > 0)
+        && flock(&file, FlockOperation::NonBlockingLockShared).is_ok()
 }
 
 /// Writes the journal of a run from when anything more happens in it than looking. A run goes on where it cannot be written.
@@ -92,7 +101,8 @@ mod tests {
         };
         journal(&started);
         journal(&RunEvent::Progress { task: "t".into(), done: 1, total: 2, unit: "x".into() });
-        let ended = RunEvent::TaskEnded { task: "t".into(), end: TaskEnd::Made { seconds: 1.0 } };
+        let ended =
+            RunEvent::TaskEnded { task: "t".into(), end: TaskEnd::Made { seconds: 1.0, earlier: None } };
         journal(&ended);
         let text = std::fs::read_to_string(&path).unwrap();
         let events: Vec<RunEvent> =

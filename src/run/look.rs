@@ -1,12 +1,13 @@
 //! What the driver does with the store: looking up what is there of a step, and making its outputs of what its tasks gave.
 
 use crate::action::Action;
+use crate::cache::events::RunEvent;
 use crate::cache::failure::{Failure, TaskFailure};
 use crate::cache::results::{self, ActionResult};
 use crate::error::Result;
 use crate::run::driver::{Driver, TaskState};
 use crate::run::out::publish;
-use crate::run::scheduler::{Found, Sought, StepId, TaskId};
+use crate::run::scheduler::{Found, Sought, StepEnd, StepId, TaskId};
 use crate::screen::show::ANEW;
 use crate::session::Task;
 use std::collections::BTreeSet;
@@ -58,6 +59,11 @@ impl Driver<'_> {
             if let Some(outcome) = outcome {
                 self.complete(TaskId(self.tasks.len() - 1), outcome)?;
             }
+        }
+        let (stage, all) = (self.session.graph.steps[i].id.clone(), sought.len());
+        let cached = sought.iter().filter(|task| task.here).count();
+        if cached < all {
+            self.stream.emit(RunEvent::StageStarted { stage, tasks: all, cached });
         }
         Ok(Found::Tasks { tasks: sought, dropped: dropped.into_iter().map(StepId).collect() })
     }
@@ -117,6 +123,30 @@ impl Driver<'_> {
         }
         self.known[step.0] = Some(known);
         Ok(published.changed)
+    }
+
+    /// Another run of the study may have put outputs of its own into `out/` meanwhile; those of one run belong together.
+    pub(super) fn show_again(&mut self) -> Result<()> {
+        // A run that made nothing is over before anybody comes.
+        if !self.steps.iter().any(|step| step.begun) {
+            return Ok(());
+        }
+        let mut others = Vec::new();
+        for i in 0..self.steps.len() {
+            let ours = self.steps[i].end.is_some_and(|end| end.is_good() && end != StepEnd::Replaced);
+            let Some(known) = self.known[i].as_ref().filter(|_| ours) else { continue };
+            if publish(self.session, i, known)?.changed {
+                others.push(self.session.graph.steps[i].id.clone());
+            }
+        }
+        if !others.is_empty() {
+            let text = format!(
+                "another run of this study had put its outputs of {} into out/ meanwhile; they are those of this run now",
+                others.join(", ")
+            );
+            self.stream.emit(RunEvent::Warning { text });
+        }
+        Ok(())
     }
 
     /// The tasks of a step that have results, by name.

@@ -1,5 +1,6 @@
 //! Running a study: what is cached is restored, the rest runs as its inputs become known.
 
+pub mod beside;
 pub mod build;
 mod commit;
 mod driver;
@@ -7,6 +8,7 @@ mod far;
 mod hear;
 mod job;
 pub mod journal;
+pub mod logs;
 mod look;
 mod machine;
 mod on_end;
@@ -15,6 +17,7 @@ pub mod out;
 mod places;
 mod rows;
 mod scheduler;
+mod spent;
 pub mod stream;
 mod tail;
 mod threads;

@@ -1,7 +1,8 @@
 //! Following what a running stage reports: the events it writes, and the last line of its log while it writes none.
 
 use crate::cache::events::RunEvent;
-use crate::run::places::Places;
+use crate::cache::metrics::parse;
+use crate::cache::places::Places;
 use crate::text::last_line;
 use stage::Event;
 use std::fs::File;
@@ -36,10 +37,10 @@ impl Tail {
         let lines = self.lines();
         self.heard |= !lines.is_empty();
         // A line of another shape is for a newer runner.
-        let events = lines.iter().filter_map(|line| serde_json::from_str::<Event>(line).ok());
+        let events = lines.iter().filter_map(|line| parse::<Event>(line.as_bytes()).ok());
         let mut events: Vec<RunEvent> = events.filter_map(|event| self.of_task(task, event)).collect();
         if !self.heard
-            && let Some(text) = last_line(&self.log)
+            && let Some(text) = last_line(&self.log).map(|line| self.places.shown(&line))
             && self.last.as_ref() != Some(&text)
         {
             self.last = Some(text.clone());
@@ -97,6 +98,11 @@ mod tests {
         std::fs::write(&events, format!("{whole}\nno json\n{{\"event\": \"mess")).unwrap();
         let (task, unit) = ("t".to_string(), "steps".to_string());
         assert_eq!(tail.read("t"), [RunEvent::Progress { task, done: 1, total: 2, unit }]);
+        // Of a line with a number that is none, the others count.
+        let other = r#"{"event": "metrics", "step": 1, "values": {"loss": NaN, "lr": 0.5}}"#;
+        std::fs::write(&events, format!("{whole}\nno json\n{other}\n")).unwrap();
+        let values = serde_json::json!({"loss": "NaN", "lr": 0.5}).as_object().unwrap().clone();
+        assert_eq!(tail.read("t"), [RunEvent::Metrics { task: "t".into(), values }]);
         std::fs::write(&log, "three\n").unwrap();
         assert_eq!(tail.read("t"), []);
     }

@@ -14,8 +14,9 @@ use crate::engine::usage::{self, Usage};
 use crate::engine::{self, local, ranks};
 use crate::run::commit::{commit, written};
 use crate::run::job::{Job, Unmade, WorkerEvent};
-use crate::run::places::Places;
-use crate::text::shown;
+use crate::run::places;
+use crate::run::spent;
+use crate::text::shown_briefly;
 use std::cell::Cell;
 use std::path::PathBuf;
 use store::{link, lock};
@@ -81,16 +82,17 @@ pub fn work(job: &Job) -> Result<Tried, Unmade> {
             return Err(Unmade::Stale(stale));
         }
     }
+    spent::resume(store, key);
     let attempt = Attempt::prepare(job.session, &job.task, job.log.clone())?;
     let several = step.processes.map(|processes| format!("{processes} processes of "));
-    job.say(several.unwrap_or_default() + &shown(&attempt.words));
+    job.say(several.unwrap_or_default() + &shown_briefly(&attempt.words));
     // Before it runs: what it runs and reads may be edited meanwhile.
     job.session.facts();
     if far {
         batch::prepare(job.session, &job.task, &attempt, &parts, job.run)?;
         return Ok(Tried::Far(Stand::New(attempt)));
     }
-    let places = Places::of(job.session, &job.task, &attempt);
+    let places = places::kept(job.session, &job.task, &attempt);
     (job.tell)(WorkerEvent::Follow { events: attempt.events.clone(), log: attempt.log.clone(), places });
     let end = local::execute(&Work {
         session: job.session,
@@ -145,6 +147,7 @@ fn conclude(job: &Job, attempt: &Attempt, parts: &[Part], end: End) -> Result<Ac
     };
     let unmade = give_up(job, attempt, unmade)?;
     if let Unmade::Failed(failed) = &unmade {
+        spent::add(&job.session.store, &job.task.key, seconds);
         told(Some(&failed.failure));
     }
     Err(unmade)

@@ -4,6 +4,7 @@ use super::Screen;
 use super::colour::Colour;
 use crate::cache::events::{Direction, RunEvent, TaskEnd};
 use crate::cache::failure::{TaskFailure, list};
+use crate::cache::places::Places;
 use crate::text::{duration, size};
 use std::path::Path;
 
@@ -16,7 +17,7 @@ impl Screen {
     /// Shows what happened.
     pub fn show(&mut self, event: &RunEvent) {
         match event {
-            RunEvent::AttemptEnded { .. } => {}
+            RunEvent::AttemptEnded { .. } | RunEvent::StageStarted { .. } => {}
             RunEvent::RunStarted { stages, .. } => self.begin(stages.len()),
             RunEvent::StageEnded { .. } => self.ended(),
             RunEvent::RunEnded { .. } => self.close(),
@@ -58,7 +59,13 @@ impl Screen {
 
     fn end(&mut self, task: &str, end: &TaskEnd) {
         match end {
-            TaskEnd::Made { seconds } => self.finish(task, &format!("done in {}", duration(*seconds))),
+            TaskEnd::Made { seconds, earlier } => {
+                let earlier = earlier.map(|earlier| {
+                    format!(", {} of it in earlier attempts, from which it went on", duration(earlier))
+                });
+                let line = format!("done in {}{}", duration(*seconds), earlier.unwrap_or_default());
+                self.finish(task, &line);
+            }
             TaskEnd::Elsewhere => self.finish(task, "done by another runner"),
             TaskEnd::Anew { parts } => self.finish(task, &format!("{} {ANEW}", list(parts))),
             TaskEnd::Failed(failed) => self.failed(task, failed),
@@ -76,7 +83,8 @@ impl Screen {
     /// Shows the end of a log and where the whole of it is.
     fn show_log(&self, log: &Path) {
         let text = std::fs::read(log).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text[text.len().saturating_sub(16_384)..]).into_owned();
+        let text = String::from_utf8_lossy(&text[text.len().saturating_sub(16_384)..]);
+        let text = Places::beside(log).shown(&text);
         let lines: Vec<_> = text.lines().collect();
         for line in &lines[lines.len().saturating_sub(LOG_LINES)..] {
             self.insist(&format!("  | {line}"));

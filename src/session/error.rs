@@ -54,7 +54,8 @@ impl Error {
     /// Whether it is the user's mistake, not a failure.
     pub fn is_mistake(&self) -> bool {
         match self {
-            Self::Store(_) | Self::NotAsLocked { .. } => false,
+            Self::Store(e) => e.is_mistake(),
+            Self::NotAsLocked { .. } => false,
             Self::Study(e) => !matches!(e, study::Error::Io { .. }),
             Self::Cache(e) => e.is_mistake(),
             Self::Ignored(_)

@@ -93,6 +93,17 @@ pub fn programs(homes: &[Home]) -> Vec<(String, PathBuf, Source)> {
     found
 }
 
+/// What is said to who looks for a stage program where there are none at all: a release has another archive with the stages.
+pub fn alone(homes: &[Home]) -> Option<String> {
+    programs(homes).is_empty().then(|| {
+        format!(
+            "this is the runner alone, and `switch-dit-{}-x86_64-linux.tar.gz` of the same release has the stages of \
+             Switch-DiT beside it",
+            env!("CARGO_PKG_VERSION")
+        )
+    })
+}
+
 /// Whether a path is a file that may be executed.
 pub fn is_program(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)

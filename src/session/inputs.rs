@@ -48,7 +48,14 @@ impl Session {
         if folder.digest.kind != Kind::Tree {
             return Err(no_folder());
         }
-        let entries = self.store.entries(&folder.digest)?;
+        // The store knows the folder by another name.
+        let named = |e: store::Error| match &step.inputs[index].source {
+            Source::Output(from, output) => {
+                e.of_folder(&self.store.place(&folder.digest), &self.called(*from, *output, step).path)
+            }
+            _ => e,
+        };
+        let entries = self.store.entries(&folder.digest).map_err(named)?;
         let entries = entries.into_iter().map(|entry| {
             let file = seen(&name::text(&entry.file));
             let input = Input { name: name.clone(), digest: entry.digest, place: Place::Store, file };
@@ -92,11 +99,17 @@ impl Session {
                 return Ok(None);
             };
             temp |= output.temp;
-            let ending = Path::new(&output.file).extension().map(|e| format!(".{}", e.to_string_lossy()));
-            let file = OsString::from(format!("{}{}", part.variant, ending.unwrap_or_default()));
-            entries.push((name::fit(&file, name::LONGEST), produced.clone()));
+            entries.push((self.part_file(part), produced.clone()));
         }
         Ok(Some(self.gather_parts(&entries, temp)?))
+    }
+
+    /// What the part of a variant is called in such a folder.
+    pub fn part_file(&self, part: &Part) -> OsString {
+        let output = &self.graph.steps[part.step].outputs[part.output];
+        let ending = Path::new(&output.file).extension().map(|e| format!(".{}", e.to_string_lossy()));
+        let file = OsString::from(format!("{}{}", part.variant, ending.unwrap_or_default()));
+        name::fit(&file, name::LONGEST)
     }
 
     fn input(&self, step: &Step, index: usize, known: &[Option<StepOutputs>]) -> Result<Option<Input>> {

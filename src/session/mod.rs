@@ -1,6 +1,7 @@
 //! A study with its store and programs at hand: what every command works on.
 
 mod actions;
+mod called;
 pub mod cost;
 mod error;
 mod followed;
@@ -25,7 +26,7 @@ use crate::stderr;
 use selection::wanted;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use store::ignore::Ignore;
 use store::lock::Lock;
@@ -34,7 +35,7 @@ use study::graph::Graph;
 use study::{Choice, hidden};
 
 pub use error::{Error, Result};
-pub use task::{Input, Instance, Made, Place, Program, StepOutputs, Task};
+pub use task::{Called, Input, Instance, Made, Place, Program, StepOutputs, Task};
 
 /// What the command line says beside the study.
 #[derive(Clone, Debug, Default)]
@@ -75,6 +76,8 @@ pub struct Session {
     pub forced: HashSet<usize>,
     /// Contents put in the place of outputs, by step and output name.
     pub replaced: HashMap<usize, BTreeMap<String, Produced>>,
+    /// What the command line calls those.
+    pub given: HashMap<(usize, String), PathBuf>,
     /// Program and parameters of each step, once [`Session::find_programs`] has looked.
     pub programs: Vec<Option<Program>>,
     /// What programs say of their steps' arguments that may turn out to be wrong, by step.
@@ -100,7 +103,8 @@ impl Session {
     pub fn open(options: &Options) -> Result<Self> {
         let graph = Arc::new(study::load_for(&options.choice, &options.stages)?);
         let store = Store::open(&graph.root, &graph.name)?;
-        let held = match options.with.is_empty() {
+        // Where nothing is written, nothing is taken away either.
+        let held = match options.with.is_empty() || store.is_closed() {
             true => None,
             false => {
                 let busy = || stderr::line("waiting for a gc of the store");
@@ -108,15 +112,17 @@ impl Session {
             }
         };
         let mut replaced: HashMap<usize, BTreeMap<String, Produced>> = HashMap::new();
+        let mut given = HashMap::new();
         for text in &options.with {
             let (target, path) = text.split_once('=').ok_or_else(|| Error::With(text.clone()))?;
             let (steps, name) = graph.output(target)?;
             if !Path::new(path).exists() {
                 return Err(Error::WithNothing { text: text.clone(), path: path.into() });
             }
-            let path = Path::new(path).canonicalize().at("finding", Path::new(path))?;
-            let produced = store.import_copy(&path)?;
+            let typed = Path::new(path);
+            let produced = store.import_copy(&typed.canonicalize().at("finding", typed)?)?;
             for step in steps {
+                given.insert((step, name.clone()), typed.to_path_buf());
                 replaced.entry(step).or_default().insert(name.clone(), produced.clone());
             }
         }
@@ -149,6 +155,7 @@ impl Session {
             wanted,
             forced,
             replaced,
+            given,
             programs,
             warnings: Vec::new(),
             remote,

@@ -149,7 +149,9 @@ impl Session {
         }
         let judgement = describe::in_force(path, step, spec, root)?;
         let place = if judgement.warnings.is_empty() { &kept } else { &warned };
-        record::write(place, &judgement.params, false)?;
+        if !self.store.is_closed() {
+            record::write(place, &judgement.params, false)?;
+        }
         Ok(Some(judgement))
     }
 
@@ -177,9 +179,13 @@ impl Session {
                     hint(name, there)
                 )
             }
-            _ => format!(
-                "no program `{name}` on PATH{stages}; give a path with a `/`, or a `build:` that makes it"
-            ),
+            _ => {
+                let alone = if run { homes::alone(&self.homes()) } else { None };
+                let alone = alone.map(|alone| format!("; {alone}")).unwrap_or_default();
+                format!(
+                    "no program `{name}` on PATH{stages}; give a path with a `/`, or a `build:` that makes it{alone}"
+                )
+            }
         };
         Error::study(mark, text)
     }
@@ -218,7 +224,9 @@ fn described(
         return Ok(None);
     }
     let spec = describe::ask(path, mark)?;
-    record::write(&kept, &spec, false)?;
+    if !store.is_closed() {
+        record::write(&kept, &spec, false)?;
+    }
     Ok(Some(spec))
 }
 

@@ -70,6 +70,14 @@ pub struct Input {
     pub file: Option<String>,
 }
 
+/// A path by which a person knows an output.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Called {
+    /// From the study's root, unless it was typed.
+    pub path: PathBuf,
+    pub typed: bool,
+}
+
 /// Where an input lies.
 #[derive(Clone, Debug)]
 pub enum Place {

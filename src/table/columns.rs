@@ -3,8 +3,11 @@
 use super::rows::{ENTRY, Row};
 use crate::error::{Error, Result};
 use serde_json::Value;
+use stage::nearest;
 use std::collections::BTreeSet;
-use study::hint;
+
+/// So many columns are named to who asks for another.
+const NAMED: usize = 30;
 
 /// A column.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,8 +105,20 @@ impl Table {
         exact.or_else(own).cloned().ok_or_else(|| {
             let known: Vec<String> = self.columns.iter().flat_map(|c| [long_name(c), self.name(c)]).collect();
             let known: BTreeSet<&str> = known.iter().map(String::as_str).collect();
-            Error::NoColumn { name: name.into(), near: hint(name, known) }
+            let near = nearest(name, known).map(|near| format!("; did you mean `{near}`?"));
+            Error::NoColumn { name: name.into(), near: near.unwrap_or_default(), all: self.named() }
         })
+    }
+
+    /// The columns that there are, what measures something first: of very many the first.
+    fn named(&self) -> String {
+        let (metrics, others): (Vec<&Column>, Vec<&Column>) =
+            self.columns.iter().partition(|column| matches!(column, Column::Metric(_)));
+        let names: Vec<String> = metrics.into_iter().chain(others).map(|column| self.name(column)).collect();
+        match names.len().checked_sub(NAMED) {
+            Some(more @ 1..) => format!("{} and {more} more", names[..NAMED].join(", ")),
+            _ => names.join(", "),
+        }
     }
 
     /// How a column is called: a parameter by its own name where that tells it.

@@ -1,5 +1,6 @@
 //! Curves from lines of JSON: each number of each line over the line's step, however long the file is.
 
+use crate::cache::metrics::{is_no_number, parse};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::collections::HashMap;
@@ -116,8 +117,7 @@ impl Lines {
         if text.is_empty() || self.other {
             return;
         }
-        let value =
-            Some(text).filter(|text| text[0] == b'{').and_then(|text| serde_json::from_slice(text).ok());
+        let value = Some(text).filter(|text| text[0] == b'{').and_then(|text| parse(text).ok());
         let Some(value) = value else {
             // Not a file of such lines at all, unless some were.
             self.other = self.count == 0;
@@ -134,8 +134,7 @@ impl Lines {
         for (name, value) in &values {
             let y = match value {
                 Value::Number(n) => n.as_f64(),
-                // As Python writes what is not finite, where it is careful.
-                Value::String(text) if matches!(text.as_str(), "nan" | "inf" | "-inf" | "NaN") => None,
+                Value::String(text) if is_no_number(text) => None,
                 _ => continue,
             };
             if name == x_name {
@@ -269,6 +268,14 @@ mod tests {
             [("loss", vec![10.0, 20.0], vec![Some(2.0), None]), ("late", vec![20.0], vec![Some(1.0)])]
         );
         assert_eq!(curves[0].x_name, "step");
+        // As Python writes it, also in the first line.
+        let text = "{\"step\":1,\"loss\":NaN,\"lr\":1}\n{\"step\":2,\"loss\":-Infinity,\"lr\":2}\n{\"step\":3,\"loss\":1,\"lr\":3}\n";
+        let curves = of(text);
+        assert_eq!(curves[0].y, [None, None, Some(1.0)]);
+        assert_eq!(
+            (&curves[1].x, &curves[1].y),
+            (&vec![1.0, 2.0, 3.0], &vec![Some(1.0), Some(2.0), Some(3.0)])
+        );
         assert!(of("hello\n{\"a\":1}\n").is_empty() && of("[1]\n").is_empty() && of("").is_empty());
     }
 

@@ -3,16 +3,14 @@
 use crate::cache::events::{RunEvent, TaskEnd};
 use crate::cache::runs::{StageReport, Status};
 use crate::name_map::NameMap;
-use crate::run::journal::Line;
-use crate::text::last_lines;
+use crate::run::journal::{Line, is_left};
 use crate::ui::growing::Begun;
+use crate::ui::log;
 use crate::ui::state::{Is, State};
 use crate::ui::task::{Task, lines};
-use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 use store::{Area, Store};
 
@@ -243,7 +241,7 @@ impl Followed {
                 reason: row.reason.clone(),
                 run,
                 seconds: row.seconds.or(base.seconds),
-                last: failure.map(|log| last_lines(&own(log), LINES)),
+                last: failure.map(|log| log::last(&own(log), LINES)),
                 tasks: base.tasks,
                 devices: base.devices.clone(),
                 ..State::default()
@@ -254,7 +252,7 @@ impl Followed {
         let progress = running.iter().find_map(|task| task.progress.clone());
         let said = running.iter().find_map(|task| task.device.clone());
         let silent = progress.is_none();
-        let last = running.first().filter(|_| silent).map(|task| last_lines(&task.log, LINES));
+        let last = running.first().filter(|_| silent).map(|task| log::last(&task.log, LINES));
         State {
             is: match running.iter().all(|task| task.queued) {
                 true if !running.is_empty() => Is::Queued,
@@ -285,13 +283,6 @@ fn ended(status: &Status) -> Is {
         Status::Failed => Is::Failed,
         Status::Skipped => Is::Skipped,
     }
-}
-
-/// Whether nobody holds a journal that something was written to.
-fn is_left(journal: &Path) -> bool {
-    let Ok(file) = File::open(journal) else { return true };
-    file.metadata().is_ok_and(|meta| meta.len() > 0)
-        && flock(&file, FlockOperation::NonBlockingLockShared).is_ok()
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
 //! Logs by ranges: what a browser shows of a log of any length.
 
+use crate::cache::metrics::parse;
+use crate::cache::places::Places;
+use crate::text::last_lines;
 use crate::ui::slug::slug;
 use serde_json::{Value, json};
 use stage::Event;
@@ -77,13 +80,20 @@ pub fn read(path: &Path, part: Part) -> std::io::Result<Value> {
     let lossy = matches!(text, std::borrow::Cow::Owned(_));
     let events = path.extension().is_some_and(|ending| ending == "events");
     let text = if events { said(&text) } else { text.into_owned() };
+    let text = Places::beside(path).shown(&text);
     let (from, to) = (from + first as u64, from + last as u64);
     Ok(json!({ "from": from, "to": to, "size": size, "text": text, "lossy": lossy }))
 }
 
+/// The last lines of a log that say something, at most so many.
+pub fn last(path: &Path, most: usize) -> Vec<String> {
+    let places = Places::beside(path);
+    last_lines(path, most).iter().map(|line| places.shown(line)).collect()
+}
+
 /// What a stage reported, as lines for people.
 pub fn said(events: &str) -> String {
-    let line = |line: &str| match serde_json::from_str(line).ok()? {
+    let line = |line: &str| match parse(line.as_bytes()).ok()? {
         Event::Message { text } => Some(text + "\n"),
         Event::Metrics { step, values } => {
             let values = values.iter().filter(|(name, _)| *name != "step");

@@ -2,6 +2,7 @@
 
 use crate::cache::results::ActionResult;
 use crate::cache::runs::Report;
+use crate::run::logs::study_of;
 use crate::session::{Place, Task};
 use crate::ui::by_hand;
 use crate::ui::known::Known;
@@ -153,6 +154,10 @@ fn logs(store: &Store, id: &str, mapped: bool) -> Vec<Value> {
     let mut found = Vec::new();
     for folder in runs.iter().rev().take(RUNS) {
         let Some(run) = folder.file_name().and_then(|name| name.to_str()) else { continue };
+        // Several studies may share a store.
+        if study_of(store, run).is_some_and(|study| study != store.study) {
+            continue;
+        }
         let own = store.log(run, id);
         let mut files = vec![own.with_extension("events"), own.clone()];
         if mapped || own.with_extension("rank-1.log").is_file() {
@@ -161,7 +166,8 @@ fn logs(store: &Store, id: &str, mapped: bool) -> Vec<Value> {
             files.extend(entries.filter(|path| {
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
                 let rest = name.strip_prefix(beginning.as_str()).unwrap_or_default();
-                (rest.starts_with('[') || rest.starts_with(".rank-")) && !rest.ends_with(".usage")
+                let log = rest.ends_with(".log") || rest.ends_with(".events");
+                (rest.starts_with('[') || rest.starts_with(".rank-")) && log
             }));
         }
         files.sort();

@@ -1,5 +1,6 @@
 //! A task that runs: how far it is, and how fast it goes, from what it writes.
 
+use crate::cache::metrics::parse;
 use crate::screen::pace::Pace;
 use crate::ui::growing::files;
 use crate::ui::slug::slug;
@@ -84,11 +85,11 @@ impl Task {
         }
         let text = if self.sizes[1] > self.at { lines(&events, &mut self.at) } else { String::new() };
         self.measured |= text.contains("\"metrics\"");
-        let told = text.lines().rev().find_map(|line| match serde_json::from_str(line) {
+        let told = text.lines().rev().find_map(|line| match parse(line.as_bytes()) {
             Ok(stage::Event::Progress { done, total, unit }) => Some((done, total, unit)),
             _ => None,
         });
-        let device = text.lines().find_map(|line| match serde_json::from_str(line) {
+        let device = text.lines().find_map(|line| match parse(line.as_bytes()) {
             Ok(stage::Event::Facts { mut values }) => values.remove("device"),
             _ => None,
         });

@@ -1,9 +1,9 @@
 //! What keeps the page up to date: looks at what changed, and tells the browsers of that alone.
 
 use crate::error::Result;
-use crate::text::last_lines;
 use crate::ui::journals::Journals;
 use crate::ui::known::Known;
+use crate::ui::log;
 use crate::ui::past::Past;
 use crate::ui::site::Site;
 use crate::ui::state::{Is, State};
@@ -259,7 +259,7 @@ impl Watcher {
             return base.clone();
         }
         let log = failed.log.as_ref().and_then(|log| log.file_name());
-        let last = log.map(|log| last_lines(&known.session.store.logs(run).join(log), LINES));
+        let last = log.map(|log| log::last(&known.session.store.logs(run).join(log), LINES));
         State {
             is: Is::Failed,
             reason: failed.reason.clone(),

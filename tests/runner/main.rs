@@ -4,7 +4,9 @@
 
 mod across;
 mod archive;
+mod beside;
 mod caching;
+mod closed;
 mod cluster;
 mod consoles;
 mod cost;
@@ -44,6 +46,7 @@ mod study;
 mod table;
 mod temp;
 mod terminals;
+mod told;
 mod ui;
 mod variants;
 mod watch;

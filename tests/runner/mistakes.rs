@@ -1,6 +1,6 @@
 //! Mistakes in the study and on the command line: one line, exit code 2, nothing run.
 
-use crate::study::{Study, TOY, stderr};
+use crate::study::{Study, TOY, said, stderr};
 
 /// The single line that is said about a study with one piece replaced.
 fn mistake(old: &str, new: &str) -> String {
@@ -127,4 +127,85 @@ fn a_program_that_does_not_describe_itself() {
         text.starts_with("error: pipeline.yaml:4: asking ") && text.contains("usage: gen; use `command:`"),
         "{text}"
     );
+}
+
+#[test]
+fn a_text_file_that_is_no_utf_8_is_told_with_its_place() {
+    let study = Study::new(TOY);
+    let bytes = |name: &str, bytes: &[u8]| std::fs::write(study.path(name), bytes).unwrap();
+    let refused = |arguments: &[&str], expected: &str| {
+        let home = study.dir.path().to_str().unwrap();
+        let output = study.command(arguments).env("XDG_CONFIG_HOME", home).output().unwrap();
+        let text = stderr(&output);
+        assert_eq!((output.status.code(), text.lines().count()), (Some(2), 1), "{arguments:?}: {text}");
+        assert_eq!(text, format!("error: {expected}\n"), "{arguments:?}");
+    };
+    let wrong = "byte 7 (0xe9) is no UTF-8; save the file as UTF-8";
+    bytes("latin.yaml", b"# a study\n# caf\xe9\nname: a\nstages: {}\n");
+    for command in ["run", "plan", "check", "graph", "ui"] {
+        refused(
+            &[command, "--file", "latin.yaml"],
+            &format!("latin.yaml:2: {}", wrong.replace("byte 7", "byte 6")),
+        );
+    }
+    study.write("over.yaml", "extends: latin.yaml\n");
+    refused(&["run", "--file", "over.yaml"], &format!("latin.yaml:2: {}", wrong.replace("byte 7", "byte 6")));
+    bytes("wide.yaml", &[0xff, 0xfe, b'n', 0]);
+    refused(&["check", "--file", "wide.yaml"], "wide.yaml:1: this is UTF-16; save it as UTF-8");
+    // The files of clusters.
+    bytes("mine.yaml", b"submit: caf\xe9\n");
+    study.write("far.yaml", &(TOY.to_string() + "engine: cluster\ncluster: {preset: ./mine.yaml}\n"));
+    let mine = study.dir.path().canonicalize().unwrap().join("./mine.yaml");
+    let place = wrong.replace("byte 7", "byte 12");
+    refused(&["check", "--file", "far.yaml"], &format!("{}:1: {place}", mine.display()));
+    std::fs::create_dir_all(study.path("pipeline/clusters")).unwrap();
+    bytes("pipeline/clusters/own.yaml", b"submit: caf\xe9\n");
+    let own = study.path("pipeline/clusters/own.yaml");
+    refused(&["clusters", "own"], &format!("{}:1: {place}", own.display()));
+    let home = study.dir.path().to_str().unwrap();
+    let list = study.command(&["clusters"]).env("XDG_CONFIG_HOME", home).output().unwrap();
+    assert!(said(&list).contains("  cannot be read: ") && said(&list).contains(&place), "{}", said(&list));
+    // A lock file.
+    bytes("pipeline.lock", b"{\"version\": \"\xe9\"}");
+    let locked = study.call(&["run", "--locked"]);
+    assert_eq!((locked.status.code(), stderr(&locked).lines().count()), (Some(2), 1), "{}", said(&locked));
+    assert!(stderr(&locked).contains("is no lock file") && study.read("ran").is_empty(), "{}", said(&locked));
+}
+
+#[test]
+fn a_word_of_dvc_or_snakemake_is_answered_by_ours() {
+    let study = Study::new(TOY);
+    let page = include_str!("../../docs/how-to/moving.md");
+    let table = page.split("| typed by habit | of | here |\n|---|---|---|\n").nth(1).unwrap();
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| line.trim_matches('|').split('|').map(|cell| cell.trim()).collect())
+        .collect();
+    assert!(rows.len() > 20);
+    for row in &rows {
+        let [word, of, here] = row[..] else { panic!("{row:?}") };
+        let word = word.trim_matches('`');
+        let arguments = if word.starts_with('-') { vec!["run", word] } else { vec![word] };
+        let output = study.call(&arguments);
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        let tips: Vec<&str> = text.lines().filter_map(|line| line.trim().strip_prefix("tip: ")).collect();
+        assert_eq!(tips, [format!("the `{word}` of {of} is {here} here")], "{text}");
+    }
+    for (arguments, ours) in [
+        (&["repro"][..], "pipeline run"),
+        (&["run", "-n"], "pipeline plan"),
+        (&["dag"], "pipeline graph"),
+        (&["status"], "pipeline plan"),
+        (&["push", "-r", "team"], "pipeline push --cache URL"),
+        (&["-n"], "pipeline plan"),
+        (&["run", "--config=lr=1"], "pipeline run --set STAGE.PARAM=VALUE"),
+    ] {
+        let text = stderr(&study.call(arguments));
+        assert!(text.contains(&format!("is `{ours}` here")), "{arguments:?}: {text}");
+    }
+    // What is none of theirs gets the nearest of ours.
+    assert!(stderr(&study.call(&["plam"])).contains("'plan'"));
+    assert!(!study.exists(".pipeline"));
 }

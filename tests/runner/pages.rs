@@ -273,3 +273,25 @@ fn the_pages_of_the_stages_have_every_argument() {
         }
     }
 }
+
+/// An archive is checked by what its page says, also where it was fetched alone.
+#[test]
+fn one_archive_of_a_release_is_checked_by_itself() {
+    for page in ["release/runner.md", "release/whole.md"] {
+        let text = fs::read_to_string(docs(page)).unwrap();
+        let (_, typed) =
+            followed::blocks(&text).into_iter().find(|(_, text)| text.contains("SHA256SUMS")).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        file("a.tar.gz", "a");
+        file("b.tar.gz", "b");
+        let call =
+            |line: &str| Command::new("sh").args(["-ec", line]).current_dir(folder.path()).output().unwrap();
+        assert!(call("sha256sum -- *.tar.gz >SHA256SUMS").status.success());
+        fs::remove_file(folder.path().join("b.tar.gz")).unwrap();
+        let checked = call(&typed);
+        assert!(checked.status.success() && said(&checked) == "a.tar.gz: OK\n", "{page}: {}", said(&checked));
+        file("a.tar.gz", "other");
+        assert!(!call(&typed).status.success(), "{page}");
+    }
+}

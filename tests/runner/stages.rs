@@ -119,10 +119,25 @@ fn a_name_that_is_not_found_is_told_with_the_way_out() {
         let text = stderr(&output);
         assert!(text.starts_with(&format!("error: no stage program `{name}`; looked in ")), "{text}");
         assert!(text.contains("prefix/libexec/pipeline"), "{text}");
+        // The archive of the runner alone has none at all.
+        let archive = format!("`switch-dit-{}-x86_64-linux.tar.gz`", env!("CARGO_PKG_VERSION"));
+        assert!(text.contains(&archive) && text.lines().count() == 1, "{text}");
+        assert!(said(&call(&study, &["stage", "--list"])).contains(&archive));
+        let stage = "name: own\nstages:\n  a:\n    run: train\n    outputs: [files]\n";
+        study.write("here/pipeline.yaml", stage);
+        let output = call(&study, &["run"]);
+        assert_eq!(
+            (output.status.code(), stderr(&output).lines().count()),
+            (Some(2), 1),
+            "{}",
+            said(&output)
+        );
+        assert!(stderr(&output).contains(&archive), "{}", said(&output));
+        fs::remove_file(study.path("here/pipeline.yaml")).unwrap();
     }
     study.program("prefix/libexec/pipeline/sample", SAY);
     let text = stderr(&call(&study, &["stage", "sampel"]));
-    assert!(text.contains("did you mean `sample`?"), "{text}");
+    assert!(text.contains("did you mean `sample`?") && !text.contains("tar.gz"), "{text}");
     // Neither a path nor the runner's parent is looked into.
     for name in ["./sample", "../../bin/train", ""] {
         assert_eq!(call(&study, &["stage", name]).status.code(), Some(2), "{name}");

@@ -103,8 +103,18 @@ fn rows_are_sorted_and_filtered_and_columns_chosen() {
         json!({"variant": "wide", "model": "dit_s", "width": 20, "fid": 20.125, "steps": 10})
     );
     for (arguments, text) in [
-        (&["--sort", "fd"][..], "error: the table has no column `fd`; did you mean `fid`?\n"),
-        (&["--columns", "variant,wdth"], "error: the table has no column `wdth`; did you mean `width`?\n"),
+        (
+            &["--sort", "fd"][..],
+            "error: the table has no column `fd`, but fid, steps, variant, model, seed, width, score.steps, title, seconds, state; did you mean `fid`?\n",
+        ),
+        (
+            &["--columns", "variant,wdth"],
+            "error: the table has no column `wdth`, but fid, steps, variant, model, seed, width, score.steps, title, seconds, state; did you mean `width`?\n",
+        ),
+        (
+            &["--lowest", "accuracy"],
+            "error: the table has no column `accuracy`, but fid, steps, variant, model, seed, width, score.steps, title, seconds, state\n",
+        ),
         (
             &["--filter", "fid"],
             "error: --filter fid: expected a column, one of < <= > >= = != ~, and a value, as fid<10\n",

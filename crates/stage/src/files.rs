@@ -1,6 +1,6 @@
 //! Writing so that nobody ever sees half of a file or folder.
 
-use crate::{BadInputExt, Staged};
+use crate::{BadInputExt, Staged, read_text};
 use anyhow::{Context, Result};
 use serde::{Serialize, de::DeserializeOwned};
 use std::path::Path;
@@ -36,9 +36,8 @@ pub fn write_json(target: &Path, value: &impl Serialize) -> Result<()> {
 /// # Errors
 /// When it is missing, not JSON, or of another shape.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let context = || format!("reading {}", path.display());
-    let text = fs::read_to_string(path).bad_input(context)?;
-    serde_json::from_str(&text).bad_input(context)
+    let text = read_text(path)?;
+    serde_json::from_str(&text).bad_input(|| format!("reading {}", path.display()))
 }
 
 #[cfg(test)]

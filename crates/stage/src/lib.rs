@@ -44,6 +44,7 @@ mod spec;
 mod staged;
 mod staging;
 mod state;
+mod text;
 mod value;
 mod values;
 
@@ -59,6 +60,7 @@ pub use program::{bench, main, main_with};
 pub use question::{CHECK, Question};
 pub use spec::{Arg, Kind, Role, Spec, nearest};
 pub use staged::Staged;
+pub use text::{NoText, read_text, text};
 pub use value::{Bounds, Value};
 pub use values::Values;
 

@@ -20,6 +20,21 @@ pub enum Error {
         /// Why it failed.
         source: io::Error,
     },
+    /// There is no store.
+    #[error("there is no store at {}: nothing has run here yet", .0.display())]
+    NoStore(PathBuf),
+    /// Nothing can be written to the store.
+    #[error(
+        "nothing can be written to {}: {source}; this command writes there, so call it in a copy of the study's folder \
+         that is yours to write",
+        path.display()
+    )]
+    Closed {
+        /// What could not be made or written.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// The file system has no locks.
     #[error(
         "locking {}: its file system has no locks ({source}), and without them two runners would spoil each other's work; \
@@ -92,6 +107,28 @@ pub enum Error {
     /// Something was written to while it was taken in.
     #[error("{} changed while it was read", .0.display())]
     Changed(PathBuf),
+}
+
+impl Error {
+    /// The same of a folder's entries, where the folder has another name for people.
+    #[must_use]
+    pub fn of_folder(self, folder: &Path, called: &Path) -> Self {
+        match self {
+            Self::EntryIsLink { entry, folder: of } if of == folder => {
+                Self::EntryIsLink { entry, folder: called.into() }
+            }
+            Self::Unfit { path, why } => {
+                let path = path.strip_prefix(folder).map_or_else(|_| path.clone(), |rest| called.join(rest));
+                Self::Unfit { path, why }
+            }
+            e => e,
+        }
+    }
+
+    /// Whether it is the user's mistake, not a failure.
+    pub fn is_mistake(&self) -> bool {
+        matches!(self, Self::NoStore(_))
+    }
 }
 
 /// Says what was attempted on which path.

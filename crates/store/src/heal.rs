@@ -44,6 +44,9 @@ impl Store {
     /// Makes the blobs of a folder that are lost again from the folder itself, as far as it has them. Returns how many.
     pub fn heal(&self, folder: &Path, manifest: &Manifest) -> Result<usize> {
         let mut healed = 0;
+        if self.is_closed() {
+            return Ok(healed);
+        }
         for entry in &manifest.0 {
             let Item::File(blob, _) = &entry.item else { continue };
             let (place, copy) = (self.place(blob), self.copied());

@@ -4,11 +4,19 @@ use crate::digest::Digest;
 use crate::error::{Error, IoContext, Result};
 use crate::key::Key;
 use crate::lock::{self, Lock};
+use crate::manifest::Manifest;
 use crate::{link, name, process, record, statcache};
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+use rustix::io::Errno;
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::Mutex;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// What the store of a study is called, in the study's root.
+const FOLDER: &str = ".pipeline";
 
 /// Version of the layout that the crate tells of.
 const FORMAT: &str = "1";
@@ -71,6 +79,20 @@ impl Area {
     }
 }
 
+/// Why nothing is written to a store.
+enum Why {
+    /// There is none.
+    Nothing,
+    /// This may not be made or written.
+    NotOurs(PathBuf, Errno),
+}
+
+/// Why a store that is there may not be written.
+fn not_ours(path: &Path) -> Option<Why> {
+    let refused = accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS).err()?;
+    Some(Why::NotOurs(path.into(), refused))
+}
+
 /// An open store.
 pub struct Store {
     /// `.pipeline`, absolute.
@@ -79,28 +101,71 @@ pub struct Store {
     pub stats: statcache::StatCache,
     /// Name of the study that is worked on; several may share a store.
     pub study: String,
+    /// Why nothing is written there: there is no store, or something may not be written. What would only be remembered is not, then.
+    closed: Option<Why>,
+    /// Lists of files that could not be written.
+    pub(crate) unwritten: Mutex<HashMap<Digest, Manifest>>,
 }
 
 impl Store {
-    /// Opens the store of a study whose root is `root`, making it when there is none.
+    /// Opens the store of a study whose root is `root`, making it when there is none. Where it may not be made or written, it
+    /// can be read; see [`writable`](Self::writable).
     pub fn open(root: &Path, study: &str) -> Result<Self> {
-        let path = root.join(".pipeline");
-        let format = path.join("format");
-        match fs::read_to_string(&format) {
-            Ok(text) if text.trim() == FORMAT => {}
-            Ok(text) => {
-                return Err(Error::Format { path, found: text.trim().into(), known: FORMAT });
-            }
-            Err(_) => {
-                fs::create_dir_all(&path).at("making", &path)?;
-                record::write_bytes(&path.join(".gitignore"), b"*\n", false)?;
-                let tag = b"Signature: 8a477f597d28d172789f06886806bc55\n";
-                record::write_bytes(&path.join("CACHEDIR.TAG"), tag, false)?;
-                record::write_bytes(&format, FORMAT.as_bytes(), false)?;
-            }
+        let path = root.join(FOLDER);
+        let closed = match Self::version(&path)? {
+            true => not_ours(&path),
+            false => match make(&path) {
+                Err(Error::Io { verb, path, source }) => match Errno::from_io_error(&source) {
+                    Some(e @ (Errno::ACCESS | Errno::PERM | Errno::ROFS)) => Some(Why::NotOurs(path, e)),
+                    _ => return Err(Error::Io { verb, path, source }),
+                },
+                made => made.map(|()| None)?,
+            },
+        };
+        Ok(Self::at(path, study, closed))
+    }
+
+    /// Opens it to read what is there; nothing is made.
+    pub fn look(root: &Path, study: &str) -> Result<Self> {
+        let path = root.join(FOLDER);
+        let closed = match Self::version(&path)? {
+            true => not_ours(&path),
+            false => Some(Why::Nothing),
+        };
+        Ok(Self::at(path, study, closed))
+    }
+
+    /// Whether there is a store, which then is of our version.
+    fn version(path: &Path) -> Result<bool> {
+        match fs::read_to_string(path.join("format")) {
+            Ok(text) if text.trim() == FORMAT => Ok(true),
+            Ok(text) => Err(Error::Format { path: path.into(), found: text.trim().into(), known: FORMAT }),
+            Err(_) => Ok(false),
         }
+    }
+
+    fn at(path: PathBuf, study: &str, closed: Option<Why>) -> Self {
         let stats = statcache::StatCache::open(path.join("statcache"));
-        Ok(Self { path, stats, study: study.into() })
+        Self { path, stats, study: study.into(), closed, unwritten: Mutex::default() }
+    }
+
+    /// Refuses a store that there is not, or to which nothing can be written.
+    pub fn writable(&self) -> Result<()> {
+        match &self.closed {
+            None => Ok(()),
+            Some(Why::Nothing) => Err(Error::NoStore(self.path.clone())),
+            Some(Why::NotOurs(path, e)) => Err(Error::Closed { path: path.clone(), source: (*e).into() }),
+        }
+    }
+
+    /// Whether there is one.
+    pub fn is_there(&self) -> bool {
+        !matches!(self.closed, Some(Why::Nothing))
+    }
+
+    /// Whether it can only be read.
+    pub fn is_closed(&self) -> bool {
+        self.closed.is_some()
     }
 
     /// Whether there is no room left: a stage may then fail without a word, as its log is there too.
@@ -167,6 +232,12 @@ impl Store {
         attempt.join(format!("{OUTPUTS}{now:016x}"))
     }
 
+    /// When such a folder was made, after the beginning of 1970.
+    pub fn began(outputs: &Path) -> Option<Duration> {
+        let time = outputs.file_name()?.to_str()?.strip_prefix(OUTPUTS)?;
+        u64::from_str_radix(time, 16).ok().map(Duration::from_nanos)
+    }
+
     /// The folder of the outputs of the attempt that runs, or ran last.
     pub fn newest_outputs(attempt: &Path) -> PathBuf {
         let ours = |path: &PathBuf| {
@@ -179,6 +250,11 @@ impl Store {
     /// What an interrupted action can go on from.
     pub fn state(&self, key: &Key) -> PathBuf {
         self.folder(Area::State).join(key.digits(32))
+    }
+
+    /// How long the attempts ran that it would go on from.
+    pub fn spent(&self, key: &Key) -> PathBuf {
+        self.folder(Area::State).join(format!("{}.spent", key.digits(32)))
     }
 
     /// What of an action's output is followed while it runs.
@@ -218,14 +294,6 @@ impl Store {
     /// The folder of the records of runs.
     pub fn runs(&self) -> PathBuf {
         self.folder(Area::Runs)
-    }
-
-    /// Its log in the newest run that has one.
-    pub fn newest_log(&self, label: &str) -> Option<PathBuf> {
-        let mut runs = self.list(Area::Logs);
-        runs.sort();
-        let log = format!("{}.log", name::label(label));
-        runs.iter().rev().map(|run| run.join(&log)).find(|log| log.is_file())
     }
 
     /// Where what a task wrote in a run lies when it could not be taken in.
@@ -293,6 +361,15 @@ impl Store {
         link::remove(path)?;
         fs::create_dir_all(path).at("making", path)
     }
+}
+
+/// Makes an empty store.
+fn make(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).at("making", path)?;
+    record::write_bytes(&path.join(".gitignore"), b"*\n", false)?;
+    let tag = b"Signature: 8a477f597d28d172789f06886806bc55\n";
+    record::write_bytes(&path.join("CACHEDIR.TAG"), tag, false)?;
+    record::write_bytes(&path.join("format"), FORMAT.as_bytes(), false)
 }
 
 /// What lies `depth` folders below `folder`.

@@ -9,9 +9,10 @@
 //!   results/3f/KEY/…     what an action gave; only this makes a result exist
 //!   last/STUDY/STAGE.json  the newest success of each stage, for `plan` and `why`
 //!   attempts/KEY/        working folder of a running action
-//!   state/KEY/           what an interrupted action can go on from
+//!   state/KEY/           what an interrupted action can go on from; KEY.spent: how long its attempts ran
 //!   damaged/ refused/    what was not what its name says; what could not be taken in
-//!   locks/ logs/ runs/ describe/ builds/ statcache
+//!   logs/RUN/            of each stage STAGE.log, STAGE.events, STAGE.places: what a person calls the paths in both
+//!   locks/ runs/ describe/ builds/ statcache
 //! ```
 
 pub mod contents;

@@ -25,6 +25,7 @@ pub mod shell;
 mod slurm;
 mod source;
 pub mod template;
+mod text;
 mod tree;
 mod union;
 

@@ -4,8 +4,10 @@ use crate::error::{Error, Result, hint};
 use crate::mark::Mark;
 use crate::matrix::{Overlay, SEED, combinations, seeded};
 use crate::naming;
+use crate::text;
 use crate::tree::{self, Node, Value, get, keys, pairs, put, take};
 use std::collections::HashSet;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -93,9 +95,9 @@ pub fn read(path: &Path, profile: Option<&str>, vars: &[(String, String)]) -> Re
 
 /// The tree of a file over the trees of the files that it extends.
 fn extended(path: &Path, shown: &Path, above: &mut Vec<PathBuf>) -> Result<Node> {
-    let text = std::fs::read_to_string(path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => Error::NoStudy(shown.into()),
-        _ => Error::Io { verb: "reading", path: shown.into(), source: e },
+    let text = text::read(path, shown).map_err(|e| match e {
+        Error::Io { source, .. } if source.kind() == ErrorKind::NotFound => Error::NoStudy(shown.into()),
+        e => e,
     })?;
     let mut node = tree::parse(&Arc::from(shown.display().to_string()), &text)?;
     let Some(extends) = take(&mut node, "extends") else { return Ok(node) };

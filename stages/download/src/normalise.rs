@@ -18,6 +18,10 @@ const AT_ONCE: usize = 256;
 const BYTES_AT_ONCE: usize = 256 << 20;
 /// Bytes of a file copied between two looks at whether to stop.
 const COPIED_AT_ONCE: u64 = 256 << 20;
+/// Bad pictures that are named where there are too many.
+const NAMED: usize = 5;
+/// So many bad pictures are enough to know.
+const ENOUGH: usize = 100;
 /// Pictures of a file, where they come as files.
 const FILE_ROWS: usize = 5000;
 
@@ -49,21 +53,68 @@ struct Normaliser<'a> {
     context: &'a Context,
     files: Vec<File>,
     bad: Vec<String>,
+    /// What is wrong with the first of them, and with which.
+    faults: Vec<(String, Vec<String>)>,
     seen: usize,
     total: usize,
 }
 
 impl<'a> Normaliser<'a> {
     fn new(folder: &'a Path, max_bad: f64, frozen: bool, context: &'a Context) -> Self {
-        Self { folder, max_bad, frozen, context, files: Vec::new(), bad: Vec::new(), seen: 0, total: 0 }
+        let (files, bad, faults) = (Vec::new(), Vec::new(), Vec::new());
+        Self { folder, max_bad, frozen, context, files, bad, faults, seen: 0, total: 0 }
     }
 
     /// Takes all pictures of a dataset.
     fn take(&mut self, dataset: &Dataset) -> Result<()> {
         self.total = dataset.count();
         match &dataset.source {
-            Container::Tables(tables) => tables.iter().try_for_each(|table| self.table(table)),
-            Container::Files(files) => self.loose(files, dataset.classes.is_some()),
+            Container::Tables(tables) => tables.iter().try_for_each(|table| self.table(table))?,
+            Container::Files(files) => self.loose(files, dataset.classes.is_some())?,
+        }
+        match self.refused() {
+            true => bad_input!("{}", self.refusal()),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether more pictures are bad than may be. Nothing is written any more then; the others are looked at, so that all can be
+    /// mended at once.
+    fn refused(&self) -> bool {
+        let allowed = (self.max_bad * self.total as f64).floor();
+        self.bad.len() as f64 > allowed
+    }
+
+    /// What is wrong, on one line.
+    fn refusal(&self) -> String {
+        let (bad, total, max_bad) = (self.bad.len(), self.total, self.max_bad);
+        let faults = self.faults.iter().map(|(fault, places)| format!("{}: {fault}", places.join(", ")));
+        let first = faults.collect::<Vec<_>>().join("; ");
+        if bad <= 1 {
+            return first;
+        }
+        let more = match bad - self.named() {
+            0 => String::new(),
+            more => format!("; and {more} more"),
+        };
+        // Where enough were found, the rest was not looked at.
+        let count = if self.seen < total { format!("at least {bad}") } else { bad.to_string() };
+        format!("{first}{more}; that makes {count} of {total}, more than --max-bad {max_bad} allows")
+    }
+
+    /// How many bad pictures are named.
+    fn named(&self) -> usize {
+        self.faults.iter().map(|(_, places)| places.len()).sum()
+    }
+
+    /// Names a bad picture, if it is one of the first.
+    fn name(&mut self, fault: String, place: &str) {
+        if self.named() >= NAMED {
+            return;
+        }
+        match self.faults.iter_mut().find(|(known, _)| *known == fault) {
+            Some((_, places)) => places.push(place.into()),
+            None => self.faults.push((fault, vec![place.into()])),
         }
     }
 
@@ -76,6 +127,9 @@ impl<'a> Normaliser<'a> {
             }
             Ok(())
         })?;
+        if self.refused() {
+            return Ok(());
+        }
         if table.normal && bad.is_empty() {
             let (name, target) = self.next();
             take(&table.path, &target, self.frozen, self.context)?;
@@ -100,6 +154,9 @@ impl<'a> Normaliser<'a> {
             let mut target = Target::new(self.next(), labelled);
             let part = (first..files.len().min(first + FILE_ROWS)).map(|i| Ok(files.read(i)));
             self.check(part, &mut |one, good| if good { target.push(one) } else { Ok(()) })?;
+            if self.refused() {
+                continue;
+            }
             self.files.extend(target.finish(self.folder, self.context)?);
         }
         Ok(())
@@ -131,7 +188,7 @@ impl<'a> Normaliser<'a> {
         give: &mut dyn FnMut(Encoded, bool) -> Result<()>,
     ) -> Result<()> {
         let mut pictures = pictures.peekable();
-        while pictures.peek().is_some() {
+        while !(self.refused() && self.bad.len() >= ENOUGH) && pictures.peek().is_some() {
             let some = self.some(&mut pictures)?;
             let faults: Vec<Option<String>> = some
                 .par_iter()
@@ -144,16 +201,11 @@ impl<'a> Normaliser<'a> {
             for (one, fault) in some.into_iter().zip(faults) {
                 if let Some(fault) = &fault {
                     self.bad.push(one.place.clone());
-                    let allowed = (self.max_bad * self.total as f64).floor();
-                    if self.bad.len() as f64 > allowed {
-                        bad_input!(
-                            "{}: {}",
-                            one.place,
-                            refusal(fault, self.bad.len(), self.total, self.max_bad)
-                        )
-                    }
+                    self.name(told(fault), &one.place);
                 }
-                give(one, fault.is_none())?;
+                if !self.refused() {
+                    give(one, fault.is_none())?;
+                }
             }
             self.context.progress(self.seen, self.total, "images");
         }
@@ -236,13 +288,10 @@ fn content(files: &[File]) -> String {
     format!("blake3:{}", content.finalize().to_hex())
 }
 
-fn refusal(fault: &str, bad: usize, total: usize, max_bad: f64) -> String {
-    let fault = match fault {
+/// What is wrong with a picture, as it is told.
+fn told(fault: &str) -> String {
+    match fault {
         known if known.starts_with("not a picture") || known.starts_with("a picture") => known.into(),
         other => format!("not a picture: {other}"),
-    };
-    match bad {
-        1 => fault,
-        n => format!("{fault}; that makes {n} of {total}, more than --max-bad {max_bad} allows"),
     }
 }

@@ -6,7 +6,7 @@ use crate::provenance::duration;
 use anyhow::Result;
 use models::diffusion::NoiseSchedule;
 use serde_json::{Map, Value as Json};
-use stage::{BadInputExt, bad_input};
+use stage::{BadInputExt, bad_input, read_text};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -33,7 +33,7 @@ impl Log {
     /// # Errors
     /// Bad input that names the line.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).bad_input(|| format!("reading {}", path.display()))?;
+        let text = read_text(path)?;
         let mut steps: BTreeMap<u64, Map<String, Json>> = BTreeMap::new();
         for (i, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
             let place = || format!("reading {} line {}", path.display(), i + 1);

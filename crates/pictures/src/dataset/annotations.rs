@@ -190,7 +190,7 @@ fn is_edm(path: &Path) -> Result<bool> {
 fn text(path: &Path) -> Result<String> {
     let length = fs::metadata(path)?.len();
     ensure!(length <= LONGEST, "{length} bytes are too many");
-    let text = String::from_utf8(fs::read(path)?).context("no UTF-8; save it as that")?;
+    let text = stage::text(fs::read(path)?)?;
     Ok(text.strip_prefix('\u{feff}').map(String::from).unwrap_or(text))
 }
 

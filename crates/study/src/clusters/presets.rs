@@ -4,10 +4,12 @@ use super::keys::ClusterKeys;
 use crate::de;
 use crate::error::{Error, Result, hint};
 use crate::mark::Mark;
+use crate::text;
 use crate::tree;
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -33,6 +35,8 @@ pub struct Preset {
     pub file: Option<PathBuf>,
     /// The text of the file.
     pub text: String,
+    /// Why it has none.
+    pub wrong: Option<String>,
 }
 
 impl Preset {
@@ -65,14 +69,17 @@ pub fn folder() -> Option<PathBuf> {
 pub fn all() -> Vec<Preset> {
     let mut all: BTreeMap<String, Preset> = BTreeMap::new();
     for (name, text) in SHIPPED {
-        all.insert(name.into(), Preset { name: name.into(), file: None, text: text.into() });
+        all.insert(name.into(), Preset { name: name.into(), file: None, text: text.into(), wrong: None });
     }
     let files = folder().and_then(|folder| fs::read_dir(folder).ok());
     for file in files.into_iter().flatten().flatten().map(|entry| entry.path()) {
         let name = file.file_name().and_then(|name| name.to_str()?.strip_suffix(ENDING)).map(str::to_string);
-        if let (Some(name), Ok(text)) = (name, fs::read_to_string(&file)) {
-            all.insert(name.clone(), Preset { name, file: Some(file), text });
-        }
+        let Some(name) = name else { continue };
+        let (text, wrong) = match text::read(&file, &file) {
+            Ok(text) => (text, None),
+            Err(e) => (String::new(), Some(e.to_string())),
+        };
+        all.insert(name.clone(), Preset { name, file: Some(file), text, wrong });
     }
     all.into_values().collect()
 }
@@ -88,10 +95,10 @@ pub fn shipped(name: &str) -> Option<&'static str> {
 /// When there is none, at `mark`.
 pub fn find(name: &str, root: &Path, mark: &Mark) -> Result<Preset> {
     let read = |file: PathBuf| -> Result<Option<Preset>> {
-        match fs::read_to_string(&file) {
-            Ok(text) => Ok(Some(Preset { name: name.into(), file: Some(file), text })),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(Error::Io { verb: "reading", path: file, source }),
+        match text::read(&file, &file) {
+            Ok(text) => Ok(Some(Preset { name: name.into(), file: Some(file), text, wrong: None })),
+            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
         }
     };
     if name.contains('/') {
@@ -105,7 +112,7 @@ pub fn find(name: &str, root: &Path, mark: &Mark) -> Result<Preset> {
         return Ok(own);
     }
     if let Some(text) = shipped(name) {
-        return Ok(Preset { name: name.into(), file: None, text: text.into() });
+        return Ok(Preset { name: name.into(), file: None, text: text.into(), wrong: None });
     }
     let all = all();
     let near = hint(name, all.iter().map(|preset| preset.name.as_str()));

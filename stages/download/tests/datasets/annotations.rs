@@ -75,7 +75,7 @@ fn a_table_of_another_name_is_not_passed_over_in_silence() {
     std::fs::remove_dir_all(dir.path().join("images")).unwrap();
     for (content, what) in [
         (&b""[..], "metadata.csv: an empty file"),
-        (b"file_name,label\na.png,\xe9\n", "no UTF-8; save it as that"),
+        (b"file_name,label\na.png,\xe9\n", "line 2: byte 7 (0xe9) is no UTF-8; save the file as UTF-8"),
     ] {
         put(&folder.join("metadata.csv"), content);
         refuses(&download(dir.path(), &folder, &[]), dir.path(), what);

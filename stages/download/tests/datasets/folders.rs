@@ -84,6 +84,34 @@ fn what_is_no_picture_is_named_or_left_out_and_listed() {
 }
 
 #[test]
+fn of_many_bad_pictures_the_first_are_named_and_all_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("data");
+    fs::create_dir(&folder).unwrap();
+    let good = read_parquet(&digits().join("train-00000-of-00002.parquet")).unwrap().next().unwrap().unwrap();
+    for i in 0..130 {
+        let bytes: &[u8] = if i < 4 { &good.bytes } else { b"<html>sign in</html>" };
+        fs::write(folder.join(format!("{i:03}.png")), bytes).unwrap();
+    }
+    fs::write(folder.join("006.png"), "").unwrap();
+    let page = "not a picture but an HTML page, as of a login or an error; fetch the file again";
+    let empty = "006.png: not a picture but an empty file";
+    let many =
+        format!("004.png, 005.png, 007.png, 008.png: {page}; {empty}; and 121 more; that makes 126 of 130");
+    refuses(&download(dir.path(), &folder, &[]), dir.path(), &many);
+    refuses(&download(dir.path(), &folder, &["--max-bad", "0.1"]), dir.path(), &many);
+    let remove = |from: usize, to: usize| {
+        (from..to).for_each(|i| fs::remove_file(folder.join(format!("{i:03}.png"))).unwrap());
+    };
+    remove(12, 130);
+    let some = format!("{page}; {empty}; and 3 more; that makes 8 of 12, more than --max-bad 0 allows");
+    refuses(&download(dir.path(), &folder, &[]), dir.path(), &some);
+    remove(6, 12);
+    let two = format!("004.png, 005.png: {page}; that makes 2 of 6, more than --max-bad 0.2 allows");
+    refuses(&download(dir.path(), &folder, &["--max-bad", "0.2"]), dir.path(), &two);
+}
+
+#[test]
 fn what_is_no_dataset_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("data");
