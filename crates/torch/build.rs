@@ -26,6 +26,9 @@ const AVX512: [&str; 5] = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"
 /// Those of processors that multiply bf16 by themselves; their intrinsics raise warnings in compilers' own headers.
 const BF16: [&str; 3] = ["-mavx512bf16", "-Wno-uninitialized", "-Wno-maybe-uninitialized"];
 
+/// Defined where they are.
+const BF16_KERNELS: &str = "BF16_KERNELS";
+
 const CUDA_SOURCES: [&str; 3] = ["shim/cuda/graph.cpp", "shim/cuda/nccl.cpp", "shim/cuda/passes.cpp"];
 
 /// What the object carries as text, for the machine's own compiler, and the names it has there.
@@ -42,7 +45,7 @@ fn main() -> std::io::Result<()> {
     };
     println!("cargo:libtorch_lib={folder}");
     println!("cargo:rustc-link-arg=-Wl,-rpath,{folder}");
-    kernels();
+    let bf16 = kernels();
     let abi = std::env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".into());
     let include = headers(Path::new(&folder));
     println!("cargo:libtorch_include={}", include.display());
@@ -61,6 +64,9 @@ fn main() -> std::io::Result<()> {
         .include(".")
         .include("shim");
     cuda(cuda_object(&build, Path::new(&folder)))?;
+    if bf16 {
+        build.define(BF16_KERNELS, None);
+    }
     build.file(together("shim.cpp", &SOURCES)?).compile("torch_shim");
     Ok(())
 }
@@ -73,16 +79,19 @@ fn together(name: &str, sources: &[&str]) -> std::io::Result<PathBuf> {
     Ok(path)
 }
 
-/// The kernels between a block's matrix products, once for each instruction set.
-fn kernels() {
+/// The kernels between a block's matrix products, once for each instruction set; whether those of bf16 are among them, which an old
+/// compiler cannot make.
+fn kernels() -> bool {
     let x86 = std::env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64");
     for (table, flags) in KERNELS.into_iter().take(if x86 { KERNELS.len() } else { 1 }) {
         kernel(&["shim/fused/kernels.cpp"], flags).define("KERNELS", table).compile(table);
     }
-    if x86 {
+    let bf16 = x86 && cc::Build::new().cpp(true).is_flag_supported(BF16[0]).unwrap_or(false);
+    if bf16 {
         let files = ["attention", "gelu", "products"].map(|name| format!("shim/fused/bf16/{name}.cpp"));
-        kernel(&files, &[&AVX512[..], &BF16].concat()).compile("kernels_bf16");
+        kernel(&files, &[&AVX512[..], &BF16].concat()).define(BF16_KERNELS, None).compile("kernels_bf16");
     }
+    bf16
 }
 
 /// What compiles files of arithmetic.

@@ -203,7 +203,7 @@ fn keep_memory() {
     // SAFETY: settings of the allocator, which may change at any time.
     unsafe {
         libc::mallopt(libc::M_MMAP_MAX, 0);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, -1); // never
     }
 }
 

@@ -52,6 +52,7 @@ struct Mix : Function<Mix> {
  private:
   // Gradients in f32 from those of y in bf16.
   static variable_list widened(const at::Tensor& dy, const at::Tensor& gates, const at::Tensor& x) {
+    TORCH_CHECK(!at::GradMode::is_enabled(), "no gradient of the gradient of experts in bf16");
     int64_t rows = gates.size(0), count = gates.size(1), width = x.size(1), pieces = (width + PIECE - 1) / PIECE;
     auto dx = at::empty_like(x), dgates = at::empty({pieces, rows, count}, gates.options());
     auto given = static_cast<const Bf16*>(dy.const_data_ptr());

@@ -45,7 +45,7 @@ class Packed {
     int64_t panels = (columns_ + PANEL - 1) / PANEL;
     for_units(x.count * panels, [&](int64_t unit) {
       int64_t matrix = unit / panels;
-      bf16_kernels()->products.pack(x.source(matrix, along), unit % panels * PANEL, of(matrix));
+      bf16_product_kernels()->pack(x.source(matrix, along), unit % panels * PANEL, of(matrix));
     });
   }
 
@@ -82,7 +82,7 @@ at::Tensor multiplied(const Matrices& a, const Packed& b, const float* bias) {
   blocks(a.count, a.rows, columns, [&](int64_t matrix, int64_t row, int64_t rows, int64_t column) {
     auto from = RowPairs::of(a.bf16(matrix) + row * a.columns, a.columns);
     auto to = place(y, (matrix * a.rows + row) * columns);
-    bf16_kernels()->products.multiply(rows, from, b.of(matrix), column, bias, to, false, columns);
+    bf16_product_kernels()->multiply(rows, from, b.of(matrix), column, bias, to, false, columns);
   });
   return y;
 }
@@ -94,7 +94,7 @@ void multiplied_over(const Packed& a, const Packed& b, const at::Tensor& y) {
     auto left = a.of(matrix);
     Panels from{left.at(row), left.pairs, left.columns - row};
     auto to = place(y, of.place(matrix) + row * of.columns);
-    bf16_kernels()->products.multiply_panels(rows, from, b.of(matrix), column, nullptr, to, of.f32(), of.columns);
+    bf16_product_kernels()->multiply_panels(rows, from, b.of(matrix), column, nullptr, to, of.f32(), of.columns);
   });
 }
 
@@ -121,6 +121,7 @@ struct Product : Function<Product> {
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
+    TORCH_CHECK(!at::GradMode::is_enabled(), "no gradient of the gradient of a product in bf16");
     auto saved = context->get_saved_variables();
     auto &x = saved[0], &weight = saved[1];
     bool inputs_first = context->saved_data["inputs_first"].toBool();
@@ -150,13 +151,22 @@ extern "C" {
 // Whether the processor multiplies bf16 by itself, and what is here and attention in bf16 does so.
 bool shim_fused_multiplies_bf16() { return bf16_kernels() != nullptr; }
 
-// Whether products of these tokens and weights are those here, in the present precision.
-char* shim_fused_multiplies(const at::Tensor* x, const at::Tensor* weight, bool* yes) {
+// Whether products by weights are those here.
+bool shim_fused_multiplies_weights() { return bf16_product_kernels() != nullptr; }
+
+// Whether products of these tokens and weights are those here, in the present precision. What is of no shape or kind for it is left to
+// libtorch, which says so.
+char* shim_fused_multiplies(const at::Tensor* x, const at::Tensor* weight, bool inputs_first, bool* yes) {
   return guarded([&] {
-    auto on = x->is_cpu() && product_kind(*x) == at::kBFloat16 && bf16_kernels() != nullptr;
-    int64_t weights = weight->dim() == 3 ? weight->size(0) : 1, rows = x->size(-1) == 0 ? 0 : x->numel() / x->size(-1);
+    *yes = false;
+    bool shared = weight->dim() == 2, own = weight->dim() == 3 && x->dim() == 3 && x->size(0) == weight->size(0);
+    if (bf16_product_kernels() == nullptr || !x->is_cpu() || product_kind(*x) != at::kBFloat16 || !(shared || own)) return;
+    auto kind = weight->scalar_type();
+    if (!weight->is_cpu() || (kind != at::kFloat && kind != at::kBFloat16) || x->dim() == 0) return;
     auto even = [](int64_t length) { return length > 0 && length % 2 == 0; };
-    *yes = on && even(rows / weights) && even(weight->size(-1)) && even(weight->size(-2));
+    int64_t inputs = weight->size(inputs_first ? -2 : -1), outputs = weight->size(inputs_first ? -1 : -2);
+    int64_t weights = shared ? 1 : weight->size(0);
+    *yes = weights > 0 && even(inputs) && even(outputs) && x->size(-1) == inputs && even(x->numel() / inputs / weights);
   });
 }
 
@@ -164,7 +174,8 @@ char* shim_fused_multiplies(const at::Tensor* x, const at::Tensor* weight, bool*
 char* shim_fused_product(const at::Tensor* x, const at::Tensor* weight, const at::Tensor* bias, bool inputs_first,
                          at::Tensor** y) {
   return guarded([&] {
-    auto added = bias == nullptr ? std::optional<at::Tensor>() : std::optional(bias->to(at::kFloat));
+    auto added = bias == nullptr ? std::optional<at::Tensor>() : std::optional(bias->to(at::kFloat).contiguous());
+    TORCH_CHECK(!added || added->numel() == weight->size(inputs_first ? -1 : -2), "a bias of ", added->numel());
     *y = new at::Tensor(Product::apply(*x, *weight, added, inputs_first));
   });
 }

@@ -56,7 +56,8 @@ struct Bf16Kernels {
   const ProductKernels& products;
 };
 
-#if defined(__x86_64__)
+// Where the compiler has the instruction.
+#if defined(BF16_KERNELS)
 extern const GeluKernels bf16_gelu;
 extern const HeadKernels bf16_heads;
 extern const ProductKernels bf16_products;

@@ -6,11 +6,12 @@ use tch::Tensor;
 
 unsafe extern "C" {
     fn shim_fused_multiplies_bf16() -> bool;
-    fn shim_fused_multiplies(x: In, weight: In, yes: *mut bool) -> *mut c_char;
+    fn shim_fused_multiplies(x: In, weight: In, inputs_first: bool, yes: *mut bool) -> *mut c_char;
     fn shim_fused_product(x: In, weight: In, bias: In, inputs_first: bool, y: Out) -> *mut c_char;
 }
 
-/// Whether the processor multiplies bf16 by itself, so that [`super::attention`] in bf16 does, and [`product`] serves.
+/// Whether the processor multiplies bf16 by itself, so that [`super::attention`] in bf16 does, and [`product`] serves where it has no
+/// tiles (AMX), by which libtorch's own products are faster.
 pub fn multiplies_bf16() -> bool {
     // SAFETY: no pointer is passed.
     unsafe { shim_fused_multiplies_bf16() }
@@ -25,18 +26,18 @@ pub enum Layout {
     InputsFirst,
 }
 
-/// The product of tokens and weights in bf16 on a CPU that multiplies it by itself, `None` elsewhere and in any other precision. The
+/// The product of tokens and weights in bf16 on a CPU that multiplies it by itself, `None` elsewhere, in any other precision, and of
+/// shapes that do not fit or are odd. The
 /// weights are rounded once, their gradients are sums in f32.
 ///
 /// # Shapes
 /// `x` `[…, inputs]`, `weight` a matrix as `layout` says, or `[B, …]` for each image of `x` `[B, N, inputs]`; `bias` `[outputs]`; to
 /// `[…, outputs]`.
 pub fn product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, layout: Layout) -> Option<Tensor> {
-    let mut yes = false;
+    let (mut yes, inputs_first) = (false, layout == Layout::InputsFirst);
     // SAFETY: the pointers live through the call.
-    unsafe { check(shim_fused_multiplies(x.as_ptr(), weight.as_ptr(), &raw mut yes)) }.ok()?;
+    unsafe { check(shim_fused_multiplies(x.as_ptr(), weight.as_ptr(), inputs_first, &raw mut yes)) }.ok()?;
     let bias = bias.map_or(std::ptr::null(), Tensor::as_ptr);
-    let inputs_first = layout == Layout::InputsFirst;
     yes.then(|| {
         // SAFETY: the tensors live through the call.
         let [y] = results(|out| unsafe {
@@ -56,6 +57,10 @@ mod tests {
     use crate::shim::autocast;
     use tch::{Device, Kind};
 
+    unsafe extern "C" {
+        fn shim_fused_multiplies_weights() -> bool;
+    }
+
     /// What is rounded to bf16 once or twice, relative (Frobenius); measured at most 4e-3.
     const ROUNDING: f64 = 6e-3;
 
@@ -68,10 +73,17 @@ mod tests {
 
     /// Whether a test that needs the instruction can do its work; says so where it cannot.
     fn can(test: &str) -> bool {
-        if !multiplies_bf16() {
-            println!("{test}: skipped, for here nothing multiplies bf16 by itself");
+        if !multiplies_weights() {
+            println!(
+                "{test}: skipped, for here nothing multiplies bf16 by itself, or libtorch does so faster"
+            );
         }
-        multiplies_bf16()
+        multiplies_weights()
+    }
+
+    fn multiplies_weights() -> bool {
+        // SAFETY: no pointer is passed.
+        unsafe { shim_fused_multiplies_weights() }
     }
 
     fn in_bf16<T>(work: impl FnOnce() -> T) -> T {
@@ -81,14 +93,24 @@ mod tests {
     #[test]
     fn the_processor_decides_which_products() {
         let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let has = flags.split_whitespace().any(|flag| flag == "avx512_bf16");
+        let flag = |name: &str| flags.split_whitespace().any(|flag| flag == name);
+        let has = flag("avx512_bf16");
         let set = |name: &str| std::env::var_os(name).is_some();
         assert_eq!(multiplies_bf16(), has && !set("ATEN_CPU_CAPABILITY") && !set(MOST));
         let (x, weight) = (Tensor::ones([1, 2, 4], (Kind::Float, Device::Cpu)), given("w", &[6, 4]));
         let served = |x: &Tensor, weight: &Tensor| {
             in_bf16(|| product(x, weight, None, Layout::OutputsFirst).is_some())
         };
-        assert_eq!(served(&x, &weight), multiplies_bf16());
+        assert_eq!(multiplies_weights(), multiplies_bf16() && !flag("amx_bf16"));
+        assert_eq!(served(&x, &weight), multiplies_weights());
+        for (shape, why) in [
+            (&[6, 2][..], "another width is libtorch's to refuse"),
+            (&[3, 6, 4], "weights of three images for one"),
+            (&[0, 6, 4], "no image at all"),
+        ] {
+            assert!(!served(&x, &given("w", shape)), "{why}");
+        }
+        assert!(!served(&x, &weight.to_kind(Kind::Double)), "of another kind");
         assert!(!served(&x.narrow(1, 0, 1), &weight), "one row has no pair for the weights' gradient");
         assert!(product(&x, &weight, None, Layout::OutputsFirst).is_none(), "f32 is libtorch's");
     }
