@@ -26,13 +26,31 @@ impl Places {
 
     /// A text of a stage with the paths that a person knows.
     pub fn shown(&self, text: &str) -> String {
-        let mut shown = text.to_string();
-        for (during, after) in &self.0 {
-            if shown.contains(during.as_str()) {
-                shown = replaced(&shown, during, after);
+        // Few lines name a path, and a stage may have thousands of them.
+        let begin = self.common();
+        let of_line = |line: &str| {
+            if !line.contains(begin) {
+                return line.to_string();
             }
-        }
-        shown
+            let mut shown = line.to_string();
+            for (during, after) in &self.0 {
+                if shown.contains(during.as_str()) {
+                    shown = replaced(&shown, during, after);
+                }
+            }
+            shown
+        };
+        text.split_inclusive('\n').map(of_line).collect()
+    }
+
+    /// With what all of them begin.
+    fn common(&self) -> &str {
+        let mut all = self.0.iter().map(|(during, _)| during.as_str());
+        let Some(first) = all.next() else { return "" };
+        all.fold(first, |begin, path| {
+            let same = begin.chars().zip(path.chars()).take_while(|(a, b)| a == b);
+            &begin[..same.map(|(c, _)| c.len_utf8()).sum()]
+        })
     }
 }
 
@@ -69,6 +87,12 @@ mod tests {
         assert_eq!(said("see .p/out/log/a, /r/.p/out/log."), "see out/s/log/a, /r/out/s/log.");
         assert_eq!(said(".p/out/logs and .p/out/log"), ".p/out/logs and out/s/log");
         assert_eq!(said("nothing"), "nothing");
+        let places = Places(vec![
+            (".p/a/x".into(), "x".into()),
+            ("/r/in".into(), "y".into()),
+            (".p/a".into(), "z".into()),
+        ]);
+        assert_eq!(places.shown("of .p/a/x\nno path\n\n/r/in, .p/a/w"), "of x\nno path\n\ny, z/w");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::json;
 use std::collections::HashSet;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use store::digest::{Digest, Kind};
 use store::{Area, Store, link, lock, record, verify};
@@ -35,7 +36,10 @@ pub fn verify(global: &Global) -> Result<()> {
     // Where nothing can be written, nothing is taken away either.
     let _shared = match store.is_closed() {
         true => None,
-        false => lock::wait(&store.lock_of_store(), true, busy, || false)?,
+        false => match lock::wait(&store.lock_of_store(), true, busy, || false) {
+            Err(store::Error::Io { source, .. }) if source.kind() == ErrorKind::PermissionDenied => None,
+            lock => lock?,
+        },
     };
     // What another runner is just writing, or a killed one left, is nothing yet; `gc` takes the latter away.
     let list = |area| store.list(area).into_iter().filter(|path| !link::is_partial(path));

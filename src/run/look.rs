@@ -135,7 +135,11 @@ impl Driver<'_> {
         for i in 0..self.steps.len() {
             let ours = self.steps[i].end.is_some_and(|end| end.is_good() && end != StepEnd::Replaced);
             let Some(known) = self.known[i].as_ref().filter(|_| ours) else { continue };
-            if publish(self.session, i, known)?.changed {
+            let published = publish(self.session, i, known)?;
+            for line in published.aside {
+                self.stream.say(&self.session.graph.steps[i].id, line);
+            }
+            if published.replaced {
                 others.push(self.session.graph.steps[i].id.clone());
             }
         }

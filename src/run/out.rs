@@ -19,6 +19,8 @@ const TRIES: u32 = 10_000;
 pub struct Published {
     /// Something else stood there, or nothing.
     pub changed: bool,
+    /// What stood there was another output of ours.
+    pub replaced: bool,
     /// What was not ours, for people: each was put aside.
     pub aside: Vec<String>,
 }
@@ -52,7 +54,9 @@ pub fn publish(session: &Session, i: usize, known: &StepOutputs) -> Result<Publi
             };
             let path = held.folder.join(&output.file);
             if !shows(&path, &place) {
-                if !ours(session, &path) {
+                let another = ours(session, &path);
+                published.replaced |= another;
+                if !another {
                     published.aside.extend(clear(&path, |_| false, session)?);
                 }
                 link::point(&path, &target(&place, &held.folder))?;

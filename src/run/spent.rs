@@ -1,6 +1,7 @@
 //! How long attempts ran from which a task goes on: a result is the work of all of them.
 
 use crate::cache::results::Earlier;
+use crate::engine::batch;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,7 +30,9 @@ pub fn resume(store: &Store, key: &Key) {
         && noted(store, key).last != Some(began)
         && let Some(last) = newest(&store.state(key))
     {
-        let ran = last.duration_since(UNIX_EPOCH + began).unwrap_or(Duration::ZERO);
+        // A job of a batch system waited before it began.
+        let since = batch::began(&store.attempt(key)).unwrap_or(UNIX_EPOCH + began);
+        let ran = last.duration_since(since).unwrap_or(Duration::ZERO);
         add(store, key, ran.as_secs_f64());
     }
 }

@@ -94,6 +94,7 @@ pub fn work(job: &Job) -> Result<Tried, Unmade> {
     }
     let places = places::kept(job.session, &job.task, &attempt);
     (job.tell)(WorkerEvent::Follow { events: attempt.events.clone(), log: attempt.log.clone(), places });
+    let started = job.stop.clock();
     let end = local::execute(&Work {
         session: job.session,
         task: &job.task,
@@ -103,7 +104,8 @@ pub fn work(job: &Job) -> Result<Tried, Unmade> {
         gpus: &job.gpus,
         stop: job.stop,
     })?;
-    conclude(job, &attempt, &parts, end).map(|made| Tried::Made(Box::new(made)))
+    let ran = (job.stop.clock() - started).as_secs_f64();
+    conclude(job, &attempt, &parts, end, Some(ran)).map(|made| Tried::Made(Box::new(made)))
 }
 
 /// Makes the result of a task whose job is over.
@@ -111,16 +113,24 @@ pub fn fetch(job: &Job, attempt: &Attempt, end: End) -> Result<ActionResult, Unm
     // Whoever looks for the job at the same time holds it for a moment.
     let lock = job.session.store.lock(&job.task.key, || (), || false)?;
     let parts = steady::parts(job.session, &job.task)?;
-    let made = conclude(job, attempt, &parts, end);
+    let made = conclude(job, attempt, &parts, end, batch::ran(&attempt.folder));
     drop(lock);
     made
 }
 
-/// What the end of an attempt comes to.
-fn conclude(job: &Job, attempt: &Attempt, parts: &[Part], end: End) -> Result<ActionResult, Unmade> {
+/// What the end of an attempt comes to, of which the stage ran for so many seconds; the rest it waited.
+fn conclude(
+    job: &Job,
+    attempt: &Attempt,
+    parts: &[Part],
+    end: End,
+    ran: Option<f64>,
+) -> Result<ActionResult, Unmade> {
     let usage = usage::take(&attempt.events).unwrap_or_default();
-    let seconds =
-        if let End::Success(seconds) = end { seconds } else { job.begun.clock.elapsed().as_secs_f64() };
+    let seconds = match end {
+        End::Success(seconds) => seconds,
+        _ => ran.unwrap_or_else(|| job.begun.clock.elapsed().as_secs_f64()),
+    };
     let told = |failure: Option<&Failure>| {
         let report = report(job, &usage, seconds, &end, failure.cloned());
         (job.tell)(WorkerEvent::Attempted(Box::new(report)));
@@ -147,7 +157,9 @@ fn conclude(job: &Job, attempt: &Attempt, parts: &[Part], end: End) -> Result<Ac
     };
     let unmade = give_up(job, attempt, unmade)?;
     if let Unmade::Failed(failed) = &unmade {
-        spent::add(&job.session.store, &job.task.key, seconds);
+        if let Some(ran) = ran.filter(|_| !matches!(end, End::Exit(NOT_STARTED))) {
+            spent::add(&job.session.store, &job.task.key, ran);
+        }
         told(Some(&failed.failure));
     }
     Err(unmade)

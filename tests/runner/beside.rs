@@ -69,3 +69,20 @@ fn runs_with_the_same_values_have_nothing_to_tell() {
     let told = study.read("told-1") + &String::from_utf8_lossy(&second.stderr);
     assert!(!told.contains("another run of this study"), "{told}");
 }
+
+#[test]
+fn what_a_person_did_to_out_meanwhile_is_no_other_run() {
+    let study = Study::new(TWO);
+    let mut run = start(&study, "1");
+    study.write("s-1", "");
+    until("the first stage", || study.exists("out/s/o"));
+    // As `sed -i` does: a file in the place of the link.
+    std::fs::remove_file(study.path("out/s/o")).unwrap();
+    study.write("out/s/o", "mine\n");
+    study.write("t-1", "");
+    assert!(run.wait().unwrap().success());
+    assert_eq!((study.read("out/s/o"), study.read("out/s/o.kept")), ("1\n".into(), "mine\n".into()));
+    let told = study.read("told-1");
+    assert!(told.contains("out/s/o is not the runner's; it is now out/s/o.kept"), "{told}");
+    assert!(!told.contains("another run"), "{told}");
+}

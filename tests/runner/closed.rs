@@ -102,3 +102,16 @@ fn where_there_is_no_store_that_is_said() {
     }
     assert!(!study.exists(".pipeline/results") && !study.exists(".pipeline/locks"));
 }
+
+/// Only where nothing stands there is none.
+#[test]
+fn a_store_that_cannot_be_read_is_not_taken_for_none() {
+    let study = Study::new(TOY);
+    fs::create_dir_all(study.path(".pipeline/format")).unwrap();
+    for command in ["verify", "gc", "runs", "plan"] {
+        let output = study.command(&[command]).output().unwrap();
+        let told = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{command}: {told}");
+        assert!(told.starts_with("error: reading ") && told.contains(".pipeline/format: "), "{told}");
+    }
+}

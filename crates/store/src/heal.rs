@@ -21,10 +21,16 @@ impl Store {
         if whole || (healed > 0 && self.materialize(digest)?) {
             return Ok(Vec::new());
         }
-        let mut lost: Vec<PathBuf> = manifest.blobs().map(|(blob, _)| self.place(&blob)).collect();
+        let mut lost = Vec::new();
+        for (blob, _) in manifest.blobs() {
+            let place = self.place(&blob);
+            // One that is damaged stays where nothing can be moved.
+            if fs::symlink_metadata(&place).is_err() || (self.is_closed() && !self.has(&blob)?) {
+                lost.push(place);
+            }
+        }
         lost.sort();
         lost.dedup();
-        lost.retain(|place| fs::symlink_metadata(place).is_err());
         Ok(lost)
     }
 

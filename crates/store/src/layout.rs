@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -89,7 +90,11 @@ enum Why {
 
 /// Why a store that is there may not be written.
 fn not_ours(path: &Path) -> Option<Why> {
-    let refused = accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS).err()?;
+    let refused = match accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS) {
+        // Containers of old refuse calls that they do not know. Then it is asked of the user whose process it is.
+        Err(Errno::PERM) => accessat(CWD, path, Access::WRITE_OK, AtFlags::empty()).err()?,
+        asked => asked.err()?,
+    };
     Some(Why::NotOurs(path.into(), refused))
 }
 
@@ -137,10 +142,12 @@ impl Store {
 
     /// Whether there is a store, which then is of our version.
     fn version(path: &Path) -> Result<bool> {
-        match fs::read_to_string(path.join("format")) {
+        let format = path.join("format");
+        match fs::read_to_string(&format) {
             Ok(text) if text.trim() == FORMAT => Ok(true),
             Ok(text) => Err(Error::Format { path: path.into(), found: text.trim().into(), known: FORMAT }),
-            Err(_) => Ok(false),
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
+            Err(e) => Err(e).at("reading", &format),
         }
     }
 

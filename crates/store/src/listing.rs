@@ -68,7 +68,11 @@ pub(crate) fn list<R: Send>(
     // The first of what went wrong, by its batch.
     let failed: Mutex<Option<(usize, Error)>> = Mutex::new(None);
     let see = |number: usize, mut batch: Vec<Entry>| {
-        if halted.load(Ordering::Relaxed) {
+        let failed_before = || {
+            let failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+            failed.as_ref().is_some_and(|(first, _)| *first < number)
+        };
+        if halted.load(Ordering::Relaxed) || failed_before() {
             return;
         }
         if let Links::Follow(ignore) = links {

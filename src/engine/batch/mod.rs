@@ -37,6 +37,7 @@ use submission::Submission;
 use systems::Systems;
 
 pub use cluster::submit::{WORD as SUBMIT, main as submit};
+pub use papers::{began, ran};
 pub use prepare::prepare;
 pub use shown::shown;
 

@@ -11,6 +11,7 @@ use crate::engine::steady::Told;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 use std::{fs, io};
 use store::record;
 use study::Processes;
@@ -147,6 +148,16 @@ pub fn has_begun(folder: &Path) -> bool {
 /// Where that is noted.
 pub fn begun_path(folder: &Path) -> PathBuf {
     folder.join("begun")
+}
+
+/// When it did.
+pub fn began(folder: &Path) -> Option<SystemTime> {
+    fs::metadata(begun_path(folder)).and_then(|meta| meta.modified()).ok()
+}
+
+/// For how long its stage ran, where the node could still write that down.
+pub fn ran(folder: &Path) -> Option<f64> {
+    record::read(&Ended::path(folder)).map(|ended: Ended| ended.seconds)
 }
 
 /// Has a job that was told to stop end at once, where its system is slow to kill it.
