@@ -245,7 +245,7 @@ stages:
 ",
     );
     let runner = study.path("runner");
-    fs::copy(env!("CARGO_BIN_EXE_pipeline"), &runner).unwrap();
+    study.copy_runner("runner");
     let mut run = Command::new(&runner);
     run.arg("run")
         .current_dir(study.dir.path())

@@ -14,7 +14,7 @@ fn prefix() -> Study {
     for folder in ["prefix/bin", "home", "here"] {
         fs::create_dir_all(study.path(folder)).unwrap();
     }
-    fs::copy(env!("CARGO_BIN_EXE_pipeline"), study.path("prefix/bin/pipeline")).unwrap();
+    study.copy_runner("prefix/bin/pipeline");
     study
 }
 

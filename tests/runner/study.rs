@@ -73,6 +73,13 @@ impl Study {
         fs::set_permissions(self.path(name), PermissionsExt::from_mode(0o755)).unwrap();
     }
 
+    /// Puts a copy of the runner there, by another process: a program that a test beside this one starts meanwhile would have the
+    /// copy open for writing, and then it cannot be started.
+    pub fn copy_runner(&self, name: &str) {
+        let mut command = Command::new("cp");
+        assert!(command.arg(env!("CARGO_BIN_EXE_pipeline")).arg(self.path(name)).status().unwrap().success());
+    }
+
     pub fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap_or_default()
     }
