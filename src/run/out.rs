@@ -30,8 +30,7 @@ pub fn publish(session: &Session, i: usize, known: &StepOutputs) -> Result<Publi
     let step = &session.graph.steps[i];
     let mut published = Published::default();
     for variant in &step.variants {
-        // Joining an empty name adds nothing.
-        let folder = session.graph.root.join(&session.graph.out).join(variant).join(&step.stage);
+        let folder = session.graph.root.join(session.published_in(step, variant));
         // Where it really is, once something has to be changed there.
         let mut held: Option<Held> = None;
         for output in &step.outputs {

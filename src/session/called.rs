@@ -20,6 +20,12 @@ impl Session {
 
     /// Where an output of a variant is shown.
     pub fn published(&self, step: &Step, variant: &str, file: &str) -> PathBuf {
-        self.graph.out.join(variant).join(&step.stage).join(file)
+        self.published_in(step, variant).join(file)
+    }
+
+    /// The folder where all outputs of a variant are, in the study's root.
+    pub fn published_in(&self, step: &Step, variant: &str) -> PathBuf {
+        // Joining an empty name adds nothing.
+        self.graph.out.join(variant).join(&step.stage)
     }
 }
